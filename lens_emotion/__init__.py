@@ -1,0 +1,70 @@
+"""Find, locate, test and steer emotion representations in small language models, on TransformerLens.
+
+    import lens_emotion as le
+    model = le.load_model("tiny-llama")
+    acts = le.extract_comprehension(model)
+    vectors = le.emotion_vectors(acts)
+    le.plots.layer_sweep(le.layer_sweep(acts)).show()
+    with le.steer(model, vectors["calm"], dose=4):
+        print(model.generate("The door opened and", max_new_tokens=40))
+
+Names load on first use (PEP 562): importing this package imports neither torch nor plotly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from lens_emotion.version import __version__
+
+_HOME = {
+    "errors": ("LensEmotionError",),
+    "models.loading": ("load_model",),
+    "models.access": ("ModelInfo", "describe"),
+    "models.catalog": ("CATALOG", "ModelSpec", "find_spec"),
+    "models.decoding": ("Sampling", "generate_tokens"),
+    "stimuli.emotions": ("EMOTIONS", "NEUTRAL", "OPPOSITE_PAIRS", "valence_arousal"),
+    "stimuli.sets": ("Stimulus", "StimulusSet"),
+    "stimuli.library": ("load_stimuli",),
+    "stimuli.prompts": ("Scenario", "StoryPrompt", "scenarios", "story_prompts"),
+    "extraction.capture": ("residual_cache",),
+    "extraction.pooling": ("Pooling", "last_token", "middle_token", "pool_cache", "story_mean"),
+    "extraction.comprehension": ("extract_comprehension", "preview"),
+    "extraction.generation": ("GeneratedActivations", "extract_generation"),
+    "extraction.activations": ("PooledActivations", "TextRecord"),
+    "vectors.recipes": ("emotion_vectors",),
+    "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
+    "analysis.separation": ("mean_pairwise_cosine", "separation"),
+    "analysis.decoding": ("decoding",),
+    "analysis.reliability": ("reliability",),
+    "analysis.layers": ("layer_sweep",),
+    "analysis.anisotropy": ("anisotropy",),
+    "analysis.geometry": ("circumplex", "similarity"),
+    "steering.dose": ("Dose",),
+    "steering.hooks": ("steer", "steering_hooks"),
+    "steering.generate": ("Condition", "generate_steered"),
+    "steering.measures": ("distinct_n", "loop_share", "mean_nll", "perplexity_ratio"),
+    "steering.judges": ("Judge", "encoder_judge", "states_judge", "word_count_judge"),
+    "steering.experiment": ("DoseResponse", "dose_response"),
+    "study.config": ("StudyConfig",),
+    "study.pipeline": ("run_study",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "study", "plots", "report")
+
+__all__ = ["__version__", *sorted(_MODULE_OF), "plots"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(import_module(f"lens_emotion.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return import_module(f"lens_emotion.{name}")
+    raise AttributeError(f"module 'lens_emotion' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF, *_ROOMS})

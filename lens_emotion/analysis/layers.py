@@ -1,0 +1,222 @@
+"""Layer sweeps: one measure at every layer, the null under the curve, and where the best layer lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.design import design_of, label_permutations
+from lens_emotion.analysis.reliability import half_cosines, topic_halves
+from lens_emotion.analysis.results import (
+    ALPHA,
+    NOISE,
+    AnalysisError,
+    check_permutations,
+    p_text,
+    place,
+    result_html,
+)
+from lens_emotion.analysis.separation import cosine_null
+from lens_emotion.analysis.stats import (
+    bootstrap_over_groups,
+    max_corrected_p,
+    percentile_band,
+    permutation_p,
+    spearman_brown,
+)
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stimuli.emotions import NEUTRAL
+
+Metric = Callable[[PooledActivations], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A measure at every layer, and under label permutations: what a metric hands to `layer_sweep`.
+
+    Attributes:
+        value: per layer.
+        null: per permutation and layer; None where labels play no part in the measure.
+        higher_is_better: which end of the curve is the good one.
+        draws: bootstrap draws of the value per layer, None where not defined.
+        standardise: put layers on one scale before the correction for the best of them; not needed where the
+            null is alike at all layers (accuracy).
+    """
+
+    value: Float[np.ndarray, " n_layers"]
+    null: Float[np.ndarray, "m n_layers"] | None
+    higher_is_better: bool = True
+    draws: Float[np.ndarray, "b n_layers"] | None = None
+    standardise: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSweep:
+    """One measure at every layer.
+
+    Attributes:
+        table: layer, depth, value, null_low, null_high (95% of label permutations), p (this layer alone),
+            p_corrected (for the best of all layers). The last four are NaN where the measure has no label
+            null.
+        metric: name of the measure.
+        higher_is_better: True if the best layer is that of the highest value.
+        best_depth_low, best_depth_high: 95% bootstrap interval over topics of the best layer's depth, or
+            None.
+        n_permutations: label permutations behind the null (0 where it has none).
+    """
+
+    table: pd.DataFrame
+    metric: str
+    higher_is_better: bool
+    best_depth_low: float | None
+    best_depth_high: float | None
+    n_permutations: int
+
+    @property
+    def best_layer(self) -> int:
+        """Layer of the best value (the earliest of equals)."""
+        return int(_best(self.table["value"].to_numpy()[None], self.higher_is_better)[0])
+
+    @property
+    def best_depth(self) -> float:
+        """Relative depth (layer + 1) / n_layers of the best layer."""
+        return float(self.table["depth"].iloc[self.best_layer])
+
+    def summary(self) -> str:
+        """One sentence on the best layer, its null and its interval."""
+        row = self.table.iloc[self.best_layer]
+        end = "highest" if self.higher_is_better else "lowest"
+        text = f"{self.metric} is {end} at {place(self.best_layer, len(self.table), best=True)}: {row.value:.2f}"
+        if self.n_permutations:
+            text += (
+                f" (label-permutation null {row.null_low:.2f} to {row.null_high:.2f}, "
+                f"{p_text(row.p_corrected)} corrected over layers)"
+            )
+        if self.best_depth_low is not None:
+            text += f", best depth {self.best_depth_low:.2f} to {self.best_depth_high:.2f} (95%, over topics)"
+        return text + f": {NOISE}." if row.p_corrected > ALPHA else text + "."
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def layer_sweep(
+    acts: PooledActivations,
+    metric: str | Metric = "decoding",
+    n_permutations: int = 200,
+    seed: int = 0,
+    higher_is_better: bool = True,
+) -> LayerSweep:
+    """A measure at every layer with its null.
+
+    Args:
+        acts: pooled activations of all layers.
+        metric: "decoding" (held-out accuracy), "separation" (mean pairwise cosine by J's neutral recipe;
+            noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
+            (raw cosine of neutral texts; has no label null), or a function from activations to one value per
+            layer, which is called once on the texts as they are and once per permutation on relabelled ones.
+        n_permutations: label permutations within topics.
+        seed: of permutations, splits and bootstrap.
+        higher_is_better: for a function only; the named metrics know.
+
+    Raises:
+        AnalysisError: unknown metric, n_permutations below 1, or a function that gives not one value per
+            layer.
+        StimulusError: texts that cannot answer (a single class or topic, no neutral texts).
+    """
+    check_permutations(n_permutations)
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise AnalysisError(f"no metric '{metric}'; known: {', '.join(METRICS)}; or give a function of activations")
+        name, curve = metric, METRICS[metric](acts, n_permutations, seed)
+    else:
+        name = getattr(metric, "__name__", type(metric).__name__)
+        curve = replace(_of_function(acts, metric, n_permutations, seed), higher_is_better=higher_is_better)
+    low, high = _best_depth_interval(curve, acts.depth)
+    n_null = 0 if curve.null is None else len(curve.null)
+    return LayerSweep(_table(curve, acts.depth), name, curve.higher_is_better, low, high, n_null)
+
+
+def _table(curve: Curve, depth: np.ndarray) -> pd.DataFrame:
+    low = high = p = corrected = np.full(len(depth), np.nan)
+    if curve.null is not None:
+        side = "greater" if curve.higher_is_better else "less"
+        low, high = percentile_band(curve.null)
+        p = permutation_p(curve.value, curve.null, side)
+        corrected = max_corrected_p(curve.value, curve.null, side, curve.standardise)
+    columns = {"value": curve.value, "null_low": low, "null_high": high, "p": p, "p_corrected": corrected}
+    return pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, **columns})
+
+
+def _best(values: Float[np.ndarray, "b n_layers"], higher: bool) -> np.ndarray:
+    filled = np.where(np.isnan(values), -np.inf, values if higher else -values)
+    return filled.argmax(axis=1)
+
+
+def _best_depth_interval(curve: Curve, depth: np.ndarray) -> tuple[float | None, float | None]:
+    if curve.draws is None:
+        return None, None
+    best = depth[_best(curve.draws, curve.higher_is_better)]
+    # a depth that exists, not one interpolated between layers
+    low, high = np.quantile(best, [0.025, 0.975], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _decoding(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
+    result = decoding(acts, n_permutations, seed)
+    draws = bootstrap_over_groups(result.correct.T.astype(float), result.topic, seed=seed)
+    return Curve(result.table["accuracy"].to_numpy(), result.null, draws=draws, standardise=False)
+
+
+def _separation(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
+    value, null = cosine_null(acts, "neutral", n_permutations, seed)
+    return Curve(value, null, higher_is_better=False)
+
+
+def _reliability(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
+    design = design_of(acts)
+    labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
+    halves = topic_halves(len(design.topics), 20, seed)
+    values = spearman_brown(np.nanmean(half_cosines(acts, design, labels, halves), axis=2)).T
+    return Curve(values[0], values[1:], standardise=False)
+
+
+def _anisotropy(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
+    return Curve(anisotropy(acts, seed=seed).table["neutral_raw"].to_numpy(), None, higher_is_better=False)
+
+
+METRICS: dict[str, Callable[[PooledActivations, int, int], Curve]] = {
+    "decoding": _decoding,
+    "separation": _separation,
+    "reliability": _reliability,
+    "anisotropy": _anisotropy,
+}
+
+
+def _of_function(acts: PooledActivations, metric: Metric, n_permutations: int, seed: int) -> Curve:
+    design = design_of(acts)
+    emotional = np.flatnonzero(acts.emotion != NEUTRAL)
+    value, null = _values(acts, metric), []
+    for labels in label_permutations(design, n_permutations, seed):
+        records = list(acts.records)
+        for i, k in zip(emotional, labels, strict=True):
+            records[i] = replace(records[i], emotion=design.emotions[k])
+        null.append(_values(replace(acts, records=tuple(records)), metric))
+    return Curve(value, np.stack(null))
+
+
+def _values(acts: PooledActivations, metric: Metric) -> Float[np.ndarray, " n_layers"]:
+    values = np.asarray(metric(acts), dtype=float)
+    if values.shape != (acts.n_layers,):
+        raise AnalysisError(
+            f"a metric gives one value per layer, shape ({acts.n_layers},); "
+            f"{getattr(metric, '__name__', metric)!s} gave shape {values.shape}"
+        )
+    return values

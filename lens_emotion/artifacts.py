@@ -1,0 +1,94 @@
+"""Safetensors files with a JSON header: written atomically, read with errors that name the fix. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lens_emotion.errors import ArtifactError
+
+
+def atomic_write(path: str | Path, data: bytes | str) -> Path:
+    """Write a file so that a reader sees the old content or the new, never a part: temporary file, fsync, rename.
+
+    Raises:
+        ArtifactError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise ArtifactError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder you may write to"
+        ) from None
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def ensure_writable(folder: str | Path) -> Path:
+    """Make the folder and try a write in it, so that a long run does not fail at its end.
+
+    Raises:
+        ArtifactError: the folder cannot be made or written.
+    """
+    folder = Path(folder)
+    probe = atomic_write(folder / ".write_test", b"")
+    probe.unlink()
+    return folder
+
+
+def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
+    """Write tensors and JSON metadata of one kind of object to a safetensors file, atomically."""
+    from safetensors.torch import save
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+    return atomic_write(path, save(contiguous, {"kind": kind, "lens_emotion": text}))
+
+
+def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        ArtifactError: no such file, truncated or corrupt, not a lens_emotion file, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"no file {path}; give the path of a {kind} file written by `save`")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            meta = file.metadata() or {}
+            present = set(file.keys())
+            found = meta.get("kind")
+            if found != kind:
+                raise ArtifactError(
+                    f"{path} holds {found or 'no lens_emotion object'}, not {kind}; give a file written by {kind}.save"
+                )
+            if missing := [n for n in names if n not in present]:
+                raise ArtifactError(f"{path} lacks the tensors {', '.join(missing)}; make it again")
+            return {n: file.get_tensor(n) for n in names}, json.loads(meta["lens_emotion"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path} is truncated or corrupt ({error}); make it again or copy it anew") from None

@@ -1,0 +1,204 @@
+"""The command line. Nothing is computed here, and nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lens_emotion.errors import LensEmotionError
+from lens_emotion.version import __version__
+
+app = typer.Typer(
+    name="lens-emotion",
+    help="Find, locate, test and steer emotion representations in small language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
+app.add_typer(stimuli_app, name="stimuli")
+
+Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; default the best there is.")]  # noqa: UP045
+Stimuli = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option(help="passages, world-en, world-en-zh or a JSON file; default the model's own set."),
+]
+
+
+def main() -> None:
+    """Entry point: an error the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except LensEmotionError as error:
+        print(f"lens-emotion: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("lens-emotion: interrupted; finished steps are kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"lens-emotion {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def study(
+    models: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Names, hub ids, folders or .gguf files; default the tiny five."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder; the same folder continues an interrupted study.")] = Path(
+        "runs/study"
+    ),
+    stimuli: Stimuli = None,
+    judge: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Sentence encoder (folder or hub id) that judges steered texts."),
+    ] = None,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampling, permutations and random directions.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Label permutations behind every null.")] = 200,
+    story_tokens: Annotated[int, typer.Option(help="Longest story the model may write.")] = 128,
+    generation: Annotated[bool, typer.Option(help="Let the model write stories and read it over them.")] = True,
+    steering: Annotated[bool, typer.Option(help="Run the steering experiment.")] = True,
+) -> None:
+    """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
+    from lens_emotion.study.config import TINY_FIVE, StudyConfig
+
+    config = StudyConfig(
+        models=tuple(models) if models else TINY_FIVE,
+        stimuli=stimuli,
+        judge=judge,
+        backend=backend,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        n_permutations=permutations,
+        story_tokens=story_tokens,
+        generation=generation,
+        steering=steering,
+    )
+    from lens_emotion.console import run_and_print
+
+    run_and_print(config, out, command=" ".join(["lens-emotion", *sys.argv[1:]]))
+
+
+@app.command()
+def models(
+    family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
+    hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
+) -> None:
+    """List the models known by name (any other hub id or folder works too)."""
+    from lens_emotion.console import print_models
+
+    print_models(family, hub)
+
+
+@app.command()
+def extract(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    out: Annotated[Path, typer.Option(help="Folder for activations and vectors.")] = Path("extracted"),
+    method: Annotated[str, typer.Option(help="comprehension, generation or jeong.")] = "comprehension",
+    recipe: Annotated[str, typer.Option(help="centred, neutral or neutral_pca.")] = "centred",
+    stimuli: Stimuli = None,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Read a model once; save activations of every layer and emotion vectors, and say whether they hold."""
+    from lens_emotion.console import extract_and_print
+
+    extract_and_print(model, out, method, recipe, stimuli, backend, dtype, device)
+
+
+@app.command()
+def steer(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "The door opened and",
+    dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 4.0,
+    unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
+    layer: Annotated[Optional[int], typer.Option(help="Layer; default the middle one.")] = None,  # noqa: UP045
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="Steer every layer.")] = False,
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: extract now."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Print unsteered, steered and randomly pushed text side by side, with measures."""
+    from lens_emotion.console import steer_and_print
+
+    layers = "all" if all_layers else layer
+    steer_and_print(
+        model, emotion, prompt, dose, unit, layers, vectors, tokens, temperature, seed, backend, dtype, device
+    )
+
+
+@stimuli_app.command("list")
+def list_stimuli() -> None:
+    """List the stimulus sets that ship with the package."""
+    from lens_emotion.console import print_stimuli
+
+    print_stimuli()
+
+
+@stimuli_app.command("lint")
+def lint_stimuli(
+    file: Annotated[Path, typer.Argument(help="Stimulus set in JSON (see `lens-emotion stimuli format`).")],
+    min_words: Annotated[int, typer.Option(help="Shortest text wanted.")] = 35,
+    max_words: Annotated[int, typer.Option(help="Longest text wanted.")] = 70,
+) -> None:
+    """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
+    from lens_emotion.console import lint_and_print
+
+    if not lint_and_print(file, min_words, max_words):
+        raise typer.Exit(1)
+
+
+@stimuli_app.command("format")
+def stimuli_format() -> None:
+    """Print the file format of stimulus sets."""
+    from lens_emotion.stimuli import reading
+
+    print((reading.__doc__ or "").strip())
+
+
+@stimuli_app.command("preview")
+def preview_text(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    text: Annotated[str, typer.Argument(help="The text.")],
+    start: Annotated[int, typer.Option(help="First content token that is pooled.")] = 0,
+) -> None:
+    """Show which tokens of a text are pooled, skipped or special."""
+    from lens_emotion.console import preview_and_print
+
+    preview_and_print(model, text, start)
+
+
+if __name__ == "__main__":
+    main()

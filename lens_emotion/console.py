@@ -1,0 +1,203 @@
+"""What the command line prints. Imported by commands only, since it pulls in torch and rich."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lens_emotion.errors import StimulusError, UnknownModelError
+from lens_emotion.models.catalog import CATALOG
+from lens_emotion.study.config import StudyConfig
+
+out = Console(highlight=False)
+
+
+def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    return made
+
+
+def print_models(family: str | None, hub: bool) -> None:
+    rows = [s for s in CATALOG if family in (None, s.family)]
+    if not rows:
+        families = ", ".join(dict.fromkeys(s.family for s in CATALOG))
+        raise UnknownModelError(f"no family '{family}'; the catalog has {families}")
+    made = table("name", "family", "kind", "size", "layers", "width", "hub id" if hub else "paper", right=(3, 4, 5))
+    for s in rows:
+        size = f"{s.millions / 1000:.1f}B" if s.millions >= 1000 else f"{s.millions:g}M"
+        last = (s.hub_id or "in the package") if hub else s.paper
+        gated = "*" if s.gated else ""
+        made.add_row(s.name + gated, s.family, s.kind, size, str(s.n_layers), str(s.d_model), last)
+    out.print(made)
+    out.print("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
+    out.print("Any other hub id, Hugging Face folder or .gguf file works too.")
+
+
+def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
+    """Run a study with a live line per step, then print the summary and where the report lies."""
+    from lens_emotion.report_build import build_report
+    from lens_emotion.study.pipeline import run_study
+
+    started = time.monotonic()
+    out.print(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
+
+    def say(model: str, doing: str) -> None:
+        out.print(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}", highlight=False)
+
+    run = run_study(config, folder, command, say)
+    say("report", "drawing figures and writing the page")
+    report, rows = build_report(run)
+    made = table(*rows[0], title="Summary (every number beside its null or control)") if rows else table("model")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row.values()))
+    out.print()
+    out.print(made)
+    out.print(f"report: [bold]{report}[/]")
+    out.print(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
+
+
+def _cell(value: object) -> Text:
+    from lens_emotion.report import as_cell, number
+
+    cell = as_cell(value)
+    style = {"good": "green", "noise": "yellow", "plain": ""}[cell.tone]
+    text = Text(number(cell.value), style=style)
+    return text.append(f"\n{cell.note}", style="dim") if cell.note else text
+
+
+def extract_and_print(
+    name: str, folder: Path, method: str, recipe: str, stimuli: str | None, backend: str, dtype: str, device: str | None
+) -> None:
+    from lens_emotion.analysis.separation import separation
+    from lens_emotion.artifacts import ensure_writable
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.extraction.generation import extract_generation
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
+
+    if method not in ("comprehension", "generation", "jeong"):
+        raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
+    recipe_steps(recipe)
+    ensure_writable(folder)
+    model = load_model(name, backend=backend, dtype=dtype, device=device)
+    if method == "comprehension":
+        acts = extract_comprehension(model, stimuli)
+    else:
+        preset = "jeong" if method == "jeong" else "topic-crossed"
+        acts = extract_generation(model, preset=preset, stimuli=stimuli).conditioned
+    vectors = emotion_vectors(acts, recipe)
+    out.print(str(acts))
+    out.print(separation(acts, recipe).summary())
+    for note in acts.header.notes:
+        out.print(f"note: {note}")
+    out.print(f"activations: {acts.save(folder / f'{method}.safetensors')}")
+    out.print(f"vectors:     {vectors.save(folder / f'{method}_{recipe}.safetensors')}")
+
+
+def steer_and_print(
+    name: str,
+    emotion: str,
+    prompt: str,
+    dose: float,
+    unit: str,
+    layers: int | str | None,
+    vector_file: Path | None,
+    tokens: int,
+    temperature: float,
+    seed: int,
+    backend: str,
+    dtype: str,
+    device: str | None,
+) -> None:
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.models.access import describe
+    from lens_emotion.models.decoding import Sampling
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.steering.dose import Dose, resolve_layers
+    from lens_emotion.steering.generate import Condition, generate_steered
+    from lens_emotion.steering.measures import distinct_n, loop_share, mean_nll, perplexity_ratio
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    amount = Dose(dose, unit)
+    stored = EmotionVectors.load(vector_file) if vector_file else None
+    model = load_model(name, backend=backend, dtype=dtype, device=device)
+    if stored is not None:
+        stored.check_model(describe(model).fingerprint, describe(model).name)
+    vectors = stored or emotion_vectors(extract_comprehension(model))
+    vector = vectors[emotion]
+    chosen = resolve_layers(layers, vectors.n_layers)
+    conditions = [
+        Condition(prompt),
+        Condition(prompt, vector, amount),
+        Condition(prompt, vectors.random(seed, like=emotion), amount),
+    ]
+    written = generate_steered(
+        model, conditions, chosen, max_new_tokens=tokens, sampling=Sampling(temperature, 0.95, seed)
+    )
+    nll = mean_nll(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
+    natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
+    where = f"layer {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} layers"
+    out.print(
+        f"[bold]{describe(model).name}[/], {emotion}, {where} of {vectors.n_layers}: "
+        f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
+    )
+    made = table("", "text", "perplexity ratio", "distinct-2", "loop share", right=(2, 3, 4))
+    for label, w, value in zip(("unsteered", emotion, "random direction"), written, nll, strict=True):
+        ratio = perplexity_ratio([value], [nll[0]])
+        made.add_row(
+            label,
+            Text(prompt, style="dim").append(w.text, style="default"),
+            f"{ratio:.2f}",
+            f"{distinct_n(w.new_ids):.2f}",
+            f"{loop_share(w.new_ids):.2f}",
+        )
+    out.print(made)
+
+
+def print_stimuli() -> None:
+    from lens_emotion.stimuli.library import NAMES, load_stimuli
+
+    made = table("name", "texts", "emotions", "topics", "sha256", right=(1, 2, 3))
+    for name in NAMES:
+        texts = load_stimuli(name)
+        made.add_row(name, str(len(texts)), str(len(texts.emotions)), str(len(texts.topics)), texts.sha256[:12])
+    out.print(made)
+
+
+def lint_and_print(file: Path, min_words: int, max_words: int) -> bool:
+    """True if the file is clean."""
+    from lens_emotion.stimuli.lint import LintRules, lint
+    from lens_emotion.stimuli.reading import read_stimulus_file
+
+    read = read_stimulus_file(file)
+    findings = lint(read, LintRules(min_words, max_words))
+    for finding in findings:
+        out.print(Text(str(finding)))
+    texts = read.stimuli
+    size = f"{len(texts)} texts, {len(texts.emotions)} emotions, {len(texts.topics)} topics"
+    out.print(f"{texts.name}: {size}: {'clean' if not findings else f'{len(findings)} faults'}")
+    return not findings
+
+
+def preview_and_print(name: str, text: str, start: int) -> None:
+    from lens_emotion.extraction.comprehension import preview
+    from lens_emotion.extraction.pooling import story_mean
+    from lens_emotion.models.loading import load_model
+
+    roles = preview(load_model(name), text, story_mean(start))
+    styles = {"pooled": "bold green", "skipped": "yellow", "special": "dim"}
+    line = Text()
+    for token in roles:
+        line.append(token.token.replace("\n", "\\n"), style=styles[token.role]).append("|", style="dim")
+    out.print(line)
+    counts = {role: sum(t.role == role for t in roles) for role in styles}
+    for role, style in styles.items():
+        out.print(Text(f"{role}: {counts[role]}", style=style))

@@ -1,0 +1,49 @@
+"""Errors that say what was given, what would fit, and how to fix it.
+
+Every error a user can cause is a `LensEmotionError`. The command line prints its message as one line and
+exits with code 2; a library user catches the type. The words are the same in both places.
+"""
+
+
+class LensEmotionError(Exception):
+    """Base of every error that the user of this package can cause and mend."""
+
+
+class UnknownModelError(LensEmotionError):
+    """No model of this name is known; the message lists near matches."""
+
+
+class ModelUnavailableError(LensEmotionError):
+    """The model exists but cannot be had: gated, offline, incomplete folder, no tokenizer."""
+
+
+class UnsupportedModelError(LensEmotionError):
+    """The model, backend or precision is one this package refuses, with the remedy."""
+
+
+class ProcessedModelError(LensEmotionError):
+    """A HookedTransformer whose weights were folded or centred: its residual stream is in another basis."""
+
+
+class StimulusError(LensEmotionError):
+    """Texts that cannot answer the question asked: empty, too short, unknown emotion, a single class."""
+
+
+class ContextLengthError(StimulusError):
+    """A text that does not fit into the model's context window."""
+
+
+class ArtifactError(LensEmotionError):
+    """A file that is missing, truncated, corrupt, of another kind, or cannot be written."""
+
+
+class FingerprintError(ArtifactError):
+    """Activations or vectors of one model met another model."""
+
+
+class UnknownEmotionError(LensEmotionError):
+    """An emotion that the object at hand does not hold; the message lists those it holds."""
+
+
+class DoseError(LensEmotionError):
+    """A steering dose, unit, layer or position that makes no sense for this model."""

@@ -1,0 +1,172 @@
+"""PooledActivations: every text at every layer, with labels and token accounting.
+
+One of these answers every later question (vectors by any recipe, separation, decoding, bootstrap, permutation,
+split halves, anisotropy, geometry) without reading the model again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lens_emotion.artifacts import read_tensors, write_tensors
+from lens_emotion.errors import ArtifactError, UnknownEmotionError
+from lens_emotion.extraction.header import Header
+from lens_emotion.stimuli.emotions import NEUTRAL
+
+KIND = "PooledActivations"
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """One text, its labels, and what became of its tokens: n_total = n_pooled + n_skipped + n_special.
+
+    Attributes:
+        n_total: tokens the model read (pads not counted).
+        n_pooled: tokens that entered the row (1 for a single-token pooling).
+        n_skipped: content tokens left out by the pooling (before its start, or not the chosen one).
+        n_special: BOS, template and instruction tokens, and the attention-sink position 0.
+    """
+
+    text_id: str
+    emotion: str
+    topic: str
+    text: str
+    person: str = ""
+    language: str = "en"
+    split: str = ""
+    n_total: int = 0
+    n_pooled: int = 0
+    n_skipped: int = 0
+    n_special: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PooledActivations:
+    """Pooled residual stream in the raw basis.
+
+    Attributes:
+        values: one row per text and layer, float32, `resid_post` of layer l at index l.
+        records: labels and token accounting, in the order of `values`.
+        residual_norm: mean over all content tokens of the norm of `resid_post`, per layer (position 0 excluded).
+        header: model, method, pooling, stimuli.
+    """
+
+    values: Float[Tensor, "n_texts n_layers d_model"]
+    records: tuple[TextRecord, ...]
+    residual_norm: Float[Tensor, " n_layers"]
+    header: Header
+
+    def __post_init__(self) -> None:
+        if len(self.records) != self.values.shape[0]:
+            raise ArtifactError(
+                f"{self.values.shape[0]} rows of activations but {len(self.records)} text records; they must match"
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return (
+            f"PooledActivations({len(self)} texts x {self.n_layers} layers x {self.d_model}, "
+            f"{len(self.emotions)} emotions, {len(self.topics)} topics, {self.header.method}, "
+            f"{self.header.pooling}, {self.header.model})"
+        )
+
+    def _repr_html_(self) -> str:
+        counts = self.table.groupby("emotion", sort=False)[["n_pooled", "n_skipped", "n_special"]].mean()
+        return f"<p><code>{self!r}</code></p>{counts.round(1).T.to_html()}"
+
+    @property
+    def n_layers(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def d_model(self) -> int:
+        return self.values.shape[2]
+
+    @cached_property
+    def emotion(self) -> np.ndarray:
+        """Label of each text, neutral included."""
+        return np.array([r.emotion for r in self.records])
+
+    @cached_property
+    def topic(self) -> np.ndarray:
+        return np.array([r.topic for r in self.records])
+
+    @cached_property
+    def text_id(self) -> np.ndarray:
+        return np.array([r.text_id for r in self.records])
+
+    @cached_property
+    def split(self) -> np.ndarray:
+        return np.array([r.split for r in self.records])
+
+    @cached_property
+    def n_tokens(self) -> np.ndarray:
+        """Tokens pooled per text."""
+        return np.array([r.n_pooled for r in self.records])
+
+    @cached_property
+    def emotions(self) -> tuple[str, ...]:
+        """Emotions present in order of first appearance, neutral left out."""
+        return tuple(dict.fromkeys(str(e) for e in self.emotion if e != NEUTRAL))
+
+    @cached_property
+    def topics(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(t) for t in self.topic))
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Relative depth (layer + 1) / n_layers of each layer."""
+        return (np.arange(self.n_layers) + 1) / self.n_layers
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per text: labels and token accounting."""
+        return pd.DataFrame([asdict(r) for r in self.records])
+
+    def only(self, mask: Bool[np.ndarray, " n_texts"] | Sequence[bool]) -> PooledActivations:
+        """The texts where `mask` is True; the residual norm stays that of all texts."""
+        keep = np.flatnonzero(np.asarray(mask, dtype=bool))
+        return replace(self, values=self.values[keep], records=tuple(self.records[i] for i in keep))
+
+    def of(self, *emotions: str) -> PooledActivations:
+        """The texts of these emotions ("neutral" allowed)."""
+        for emotion in emotions:
+            if emotion not in {*self.emotions, *self.emotion}:
+                raise UnknownEmotionError(
+                    f"no texts of '{emotion}' in these activations; they hold: {', '.join(self.emotions)}"
+                )
+        return self.only(np.isin(self.emotion, emotions))
+
+    @property
+    def emotional(self) -> PooledActivations:
+        """The texts of all emotions, neutral left out."""
+        return self.only(self.emotion != NEUTRAL)
+
+    @property
+    def neutral(self) -> PooledActivations:
+        """The neutral texts (may be empty)."""
+        return self.only(self.emotion == NEUTRAL)
+
+    def save(self, path: str | Path) -> Path:
+        """Write to a safetensors file, atomically."""
+        tensors = {"values": self.values, "residual_norm": self.residual_norm}
+        meta = {"header": self.header.to_dict(), "records": [asdict(r) for r in self.records]}
+        return write_tensors(path, KIND, tensors, meta)
+
+    @staticmethod
+    def load(path: str | Path) -> PooledActivations:
+        """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
+        tensors, meta = read_tensors(path, KIND, ("values", "residual_norm"))
+        records = tuple(TextRecord(**r) for r in meta["records"])
+        header = Header.from_dict(meta["header"])
+        return PooledActivations(tensors["values"], records, tensors["residual_norm"], header)

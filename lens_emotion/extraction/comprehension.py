@@ -1,0 +1,114 @@
+"""Comprehension-based extraction: the model reads given text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import PooledActivations, TextRecord
+from lens_emotion.extraction.batching import TOKEN_BUDGET
+from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
+from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.models.access import Model, check_raw_basis
+from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
+from lens_emotion.stimuli.library import PASSAGES, load_stimuli
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+
+
+def default_stimuli(model: Model) -> str:
+    """The stimulus set a model's catalog row names; the natural passages for models outside the catalog."""
+    spec = find_spec(str(getattr(model, "lens_emotion_name", "")))
+    return spec.stimuli if spec else PASSAGES
+
+
+def extract_comprehension(
+    model: Model,
+    stimuli: StimulusSet | str | Path | None = None,
+    *,
+    emotions: Iterable[str] | None = None,
+    pooling: Pooling | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    allow_processed: bool = False,
+    progress: bool = True,
+) -> PooledActivations:
+    """Read labelled texts, every layer in one pass, no chat template.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        stimuli: a StimulusSet, a name ("passages", "world-en", "world-en-zh") or a JSON file; None takes the set of
+            the model's catalog row.
+        emotions: only these (neutral is kept).
+        pooling: default story mean over all content tokens (position 0 excluded). arXiv 2604.04064 uses `last_token()`.
+        token_budget: padded tokens per forward pass.
+        allow_processed: accept a HookedTransformer with processed weights; recorded in the header.
+
+    Returns:
+        PooledActivations [n_texts, n_layers, d_model] in the order of the stimuli.
+
+    Raises:
+        StimulusError: no texts, a single emotion, an empty or too short text.
+        ContextLengthError: a text longer than the model's context.
+        ProcessedModelError: processed weights without `allow_processed`.
+        UnknownEmotionError: an emotion the set does not hold.
+    """
+    check_raw_basis(model, allow_processed)
+    chosen = load_stimuli(stimuli if stimuli is not None else default_stimuli(model))
+    if emotions is not None:
+        wanted = tuple(emotions)
+        neutral = [s.emotion for s in chosen.items if s.emotion == "neutral"]
+        chosen = chosen.only(emotions=(*wanted, *dict.fromkeys(neutral)))
+    check_classes(chosen)
+    pooling = pooling or story_mean()
+    readings = [Reading(tokenise_text(model, s.text), record_of(s)) for s in chosen.items]
+    header = make_header(
+        model,
+        "comprehension",
+        pooling.name,
+        chosen.name,
+        chosen.sha256,
+        allow_processed=allow_processed,
+        variant=chosen.name,
+    )
+    return read_texts(model, readings, pooling, header, token_budget, "reading texts", progress)
+
+
+def check_classes(stimuli: StimulusSet) -> None:
+    """Raises StimulusError unless there are at least two emotions to tell apart."""
+    if len(stimuli.emotions) < 2:
+        raise StimulusError(
+            f"stimulus set '{stimuli.name}' has {len(stimuli.emotions)} emotion(s) ({', '.join(stimuli.emotions)}); "
+            "at least two are needed to tell them apart"
+        )
+
+
+def record_of(item: Stimulus) -> TextRecord:
+    return TextRecord(item.text_id, item.emotion, item.topic, item.text, item.person, item.language)
+
+
+@dataclass(frozen=True)
+class TokenRole:
+    """One token of a previewed text: "pooled", "skipped" (content, not taken) or "special" (BOS, sink, template)."""
+
+    position: int
+    token: str
+    role: str
+
+
+def preview(model: Model, text: str, pooling: Pooling | None = None) -> list[TokenRole]:
+    """Which tokens of a text would be pooled, skipped or left out as special. Pads never occur here.
+
+    Raises:
+        StimulusError, ContextLengthError: as in `extract_comprehension`.
+    """
+    pooling = pooling or story_mean()
+    tokenised = tokenise_text(model, text)
+    check_content(pooling, sum(tokenised.content), text)
+    content = pad([tokenised.content], 0)[0].bool()
+    taken = (pooling.weights(content) > 0)[0].tolist()
+    roles = ["pooled" if t else "skipped" if c else "special" for t, c in zip(taken, content[0].tolist(), strict=True)]
+    tokenizer = tokenizer_of(model)
+    strings = [str(tokenizer.decode([i])) for i in tokenised.ids]
+    return [TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))]

@@ -1,0 +1,189 @@
+"""Generation-based extraction: the model writes stories, and its states are read over what it wrote.
+
+Two different quantities come out of one set of stories, and both are named: "conditioned" states are read with the
+instruction in front, so they also carry the request; "reread" states are those of the bare story, as any reader's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import PooledActivations, TextRecord
+from lens_emotion.extraction.batching import TOKEN_BUDGET, plan_batches, run_halving
+from lens_emotion.extraction.comprehension import check_classes, default_stimuli
+from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
+from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.models.access import Model, check_raw_basis
+from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.models.prompting import (
+    TokenisedText,
+    check_length,
+    decode_text,
+    encode,
+    special_ids,
+    tokenise_prompt,
+)
+from lens_emotion.progress import track
+from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+
+JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
+GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the model wrote to one prompt."""
+
+    prompt: StoryPrompt
+    prompt_ids: tuple[int, ...]
+    new_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedActivations:
+    """Stories a model wrote, and its states over them.
+
+    Attributes:
+        stories: what was written, labelled; also a stimulus set for another reader.
+        conditioned: states with the instruction in front.
+        reread: states of the bare story, None for the "jeong" preset, which has no such reading.
+    """
+
+    stories: StimulusSet
+    conditioned: PooledActivations
+    reread: PooledActivations | None
+
+
+def extract_generation(
+    model: Model,
+    prompts: Sequence[StoryPrompt] | None = None,
+    *,
+    preset: str = "topic-crossed",
+    stimuli: str | None = None,
+    max_new_tokens: int | None = None,
+    sampling: Sampling | None = None,
+    pooling: Pooling | None = None,
+    allow_processed: bool = False,
+    progress: bool = True,
+) -> GeneratedActivations:
+    """Let the model write stories and read its states over them, every layer.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        prompts: story prompts; None takes those of `preset` for the model's stimulus set.
+        preset: "topic-crossed" (one story per emotion and topic, sampled at temperature 0.8 with a seed per story,
+            story mean) or "jeong" (arXiv 2604.04064: five templates, ten stories per emotion, greedy, the one token
+            at prompt_len + generated_len // 2, or the last prompt token if 10 or fewer were generated).
+        stimuli: whose prompts to take where `prompts` is None.
+        max_new_tokens: default 128 ("topic-crossed") or 256 ("jeong"), less where the context is shorter.
+        pooling: default `story_mean(start=8)` ("topic-crossed") or `middle_token()` ("jeong").
+
+    Raises:
+        StimulusError: a single emotion, or stories too short to pool.
+        ContextLengthError: a prompt that leaves no room to write.
+        ProcessedModelError: processed weights without `allow_processed`.
+    """
+    check_raw_basis(model, allow_processed)
+    jeong = preset == "jeong"
+    chosen = tuple(prompts if prompts is not None else story_prompts(preset, stimuli or default_stimuli(model)))
+    sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
+    pooling = pooling or (middle_token() if jeong else story_mean(start=8))
+    check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
+    stories = write_stories(model, chosen, max_new_tokens or (256 if jeong else 128), sampling, progress)
+    written, kept, notes = _usable(stories, pooling, jeong)
+    header = make_header(
+        model,
+        "generation",
+        pooling.name,
+        written.name,
+        written.sha256,
+        allow_processed=allow_processed,
+        variant=f"{preset}, conditioned",
+        seed=None if sampling.greedy else sampling.seed,
+        notes=notes,
+    )
+    special = special_ids(model)
+    readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
+    conditioned = read_texts(model, readings, pooling, header, TOKEN_BUDGET, "reading stories", progress)
+    if jeong:
+        return GeneratedActivations(written, conditioned, None)
+    bare = [Reading(_bare(model, s, special), _record(s)) for s in kept]
+    header = header.with_(variant=f"{preset}, reread")
+    reread = read_texts(model, bare, pooling, header, TOKEN_BUDGET, "rereading stories", progress)
+    return GeneratedActivations(written, conditioned, reread)
+
+
+def write_stories(
+    model: Model, prompts: Sequence[StoryPrompt], max_new_tokens: int, sampling: Sampling, progress: bool = True
+) -> list[Story]:
+    """Let the model answer every prompt. Greedy answers to equal prompts are written once and shared."""
+    tokenised = [tokenise_prompt(model, p.text).ids for p in prompts]
+    room = model.cfg.n_ctx - max(map(len, tokenised))
+    longest = max(tokenised, key=len)
+    check_length(model, len(longest), "story prompt", new_tokens=min(16, max_new_tokens))
+    new_tokens = min(max_new_tokens, room)
+    jobs = list(dict.fromkeys(tokenised)) if sampling.greedy else tokenised
+    new_ids: list[list[int]] = [[] for _ in jobs]
+
+    def run(rows: list[int]) -> list[tuple[int, list[int]]]:
+        seeds = [sampling.seed * 1_000_003 + i for i in rows]
+        written = generate_tokens(model, [jobs[i] for i in rows], new_tokens, sampling, row_seeds=seeds)
+        return list(zip(rows, written, strict=True))
+
+    batches = plan_batches([len(ids) + new_tokens for ids in jobs], GENERATION_BUDGET)
+    for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
+        for i, ids in run_halving(batch, run):
+            new_ids[i] = ids
+    answers = dict(zip(jobs, new_ids, strict=True)) if sampling.greedy else {}
+    return [
+        Story(p, ids, tuple(new), decode_text(model, new))
+        for i, (p, ids) in enumerate(zip(prompts, tokenised, strict=True))
+        for new in [answers[ids] if sampling.greedy else new_ids[i]]
+    ]
+
+
+def _usable(
+    stories: Sequence[Story], pooling: Pooling, jeong: bool
+) -> tuple[StimulusSet, list[Story], tuple[str, ...]]:
+    """Stories long enough to pool, as a stimulus set, with notes on what was left out or duplicated."""
+    need = 0 if jeong else pooling.min_content + 1  # the bare story also loses position 0 where there is no BOS
+    kept = [s for s in stories if len(s.new_ids) >= need]
+    notes = []
+    if left := len(stories) - len(kept):
+        notes.append(f"{left} of {len(stories)} stories had fewer than {need} tokens and were left out")
+    distinct = len({s.text for s in kept})
+    if distinct < len(kept):
+        notes.append(f"{distinct} distinct texts among {len(kept)} stories (greedy decoding repeats equal prompts)")
+    items = tuple(Stimulus(s.prompt.prompt_id, s.text, s.prompt.emotion, s.prompt.topic) for s in kept)
+    written = StimulusSet("stories", items)
+    if len(written.emotions) < 2:
+        raise StimulusError(
+            f"the model wrote almost nothing: {len(kept)} of {len(stories)} stories are long enough to read; "
+            "raise max_new_tokens, or use a model that follows instructions"
+        )
+    return written, kept, tuple(notes)
+
+
+def _conditioned(story: Story, special: frozenset[int], jeong: bool) -> TokenisedText:
+    ids = (*story.prompt_ids, *story.new_ids)
+    n = len(story.prompt_ids)
+    content = [i >= n and token not in special for i, token in enumerate(ids)]
+    if jeong and len(story.new_ids) <= JEONG_SHORT:
+        content = [i == n - 1 for i in range(len(ids))]
+    return TokenisedText(ids, tuple(content), n)
+
+
+def _bare(model: Model, story: Story, special: frozenset[int]) -> TokenisedText:
+    start = encode(model, "")  # BOS or nothing
+    ids = (*start, *story.new_ids)
+    content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
+    return TokenisedText(ids, content, len(start))
+
+
+def _record(story: Story) -> TextRecord:
+    prompt = story.prompt
+    return replace(TextRecord(prompt.prompt_id, prompt.emotion, prompt.topic, story.text), split="generated")

@@ -1,0 +1,117 @@
+"""Read tokenised texts through a model into PooledActivations: batches, progress, token accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lens_emotion.errors import ContextLengthError
+from lens_emotion.extraction.activations import PooledActivations, TextRecord
+from lens_emotion.extraction.batching import TOKEN_BUDGET, plan_batches, run_halving
+from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.extraction.header import Header
+from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
+from lens_emotion.models.access import Model, check_raw_basis, describe
+from lens_emotion.models.prompting import TokenisedText, pad, pad_id
+from lens_emotion.progress import track
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text ready to be read: its tokens, and the labels it will carry."""
+
+    tokens: TokenisedText
+    record: TextRecord
+
+
+def make_header(
+    model: Model, method: str, pooling: str, stimuli: str, sha256: str, *, allow_processed: bool, **more: object
+) -> Header:
+    """The header of activations read from this model.
+
+    Raises:
+        ProcessedModelError: the model's weights are processed and that was not allowed.
+    """
+    check_raw_basis(model, allow_processed)
+    info = describe(model)
+    return Header(
+        model=info.name,
+        fingerprint=info.fingerprint,
+        family=info.family,
+        backend=info.backend,
+        transformer_lens=info.transformer_lens,
+        dtype=info.dtype,
+        method=method,
+        pooling=pooling,
+        stimuli=stimuli,
+        stimuli_sha256=sha256,
+        processed=info.processed,
+    ).with_(**more)
+
+
+def read_texts(
+    model: Model,
+    readings: Sequence[Reading],
+    pooling: Pooling,
+    header: Header,
+    token_budget: int = TOKEN_BUDGET,
+    label: str = "reading",
+    progress: bool = True,
+) -> PooledActivations:
+    """Every text through the model once; one row per text and layer.
+
+    Args:
+        readings: tokens and labels; all are checked before the first forward pass.
+        pooling: which content tokens become the row.
+        header: provenance to carry.
+        token_budget: padded tokens per forward pass.
+        progress: show a progress bar.
+
+    Raises:
+        StimulusError: a text with too few content tokens for the pooling.
+        ContextLengthError: a text longer than the context.
+    """
+    for reading in readings:
+        check_content(pooling, sum(reading.tokens.content), reading.record.text)
+        if len(reading.tokens) > model.cfg.n_ctx:
+            raise ContextLengthError(
+                f"text '{reading.record.text_id}' has {len(reading.tokens)} tokens, the context {model.cfg.n_ctx}"
+            )
+    fill = pad_id(model)
+    values = torch.empty(len(readings), model.cfg.n_layers, model.cfg.d_model)
+    norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
+    pooled_counts = [0] * len(readings)
+
+    def run(rows: list[int]) -> list[tuple[int, Float[Tensor, "n_layers d_model"], int]]:
+        nonlocal norm_total
+        tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
+        content, _ = pad([readings[i].tokens.content for i in rows], 0)
+        cache = residual_cache(model, tokens, mask)
+        rows_out = pool_cache(cache, content.bool(), pooling)
+        norm_total = norm_total + norm_sums(cache, content.bool())
+        taken = (pooling.weights(content.bool()) > 0).sum(1).tolist()
+        return list(zip(rows, rows_out, taken, strict=True))
+
+    batches = plan_batches([len(r.tokens) for r in readings], token_budget)
+    for batch in track(batches, label, total=len(readings), step=len, show=progress):
+        for index, row, taken in run_halving(batch, run):
+            values[index] = row
+            pooled_counts[index] = taken
+    records = tuple(_account(r, n) for r, n in zip(readings, pooled_counts, strict=True))
+    n_content = sum(sum(r.tokens.content) for r in readings)
+    return PooledActivations(values, records, (norm_total / max(n_content, 1)).float(), header)
+
+
+def _account(reading: Reading, n_pooled: int) -> TextRecord:
+    n_content = sum(reading.tokens.content)
+    return replace(
+        reading.record,
+        n_total=len(reading.tokens),
+        n_pooled=n_pooled,
+        n_skipped=n_content - n_pooled,
+        n_special=len(reading.tokens) - n_content,
+    )

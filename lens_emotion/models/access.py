@@ -1,0 +1,160 @@
+"""What this package needs to know of a TransformerLens model, whichever class it is.
+
+Every public function takes a `TransformerBridge` or a `HookedTransformer`; only this file and `decoding.py` tell
+them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformer_lens.utilities import get_act_name
+
+from lens_emotion.errors import ProcessedModelError, UnsupportedModelError
+from lens_emotion.models import hooked
+
+Model = Any  # TransformerBridge | HookedTransformer: no common base class across TransformerLens 3.x and 4.x
+
+_FAMILY_OF = {"GPT2": "gpt2", "Gemma": "gemma", "Qwen": "qwen", "Llama": "llama", "Mistral": "mistral"}
+_SAMPLE = 64  # rows and columns of the weight sample that identifies a model
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts of a loaded model that results depend on.
+
+    `fingerprint` hashes architecture and a sample of weights at bfloat16, so that it is the same on both backends and
+    for float32 and bfloat16 copies of one model, and differs between a base model and its fine-tunes.
+    """
+
+    name: str
+    family: str
+    backend: str
+    n_layers: int
+    d_model: int
+    n_ctx: int
+    d_vocab: int
+    dtype: str
+    device: str
+    fingerprint: str
+    processed: bool
+    transformer_lens: str
+
+
+def backend_of(model: Model) -> str:
+    """ "hooked" or "bridge".
+
+    Raises:
+        UnsupportedModelError: the object is neither; the message says how to get one.
+    """
+    if hooked.is_hooked(model):
+        return "hooked"
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if isinstance(model, TransformerBridge):
+        return "bridge"
+    raise UnsupportedModelError(
+        f"expected a TransformerBridge or a HookedTransformer, got {type(model).__name__}; "
+        "load one with lens_emotion.load_model(name), or TransformerBridge.boot_transformers(name, hf_model=model)"
+    )
+
+
+def device_of(model: Model) -> torch.device:
+    return torch.device(model.cfg.device)
+
+
+def hook_name(layer: int) -> str:
+    """Name of `resid_post` at a layer, the same on both backends."""
+    return str(get_act_name("resid_post", layer))
+
+
+def resolve_layer(layer: int, n_layers: int) -> int:
+    """A layer index in 0..n_layers-1; negative ones count from the end."""
+    if not -n_layers <= layer < n_layers:
+        raise UnsupportedModelError(
+            f"layer {layer} does not exist: the model has {n_layers} layers, 0 to {n_layers - 1} (or -{n_layers} to -1)"
+        )
+    return layer % n_layers
+
+
+def tokenizer_of(model: Model) -> Any:
+    if model.tokenizer is None:
+        raise UnsupportedModelError(
+            "the model has no tokenizer; pass one when loading (boot_transformers(..., tokenizer=...))"
+        )
+    return model.tokenizer
+
+
+def architecture_of(model: Model) -> str:
+    cfg = model.cfg
+    return str(getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None) or "unknown")
+
+
+def family_of(architecture: str) -> str:
+    """One of the five families, or the architecture in lower case where it is another one."""
+    for prefix, family in _FAMILY_OF.items():
+        if architecture.startswith(prefix):
+            return family
+    return architecture.removesuffix("ForCausalLM").lower()
+
+
+def is_processed(model: Model) -> bool:
+    """True if the weights were folded or centred, so that `resid_post` is no longer the Hugging Face hidden state."""
+    if backend_of(model) == "bridge":
+        return bool(getattr(model, "_weights_processed", False))
+    if str(model.cfg.normalization_type).endswith("Pre"):
+        return True
+    if model.cfg.normalization_type != "LN":  # centring applies to LayerNorm models only
+        return False
+    embedding = model.W_E[:256].float()
+    return bool(embedding.mean(-1).abs().max() < 1e-6 * embedding.std().clamp_min(1e-12))
+
+
+def check_raw_basis(model: Model, allow_processed: bool = False) -> None:
+    """Raises ProcessedModelError unless the model is in the raw basis or processing was allowed explicitly."""
+    if not allow_processed and is_processed(model):
+        raise ProcessedModelError(
+            "the model's weights are processed (folded LayerNorm or centred writing weights), so its residual stream "
+            "is not the Hugging Face hidden state and its vectors fit no other copy of the model; load it with "
+            "HookedTransformer.from_pretrained_no_processing or lens_emotion.load_model, or pass allow_processed=True"
+        )
+
+
+def fingerprint(model: Model) -> str:
+    """Hex SHA-256 of architecture and weights (see `ModelInfo`)."""
+    cfg = model.cfg
+    digest = hashlib.sha256(f"{architecture_of(model)}|{cfg.n_layers}|{cfg.d_model}|{cfg.n_heads}".encode())
+    for layer in sorted({0, cfg.n_layers // 2, cfg.n_layers - 1}):
+        weight = model.blocks[layer].mlp.W_out
+        rows, columns = (max(1, size // _SAMPLE) for size in weight.shape)
+        sample = weight[::rows, ::columns].detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe(model: Model) -> ModelInfo:
+    """Facts of a loaded model.
+
+    Raises:
+        UnsupportedModelError: the object is not a TransformerLens model.
+    """
+    backend = backend_of(model)
+    cfg = model.cfg
+    return ModelInfo(
+        name=str(getattr(model, "lens_emotion_name", None) or cfg.model_name),
+        family=family_of(architecture_of(model)),
+        backend=backend,
+        n_layers=int(cfg.n_layers),
+        d_model=int(cfg.d_model),
+        n_ctx=int(cfg.n_ctx),
+        d_vocab=int(cfg.d_vocab),
+        dtype=str(cfg.dtype).removeprefix("torch."),
+        device=str(cfg.device),
+        fingerprint=fingerprint(model),
+        processed=is_processed(model),
+        transformer_lens=version("transformer-lens"),
+    )

@@ -1,0 +1,185 @@
+"""HookedTransformer, in this one place: it exists in TransformerLens 3.x only.
+
+TransformerLens maps hub names to HookedTransformer configs by name. Local folders and the tiny models have no such
+name, so the config is read off the Hugging Face config of the five families and TransformerLens's own weight
+converters do the rest, without any processing (raw basis).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lens_emotion.errors import UnsupportedModelError
+
+REMEDY = (
+    "HookedTransformer was removed in TransformerLens 4.0; use backend='bridge' (same hook points, same activations), "
+    "or install 'transformer-lens>=3.9,<4'"
+)
+
+
+def available() -> bool:
+    """True if the installed TransformerLens still has HookedTransformer (3.x)."""
+    return importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
+
+
+def is_hooked(model: Any) -> bool:
+    """True if `model` is a HookedTransformer."""
+    if not available():
+        return False
+    from transformer_lens import HookedTransformer
+
+    return isinstance(model, HookedTransformer)
+
+
+def new_cache(model: Any, batch: int) -> Any:
+    """An empty key-value cache for `batch` rows of a HookedTransformer."""
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+    return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, batch)
+
+
+def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, device: str) -> Any:
+    """A HookedTransformer in the raw basis from a loaded Hugging Face model of one of the five families.
+
+    Raises:
+        UnsupportedModelError: TransformerLens 4.x is installed, or the architecture has no converter here.
+    """
+    if not available():
+        raise UnsupportedModelError(f"backend='hooked' is not available. {REMEDY}")
+    from transformer_lens import HookedTransformer
+    from transformer_lens.config import HookedTransformerConfig
+
+    architecture = type(hf_model).__name__
+    if architecture not in _FAMILIES:
+        raise UnsupportedModelError(
+            f"backend='hooked' has no conversion for {architecture}; it fits {', '.join(_FAMILIES)}. "
+            "Use backend='bridge', which takes every architecture of TransformerLens"
+        )
+    describe, converter = _FAMILIES[architecture]
+    settings = describe(hf_model.config)
+    settings |= {"model_name": name, "original_architecture": architecture, "init_weights": False}
+    settings |= {"device": device, "dtype": dtype, "d_vocab": hf_model.config.vocab_size}
+    config = HookedTransformerConfig.from_dict(settings)
+    module_name, function_name = converter
+    module = importlib.import_module(f"transformer_lens.pretrained.weight_conversions.{module_name}")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        state = getattr(module, function_name)(hf_model, config)
+        model = HookedTransformer(config, tokenizer, move_to_device=False)
+        model.load_and_process_state_dict(
+            state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
+        )
+        model.move_model_modules_to_device()
+    return model.eval()
+
+
+def _rope_base(config: Any, kind: str = "full_attention") -> float:
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if kind in parameters:  # Gemma-3 keeps one set per attention type
+        parameters = parameters[kind]
+    scaling = parameters.get("rope_type", "default")
+    if scaling not in ("default", None):
+        raise UnsupportedModelError(
+            f"backend='hooked' from a folder does not convert rope scaling '{scaling}'; use backend='bridge'"
+        )
+    return float(parameters.get("rope_theta", getattr(config, "rope_theta", None) or 10000.0))
+
+
+def _head_dim(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _gpt2(config: Any) -> dict[str, Any]:
+    return {
+        "d_model": config.n_embd,
+        "d_head": config.n_embd // config.n_head,
+        "n_heads": config.n_head,
+        "d_mlp": config.n_inner or 4 * config.n_embd,
+        "n_layers": config.n_layer,
+        "n_ctx": config.n_positions,
+        "eps": config.layer_norm_epsilon,
+        "act_fn": config.activation_function,
+        "normalization_type": "LN",
+        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
+    }
+
+
+def _rotary(config: Any) -> dict[str, Any]:
+    """What Llama, Mistral, Qwen and Gemma share: RMS norm, rotary positions, gated MLP, grouped-query attention."""
+    return {
+        "d_model": config.hidden_size,
+        "d_head": _head_dim(config),
+        "n_heads": config.num_attention_heads,
+        "n_key_value_heads": config.num_key_value_heads,
+        "d_mlp": config.intermediate_size,
+        "n_layers": config.num_hidden_layers,
+        "n_ctx": config.max_position_embeddings,
+        "eps": config.rms_norm_eps,
+        "act_fn": getattr(config, "hidden_activation", None) or config.hidden_act,
+        "normalization_type": "RMS",
+        "positional_embedding_type": "rotary",
+        "rotary_base": _rope_base(config),
+        "rotary_adjacent_pairs": False,
+        "rotary_dim": _head_dim(config),
+        "final_rms": True,
+        "gated_mlp": True,
+    }
+
+
+def _mistral(config: Any) -> dict[str, Any]:
+    window = config.sliding_window
+    local = {"window_size": window, "use_local_attn": True, "attn_types": ["local"] * config.num_hidden_layers}
+    return _rotary(config) | (local if window else {})
+
+
+def _qwen3(config: Any) -> dict[str, Any]:
+    return _rotary(config) | {"use_qk_norm": True, "default_prepend_bos": False}
+
+
+def _qwen2(config: Any) -> dict[str, Any]:
+    return _rotary(config) | {"default_prepend_bos": False}
+
+
+def _gemma(config: Any) -> dict[str, Any]:
+    kinds = {"sliding_attention": "local", "full_attention": "global"}
+    return _rotary(config) | {
+        "window_size": config.sliding_window,
+        "use_local_attn": True,
+        "attn_types": [kinds[kind] for kind in config.layer_types],
+        "use_normalization_before_and_after": True,
+        "attn_scale": float(config.query_pre_attn_scalar) ** 0.5,
+    }
+
+
+def _gemma2(config: Any) -> dict[str, Any]:
+    return _gemma(config) | {
+        "attn_scores_soft_cap": config.attn_logit_softcapping or -1.0,
+        "output_logits_soft_cap": config.final_logit_softcapping or -1.0,
+    }
+
+
+def _gemma3(config: Any) -> dict[str, Any]:
+    return _gemma(config) | {
+        "rotary_base": int(_rope_base(config)),
+        "rotary_base_local": int(_rope_base(config, "sliding_attention")),
+        "use_qk_norm": True,
+    }
+
+
+_FAMILIES: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, str]]] = {
+    "GPT2LMHeadModel": (_gpt2, ("gpt2", "convert_gpt2_weights")),
+    "LlamaForCausalLM": (_rotary, ("llama", "convert_llama_weights")),
+    "MistralForCausalLM": (_mistral, ("mistral", "convert_mistral_weights")),
+    "Qwen2ForCausalLM": (_qwen2, ("qwen2", "convert_qwen2_weights")),
+    "Qwen3ForCausalLM": (_qwen3, ("qwen3", "convert_qwen3_weights")),
+    "Gemma2ForCausalLM": (_gemma2, ("gemma", "convert_gemma_weights")),
+    "Gemma3ForCausalLM": (_gemma3, ("gemma", "convert_gemma_weights")),
+}

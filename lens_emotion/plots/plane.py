@@ -1,0 +1,85 @@
+"""The circumplex: emotions on the first two principal components, next to human valence and arousal."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+from pandas import DataFrame, Series
+from plotly.subplots import make_subplots
+
+from lens_emotion.plots.contracts import HasTable
+from lens_emotion.plots.labels import place_labels
+from lens_emotion.plots.theme import LINE, counted, emotion_colour, joined, titled
+
+PANEL_WIDTH, PANEL_HEIGHT = 430.0, 400.0
+
+
+def circumplex(result: HasTable) -> go.Figure:
+    """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both."""
+    table = result.table
+    rated = table.dropna(subset=["valence", "arousal"])
+    names = ("in the model: principal components", "in people: mean ratings, 1 to 9")
+    figure = make_subplots(rows=1, cols=2, subplot_titles=names, horizontal_spacing=0.1)
+    _panel(figure, 1, table, "pc1", "pc2", "PC1 score", "PC2 score", 0.0)
+    _panel(
+        figure, 2, rated, "valence", "arousal", "valence (1 unpleasant, 9 pleasant)", "arousal (1 calm, 9 excited)", 5.0
+    )
+    unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
+    without = f"no human norm: {', '.join(unrated)}" if unrated else ""
+    subtitle = joined(f"n = {len(table)} emotions", _layer(result), counted(result), without)
+    figure.update_annotations(selector={"text": names[0]}, font_size=12)
+    figure.update_annotations(selector={"text": names[1]}, font_size=12)
+    titled(figure, "Circumplex", subtitle, height=540, wide=True)
+    return figure.update_layout(showlegend=False, margin={"b": 60, "t": 96})
+
+
+def _layer(result: object) -> str:
+    layer = getattr(result, "layer", None)
+    return "" if layer is None else f"layer {layer}"
+
+
+def _panel(
+    figure: go.Figure, col: int, table: DataFrame, x: str, y: str, x_title: str, y_title: str, centre: float
+) -> None:
+    """One scatter with a name beside every point and thin lines through the centre of its scales."""
+    place = {"row": 1, "col": col}
+    emotions = [str(name) for name in table["emotion"]]
+    marker = {"size": 10, "color": [emotion_colour(e) for e in emotions], "line": {"width": 0.8, "color": LINE}}
+    hover = f"%{{text}}<br>{x} %{{x:.2f}}<br>{y} %{{y:.2f}}<extra></extra>"
+    points = go.Scatter(x=table[x], y=table[y], mode="markers", text=emotions, marker=marker, hovertemplate=hover)
+    figure.add_trace(points, **place)
+    x_range, y_range = _padded(table[x], centre), _padded(table[y], centre)
+    figure.update_xaxes(title_text=x_title, range=x_range, **place)
+    figure.update_yaxes(title_text=y_title, range=y_range, **place)
+    figure.add_vline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
+    figure.add_hline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
+    _write_names(figure, col, table[[x, y]].to_numpy().tolist(), emotions, x_range, y_range)
+
+
+def _padded(values: Series, centre: float) -> list[float]:
+    """A range that holds every point and the centre, with room for names."""
+    low, high = min(float(values.min()), centre), max(float(values.max()), centre)
+    room = 0.12 * ((high - low) or 1.0)
+    return [low - room, high + room]
+
+
+def _write_names(
+    figure: go.Figure,
+    col: int,
+    points: list[list[float]],
+    names: list[str],
+    x_range: list[float],
+    y_range: list[float],
+) -> None:
+    """Names as annotations at places that do not overlap; a thin line leads from a name that had to move away."""
+
+    def pixel(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_range[0]) / (x_range[1] - x_range[0])
+        down = (y_range[1] - y) / (y_range[1] - y_range[0])
+        return across * PANEL_WIDTH, down * PANEL_HEIGHT
+
+    offsets = place_labels([pixel(x, y) for x, y in points], names, PANEL_WIDTH, PANEL_HEIGHT)
+    for (x, y), name, (dx, dy) in zip(points, names, offsets, strict=True):
+        figure.add_annotation(
+            x=x, y=y, text=name, ax=dx, ay=dy, showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=LINE,
+            standoff=6, xanchor="center", yanchor="middle", font={"size": 11}, borderpad=0, row=1, col=col,
+        )  # fmt: skip

@@ -1,0 +1,167 @@
+"""The one look of every figure: template, palette, colours of emotions, and the depth axis that curves share.
+
+Backgrounds are transparent and the ink is a middle grey, so that a figure reads on a white page and in a dark
+notebook alike; `on_paper` gives the black-on-white form for print. Colours come from the Okabe-Ito family, and no
+figure tells by colour alone: dashes, symbols or words always say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from numbers import Integral
+
+import plotly.graph_objects as go
+from pandas import DataFrame
+
+from lens_emotion.stimuli.emotions import NEUTRAL, valence_arousal
+
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+GREY = "#8A8F98"
+INK = "#757A84"
+BAND = "rgba(128,132,142,0.22)"
+GRID = "rgba(128,132,142,0.20)"
+LINE = "rgba(128,132,142,0.55)"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+SEQUENTIAL = [[0.0, "rgba(0,114,178,0.03)"], [0.5, "rgba(0,114,178,0.55)"], [1.0, "rgba(0,80,135,1)"]]
+DIVERGING = [
+    [0.0, "rgba(168,72,0,1)"],
+    [0.25, "rgba(213,94,0,0.62)"],
+    [0.5, "rgba(140,140,140,0.04)"],
+    [0.75, "rgba(0,114,178,0.62)"],
+    [1.0, "rgba(0,80,135,1)"],
+]
+
+REGIME_COLOURS = {"inert": "#C9CDD3", "surgical": "#7CCBB1", "repetitive collapse": "#F0C56B", "explosive": "#E89A6C"}
+DEPTH_TITLE = "depth (layer + 1) / n_layers"
+
+
+def _axis() -> dict[str, object]:
+    """The axis of every figure: thin grid, thin line, ticks outside, no zero line."""
+    return {
+        "gridcolor": GRID,
+        "gridwidth": 0.6,
+        "linecolor": LINE,
+        "linewidth": 0.8,
+        "showline": True,
+        "zeroline": False,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickcolor": LINE,
+        "tickfont": {"size": 11},
+        "title": {"standoff": 8, "font": {"size": 12}},
+        "automargin": True,
+    }
+
+
+@cache
+def template() -> go.layout.Template:
+    """The plotly template of this package; it is not made the global default."""
+    layout = {
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "title": {
+            "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 14, "t": 12},
+            "y": 1, "yref": "container", "yanchor": "top",
+            "font": {"size": 15, "weight": 600}, "subtitle": {"font": {"size": 11.5, "color": INK}},
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY],
+        "margin": {"l": 64, "r": 20, "t": 72, "b": 92},
+        "legend": {
+            "orientation": "h", "x": 0, "xanchor": "left", "y": 0, "yref": "container", "yanchor": "bottom",
+            "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)", "title": {"text": ""},
+        },
+        "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
+        "xaxis": _axis(),
+        "yaxis": _axis(),
+        "colorscale": {"sequential": SEQUENTIAL, "diverging": DIVERGING},
+    }  # fmt: skip
+    return go.layout.Template(layout=layout)
+
+
+def titled(figure: go.Figure, title: str, subtitle: str, height: int, wide: bool = False) -> go.Figure:
+    """Give a figure the template, a left-aligned title with a line of n and units, and its height in pixels.
+
+    `wide` asks the report for the full width of the page.
+    """
+    figure.update_layout(
+        template=template(),
+        title={"text": title, "subtitle": {"text": subtitle}},
+        height=height,
+        meta={"wide": wide},
+    )
+    return figure
+
+
+def on_paper(figure: go.Figure) -> go.Figure:
+    """A copy for print: near-black ink on white instead of grey ink on nothing."""
+    copy = go.Figure(figure)
+    copy.update_layout(font={"color": "#1b1d21"}, paper_bgcolor="white", plot_bgcolor="white")
+    copy.update_layout(title={"subtitle": {"font": {"color": "#44474d"}}})
+    return copy
+
+
+def depth_axis(figure: go.Figure, row: int | None = None, title: bool = True) -> None:
+    """Set the x axis (of one row of panels, if given) to the depth of a layer, from 0 to 1."""
+    place = {} if row is None else {"row": row, "col": 1}
+    figure.update_xaxes(range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], **place)
+    if title:
+        figure.update_xaxes(title_text=DEPTH_TITLE, **place)
+
+
+def band(table: DataFrame, low: str, high: str, name: str) -> tuple[go.Scatter, go.Scatter]:
+    """The two traces of a grey band between two columns over depth."""
+    common = {"x": table["depth"], "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": name}
+    lower = go.Scatter(y=table[low], showlegend=False, name=name, **common)
+    upper = go.Scatter(y=table[high], fill="tonexty", fillcolor=BAND, name=name, **common)
+    return lower, upper
+
+
+def counted(result: object, unit: str = "texts", field: str = "n_texts") -> str:
+    """'n = 160 texts' where the result knows its n, else nothing."""
+    n = getattr(result, field, None)
+    return f"n = {n:,} {unit}" if isinstance(n, Integral) else ""
+
+
+def joined(*parts: str) -> str:
+    """The parts that say something, with a middle dot between."""
+    return " · ".join(part for part in parts if part)
+
+
+def emotion_colour(emotion: str) -> str:
+    """The colour an emotion bears in every figure, as #rrggbb.
+
+    Human valence gives the hue, on a diverging scale that colour-blind readers can tell apart (purplish red for
+    unpleasant, greyish in the middle, yellowish green for pleasant); human arousal gives the lightness, more aroused
+    being darker and stronger. Emotions without a norm, and neutral, are grey.
+    """
+    norm = valence_arousal().get(emotion)
+    if emotion == NEUTRAL or norm is None or norm.valence is None or norm.arousal is None:
+        return GREY
+    pleasant = max(-1.0, min(1.0, (norm.valence - 5) / 3.2))
+    aroused = max(0.0, min(1.0, (norm.arousal - 1.5) / 5))
+    hue = 125.0 if pleasant > 0 else 352.0
+    chroma = (0.05 + 0.12 * abs(pleasant) ** 0.7) * (0.75 + 0.25 * aroused)
+    return _oklch_hex(0.74 - 0.22 * aroused, chroma, hue)
+
+
+def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
+    """Oklch (perceptual lightness, chroma, hue in degrees) as #rrggbb, clipped to sRGB."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    l, m, s = (
+        (lightness + p * a + q * b) ** 3
+        for p, q in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.2914855480))
+    )
+    linear = (
+        4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+        -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+        -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
+    )
+
+    def encode(x: float) -> int:
+        x = max(0.0, min(1.0, x))
+        return round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055))
+
+    return "#" + "".join(f"{encode(channel):02x}" for channel in linear)

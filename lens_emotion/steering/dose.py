@@ -1,0 +1,76 @@
+"""Dose: how far to push, in two units that are both printed with every result.
+
+natural: multiples of ||mu_e - mu||, the way from the mean of all emotions to the mean of this one. 1 is as far as an
+average text of the emotion lies. It carries across architectures and is the default.
+relative: multiples of E||h|| at the layer (arXiv 2604.04064, 2604.07729). It does not carry: a few massive dimensions
+inflate E||h||, so that strong steering starts at 0.4 in one model and at 0.1 in another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lens_emotion.errors import DoseError
+from lens_emotion.vectors.emotion_vectors import EmotionVector
+
+UNITS = ("natural", "relative")
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A dose with its unit."""
+
+    value: float
+    unit: str = "natural"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
+        if not math.isfinite(self.value):
+            raise DoseError(f"dose {self.value} is not a finite number; 0 to 16 natural units is the usual range")
+
+    def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
+        """Length of the added vector at each layer, in raw units of the residual stream."""
+        size = vector.natural if self.unit == "natural" else vector.residual_norm
+        return self.value * size
+
+    def in_units(self, vector: EmotionVector, layer: int) -> tuple[float, float]:
+        """The same length at one layer as (natural, relative)."""
+        length = float(self.length(vector)[layer])
+        natural, norm = float(vector.natural[layer]), float(vector.residual_norm[layer])
+        return (length / natural if natural else math.nan, length / norm if norm else math.nan)
+
+
+def as_dose(dose: float | Dose, unit: str = "natural") -> Dose:
+    return dose if isinstance(dose, Dose) else Dose(float(dose), unit)
+
+
+def resolve_layers(layers: int | str | Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+    """None: the middle layer (n_layers // 2); "all"; one layer; or several. Negative layers count from the end.
+
+    Raises:
+        DoseError: a layer the model does not have, or no layer at all.
+    """
+    if layers is None:
+        return (n_layers // 2,)
+    if isinstance(layers, str):
+        if layers != "all":
+            raise DoseError(f"unknown layers '{layers}'; give 'all', a layer or a list of layers")
+        return tuple(range(n_layers))
+    chosen = (layers,) if isinstance(layers, int) else tuple(layers)
+    if bad := [layer for layer in chosen if not -n_layers <= layer < n_layers]:
+        raise DoseError(f"no layer {bad[0]}: the model has layers 0 to {n_layers - 1} (or -{n_layers} to -1)")
+    if not chosen:
+        raise DoseError("no layer given; give at least one")
+    return tuple(sorted({layer % n_layers for layer in chosen}))
+
+
+def displacement(vector: EmotionVector, dose: Dose) -> Float[Tensor, "n_layers d_model"]:
+    """What is added to the residual stream at each layer."""
+    return torch.as_tensor(dose.length(vector))[:, None] * vector.direction

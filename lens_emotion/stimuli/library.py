@@ -1,0 +1,45 @@
+"""Stimulus sets by name: the natural passages, the tiny models' worlds, or a user's own file."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.stimuli.reading import StimulusFile, read_stimulus_file
+from lens_emotion.stimuli.sets import StimulusSet
+
+PASSAGES = "passages"
+WORLDS = ("world-en", "world-en-zh")
+NAMES = (PASSAGES, *WORLDS)
+
+
+@cache
+def passages_file() -> StimulusFile:
+    """The natural English passages with their word rules."""
+    return read_stimulus_file(Path(str(resources.files("lens_emotion.stimuli").joinpath("data/passages.json"))))
+
+
+def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -> StimulusSet:
+    """A stimulus set by name, or from a file.
+
+    Args:
+        name: "passages" (20 emotions + neutral x 12 topics of natural English), "world-en" or "world-en-zh" (held-out
+            stories of the tiny models' world), a JSON file, or a StimulusSet, which is returned as it is.
+        per_cell: stories per emotion and topic drawn from a world.
+
+    Raises:
+        StimulusError: an unknown name, or a file that cannot be read.
+    """
+    if isinstance(name, StimulusSet):
+        return name
+    if name == PASSAGES:
+        return passages_file().stimuli
+    if name in WORLDS:
+        from lens_emotion.stimuli.world_text import world_stimuli
+
+        return world_stimuli(str(name), n_per_cell=per_cell)
+    if Path(name).suffix == ".json" or Path(name).exists():
+        return read_stimulus_file(name).stimuli
+    raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a JSON file")

@@ -1,0 +1,133 @@
+"""A linter for stimulus sets: leaked words, missing cells, duplicate openings, length skew.
+
+A set that fails these checks measures something else than emotion: the word itself, a topic that only one emotion
+has, a shared first phrase, or length.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import regex
+
+from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.reading import StimulusFile
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+
+OPENING_WORDS = 3
+SKEW = 1.25  # mean length of the longest emotion over that of the shortest
+
+
+@dataclass(frozen=True)
+class LintRules:
+    """What a set is held to. Word counts use whitespace; texts in scripts without spaces count characters."""
+
+    min_words: int = 35
+    max_words: int = 70
+    max_skew: float = SKEW
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: its kind, the text (empty if it is the set's), and what to do."""
+
+    kind: str
+    text_id: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind:<18} {self.text_id or '(set)':<24} {self.message}"
+
+
+def lint(file: StimulusFile, rules: LintRules | None = None) -> list[Finding]:
+    """All faults of a stimulus set, in a stable order; an empty list is a clean set."""
+    rules = rules or LintRules()
+    stimuli = file.stimuli
+    return [
+        *leaked_words(stimuli, file.forbidden),
+        *missing_cells(stimuli),
+        *duplicate_openings(stimuli),
+        *lengths(stimuli, rules),
+        *length_skew(stimuli, rules),
+    ]
+
+
+def stem_pattern(stems: tuple[str, ...]) -> regex.Pattern[str]:
+    """Stems match at the beginning of a word; a trailing "$" makes a stem the whole word."""
+    parts = [regex.escape(s[:-1]) + r"\b" if s.endswith("$") else regex.escape(s) for s in stems]
+    return regex.compile(r"(?<![\p{L}\p{M}])(?:" + "|".join(parts) + ")", regex.IGNORECASE)
+
+
+def leaked_words(stimuli: StimulusSet, forbidden: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Texts that use their emotion's own name or one of the words forbidden for it."""
+    for emotion in (*stimuli.emotions, NEUTRAL):
+        own = () if emotion == NEUTRAL else (emotion,)
+        stems = (*own, *forbidden.get(emotion, ()))
+        if not stems:
+            continue
+        pattern = stem_pattern(stems)
+        for item in stimuli.items:
+            if item.emotion == emotion and (found := pattern.search(item.text)):
+                word = regex.match(r"\p{L}+", item.text[found.start() :])
+                shown = word.group() if word else found.group()
+                yield Finding("leaked word", item.text_id, f"'{shown}' gives {emotion} away; write around it")
+
+
+def missing_cells(stimuli: StimulusSet) -> Iterator[Finding]:
+    """Emotion x topic cells that have no text: the design must be crossed, or topic stands in for emotion."""
+    present = {(s.emotion, s.topic) for s in stimuli.items}
+    emotions = [*stimuli.emotions, *([NEUTRAL] if any(s.emotion == NEUTRAL for s in stimuli.items) else [])]
+    for emotion in emotions:
+        if missing := [t for t in stimuli.topics if (emotion, t) not in present]:
+            yield Finding("missing cell", "", f"{emotion} has no text on: {', '.join(missing)}")
+
+
+def opening(text: str, words: int = OPENING_WORDS) -> str:
+    return " ".join(regex.findall(r"[\p{L}\p{M}\p{N}']+", text.lower())[:words])
+
+
+def duplicate_openings(stimuli: StimulusSet) -> Iterator[Finding]:
+    """Texts that begin with the same words as another."""
+    groups: dict[str, list[Stimulus]] = defaultdict(list)
+    for item in stimuli.items:
+        groups[opening(item.text)].append(item)
+    for words, items in groups.items():
+        for item in items[1:]:
+            yield Finding("duplicate opening", item.text_id, f"begins like {items[0].text_id}: '{words} ...'")
+
+
+def length_of(item: Stimulus) -> int:
+    """Words, or characters for languages written without spaces."""
+    return len(item.text) if item.language in ("zh", "ja", "th") else len(item.text.split())
+
+
+def lengths(stimuli: StimulusSet, rules: LintRules) -> Iterator[Finding]:
+    """Texts outside the length limits (a text without spaces is left to `length_skew`)."""
+    for item in stimuli.items:
+        n = length_of(item)
+        if item.language not in ("zh", "ja", "th") and not rules.min_words <= n <= rules.max_words:
+            yield Finding("length", item.text_id, f"{n} words; {rules.min_words} to {rules.max_words} wanted")
+
+
+def length_skew(stimuli: StimulusSet, rules: LintRules) -> Iterator[Finding]:
+    """Emotions that differ in mean length so much that length alone could tell them apart."""
+    by_emotion: dict[str, list[int]] = defaultdict(list)
+    for item in stimuli.items:
+        by_emotion[item.emotion].append(length_of(item))
+    means = {e: statistics.mean(v) for e, v in by_emotion.items()}
+    longest, shortest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    if means[longest] > rules.max_skew * means[shortest]:
+        yield Finding(
+            "length skew",
+            "",
+            f"{longest} averages {means[longest]:.0f}, {shortest} {means[shortest]:.0f}; "
+            f"keep the ratio below {rules.max_skew}",
+        )
+
+
+def counts(stimuli: StimulusSet) -> Counter[str]:
+    """Texts per emotion."""
+    return Counter(s.emotion for s in stimuli.items)

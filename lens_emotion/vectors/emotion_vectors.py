@@ -1,0 +1,225 @@
+"""EmotionVectors and EmotionVector: directions per emotion and layer, sizes kept apart, and algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lens_emotion.artifacts import read_tensors, write_tensors
+from lens_emotion.errors import FingerprintError, UnknownEmotionError
+from lens_emotion.extraction.header import Header
+
+KIND = "EmotionVectors"
+
+
+def unit(x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
+    """Rows scaled to length 1; a zero row stays zero."""
+    return x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionVector:
+    """One emotion, or a mixture of some, at every layer.
+
+    The vector stands for a displacement of the residual stream: `natural[l] * direction[l]` is one natural unit at
+    layer l, the way from the mean of all emotions to the mean of this one. Algebra acts on that displacement, so
+    `0.5 * v` is half as far, `-v` the other way, and `0.5 * calm - 0.3 * angry` a mixture in natural units.
+
+    Attributes:
+        name: the emotion, or the expression of a mixture.
+        direction: unit direction per layer.
+        norm: length of the recipe's difference of means per layer, before scaling to 1.
+        natural: ||mu_e - mu|| per layer, the natural unit of dose (METHODS: steering).
+        residual_norm: E||h|| per layer, the relative unit of dose.
+        header: where it comes from.
+    """
+
+    name: str
+    direction: Float[Tensor, "n_layers d_model"]
+    norm: Float[Tensor, " n_layers"]
+    natural: Float[Tensor, " n_layers"]
+    residual_norm: Float[Tensor, " n_layers"]
+    header: Header
+
+    @property
+    def n_layers(self) -> int:
+        return self.direction.shape[0]
+
+    def at(self, layer: int) -> Float[Tensor, " d_model"]:
+        """Unit direction at one layer (negative layers count from the end)."""
+        return self.direction[layer]
+
+    def cosine(self, other: EmotionVector) -> Float[Tensor, " n_layers"]:
+        """Cosine with another vector, per layer."""
+        return (self.direction * other.direction).sum(-1)
+
+    def _combine(self, parts: list[tuple[float, EmotionVector]], name: str) -> EmotionVector:
+        for _, part in parts:
+            if part.header.fingerprint != self.header.fingerprint:
+                raise FingerprintError(
+                    f"cannot combine '{self.name}' of {self.header.model} with '{part.name}' of "
+                    f"{part.header.model}: vectors live in one model's residual stream"
+                )
+        displacement = sum_of([c * p.natural[:, None] * p.direction for c, p in parts])
+        by_norm = sum_of([c * p.norm[:, None] * p.direction for c, p in parts])
+        return replace(
+            self,
+            name=name,
+            direction=unit(displacement),
+            natural=displacement.norm(dim=-1),
+            norm=by_norm.norm(dim=-1),
+        )
+
+    def __mul__(self, factor: float) -> EmotionVector:
+        return self._combine([(float(factor), self)], f"{factor:g}*{self.name}")
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, factor: float) -> EmotionVector:
+        return self * (1.0 / factor)
+
+    def __neg__(self) -> EmotionVector:
+        return self._combine([(-1.0, self)], f"-{self.name}")
+
+    def __add__(self, other: EmotionVector) -> EmotionVector:
+        return self._combine([(1.0, self), (1.0, other)], f"{self.name} + {other.name}")
+
+    def __sub__(self, other: EmotionVector) -> EmotionVector:
+        return self._combine([(1.0, self), (-1.0, other)], f"{self.name} - {other.name}")
+
+    def __repr__(self) -> str:
+        return f"EmotionVector({self.name!r}, {self.n_layers} layers x {self.direction.shape[1]}, {self.header.model})"
+
+
+def sum_of(tensors: list[Float[Tensor, "n_layers d_model"]]) -> Float[Tensor, "n_layers d_model"]:
+    return torch.stack(tensors).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionVectors:
+    """Unit directions of a set of emotions at every layer.
+
+    Attributes:
+        directions: unit vectors in the raw basis of `resid_post`.
+        emotions: names, in the order of the first axis.
+        norms: length of each difference of means before scaling to 1 (recipe's own baseline).
+        natural: ||mu_e - mu|| with mu the mean over emotions, whatever the recipe: the natural unit of dose.
+        residual_norm: E||h|| per layer.
+        header: model, method, stimuli and recipe.
+    """
+
+    directions: Float[Tensor, "n_emotions n_layers d_model"]
+    emotions: tuple[str, ...]
+    norms: Float[Tensor, "n_emotions n_layers"]
+    natural: Float[Tensor, "n_emotions n_layers"]
+    residual_norm: Float[Tensor, " n_layers"]
+    header: Header
+
+    def __len__(self) -> int:
+        return len(self.emotions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.emotions)
+
+    def __contains__(self, emotion: object) -> bool:
+        return emotion in self.emotions
+
+    def __getitem__(self, emotion: str) -> EmotionVector:
+        if emotion not in self.emotions:
+            raise UnknownEmotionError(f"no vector for '{emotion}'; these vectors hold: {', '.join(self.emotions)}")
+        i = self.emotions.index(emotion)
+        return EmotionVector(
+            emotion, self.directions[i], self.norms[i], self.natural[i], self.residual_norm, self.header
+        )
+
+    @property
+    def n_layers(self) -> int:
+        return self.directions.shape[1]
+
+    @property
+    def d_model(self) -> int:
+        return self.directions.shape[2]
+
+    def at(self, layer: int) -> Float[Tensor, "n_emotions d_model"]:
+        """Unit directions of all emotions at one layer."""
+        return self.directions[:, layer]
+
+    def cosine(self, layer: int) -> Float[Tensor, "n_emotions n_emotions"]:
+        """Similarity matrix at one layer."""
+        u = self.at(layer)
+        return u @ u.T
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per emotion and layer: sizes in raw units and relative to the residual norm."""
+        n, layers = self.norms.shape
+        frame = pd.DataFrame(
+            {
+                "emotion": np.repeat(self.emotions, layers),
+                "layer": np.tile(np.arange(layers), n),
+                "norm": self.norms.flatten().numpy(),
+                "natural": self.natural.flatten().numpy(),
+            }
+        )
+        frame["natural_relative"] = frame["natural"] / np.tile(self.residual_norm.numpy(), n)
+        return frame
+
+    def random(self, seed: int = 0, like: str | None = None) -> EmotionVector:
+        """A direction drawn uniformly per layer: the control of every steering result.
+
+        Its natural size is that of emotion `like`, or the mean over emotions, so that equal doses are equal lengths.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        direction = unit(torch.randn(self.n_layers, self.d_model, generator=generator))
+        rows = slice(None) if like is None else self.emotions.index(self[like].name)
+        natural, norm = (x[rows] if like else x.mean(0) for x in (self.natural, self.norms))
+        return EmotionVector(f"random[{seed}]", direction, norm, natural, self.residual_norm, self.header)
+
+    def check_model(self, fingerprint: str, name: str) -> None:
+        """Raises FingerprintError if these vectors come from another model than the one given."""
+        if fingerprint != self.header.fingerprint:
+            raise FingerprintError(
+                f"these vectors were made on {self.header.model} (fingerprint {self.header.fingerprint[:12]}), "
+                f"not on {name} ({fingerprint[:12]}); extract them on this model, or pass allow_other_model=True"
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write to a safetensors file, atomically."""
+        tensors = {
+            "directions": self.directions,
+            "norms": self.norms,
+            "natural": self.natural,
+            "residual_norm": self.residual_norm,
+        }
+        return write_tensors(path, KIND, tensors, {"header": self.header.to_dict(), "emotions": list(self.emotions)})
+
+    @staticmethod
+    def load(path: str | Path) -> EmotionVectors:
+        """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
+        names = ("directions", "norms", "natural", "residual_norm")
+        tensors, meta = read_tensors(path, KIND, names)
+        return EmotionVectors(
+            tensors["directions"],
+            tuple(meta["emotions"]),
+            tensors["norms"],
+            tensors["natural"],
+            tensors["residual_norm"],
+            Header.from_dict(meta["header"]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"EmotionVectors({len(self)} emotions x {self.n_layers} layers x {self.d_model}, "
+            f"{self.header.recipe}, {self.header.method}, {self.header.model})"
+        )
+
+    def _repr_html_(self) -> str:
+        middle = self.table[self.table.layer == self.n_layers // 2].drop(columns="layer").round(4)
+        return f"<p><code>{self!r}</code>, sizes at layer {self.n_layers // 2}:</p>{middle.to_html(index=False)}"

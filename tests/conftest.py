@@ -1,0 +1,64 @@
+"""Models for tests: the tiny five on every backend that the installed TransformerLens has, loaded once."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("LENS_EMOTION_PROGRESS", "0")
+
+import pytest
+import torch
+
+from lens_emotion.models import hooked
+from lens_emotion.models.catalog import TINY
+from lens_emotion.models.loading import load_model, tiny_folder
+
+TINY_NAMES = tuple(spec.name for spec in TINY)
+BACKENDS = ("bridge", "hooked") if hooked.available() else ("bridge",)
+needs_hooked = pytest.mark.skipif(not hooked.available(), reason="TransformerLens 4 has no HookedTransformer")
+
+
+@cache
+def tiny(name: str = "tiny-llama", backend: str = "bridge"):
+    """A tiny model, shared between tests; tests must leave it as they found it."""
+    return load_model(name, backend=backend, device="cpu")
+
+
+@cache
+def plain(name: str):
+    """The same model as plain Hugging Face."""
+    from transformers import AutoModelForCausalLM
+
+    spec = next(s for s in TINY if s.name == name)
+    options = {"dtype": torch.float32, "attn_implementation": "eager"}
+    return AutoModelForCausalLM.from_pretrained(tiny_folder(spec), **options).eval()
+
+
+@pytest.fixture(params=[(name, backend) for name in TINY_NAMES for backend in BACKENDS], ids="-".join)
+def model(request):
+    """Every tiny model on every backend."""
+    return tiny(*request.param)
+
+
+@pytest.fixture(params=BACKENDS)
+def llama(request):
+    """One tiny model on every backend, for laws that do not depend on the architecture."""
+    return tiny("tiny-llama", request.param)
+
+
+@pytest.fixture(scope="session")
+def acts():
+    """World stories read by tiny-llama, one per emotion and topic."""
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.stimuli.library import load_stimuli
+
+    return extract_comprehension(tiny(), load_stimuli("world-en", per_cell=1))
+
+
+@pytest.fixture(scope="session")
+def vectors(acts):
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    return emotion_vectors(acts)

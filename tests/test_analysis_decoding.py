@@ -1,0 +1,158 @@
+"""Decoding against an independent loop, and the design rules behind it."""
+
+import numpy as np
+import pytest
+import torch
+from planted import planted, pooled
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.preprocessing import StandardScaler
+
+from lens_emotion.analysis.decoding import decoding, predict
+from lens_emotion.analysis.design import design_of, grams, label_permutations
+from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import StimulusError
+
+
+def loop_predictions(rows, label, fold, fit_on="train"):
+    """The definition, written plainly: one fold at a time, one class at a time, in the space of the
+    states.
+    """
+    guess = np.empty_like(label)
+    for train, test in LeaveOneGroupOut().split(rows, label, fold):
+        scaler = StandardScaler(with_std=False).fit(rows[train] if fit_on == "train" else rows)
+        known, new = scaler.transform(rows[train]), scaler.transform(rows[test])
+        centroids = np.stack([known[label[train] == k].mean(0) for k in range(label.max() + 1)])
+        cosine = new @ centroids.T / np.outer(np.linalg.norm(new, axis=1), np.linalg.norm(centroids, axis=1))
+        guess[test] = cosine.argmax(1)
+    return guess
+
+
+def test_decoding_equals_a_plain_loop_for_observed_and_permuted_labels():
+    acts = planted(n_emotions=5, n_topics=6, per_cell=2, signal=[0.5, 1.5], topic_effect=2.0, seed=1).acts
+    result = decoding(acts, n_permutations=5, seed=3)
+    design = design_of(acts)
+    permuted = label_permutations(design, 5, 3)
+    for layer in range(2):
+        rows = acts.emotional.values[:, layer].double().numpy()
+        expected = loop_predictions(rows, design.label, design.fold)
+        np.testing.assert_array_equal(result.predicted[layer], expected)
+        row = result.table.iloc[layer]
+        assert row.accuracy == pytest.approx(accuracy_score(design.label, expected))
+        assert row.macro_f1 == pytest.approx(f1_score(design.label, expected, average="macro"))
+        for labels, accuracy in zip(permuted, result.null[:, layer], strict=True):
+            assert accuracy == pytest.approx(np.mean(loop_predictions(rows, labels, design.fold) == labels))
+
+
+def test_the_centring_mean_comes_from_the_training_fold_alone():
+    # few texts and strong topics: a mean that has seen the test topic gives other answers
+    acts = planted(n_emotions=3, n_topics=3, n_layers=1, signal=1.0, topic_effect=6.0, seed=5).acts
+    design = design_of(acts)
+    rows = acts.emotional.values[:, 0].double().numpy()
+    honest, leaky = (loop_predictions(rows, design.label, design.fold, fit_on=x) for x in ("train", "all"))
+    assert (honest != leaky).any()
+    got = predict(next(grams(acts.emotional.values)), design.label[None], design.fold, 3)[0]
+    np.testing.assert_array_equal(got, honest)
+
+
+def test_unbalanced_texts_decode_as_the_plain_loop_does():
+    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.0, topic_effect=2.0, seed=2).acts.emotional
+    keep = np.random.default_rng(0).random(len(acts)) < 0.7
+    acts = acts.only(keep)
+    design = design_of(acts)
+    expected = loop_predictions(acts.values[:, 1].double().numpy(), design.label, design.fold)
+    np.testing.assert_array_equal(decoding(acts, 2).predicted[1], expected)
+
+
+@pytest.mark.parametrize("common, rogue", [(0.0, 0.0), (300.0, 0.0), (30.0, 3.0)])
+def test_a_planted_emotion_is_decoded_whatever_the_common_mean_or_a_rogue_dimension(common, rogue):
+    truth = planted(n_emotions=4, n_topics=6, signal=8.0, common=common, rogue=rogue, seed=4)
+    result = decoding(truth.acts, 40)
+    assert result.best_accuracy > 0.9
+    assert result.table["p_corrected"].min() == 1 / 41
+    assert "noise" not in result.summary()
+
+
+def test_a_common_mean_changes_no_prediction():
+    acts = planted(signal=1.0, seed=6).acts
+    shifted = pooled(acts.values.double() + 1000.0, [(r.emotion, r.topic) for r in acts.records])
+    exact = pooled(acts.values.double(), [(r.emotion, r.topic) for r in acts.records])
+    np.testing.assert_array_equal(decoding(shifted, 5).predicted, decoding(exact, 5).predicted)
+
+
+def test_folds_share_no_topic_and_are_twelve_at_most():
+    for n_topics, n_folds in ((6, 6), (12, 12), (15, 12)):
+        design = design_of(planted(n_emotions=2, n_topics=n_topics, n_layers=1).acts)
+        assert len(set(design.fold)) == n_folds
+        for t in range(n_topics):
+            assert len(set(design.fold[design.topic == t])) == 1
+
+
+def test_permutations_keep_the_counts_of_every_topic():
+    acts = planted(n_emotions=4, n_topics=5, per_cell=2).acts.emotional
+    design = design_of(acts.only(np.arange(len(acts)) % 7 != 0))
+    permuted = label_permutations(design, 20, 0)
+    assert len({tuple(row) for row in permuted}) == 20
+    for t in range(5):
+        texts = design.topic == t
+        for row in permuted:
+            assert sorted(row[texts]) == sorted(design.label[texts])
+
+
+def test_exact_copies_share_a_fold_and_keep_one_label():
+    acts = planted(n_emotions=3, n_topics=4, per_cell=2).acts.emotional
+    copies = pooled(acts.values, [(r.emotion, r.topic) for r in acts.records], [f"{i // 2}" for i in range(len(acts))])
+    design = design_of(copies)
+    permuted = label_permutations(design, 20, 0)
+    assert (permuted[:, ::2] == permuted[:, 1::2]).all()
+    assert (permuted != design.label).any()
+    assert (design.fold[::2] == design.fold[1::2]).all()
+
+
+def test_topics_nested_in_emotions_are_permuted_whole():
+    rows = torch.randn(24, 1, 8, generator=torch.Generator().manual_seed(0))
+    names = [(("happy", "sad")[i // 12], f"passage{i // 2}") for i in range(24)]
+    design = design_of(pooled(rows, names))
+    permuted = label_permutations(design, 20, 0)
+    assert design.nested and (permuted[:, ::2] == permuted[:, 1::2]).all()
+    assert ((permuted == 0).sum(1) == 12).all()
+    assert 0 < decoding(pooled(rows, names), 20).table["p"].iloc[0] <= 1
+
+
+def test_a_design_without_a_null_is_refused():
+    sizes = {"a": 1, "b": 2, "c": 3, "d": 4}
+    names = [("happy" if t in "ab" else "sad", t) for t, n in sizes.items() for _ in range(n)]
+    with pytest.raises(StimulusError, match="no null"):
+        decoding(pooled(torch.randn(10, 1, 4), names), 5)
+
+
+def test_texts_that_cannot_answer_are_refused_with_what_is_needed():
+    acts = planted(n_emotions=3, n_topics=3).acts
+    with pytest.raises(StimulusError, match="single class"):
+        decoding(acts.of("happy"))
+    with pytest.raises(StimulusError, match="at least 2 topics"):
+        decoding(acts.only(acts.topic == "topic1"))
+    with pytest.raises(StimulusError, match="'sad' has texts of one topic only"):
+        decoding(acts.only((acts.emotion != "sad") | (acts.topic == "topic0")))
+    with pytest.raises(AnalysisError, match="n_permutations is 0"):
+        decoding(acts, 0)
+
+
+def test_p_is_never_zero_and_rarely_small_under_the_null():
+    noise = [planted(3, 4, n_layers=1, d_model=6, signal=0.0, seed=s).acts for s in range(200)]
+    p = np.array([decoding(acts, 19, s).table["p"][0] for s, acts in enumerate(noise)])
+    assert p.min() >= 1 / 20
+    # accuracy is coarse, so p may be larger than uniform, never smaller
+    for level in (0.05, 0.25, 0.5):
+        assert (p <= level).mean() <= level + 3 * np.sqrt(level * (1 - level) / 200)
+
+
+def test_the_result_tells_what_it_was_made_from():
+    result = decoding(planted(n_emotions=4, n_topics=6, n_layers=3, signal=[0.0, 9.0, 0.0]).acts, 10)
+    assert (result.n_texts, result.n_topics, result.n_permutations) == (24, 6, 10)
+    assert result.best_layer == 1
+    assert result.confusion.to_numpy().sum() == 24
+    assert list(result.confusion.index) == list(result.emotions)
+    assert np.trace(result.confusion.to_numpy()) / 24 == result.best_accuracy
+    assert (result.table["p_corrected"] >= result.table["p"]).all()
+    assert "<table" in result._repr_html_()

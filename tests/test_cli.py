@@ -1,0 +1,123 @@
+"""The command line: quick to start, one clear line for every mistake, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lens_emotion.models.catalog import TINY
+from lens_emotion.models.loading import tiny_folder
+
+
+def run(*args, **options):
+    command = [sys.executable, "-m", "lens_emotion.cli", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_importing_and_help_do_not_import_torch():
+    code = (
+        "import sys, lens_emotion, lens_emotion.cli\n"
+        "from typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(lens_emotion.cli.app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'transformer_lens', 'transformers', 'plotly', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_resolves():
+    import lens_emotion as le
+
+    for name in le.__all__:
+        assert getattr(le, name) is not None
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = le.nonsense
+
+
+@pytest.fixture
+def one_class(tmp_path):
+    items = [{"emotion": "happy", "topic": t, "text": "A fine day by the sea."} for t in "ab"]
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"items": items}))
+    return str(path)
+
+
+@pytest.fixture
+def alien_vectors(vectors, tmp_path):
+    from dataclasses import replace
+
+    header = vectors.header.with_(fingerprint="0" * 64, model="alien")
+    return str(replace(vectors, header=header).save(tmp_path / "alien.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["study", "tiny-lama"], "tiny-llama"),
+        (["study", "/no/such/folder"], "no folder"),
+        (["study", "tiny-llama", "--stimuli", "poems"], "passages"),
+        (["study", "tiny-gemma", "--dtype", "float16", "--out", "{tmp}/run"], "bfloat16"),
+        (["study", "tiny-llama", "--backend", "fast", "--out", "{tmp}/run"], "backend"),
+        (["study", "tiny-llama", "--permutations", "3"], "at least 20"),
+        (["study", "tiny-llama", "--out", "{tmp}/file/run"], "cannot write"),
+        (["extract", "tiny-llama", "--stimuli", "{one_class}", "--out", "{tmp}/x"], "at least two"),
+        (["extract", "tiny-llama", "--method", "magic"], "method"),
+        (["extract", "tiny-llama", "--recipe", "soup"], "recipe"),
+        (["steer", "tiny-llama", "bored"], "bored"),
+        (["steer", "tiny-llama", "calm", "--unit", "metres"], "unit"),
+        (["steer", "tiny-llama", "calm", "--layer", "99"], "layers 0 to 5"),
+        (["steer", "tiny-llama", "calm", "--vectors", "{alien}"], "alien"),
+        (["steer", "tiny-llama", "calm", "--vectors", "{tmp}/none.safetensors"], "no file"),
+        (["stimuli", "lint", "{tmp}/none.json"], "cannot read"),
+        (["stimuli", "preview", "tiny-llama", ""], "empty text"),
+        (["models", "--family", "bert"], "family"),
+    ],
+    ids=lambda v: "-".join(v[:3]).replace("/", "_") if isinstance(v, list) else "",
+)
+def test_mistakes_are_one_line_and_exit_code_2(args, words, tmp_path, one_class, alien_vectors):
+    (tmp_path / "file").write_text("")
+    filled = [a.format(tmp=tmp_path, one_class=one_class, alien=alien_vectors) for a in args]
+    done = run(*filled)
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("lens-emotion: ")
+    assert words in done.stderr
+
+
+def test_steer_prints_three_texts_with_both_units():
+    done = run("steer", "tiny-llama", "angry", "--dose", "5", "--tokens", "12")
+    assert done.returncode == 0, done.stderr
+    for word in ("unsteered", "angry", "random direction", "natural", "residual norm", "perplexity"):
+        assert word in done.stdout
+
+
+def test_extract_writes_files_that_steer_reads(tmp_path):
+    done = run("extract", "tiny-llama", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "held-out accuracy" in done.stdout
+    file = tmp_path / "comprehension_centred.safetensors"
+    done = run("steer", str(tiny_folder(TINY[3])), "calm", "--vectors", str(file), "--tokens", "5")
+    assert done.returncode == 0, done.stderr
+
+
+def test_lint_exits_1_on_faults_and_0_on_a_clean_set(tmp_path, one_class):
+    assert run("stimuli", "lint", one_class).returncode == 1
+    from lens_emotion.stimuli.library import passages_file
+    from lens_emotion.stimuli.reading import write_stimulus_file
+
+    clean = write_stimulus_file(tmp_path / "clean.json", passages_file().stimuli)
+    done = run("stimuli", "lint", str(clean))
+    assert done.returncode == 0, done.stdout
+    assert "clean" in done.stdout
+
+
+def test_models_list_preview_and_format_print_what_they_say():
+    assert "mistral-7b-instruct-v0.3" in run("models").stdout
+    assert "world-en-zh" in run("stimuli", "list").stdout
+    assert '"forbidden"' in run("stimuli", "format").stdout
+    assert "pooled: " in run("stimuli", "preview", "tiny-llama", "Anna smiled at the cat.").stdout

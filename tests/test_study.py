@@ -1,0 +1,106 @@
+"""A study end to end on one tiny model: files, resumption, honest verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pandas as pd
+import pytest
+
+from lens_emotion.errors import ArtifactError, StimulusError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.report_build import build_report
+from lens_emotion.study import pipeline
+from lens_emotion.study.config import ConfigError, StudyConfig
+from lens_emotion.study.pipeline import run_study
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+
+CONFIG = StudyConfig(
+    models=("tiny-llama",), n_permutations=40, doses=(1.0, 6.0), story_tokens=48, jeong_tokens=48, steered_tokens=20
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return run_study(CONFIG, tmp_path_factory.mktemp("run"), "pytest")
+
+
+def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
+    from pathlib import Path
+
+    folder = Path(run.folder) / "tiny-llama"
+    assert len(PooledActivations.load(folder / "comprehension.safetensors")) == 504
+    assert len(EmotionVectors.load(folder / "vectors.safetensors")) == 20
+    facts = json.loads((Path(run.folder) / "manifest.json").read_text())
+    assert facts["config"]["seed"] == 0
+    assert facts["versions"]["transformer-lens"]
+    steering = pd.read_csv(folder / "tables" / "steering.csv")
+    assert set(steering.condition) == {"emotion", "random"}
+    for name in ("decoding_comprehension", "separation_jeong", "reliability_generation_reread", "anisotropy"):
+        assert len(pd.read_csv(folder / "tables" / f"{name}.csv")) > 0
+
+
+def test_a_second_run_reads_everything_back_and_gives_the_same_numbers(run, monkeypatch):
+    for step in ("extract_comprehension", "extract_generation", "dose_response"):
+        monkeypatch.setattr(pipeline, step, lambda *a, **k: pytest.fail("a finished step ran again"))
+    again = run_study(CONFIG, run.folder, "pytest")
+    a, b = run.models[0], again.models[0]
+    pd.testing.assert_frame_equal(a.comprehension.decoding.table, b.comprehension.decoding.table)
+    assert a.steering.summary() == b.steering.summary()
+
+
+def test_changed_settings_run_the_step_again(run, monkeypatch):
+    ran = []
+    original = pipeline.dose_response
+    monkeypatch.setattr(pipeline, "dose_response", lambda *a, **k: ran.append(1) or original(*a, **k))
+    monkeypatch.setattr(pipeline, "extract_comprehension", lambda *a, **k: pytest.fail("not affected by the doses"))
+    run_study(CONFIG.with_(doses=(2.0,)), run.folder, "pytest")
+    assert ran == [1]
+    run_study(CONFIG, run.folder, "pytest")
+
+
+def test_a_damaged_file_is_made_again(run):
+    from pathlib import Path
+
+    path = Path(run.folder) / "tiny-llama" / "comprehension.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    run_study(CONFIG, run.folder, "pytest")
+    assert path.read_bytes() == whole
+
+
+def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
+    path, rows = build_report(run)
+    page = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 8e6
+    assert list(rows[0])[0] == "model"
+    assert "random" in page and "permuted labels" in page and "chance" in page
+    assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()
+
+
+def test_bad_input_is_found_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(StimulusError):
+        run_study(CONFIG.with_(stimuli="poems"), tmp_path, "x")
+    with pytest.raises(Exception, match="tiny-llama"):
+        run_study(CONFIG.with_(models=("tiny-llama", "tiny-lama")), tmp_path, "x")
+    with pytest.raises(ConfigError):
+        StudyConfig(models=())
+    with pytest.raises(ConfigError):
+        StudyConfig(doses=(0.0, 1.0))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(ArtifactError, match="cannot write"):
+        run_study(CONFIG, tmp_path / "run", "x")
+
+
+def test_model_names_cannot_leave_the_run_folder(tmp_path):
+    from lens_emotion.study.store import Store
+
+    inside = Store(tmp_path).model("../../etc/passwd").root.resolve()
+    assert tmp_path.resolve() in inside.parents
