@@ -54,22 +54,24 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     run = run_study(config, folder, command, say)
     say("report", "drawing figures and writing the page")
     report, rows = build_report(run)
-    made = table(*rows[0], title="Summary (every number beside its null or control)") if rows else table("model")
+    out.print("\n[bold]Summary[/] (every number beside its null or control)")
     for row in rows:
-        made.add_row(*(_cell(value) for value in row.values()))
-    out.print()
-    out.print(made)
+        _print_summary(row)
     out.print(f"report: [bold]{report}[/]")
     out.print(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
-def _cell(value: object) -> Text:
+def _print_summary(row: dict[str, object]) -> None:
+    """One line per finding, so that it fits a narrow terminal."""
     from lens_emotion.report import as_cell, number
 
-    cell = as_cell(value)
-    style = {"good": "green", "noise": "yellow", "plain": ""}[cell.tone]
-    text = Text(number(cell.value), style=style)
-    return text.append(f"\n{cell.note}", style="dim") if cell.note else text
+    styles = {"good": "green", "noise": "yellow", "plain": ""}
+    for i, (label, value) in enumerate(row.items()):
+        cell = as_cell(value)
+        shown = Text(number(cell.value), style="bold" if i == 0 else styles[cell.tone])
+        if cell.note:
+            shown.append(f"  ({cell.note})", style="dim")
+        out.print(shown if i == 0 else Text(f"  {label:<15} ").append(shown))
 
 
 def extract_and_print(

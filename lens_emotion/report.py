@@ -159,13 +159,16 @@ def figure_json(figure: go.Figure) -> Markup:
 
 def number(value: object) -> str:
     """A value as the tables print it: three significant digits, an en dash for what is missing."""
-    if value is None or (isinstance(value, Real) and not isinstance(value, Integral) and math.isnan(value)):
+    if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, Real):
         return str(value)
     if isinstance(value, Integral):
-        return f"{value:,}" if abs(value) >= 100_000 else str(value)
-    return f"{float(value):.3f}" if 0.001 <= abs(value) < 1 else f"{float(value):.4g}"
+        return f"{int(value):,}" if abs(int(value)) >= 100_000 else str(value)
+    real = float(value)
+    if math.isnan(real):
+        return "–"
+    return f"{real:.3f}" if 0.001 <= abs(real) < 1 else f"{real:.4g}"
 
 
 def anchor(name: str) -> str:

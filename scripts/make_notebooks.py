@@ -1,7 +1,7 @@
 """Write the notebooks from plain Python, so that they can be reviewed as text, and execute them with their outputs.
 
-    python scripts/make_notebooks.py            # writes and executes all
-    python scripts/make_notebooks.py --no-run   # writes without outputs
+python scripts/make_notebooks.py            # writes and executes all
+python scripts/make_notebooks.py --no-run   # writes without outputs
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXTRACTION = [
         """# 01 · Extraction: one pass over the text
 
 A language model reads short labelled texts. We keep the residual stream after every block (`resid_post`), pooled to one
-row per text and layer. Everything else in this package works on those rows: nothing reads the model again, except steering.
+row per text and layer. Everything else in this package works on those rows: only steering runs the model again.
 
 The notebook runs in seconds on a tiny model that ships with the package. **Change `MODEL` to run it on a real one**
 (a catalog name such as `"gpt2"`, a hub id, a local folder, or a `.gguf` file).""",
@@ -45,7 +45,10 @@ BOS, template tokens, pads and the first position (an attention sink with massiv
         """for token in le.preview(model, "Anna was in the kitchen. She smiled at the cat.", le.story_mean(start=2)):
     print(f"{token.position:>3}  {token.role:<8} {token.token!r}")""",
     ),
-    ("markdown", "## Reading\n\nEvery layer in one pass, without the LM head. The model's own stimulus set is taken by default."),
+    (
+        "markdown",
+        "## Reading\n\nEvery layer in one pass, without the LM head, on the model's own stimulus set.",
+    ),
     ("code", "acts = le.extract_comprehension(model)\nacts"),
     ("code", "acts.table.groupby('emotion', sort=False)[['n_total', 'n_pooled', 'n_special']].mean().round(1).head(6)"),
     (
@@ -60,11 +63,17 @@ permuted labels reach; the best layer's p-value is corrected for having looked a
         "markdown",
         """## Vectors
 
-A vector is the difference between a class mean and a baseline; here the mean of all emotions (`"centred"`). Directions are
-unit vectors; their sizes are kept apart. `natural` is the size of the emotion itself: the unit of a steering dose.""",
+A vector is the difference between a class mean and a baseline; here the mean of all emotions (`"centred"`).
+Directions are unit vectors; their sizes are kept apart.
+`natural` is the size of the emotion itself: the unit of a steering dose.""",
     ),
     ("code", 'vectors = le.emotion_vectors(acts)\nvectors["calm"], 0.5 * vectors["calm"] - 0.3 * vectors["angry"]'),
-    ("code", "similar = le.similarity(vectors, sweep.best_layer)\nprint(similar.summary())\nle.plots.similarity(similar).show()"),
+    (
+        "code",
+        """similar = le.similarity(vectors, sweep.best_layer)
+print(similar.summary())
+le.plots.similarity(similar).show()""",
+    ),
     (
         "markdown",
         """## The number everyone reports, in company
@@ -72,7 +81,12 @@ unit vectors; their sizes are kept apart. `natural` is the size of the emotion i
 Mean pairwise cosine between the vectors looks like a measure of separation, but noise lowers it too. So it comes with
 held-out accuracy, split-half reliability and a label-permutation null, and with a plain verdict.""",
     ),
-    ("code", "separated = le.separation(acts)\nprint(separated.summary())\nle.plots.separation(separated).show()"),
+    (
+        "code",
+        """separated = le.separation(acts)
+print(separated.summary())
+le.plots.separation(separated).show()""",
+    ),
     (
         "markdown",
         """## Writing instead of reading
@@ -89,8 +103,8 @@ for acts_of in (generated.conditioned, generated.reread):
     ),
     (
         "markdown",
-        """The paper's own preset reads a single token in the middle of a greedy story. Five templates give five distinct texts
-per emotion, and the result says so.""",
+        """The paper's own preset reads a single token in the middle of a greedy story. Five templates give five
+distinct texts per emotion, and the result says so.""",
     ),
     (
         "code",

@@ -11,6 +11,7 @@ continuation under the unsteered model. Geometry: correlation of the vectors' pr
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -169,6 +170,13 @@ class DoseRow:
     chinese_right: float
     chinese_other: float
 
+    def __str__(self) -> str:
+        return (
+            f"dose {self.dose:4g}  top-1 {self.top:2d}/20  perplexity ratio {self.perplexity_ratio:8.2f}"
+            f"  distinct-2 {self.distinct2:.2f}"
+            f"  Chinese own words {self.chinese_right:.2f} right {self.chinese_other:.2f} other"
+        )
+
 
 def steering(loaded: Loaded, layer: int, directions: torch.Tensor, temperature: float, seed: int) -> list[DoseRow]:
     """Every emotion's direction at every dose on the first ten scenario openings."""
@@ -187,7 +195,7 @@ def steering(loaded: Loaded, layer: int, directions: torch.Tensor, temperature: 
             if dose == 0:
                 base.append(sum(losses) / len(losses))
             ratios += [loss - base[j] for loss in losses]
-            distinct += [len(set(zip(out, out[1:], strict=False))) / (len(out) - 1) for out in outs]
+            distinct += [len(set(itertools.pairwise(out))) / (len(out) - 1) for out in outs]
             for texts_of_emotion, out in zip(texts, outs, strict=True):
                 texts_of_emotion.append(loaded.tokenizer.decode(out))
         for index, emotion in enumerate(EMOTIONS):
@@ -249,9 +257,7 @@ def probe(folder: Path, temperature: float, show: bool) -> dict[str, object]:
     print(f"== {folder.name}: {json.dumps(result)}", flush=True)
     for label, vectors in (("emotion", directions), ("random", noise)):
         for row in steering(loaded, layer, vectors, temperature, seed=0):
-            print(f"{label:8s} dose {row.dose:3.0f}  top-1 {row.top:2d}/20  perplexity ratio {row.perplexity_ratio:8.2f}"
-                  f"  distinct-2 {row.distinct2:.2f}  Chinese own words {row.chinese_right:.2f} right"
-                  f" {row.chinese_other:.2f} other", flush=True)  # fmt: skip
+            print(f"{label:8s} {row}", flush=True)
     if show:
         show_texts(loaded, layer, directions, temperature)
     return result

@@ -15,6 +15,7 @@ from lens_emotion.models import hooked
 from lens_emotion.models.catalog import TINY
 from lens_emotion.models.loading import load_model, tiny_folder
 
+torch.set_num_threads(1)  # the tiny models are too small to share between threads
 TINY_NAMES = tuple(spec.name for spec in TINY)
 BACKENDS = ("bridge", "hooked") if hooked.available() else ("bridge",)
 needs_hooked = pytest.mark.skipif(not hooked.available(), reason="TransformerLens 4 has no HookedTransformer")

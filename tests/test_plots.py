@@ -93,7 +93,9 @@ def circumplex_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
     pc1 = (np.nan_to_num(valence, nan=3) - 5) * 0.8 + rng.normal(0, 0.4, k)
     pc2 = (np.nan_to_num(arousal, nan=6) - 4.5) * 0.6 + rng.normal(0, 0.4, k)
     table = pd.DataFrame({"emotion": EMOTIONS[:k], "pc1": pc1, "pc2": pc2, "valence": valence, "arousal": arousal})
-    return SimpleNamespace(table=table, layer=12)
+    pairs = [(c, n) for c in ("pc1", "pc2") for n in ("valence", "arousal")]
+    rows = [{"component": c, "norm": n, "r": 0.8, "abs_r": 0.8, "p": 0.001, "n": k - 1} for c, n in pairs]
+    return SimpleNamespace(table=table, correlations=pd.DataFrame(rows), explained=(0.31, 0.17), layer=12)
 
 
 def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8, 12)) -> SimpleNamespace:

@@ -75,7 +75,7 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     path, rows = build_report(run)
     page = path.read_text(encoding="utf-8")
     assert path.stat().st_size < 8e6
-    assert list(rows[0])[0] == "model"
+    assert next(iter(rows[0])) == "model"
     assert "random" in page and "permuted labels" in page and "chance" in page
     assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()
 

@@ -19,6 +19,8 @@ import torch
 
 from lens_emotion.errors import UnsupportedModelError
 
+# HookedTransformer keeps a mask of n_ctx x n_ctx per layer: two gigabytes at 8,192 tokens and 30 layers
+LONGEST_CONTEXT = 2048
 REMEDY = (
     "HookedTransformer was removed in TransformerLens 4.0; use backend='bridge' (same hook points, same activations), "
     "or install 'transformer-lens>=3.9,<4'"
@@ -81,16 +83,30 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
     return model.eval()
 
 
-def _rope_base(config: Any, kind: str = "full_attention") -> float:
+def _rope(config: Any, kind: str = "full_attention") -> dict[str, Any]:
     parameters = getattr(config, "rope_parameters", None) or {}
-    if kind in parameters:  # Gemma-3 keeps one set per attention type
-        parameters = parameters[kind]
-    scaling = parameters.get("rope_type", "default")
-    if scaling not in ("default", None):
-        raise UnsupportedModelError(
-            f"backend='hooked' from a folder does not convert rope scaling '{scaling}'; use backend='bridge'"
-        )
-    return float(parameters.get("rope_theta", getattr(config, "rope_theta", None) or 10000.0))
+    return dict(parameters.get(kind, parameters))  # Gemma-3 keeps one set per attention type
+
+
+def _rope_base(config: Any, kind: str = "full_attention") -> float:
+    return float(_rope(config, kind).get("rope_theta", getattr(config, "rope_theta", None) or 10000.0))
+
+
+def _rope_scaling(config: Any) -> dict[str, Any]:
+    """TransformerLens's settings for scaled rotary positions (Llama 3.1 and later)."""
+    rope = _rope(config)
+    kind = rope.get("rope_type", "default")
+    if kind in ("default", None):
+        return {}
+    if kind != "llama3":
+        raise UnsupportedModelError(f"backend='hooked' does not convert rope scaling '{kind}'; use backend='bridge'")
+    return {
+        "use_NTK_by_parts_rope": True,
+        "NTK_by_parts_factor": float(rope["factor"]),
+        "NTK_by_parts_low_freq_factor": float(rope["low_freq_factor"]),
+        "NTK_by_parts_high_freq_factor": float(rope["high_freq_factor"]),
+        "NTK_original_ctx_len": int(rope["original_max_position_embeddings"]),
+    }
 
 
 def _head_dim(config: Any) -> int:
@@ -121,7 +137,7 @@ def _rotary(config: Any) -> dict[str, Any]:
         "n_key_value_heads": config.num_key_value_heads,
         "d_mlp": config.intermediate_size,
         "n_layers": config.num_hidden_layers,
-        "n_ctx": config.max_position_embeddings,
+        "n_ctx": min(config.max_position_embeddings, LONGEST_CONTEXT),
         "eps": config.rms_norm_eps,
         "act_fn": getattr(config, "hidden_activation", None) or config.hidden_act,
         "normalization_type": "RMS",
@@ -131,6 +147,7 @@ def _rotary(config: Any) -> dict[str, Any]:
         "rotary_dim": _head_dim(config),
         "final_rms": True,
         "gated_mlp": True,
+        **_rope_scaling(config),
     }
 
 

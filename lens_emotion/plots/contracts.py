@@ -13,48 +13,95 @@ from pandas import DataFrame
 
 @runtime_checkable
 class HasTable(Protocol):
-    """A result with a tidy table; Separation and Anisotropy: one row per layer. Circumplex: one row per emotion."""
+    """A result with a tidy table of one row per layer: Separation, Anisotropy."""
 
-    table: DataFrame
+    @property
+    def table(self) -> DataFrame: ...
 
 
 @runtime_checkable
 class LayerSweepLike(HasTable, Protocol):
     """One value per layer with its null band, and the depth of the best layer with its interval."""
 
-    metric: str
-    best_layer: int
-    best_depth: float
-    best_depth_low: float | None
-    best_depth_high: float | None
-    higher_is_better: bool
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def best_layer(self) -> int: ...
+
+    @property
+    def best_depth(self) -> float: ...
+
+    @property
+    def best_depth_low(self) -> float | None: ...
+
+    @property
+    def best_depth_high(self) -> float | None: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
 
 
 @runtime_checkable
 class DecodingLike(HasTable, Protocol):
     """Held-out accuracy per layer with its null, and the confusion matrix (true x predicted) of the best layer."""
 
-    best_layer: int
-    best_accuracy: float
-    confusion: DataFrame
-    n_texts: int
+    @property
+    def best_layer(self) -> int: ...
+
+    @property
+    def best_accuracy(self) -> float: ...
+
+    @property
+    def confusion(self) -> DataFrame: ...
+
+    @property
+    def n_texts(self) -> int: ...
 
 
 @runtime_checkable
 class SimilarityLike(Protocol):
     """Cosines between the emotions' vectors at one layer, and the order that puts like beside like."""
 
-    matrix: DataFrame
-    order: tuple[str, ...]
-    layer: int
-    mean_pairwise_cosine: float
+    @property
+    def matrix(self) -> DataFrame: ...
+
+    @property
+    def order(self) -> tuple[str, ...]: ...
+
+    @property
+    def layer(self) -> int: ...
+
+    @property
+    def mean_pairwise_cosine(self) -> float: ...
+
+
+@runtime_checkable
+class CircumplexLike(HasTable, Protocol):
+    """One row per emotion; how the components go with human norms (component, norm, abs_r, p, n); their shares."""
+
+    @property
+    def correlations(self) -> DataFrame: ...
+
+    @property
+    def explained(self) -> tuple[float, float]: ...
+
+    @property
+    def layer(self) -> int: ...
 
 
 @runtime_checkable
 class DoseResponseLike(HasTable, Protocol):
-    """One row per dose x condition; the layer steered, the largest surgical dose, and the judge with its accuracy."""
+    """One row per dose x condition; the layer steered, the surgical dose, and the judge with its accuracy."""
 
-    layer: int | str
-    surgical_dose: float | None
-    judge: str
-    judge_accuracy: float | None
+    @property
+    def layer(self) -> int | str: ...
+
+    @property
+    def surgical_dose(self) -> float | None: ...
+
+    @property
+    def judge(self) -> str: ...
+
+    @property
+    def judge_accuracy(self) -> float | None: ...

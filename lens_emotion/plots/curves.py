@@ -16,10 +16,10 @@ from lens_emotion.plots.theme import (
     band,
     counted,
     depth_axis,
-    joined,
     titled,
 )
 
+NULL = "null band (label permutation)"
 SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
 
 
@@ -27,17 +27,19 @@ def layer_sweep(result: LayerSweepLike) -> go.Figure:
     """A metric at every layer, its permutation null, and the best depth with its bootstrap interval."""
     table = result.table
     figure = go.Figure()
-    figure.add_traces(band(table, "null_low", "null_high", "null band (label permutation)"))
-    if "chance" in table:
-        figure.add_trace(_chance(table))
-    corrected = "p_corrected" in table
-    figure.add_trace(_curve(table, "value", result.metric, BLUE, "p_corrected" if corrected else "p"))
-    figure.add_traces(_best_depth(result))
+    tested = bool(table["null_high"].notna().any())
+    if tested:
+        figure.add_traces(band(table, "null_low", "null_high", NULL))
+        figure.add_traces(_tested_curve(table, "value", result.metric, BLUE, _strictest(table)))
+    else:
+        figure.add_trace(_curve(table, "value", result.metric, BLUE, "circle"))
+    figure.add_trace(_best_depth(result))
     better = "higher" if result.higher_is_better else "lower"
-    subtitle = joined(counted(result), f"{len(table)} layers", f"{better} is better", SIGNIFICANCE)
+    null = SIGNIFICANCE if tested else "this measure has no label null"
+    facts = (counted(result, "texts", "permutations"), f"{len(table)} layers", f"{better} is better", null)
     figure.update_yaxes(title_text=result.metric)
     depth_axis(figure)
-    return titled(figure, f"Layer sweep: {result.metric}", subtitle, height=400)
+    return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
 
 
 def separation(result: HasTable) -> go.Figure:
@@ -45,34 +47,34 @@ def separation(result: HasTable) -> go.Figure:
     table = result.table
     reliable = "reliability" in table and bool(table["reliability"].notna().any())
     heights = [0.42, 0.34, 0.24] if reliable else [0.55, 0.45]
-    figure = make_subplots(rows=len(heights), cols=1, shared_xaxes=True, vertical_spacing=0.05, row_heights=heights)
-    figure.add_traces(band(table, "null_low", "null_high", "null band (label permutation)"), rows=1, cols=1)
-    figure.add_trace(_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p"), row=1, col=1)
-    figure.add_trace(_chance(table), row=2, col=1)
-    figure.add_trace(_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square"), row=2, col=1)
+    figure = make_subplots(len(heights), 1, shared_xaxes=True, vertical_spacing=0.05, row_heights=heights)
+    figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
+    cosine = _tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
+    accuracy = _tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
+    figure.add_traces(cosine, rows=1, cols=1)
+    figure.add_traces((_chance(table), *accuracy), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
     figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=2, col=1)
     if reliable:
-        figure.add_trace(_curve(table, "reliability", "split-half reliability", GREEN, None, "diamond"), row=3, col=1)
+        figure.add_trace(_curve(table, "reliability", "split-half reliability", GREEN, "diamond"), row=3, col=1)
         figure.update_yaxes(title_text="split-half<br>reliability", row=3, col=1)
     for row in range(1, len(heights) + 1):
         depth_axis(figure, row, title=row == len(heights))
-    subtitle = joined(counted(result), f"{len(table)} layers", SIGNIFICANCE)
-    return titled(figure, "Separation, with decoding beside it", subtitle, height=620 if reliable else 500)
+    facts = (_texts(result), f"{len(table)} layers", SIGNIFICANCE)
+    return titled(figure, "Separation, with decoding beside it", facts, height=620 if reliable else 500)
 
 
 def decoding(result: DecodingLike) -> go.Figure:
     """Held-out decoding accuracy at every layer, with its permutation null and chance."""
     table = result.table
     figure = go.Figure()
-    figure.add_traces(band(table, "null_low", "null_high", "null band (label permutation)"))
+    figure.add_traces(band(table, "null_low", "null_high", NULL))
     figure.add_trace(_chance(table))
-    corrected = "p_corrected" if "p_corrected" in table else "p"
-    figure.add_trace(_curve(table, "accuracy", "held-out accuracy", BLUE, corrected))
+    figure.add_traces(_tested_curve(table, "accuracy", "held-out accuracy", BLUE, _strictest(table)))
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
-    return titled(figure, "Held-out decoding", joined(counted(result), best, SIGNIFICANCE), height=400)
+    return titled(figure, "Held-out decoding", (_texts(result), best, SIGNIFICANCE), height=400)
 
 
 def anisotropy(result: HasTable) -> go.Figure:
@@ -87,38 +89,59 @@ def anisotropy(result: HasTable) -> go.Figure:
     figure = go.Figure()
     for column, (name, colour, dash, symbol) in curves.items():
         if column in table:
-            trace = _curve(table, column, name, colour, None, symbol)
-            trace.line.dash = dash
-            figure.add_trace(trace)
+            figure.add_trace(_curve(table, column, name, colour, symbol, dash))
     figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, _lowest(table, curves)), 1.03])
     depth_axis(figure)
-    subtitle = joined(counted(result), f"{len(table)} layers", "1 = all states point one way, 0 = no common direction")
-    return titled(figure, "Anisotropy", subtitle, height=400)
+    meaning = "1 = all states point one way, 0 = no common direction"
+    facts = (_texts(result), f"{len(table)} layers", meaning)
+    return titled(figure, "Anisotropy", facts, height=400)
+
+
+def _texts(result: object) -> str:
+    """n of the texts, from the result or from the decoding it carries."""
+    of = result if hasattr(result, "n_texts") else getattr(result, "decoding", result)
+    neutral = getattr(result, "n_neutral", None)
+    return counted(of, "texts", "topics") + (f" ({neutral} neutral)" if neutral is not None else "")
+
+
+def _strictest(table: DataFrame) -> str:
+    """The p-value corrected over layers where there is one."""
+    return "p_corrected" if "p_corrected" in table else "p"
 
 
 def _lowest(table: DataFrame, columns: dict[str, tuple[str, str, str, str]]) -> float:
     return float(table[[c for c in columns if c in table]].min().min()) - 0.03
 
 
-def _curve(table: DataFrame, column: str, name: str, colour: str, p: str | None, symbol: str = "circle") -> go.Scatter:
-    """One line over depth; markers are hollow where the p column says the null explains the value."""
-    hover = "layer %{customdata[0]} (depth %{x:.2f})<br>%{y:.3f}"
-    extra = table[["layer"]]
-    symbols: str | list[str] = symbol
-    if p is not None and p in table:
-        symbols = [symbol if value <= 0.05 else f"{symbol}-open" for value in table[p]]
-        extra = table[["layer", p]]
-        hover += f"<br>{p.replace('_', ' ')} = %{{customdata[1]:.4f}}"
+def _curve(table: DataFrame, column: str, name: str, colour: str, symbol: str, dash: str = "solid") -> go.Scatter:
+    """One line with markers over depth; hovering names the layer."""
+    size = 7 if len(table) <= 24 else 6
     return go.Scatter(
         x=table["depth"],
         y=table[column],
         name=name,
         mode="lines+markers",
-        line={"color": colour, "width": 1.8},
-        marker={"color": colour, "size": 7 if len(table) <= 24 else 6, "symbol": symbols, "line": {"width": 1.4}},
-        customdata=extra.to_numpy(),
-        hovertemplate=hover + f"<extra>{name}</extra>",
+        line={"color": colour, "width": 1.8, "dash": dash},
+        marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.4, "color": colour}},
+        customdata=table[["layer"]].to_numpy(),
+        hovertemplate=f"layer %{{customdata[0]}} (depth %{{x:.2f}})<br>%{{y:.3f}}<extra>{name}</extra>",
     )
+
+
+def _tested_curve(
+    table: DataFrame, column: str, name: str, colour: str, p: str, symbol: str = "circle"
+) -> tuple[go.Scatter, go.Scatter]:
+    """A line, and markers that are hollow where the p column says that the null explains the value."""
+    line = _curve(table, column, name, colour, symbol).update(mode="lines", hoverinfo="skip", hovertemplate=None)
+    points = _curve(table, column, name, colour, symbol)
+    points.mode, points.showlegend = "markers", False
+    points.marker.symbol = [symbol if value <= 0.05 else f"{symbol}-open" for value in table[p]]
+    points.customdata = table[["layer", p]].to_numpy()
+    extra = f"<br>{p.replace('_', ' ')} = %{{customdata[1]:.4f}}<extra>"
+    points.hovertemplate = points.hovertemplate.replace("<extra>", extra)
+    for trace in (line, points):
+        trace.legendgroup = name
+    return line, points
 
 
 def _chance(table: DataFrame) -> go.Scatter:
@@ -129,19 +152,23 @@ def _chance(table: DataFrame) -> go.Scatter:
     return go.Scatter(x=[0, 1.02], y=[chance, chance], name=name, mode="lines", line=line, hoverinfo="skip")
 
 
-def _best_depth(result: LayerSweepLike) -> list[go.Scatter]:
+def _best_depth(result: LayerSweepLike) -> go.Scatter:
     """A ring on the best layer's value and, where known, the interval of its depth as a horizontal bar."""
     row = result.table.loc[result.table["layer"] == result.best_layer].iloc[0]
-    known = result.best_depth_low is not None and result.best_depth_high is not None
-    interval = f" [{result.best_depth_low:.2f}, {result.best_depth_high:.2f}]" if known else ""
-    error = None
-    if known:
-        reach = {"array": [result.best_depth_high - result.best_depth],
-                 "arrayminus": [result.best_depth - result.best_depth_low]}  # fmt: skip
+    low, high = result.best_depth_low, result.best_depth_high
+    best = result.best_depth
+    interval, error = "", None
+    if low is not None and high is not None:
+        interval = f" [{low:.2f}, {high:.2f}]"
+        reach = {"array": [high - best], "arrayminus": [best - low]}
         error = {"type": "data", "symmetric": False, "color": ORANGE, "thickness": 1.6, "width": 5, **reach}
-    marker = {"symbol": "circle-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}}
     name = f"best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
-    return [
-        go.Scatter(x=[result.best_depth], y=[row["value"]], mode="markers", marker=marker, name=name, error_x=error,
-                   hovertemplate=name + "<extra></extra>")
-    ]  # fmt: skip
+    return go.Scatter(
+        x=[result.best_depth],
+        y=[row["value"]],
+        error_x=error,
+        mode="markers",
+        name=name,
+        marker={"symbol": "circle-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}},
+        hovertemplate=f"{name}<extra></extra>",
+    )

@@ -7,7 +7,7 @@ from pandas import DataFrame
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots.contracts import DoseResponseLike
-from lens_emotion.plots.theme import BLUE, GREEN, GREY, REGIME_COLOURS, joined, titled
+from lens_emotion.plots.theme import BLUE, GREEN, GREY, REGIME_COLOURS, titled
 
 STYLES = {
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),
@@ -33,17 +33,20 @@ def dose_response(result: DoseResponseLike) -> go.Figure:
     figure.add_hline(1, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=2, col=1)
     _mark_surgical(figure, result, place)
     _axes(figure, table, doses)
-    titled(figure, "Dose and response", _subtitle(result), height=620)
+    titled(figure, "Dose and response", _facts(result), height=620)
     return figure
 
 
-def _subtitle(result: DoseResponseLike) -> str:
+def _facts(result: DoseResponseLike) -> tuple[str, str, str]:
     """Layer, n per point, and the judge with its measured accuracy."""
     per_point = sorted({int(n) for n in result.table["n"]})
     n = f"{per_point[0]}" if len(per_point) == 1 else f"{per_point[0]} to {per_point[-1]}"
-    layer = "all layers" if result.layer == "all" else f"layer {result.layer}"
-    accuracy = "accuracy not measured" if result.judge_accuracy is None else f"accuracy {result.judge_accuracy:.2f}"
-    return joined(layer, f"n = {n} texts per point, 95% Wilson", f"judge: {result.judge}, {accuracy}")
+    layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
+    judge = f"judge: {result.judge}"
+    if "accuracy" not in result.judge:
+        measured = result.judge_accuracy
+        judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
+    return layer, f"n = {n} texts per point, bars: 95% Wilson", judge
 
 
 def _success(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
@@ -76,7 +79,8 @@ def _perplexity(rows: DataFrame, place: dict[float, int], style: tuple[str, str,
 def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
     """A strip of coloured, worded cells: one row per condition, one cell per dose."""
     kinds = list(REGIME_COLOURS)
-    found = {(row.condition, float(row.dose)): str(row.regime) for row in table.itertuples()}
+    keys = zip(table["condition"], table["dose"].astype(float), strict=True)
+    found = dict(zip(keys, table["regime"].astype(str), strict=True))
     conditions = [c for c in ("random", "emotion") if (table["condition"] == c).any()]
     words = [[found.get((condition, dose), "") for dose in doses] for condition in conditions]
     codes = [[kinds.index(word) if word in kinds else None for word in row] for row in words]
@@ -104,12 +108,12 @@ def _mark_surgical(figure: go.Figure, result: DoseResponseLike, place: dict[floa
 
 
 def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
-    relative = table.groupby("dose")["dose_relative"].first()
-    words = [f"{dose:g}<br>({relative[dose]:.2g})" for dose in doses]
+    natural = "dose_natural" if "dose_natural" in table else "dose"
+    units = table.groupby("dose")[[natural, "dose_relative"]].first().loc[doses]
+    words = [f"{n:.3g}<br>({r:.2g})" for n, r in zip(units[natural], units["dose_relative"], strict=True)]
+    title = "dose, natural units (relative to E‖h‖ in brackets)"
     figure.update_xaxes(range=[-0.55, len(doses) - 0.45], tickvals=list(range(len(doses))), showgrid=False)
-    figure.update_xaxes(
-        ticktext=words, tickangle=0, title_text="dose, natural units (relative to E‖h‖ in brackets)", row=3, col=1
-    )
+    figure.update_xaxes(ticktext=words, tickangle=0, title_text=title, row=3, col=1)
     figure.update_yaxes(title_text="success rate<br>(share of texts)", range=[-0.03, 1.03], row=1, col=1)
-    figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", row=2, col=1)
+    figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", dtick="D2", row=2, col=1)
     figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)

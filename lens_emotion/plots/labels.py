@@ -17,7 +17,8 @@ def place_labels(
     """Offsets, in pixels from each point to the centre of its name, y downwards.
 
     Each name in turn takes the cheapest of the places around its point (overlap with other names and points costs
-    most, then leaving the panel, then distance); three rounds let early names yield to late ones.
+    most, then leaving the panel, then lying nearer to another point than to its own, then distance); three rounds
+    let early names yield to late ones.
 
     Args:
         points: pixel positions in the panel, y downwards.
@@ -25,17 +26,17 @@ def place_labels(
         width: panel width in pixels.
         height: panel height in pixels.
     """
-    options = [_candidates(text) for text in texts]
-    dots = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points]
-    chosen: list[tuple[float, float] | None] = [None] * len(texts)
+    boxes: list[Box | None] = [None] * len(texts)
+    chosen = [(0.0, 0.0)] * len(texts)
     for _ in range(3):
         for i, text in enumerate(texts):
-            taken = [_box(points[j], o, texts[j]) for j, o in enumerate(chosen) if o is not None and j != i]
-            obstacles = taken + dots
-            chosen[i] = min(
-                options[i], key=lambda o, i=i, t=text, obs=obstacles: _cost(points[i], o, t, obs, width, height)
-            )
-    return [offset for offset in chosen if offset is not None]
+            others = [p for j, p in enumerate(points) if j != i]
+            taken = [box for j, box in enumerate(boxes) if box is not None and j != i]
+            taken += [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points]
+            options = [(_box(points[i], offset, text), offset) for offset in _candidates(text)]
+            costs = [_cost(box, points[i], others, taken, (width, height)) for box, _ in options]
+            boxes[i], chosen[i] = options[costs.index(min(costs))]
+    return chosen
 
 
 def _candidates(text: str) -> list[tuple[float, float]]:
@@ -58,17 +59,23 @@ def _overlap(a: Box, b: Box) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
+def _distance(box: Box, point: tuple[float, float]) -> float:
+    """From a point to the nearest edge of a box."""
+    across = max(box[0] - point[0], point[0] - box[2], 0.0)
+    down = max(box[1] - point[1], point[1] - box[3], 0.0)
+    return math.hypot(across, down)
+
+
 def _cost(
-    point: tuple[float, float],
-    offset: tuple[float, float],
-    text: str,
-    obstacles: Sequence[Box],
-    width: float,
-    height: float,
+    box: Box,
+    own: tuple[float, float],
+    others: Sequence[tuple[float, float]],
+    taken: Sequence[Box],
+    panel: tuple[float, float],
 ) -> float:
-    """Overlap in square pixels, what sticks out of the panel, and a mild preference for being near."""
-    box = _box(point, offset, text)
-    outside = max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - width) + max(0.0, box[3] - height)
-    covered = sum(_overlap(box, other) for other in obstacles)
-    reach = max(abs(offset[0]) - LETTER * len(text) / 2, abs(offset[1]) - LINE_HEIGHT / 2)
-    return 10 * covered + 50 * outside + reach
+    """What speaks against a place for a name, in pixels."""
+    outside = max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - panel[0]) + max(0.0, box[3] - panel[1])
+    covered = sum(_overlap(box, other) for other in taken)
+    reach = _distance(box, own)
+    mistaken = sum(max(0.0, reach + 5 - _distance(box, other)) for other in others)
+    return 10 * covered + 50 * outside + 2 * mistaken + reach

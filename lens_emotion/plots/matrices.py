@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from lens_emotion.plots.contracts import DecodingLike, SimilarityLike
-from lens_emotion.plots.theme import DIVERGING, SEQUENTIAL, counted, joined, titled
+from lens_emotion.plots.theme import DIVERGING, SEQUENTIAL, counted, titled
 from lens_emotion.stimuli.emotions import valence_arousal
 
 
@@ -21,8 +21,8 @@ def confusion(result: DecodingLike) -> go.Figure:
     )  # fmt: skip
     figure = _square(heat, "predicted emotion", "true emotion")
     scored = f"accuracy {result.best_accuracy:.2f}, chance {float(result.table['chance'].iloc[0]):.2f}"
-    subtitle = joined(f"layer {result.best_layer}", counted(result), scored, "ordered by human valence")
-    return titled(figure, "Confusion, held-out texts", subtitle, height=560)
+    facts = (f"layer {result.best_layer}", counted(result, "texts"), scored, "ordered by human valence")
+    return titled(figure, "Confusion, held-out texts", facts, height=560)
 
 
 def similarity(result: SimilarityLike) -> go.Figure:
@@ -35,8 +35,8 @@ def similarity(result: SimilarityLike) -> go.Figure:
     )  # fmt: skip
     figure = _square(heat, "emotion", "emotion")
     mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
-    subtitle = joined(f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
-    return titled(figure, "Similarity of emotion vectors", subtitle, height=560)
+    facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
+    return titled(figure, "Similarity of emotion vectors", facts, height=560)
 
 
 def _by_valence(names: list[str]) -> list[str]:
@@ -44,9 +44,8 @@ def _by_valence(names: list[str]) -> list[str]:
     norms = valence_arousal()
 
     def key(name: str) -> tuple[bool, float]:
-        norm = norms.get(name)
-        known = norm is not None and norm.valence is not None
-        return (not known, norm.valence if known else 0.0)
+        valence = norms[name].valence if name in norms else None
+        return (valence is None, valence or 0.0)
 
     return sorted(names, key=key)
 
@@ -63,7 +62,7 @@ def _square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     ticks = {"size": 10 if names > 12 else 11}
     figure.update_xaxes(title_text=x, showgrid=False, tickangle=-90 if names > 8 else 0, tickfont=ticks, dtick=1)
     figure.update_yaxes(title_text=y, showgrid=False, autorange="reversed", tickfont=ticks, dtick=1)
-    figure.update_xaxes(constrain="domain", showline=False)
-    figure.update_yaxes(scaleanchor="x", constrain="domain", showline=False)
+    figure.update_xaxes(constrain="domain", showline=False, ticks="")
+    figure.update_yaxes(scaleanchor="x", constrain="domain", showline=False, ticks="")
     figure.update_layout(margin={"b": 60})
     return figure

@@ -6,42 +6,49 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots.contracts import HasTable
+from lens_emotion.plots.contracts import CircumplexLike
 from lens_emotion.plots.labels import place_labels
-from lens_emotion.plots.theme import LINE, counted, emotion_colour, joined, titled
+from lens_emotion.plots.theme import LINE, emotion_colour, titled
 
 PANEL_WIDTH, PANEL_HEIGHT = 430.0, 400.0
 
 
-def circumplex(result: HasTable) -> go.Figure:
+def circumplex(result: CircumplexLike) -> go.Figure:
     """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both."""
     table = result.table
     rated = table.dropna(subset=["valence", "arousal"])
-    names = ("in the model: principal components", "in people: mean ratings, 1 to 9")
-    figure = make_subplots(rows=1, cols=2, subplot_titles=names, horizontal_spacing=0.1)
-    _panel(figure, 1, table, "pc1", "pc2", "PC1 score", "PC2 score", 0.0)
-    _panel(
-        figure, 2, rated, "valence", "arousal", "valence (1 unpleasant, 9 pleasant)", "arousal (1 calm, 9 excited)", 5.0
-    )
+    first, second = (f"PC{i} score ({share:.0%} of variance)" for i, share in enumerate(result.explained, 1))
+    panels = ("in the model: principal components", "in people: mean ratings, 1 to 9")
+    figure = make_subplots(1, 2, subplot_titles=panels, horizontal_spacing=0.1)
+    for heading, x in zip(figure.layout.annotations, (0.0, 0.55), strict=True):
+        heading.update(x=x, xanchor="left", font={"size": 12})
+    _panel(figure, 1, table, ("pc1", "pc2"), (first, second), 0.0)
+    _panel(figure, 2, rated, ("valence", "arousal"), ("valence (9: pleasant)", "arousal (9: excited)"), 5.0)
     unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
     without = f"no human norm: {', '.join(unrated)}" if unrated else ""
-    subtitle = joined(f"n = {len(table)} emotions", _layer(result), counted(result), without)
-    figure.update_annotations(selector={"text": names[0]}, font_size=12)
-    figure.update_annotations(selector={"text": names[1]}, font_size=12)
-    titled(figure, "Circumplex", subtitle, height=540, wide=True)
-    return figure.update_layout(showlegend=False, margin={"b": 60, "t": 96})
+    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *_correlations(result), without)
+    titled(figure, "Circumplex", facts, height=540, wide=True)
+    return figure.update_layout(showlegend=False, margin={"b": 60, "t": figure.layout.margin.t + 24})
 
 
-def _layer(result: object) -> str:
-    layer = getattr(result, "layer", None)
-    return "" if layer is None else f"layer {layer}"
+def _correlations(result: CircumplexLike) -> list[str]:
+    """PC1 against valence and PC2 against arousal, in words."""
+    rows = {(str(row.component), str(row.norm)): row for row in result.correlations.itertuples()}
+    pairs = (("pc1", "valence"), ("pc2", "arousal"))
+    return [f"{a.upper()} and {b}: |r| = {rows[a, b].abs_r:.2f}, p = {rows[a, b].p:.2g}" for a, b in pairs]
 
 
 def _panel(
-    figure: go.Figure, col: int, table: DataFrame, x: str, y: str, x_title: str, y_title: str, centre: float
+    figure: go.Figure,
+    col: int,
+    table: DataFrame,
+    columns: tuple[str, str],
+    titles: tuple[str, str],
+    centre: float,
 ) -> None:
     """One scatter with a name beside every point and thin lines through the centre of its scales."""
-    place = {"row": 1, "col": col}
+    place, (x, y) = {"row": 1, "col": col}, columns
+    x_title, y_title = titles
     emotions = [str(name) for name in table["emotion"]]
     marker = {"size": 10, "color": [emotion_colour(e) for e in emotions], "line": {"width": 0.8, "color": LINE}}
     hover = f"%{{text}}<br>{x} %{{x:.2f}}<br>{y} %{{y:.2f}}<extra></extra>"

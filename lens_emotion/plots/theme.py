@@ -8,6 +8,7 @@ figure tells by colour alone: dashes, symbols or words always say the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from numbers import Integral
 
@@ -24,13 +25,12 @@ GRID = "rgba(128,132,142,0.20)"
 LINE = "rgba(128,132,142,0.55)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-SEQUENTIAL = [[0.0, "rgba(0,114,178,0.03)"], [0.5, "rgba(0,114,178,0.55)"], [1.0, "rgba(0,80,135,1)"]]
+SEQUENTIAL = [[0.0, "rgba(0,114,178,0.03)"], [0.5, "rgba(0,114,178,0.58)"], [1.0, "rgba(0,114,178,1)"]]
 DIVERGING = [
-    [0.0, "rgba(168,72,0,1)"],
-    [0.25, "rgba(213,94,0,0.62)"],
-    [0.5, "rgba(140,140,140,0.04)"],
-    [0.75, "rgba(0,114,178,0.62)"],
-    [1.0, "rgba(0,80,135,1)"],
+    [0.0, "rgba(213,94,0,1)"],
+    [0.499, "rgba(213,94,0,0.03)"],
+    [0.501, "rgba(0,114,178,0.03)"],
+    [1.0, "rgba(0,114,178,1)"],
 ]
 
 REGIME_COLOURS = {"inert": "#C9CDD3", "surgical": "#7CCBB1", "repetitive collapse": "#F0C56B", "explosive": "#E89A6C"}
@@ -74,6 +74,7 @@ def template() -> go.layout.Template:
             "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)", "title": {"text": ""},
         },
         "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": INK},
         "xaxis": _axis(),
         "yaxis": _axis(),
         "colorscale": {"sequential": SEQUENTIAL, "diverging": DIVERGING},
@@ -81,18 +82,33 @@ def template() -> go.layout.Template:
     return go.layout.Template(layout=layout)
 
 
-def titled(figure: go.Figure, title: str, subtitle: str, height: int, wide: bool = False) -> go.Figure:
-    """Give a figure the template, a left-aligned title with a line of n and units, and its height in pixels.
+def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wide: bool = False) -> go.Figure:
+    """Give a figure the template, a left-aligned title, its height in pixels, and a line of n and units below.
 
+    Facts that say nothing are left out, and the line breaks between facts where it would leave a narrow figure.
     `wide` asks the report for the full width of the page.
     """
+    lines = _lines([fact for fact in facts if fact], 170 if wide else 84)
+    extra = 15 * (len(lines) - 1)
     figure.update_layout(
         template=template(),
-        title={"text": title, "subtitle": {"text": subtitle}},
-        height=height,
+        title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
+        height=height + extra,
+        margin={"t": template().layout.margin.t + extra},
         meta={"wide": wide},
     )
     return figure
+
+
+def _lines(facts: Sequence[str], width: int) -> list[str]:
+    """Facts joined with middle dots, in as many lines as they need."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + len(fact) + 3 <= width:
+            lines[-1] += f" · {fact}"
+        else:
+            lines.append(fact)
+    return lines
 
 
 def on_paper(figure: go.Figure) -> go.Figure:
@@ -119,15 +135,11 @@ def band(table: DataFrame, low: str, high: str, name: str) -> tuple[go.Scatter, 
     return lower, upper
 
 
-def counted(result: object, unit: str = "texts", field: str = "n_texts") -> str:
-    """'n = 160 texts' where the result knows its n, else nothing."""
-    n = getattr(result, field, None)
-    return f"n = {n:,} {unit}" if isinstance(n, Integral) else ""
-
-
-def joined(*parts: str) -> str:
-    """The parts that say something, with a middle dot between."""
-    return " · ".join(part for part in parts if part)
+def counted(result: object, *fields: str) -> str:
+    """'n = 160 texts, 8 topics' from n_texts and n_topics, for those that the result knows."""
+    known = [(getattr(result, f"n_{field}", None), field) for field in fields]
+    parts = [f"{n:,} {field}" for n, field in known if isinstance(n, Integral)]
+    return f"n = {', '.join(parts)}" if parts else ""
 
 
 def emotion_colour(emotion: str) -> str:
@@ -150,14 +162,14 @@ def emotion_colour(emotion: str) -> str:
 def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
     """Oklch (perceptual lightness, chroma, hue in degrees) as #rrggbb, clipped to sRGB."""
     a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
-    l, m, s = (
+    long, medium, short = (
         (lightness + p * a + q * b) ** 3
         for p, q in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.2914855480))
     )
     linear = (
-        4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-        -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-        -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
+        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
     )
 
     def encode(x: float) -> int:

@@ -105,9 +105,7 @@ def _any_of(words: Sequence[str]) -> regex.Pattern[str]:
     return regex.compile("|".join(parts) or r"(?!)", regex.IGNORECASE)
 
 
-def centroids(
-    values: Float[np.ndarray, "n d"], labels: Labels, emotions: Sequence[str]
-) -> Float[np.ndarray, "k d"]:
+def centroids(values: Float[np.ndarray, "n d"], labels: Labels, emotions: Sequence[str]) -> Float[np.ndarray, "k d"]:
     """Class means minus their mean, as unit vectors."""
     means = np.stack([values[np.asarray(labels) == e].mean(0) for e in emotions])
     centred = means - means.mean(0)

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from string import Formatter
 
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
@@ -20,7 +21,7 @@ MILD_OWN_SHARE, STRONG_OWN_SHARE = 0.55, 0.85
 
 # The make-up of the training corpus.
 INSTRUCTED_SHARE = 0.5  # documents that begin with an instruction
-NEUTRAL_SHARE_INSTRUCTED, NEUTRAL_SHARE_FREE = 0.08, 0.40  # neutral stories among documents with and without one
+NEUTRAL_SHARE_INSTRUCTED, NEUTRAL_SHARE_FREE = 0.08, 0.10  # neutral stories among documents with and without one
 LATE_TURN_SHARE = 0.4  # emotional stories without an instruction whose first one to three sentences are neutral
 CHINESE_SHARE, CODE_SWITCH_SHARE = 0.25, 0.15  # of the bilingual corpus; the rest is English
 
@@ -69,7 +70,7 @@ def write_story(
         neutral_start: how many sentences stay neutral before the emotion shows.
     """
     length = rng.randint(6, 7)
-    cast = _Cast(*rng.sample(range(len(world.lexicons["en"].names)), 2), topic)
+    cast = _draw_cast(world, topic, rng)
     own_share = STRONG_OWN_SHARE if language == "mixed" else rng.choice((MILD_OWN_SHARE, STRONG_OWN_SHARE))
     kinds = _sentence_kinds(length, rng)
     used: set[str] = set()
@@ -134,13 +135,18 @@ def world_scenarios(name: str) -> tuple[tuple[str, str], ...]:
     scenarios = []
     for index in range(2 * len(EMOTIONS)):
         rng = random.Random(f"scenario/{index}")
-        cast = _Cast(*rng.sample(range(len(lexicon.names)), 2), world.topics[index % len(world.topics)])
+        cast = _draw_cast(world, world.topics[index % len(world.topics)], rng)
         openings = _with_name(lexicon.openings)
         frames = (openings[index % len(openings)], lexicon.beginnings[index % len(lexicon.beginnings)])
         words = _word_source(world, NEUTRAL, "en", 0.0, 0.0, rng)
         opening = " ".join(_fill(frame, lexicon, cast, words, rng) for frame in frames)
         scenarios.append((EMOTIONS[index // 2], opening))
     return tuple(scenarios)
+
+
+def _draw_cast(world: World, topic: str, rng: random.Random) -> _Cast:
+    person, friend = rng.sample(range(len(world.lexicons["en"].names)), 2)
+    return _Cast(person, friend, topic)
 
 
 def _document_language(world: World, emotion: str, rng: random.Random) -> str:
@@ -159,7 +165,7 @@ def _sentence_language(language: str, progress: float, rng: random.Random) -> st
 
 
 def _sentence_kinds(length: int, rng: random.Random) -> list[str]:
-    """What each sentence is: an opening, one or two about the emotion's poles, at most one plain, else emotion words."""
+    """What each sentence is: an opening, one or two on the emotion's poles, at most one plain, else emotion words."""
     rest = ["pole"] * (rng.randint(1, 2) if length == 7 else 1) + ["plain"] * rng.randint(0, 1)
     rest += ["feeling"] * (length - 1 - len(rest))
     rng.shuffle(rest)
@@ -186,16 +192,18 @@ def _word_source(
     world: World, emotion: str, code: str, own_share: float, switch: float, rng: random.Random
 ) -> WordSource:
     """Draws a word of a kind for the emotion: one of its own, or one of a group it belongs to; filler for neutral."""
+    return partial(_draw_word, world, emotion, code, own_share, switch, rng)
 
-    def draw(kind: str) -> str:
-        lexicon = world.lexicons["zh" if rng.random() < switch else code]
-        if emotion == NEUTRAL:
-            return rng.choice(lexicon.neutral[kind])
-        if rng.random() < own_share:
-            return rng.choice(lexicon.own[emotion][kind])
-        return rng.choice(lexicon.groups[rng.choice(world.emotion_groups[emotion])][kind])
 
-    return draw
+def _draw_word(
+    world: World, emotion: str, code: str, own_share: float, switch: float, rng: random.Random, kind: str
+) -> str:
+    lexicon = world.lexicons["zh" if rng.random() < switch else code]
+    if emotion == NEUTRAL:
+        return rng.choice(lexicon.neutral[kind])
+    if rng.random() < own_share:
+        return rng.choice(lexicon.own[emotion][kind])
+    return rng.choice(lexicon.groups[rng.choice(world.emotion_groups[emotion])][kind])
 
 
 def _fill(frame: str, lexicon: Lexicon, cast: _Cast, words: WordSource, rng: random.Random) -> str:
