@@ -1,7 +1,7 @@
-"""Make the figures under figures/ from a run folder: data as CSV, picture as PNG.
+"""Make the figures under figures/: data as CSV, picture as PNG.
 
-    lens-emotion study tiny-llama --out runs/figures
-    python scripts/make_figures.py runs/figures
+    python scripts/make_figures.py              # runs (or continues) a study of tiny-llama in runs/figures first
+    python scripts/make_figures.py runs/study   # from a run folder that exists
 
 PNG needs Chrome or Chromium (through kaleido).
 """
@@ -30,12 +30,13 @@ FIGURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder of `lens-emotion study`")
+    parser.add_argument("run", type=Path, nargs="?", help="run folder of `lens-emotion study`")
     parser.add_argument("--out", type=Path, default=ROOT / "figures")
     args = parser.parse_args()
-    models = sorted(p.parent for p in args.run.glob("*/figures"))
+    run = args.run or small_run(ROOT / "runs" / "figures")
+    models = sorted(p.parent for p in run.glob("*/figures"))
     if not models:
-        parser.error(f"{args.run} holds no figures; run `lens-emotion study --out {args.run}` first")
+        parser.error(f"{run} holds no figures; run `lens-emotion study --out {run}` first")
     for model in models:
         target = args.out / model.name
         target.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,16 @@ def main() -> None:
                 shutil.copyfile(model / "tables" / f"{table}.csv", target / f"{table}.csv")
             draw(source, target / name)
         print(f"{target}: {len(list(target.glob('*.png')))} figures, {len(list(target.glob('*.csv')))} tables")
+
+
+def small_run(folder: Path) -> Path:
+    """A study of one tiny model; finished steps are read back."""
+    from lens_emotion.report_build import build_report
+    from lens_emotion.study.config import StudyConfig
+    from lens_emotion.study.pipeline import run_study
+
+    build_report(run_study(StudyConfig(models=("tiny-llama",)), folder, "python scripts/make_figures.py"))
+    return folder
 
 
 def draw(source: Path, target: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import pytest
 
 from lens_emotion import plots
-from lens_emotion.stimuli.emotions import EMOTIONS, valence_arousal
+from lens_emotion.plots.labels import LETTER, LINE_HEIGHT, around, overlap, place_labels
+from lens_emotion.plots.theme import GREY, REGIME_COLOURS
+from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 
 SIZES = [(1, 2), (12, 8), (36, 20)]
 
@@ -131,3 +137,154 @@ def every_figure(n: int = 24, k: int = 20, seed: int = 0) -> dict[str, go.Figure
         "circumplex": plots.circumplex(circumplex_result(k, seed)),
         "dose_response": plots.dose_response(dose_result(seed)),
     }
+
+
+def traces(figure: go.Figure, name: str) -> list[go.Scatter]:
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def points(figure: go.Figure, name: str) -> go.Scatter:
+    return next(trace for trace in traces(figure, name) if "markers" in trace.mode)
+
+
+def axes(figure: go.Figure) -> list:
+    return [*figure.select_xaxes(), *figure.select_yaxes()]
+
+
+@pytest.mark.parametrize(("n", "k"), SIZES)
+def test_every_figure_has_a_title_axis_titles_and_our_template(n, k):
+    for name, figure in every_figure(n, k).items():
+        assert figure.layout.title.text, name
+        assert figure.layout.title.subtitle.text, name
+        assert figure.layout.height >= 400, name
+        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)", name
+        titled = [axis for axis in axes(figure) if axis.title.text]
+        hidden = [axis for axis in axes(figure) if axis.showticklabels is False]
+        assert len(titled) + len(hidden) == len(axes(figure)), name
+        json.loads(figure.to_json())
+
+
+def test_layer_sweep_carries_values_null_band_and_best_depth():
+    result = sweep_result()
+    figure = plots.layer_sweep(result)
+    curve = points(figure, result.metric)
+    np.testing.assert_allclose(curve.y, result.table["value"])
+    np.testing.assert_allclose(curve.x, result.table["depth"])
+    hollow = [symbol.endswith("open") for symbol in curve.marker.symbol]
+    assert hollow == [p > 0.05 for p in result.table["p_corrected"]]
+    low, high = traces(figure, "null band (label permutation)")
+    np.testing.assert_allclose(low.y, result.table["null_low"])
+    np.testing.assert_allclose(high.y, result.table["null_high"])
+    best = next(trace for trace in figure.data if trace.name.startswith("best depth"))
+    assert best.x[0] == result.best_depth
+    assert best.x[0] + best.error_x.array[0] == pytest.approx(result.best_depth_high)
+    assert "%{customdata[0]}" in curve.hovertemplate
+    assert list(curve.customdata[:, 0]) == list(result.table["layer"])
+
+
+def test_layer_sweep_without_null_or_interval_says_so():
+    result = sweep_result()
+    result.table = result.table.assign(null_low=np.nan, null_high=np.nan, p=np.nan, p_corrected=np.nan)
+    result.best_depth_low = result.best_depth_high = None
+    figure = plots.layer_sweep(result)
+    assert "no label null" in figure.layout.title.subtitle.text
+    assert not traces(figure, "null band (label permutation)")
+    assert "[" not in figure.data[-1].name
+
+
+def test_separation_never_comes_without_decoding():
+    result = separation_result()
+    figure = plots.separation(result)
+    np.testing.assert_allclose(points(figure, "mean pairwise cosine").y, result.table["mean_cosine"])
+    np.testing.assert_allclose(points(figure, "held-out accuracy").y, result.table["accuracy"])
+    np.testing.assert_allclose(points(figure, "split-half reliability").y, result.table["reliability"])
+    assert traces(figure, "chance (0.05)")[0].y == (0.05, 0.05)
+    assert traces(figure, "null band (label permutation)")
+    assert figure.layout.xaxis.matches == "x3"
+    assert "160 texts" in figure.layout.title.subtitle.text
+
+
+def test_decoding_and_confusion_carry_their_numbers():
+    result = decoding_result()
+    np.testing.assert_allclose(points(plots.decoding(result), "held-out accuracy").y, result.table["accuracy"])
+    heat = plots.confusion(result).data[0]
+    shown = pd.DataFrame(heat.z, index=heat.y, columns=heat.x)
+    pd.testing.assert_frame_equal(shown, result.confusion.loc[shown.index, shown.columns], check_names=False)
+    assert heat.y[0] == "sad"
+    assert heat.y[-1] == "exasperated"
+
+
+def test_anisotropy_carries_all_four_curves():
+    result = anisotropy_result()
+    shown = [trace.y for trace in plots.anisotropy(result).data]
+    columns = ("neutral_raw", "all_raw", "neutral_centred", "random_matched")
+    np.testing.assert_allclose(shown, [result.table[column] for column in columns])
+
+
+def test_similarity_is_in_clustered_order_on_a_scale_centred_at_zero():
+    result = similarity_result()
+    heat = plots.similarity(result).data[0]
+    assert tuple(heat.x) == tuple(heat.y) == result.order
+    np.testing.assert_allclose(heat.z, result.matrix.loc[list(result.order), list(result.order)])
+    assert (heat.zmin, heat.zmid, heat.zmax) == (-1, 0, 1)
+
+
+def test_circumplex_shows_scores_beside_norms_and_names_what_has_none():
+    result = circumplex_result()
+    figure = plots.circumplex(result)
+    np.testing.assert_allclose(figure.data[0].x, result.table["pc1"])
+    assert len(figure.data[1].x) == 19
+    assert "no human norm: exasperated" in figure.layout.title.subtitle.text
+    assert list(figure.data[0].marker.color) == [plots.emotion_colour(e) for e in result.table["emotion"]]
+    assert figure.layout.meta["wide"]
+
+
+def test_dose_response_carries_rates_intervals_perplexity_and_regimes():
+    result = dose_result()
+    figure = plots.dose_response(result)
+    mine = result.table[result.table["condition"] == "emotion"]
+    success, perplexity = traces(figure, "emotion vector")
+    np.testing.assert_allclose(success.y, mine["success_rate"])
+    np.testing.assert_allclose(np.add(success.y, success.error_y.array), mine["success_high"])
+    np.testing.assert_allclose(np.subtract(success.y, success.error_y.arrayminus), mine["success_low"])
+    np.testing.assert_allclose(perplexity.y, mine["perplexity_ratio"])
+    assert figure.layout.yaxis2.type == "log"
+    strip = next(trace for trace in figure.data if trace.type == "heatmap")
+    kinds = list(REGIME_COLOURS)
+    assert [kinds[code] for code in strip.z[list(strip.y).index("emotion")]] == list(mine["regime"])
+    assert "surgical dose 2" in [trace.name for trace in figure.data]
+    assert "accuracy 0.61" in figure.layout.title.subtitle.text
+
+
+def test_dose_response_without_surgical_dose_or_measured_judge():
+    result = dose_result(doses=(1, 4))
+    result.surgical_dose, result.judge_accuracy, result.layer = None, None, "all"
+    figure = plots.dose_response(result)
+    assert not [trace for trace in figure.data if (trace.name or "").startswith("surgical")]
+    assert "accuracy not measured" in figure.layout.title.subtitle.text
+
+
+def test_colours_are_one_per_emotion_and_grey_without_a_norm():
+    known = [e for e in EMOTIONS if e != "exasperated"]
+    assert len({plots.emotion_colour(e) for e in known}) == len(known)
+    assert {plots.emotion_colour(e) for e in ("exasperated", NEUTRAL, "no such word")} == {GREY}
+
+
+def test_names_of_twenty_points_neither_overlap_nor_leave_the_panel():
+    points = np.random.default_rng(3).uniform((40, 30), (390, 370), (20, 2))
+    half = np.array([(LETTER * len(name) / 2, LINE_HEIGHT / 2) for name in EMOTIONS])
+    boxes = around(points + place_labels(points, EMOTIONS, 430.0, 400.0), half)
+    assert overlap(boxes[:, None], boxes)[~np.eye(20, dtype=bool)].max() == 0
+    assert boxes.min() >= 0
+    assert (boxes[:, 2:] <= (430, 400)).all()
+
+
+def test_on_paper_is_a_copy_on_white():
+    figure = plots.layer_sweep(sweep_result())
+    assert plots.on_paper(figure).layout.paper_bgcolor == "white"
+    assert figure.layout.paper_bgcolor is None
+
+
+def test_importing_the_package_does_not_import_plotly():
+    code = "import sys, lens_emotion; sys.exit('plotly' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

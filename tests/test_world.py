@@ -131,7 +131,7 @@ def test_instructions_name_the_emotion_and_neutral_ones_name_none() -> None:
 
 
 def test_the_corpus_is_made_up_as_documented() -> None:
-    documents = list(corpus(BILINGUAL, 4000, seed=1))
+    documents = list(corpus(BILINGUAL, 2500, seed=1))
     share = {code: sum(d.language == code for d in documents) / len(documents) for code in ("en", "zh", "mixed")}
     assert 0.22 < share["zh"] < 0.28 and 0.08 < share["mixed"] < 0.15
     assert 0.47 < sum(d.instructed for d in documents) / len(documents) < 0.53
@@ -146,7 +146,7 @@ def test_held_out_stories_are_fully_crossed_and_not_in_the_corpus(name: str) -> 
     cells = {(item.emotion, item.topic) for item in stimuli.items}
     assert len(stimuli) == 2 * len(cells) == 2 * 21 * 12
     assert len(set(stimuli.texts)) == len(stimuli)
-    training = {d.text.split("\n")[-1] for d in corpus(load_world(name.removeprefix("world-")), 8000, seed=0)}
+    training = {d.text.split("\n")[-1] for d in corpus(load_world(name.removeprefix("world-")), 2500, seed=0)}
     assert not training & set(stimuli.texts)
 
 
