@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from pandas import DataFrame
+from pandas.api.types import is_numeric_dtype
 from plotly.offline import get_plotlyjs
 
 from lens_emotion.artifacts import atomic_write
@@ -210,6 +211,11 @@ def _is_wide(figure: go.Figure) -> bool:
     return isinstance(meta, Mapping) and bool(meta.get("wide"))
 
 
+def _is_numeric(frame: DataFrame, position: int) -> bool:
+    """Whether a column is set flush right."""
+    return is_numeric_dtype(frame.dtypes.iloc[position])
+
+
 def _asset(name: str) -> str:
     return resources.files("lens_emotion").joinpath("report_assets", name).read_text(encoding="utf-8")
 
@@ -219,6 +225,6 @@ def _template() -> Template:
     """The page, with everything escaped that is not explicitly Markup."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, anchor=anchor, figure_json=figure_json, cell=as_cell)
-    environment.tests["wide"] = _is_wide
+    environment.tests.update(wide=_is_wide, numeric=_is_numeric)
     environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, flattened=flattened, next=next)
     return environment.from_string(_asset("report.html.j2"))

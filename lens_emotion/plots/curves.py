@@ -20,6 +20,12 @@ from lens_emotion.plots.theme import (
 )
 
 NULL = "null band (label permutation)"
+UNITS = {
+    "decoding": "held-out accuracy (share of texts)",
+    "separation": "mean pairwise cosine of vectors",
+    "reliability": "split-half reliability",
+    "anisotropy": "mean pairwise cosine of neutral states",
+}
 SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
 
 
@@ -37,7 +43,7 @@ def layer_sweep(result: LayerSweepLike) -> go.Figure:
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
     facts = (counted(result, "texts", "permutations"), f"{len(table)} layers", f"{better} is better", null)
-    figure.update_yaxes(title_text=result.metric)
+    figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
 

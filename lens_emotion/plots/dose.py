@@ -115,5 +115,7 @@ def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
     figure.update_xaxes(range=[-0.55, len(doses) - 0.45], tickvals=list(range(len(doses))), showgrid=False)
     figure.update_xaxes(ticktext=words, tickangle=0, title_text=title, row=3, col=1)
     figure.update_yaxes(title_text="success rate<br>(share of texts)", range=[-0.03, 1.03], row=1, col=1)
-    figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", dtick="D2", row=2, col=1)
+    ratios = table["perplexity_ratio"]
+    ticks = "D2" if ratios.max() < 30 * ratios.min() else 1
+    figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", dtick=ticks, row=2, col=1)
     figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)

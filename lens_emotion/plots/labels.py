@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-Box = tuple[float, float, float, float]
+import numpy as np
+from jaxtyping import Float
+
+Boxes = Float[np.ndarray, "... 4"]
+Points = Float[np.ndarray, "... 2"]
+Numbers = Float[np.ndarray, "*any"]
 LETTER, LINE_HEIGHT, DOT = 6.2, 13.0, 5.0
-RADII = (9.0, 15.0, 23.0, 33.0, 45.0, 60.0)
-ANGLES = tuple(math.radians(a) for a in range(0, 360, 30))
+RADII = np.array([9.0, 15.0, 23.0, 33.0, 45.0, 60.0])
+ANGLES = np.radians(np.arange(0.0, 360.0, 30.0))
 
 
-def place_labels(
-    points: Sequence[tuple[float, float]], texts: Sequence[str], width: float, height: float
-) -> list[tuple[float, float]]:
+def place_labels(points: Points, texts: Sequence[str], width: float, height: float) -> Points:
     """Offsets, in pixels from each point to the centre of its name, y downwards.
 
     Each name in turn takes the cheapest of the places around its point (overlap with other names and points costs
@@ -26,56 +28,49 @@ def place_labels(
         width: panel width in pixels.
         height: panel height in pixels.
     """
-    boxes: list[Box | None] = [None] * len(texts)
-    chosen = [(0.0, 0.0)] * len(texts)
+    n = len(texts)
+    half = np.array([(LETTER * len(text) / 2, LINE_HEIGHT / 2) for text in texts]).reshape(n, 2)
+    dots = around(points, np.full_like(points, DOT))
+    offsets = np.zeros((n, 2))
+    boxes = np.full((n, 4), np.nan)
     for _ in range(3):
-        for i, text in enumerate(texts):
-            others = [p for j, p in enumerate(points) if j != i]
-            taken = [box for j, box in enumerate(boxes) if box is not None and j != i]
-            taken += [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points]
-            options = [(_box(points[i], offset, text), offset) for offset in _candidates(text)]
-            costs = [_cost(box, points[i], others, taken, (width, height)) for box, _ in options]
-            boxes[i], chosen[i] = options[costs.index(min(costs))]
-    return chosen
+        for i in range(n):
+            options = _candidates(half[i])
+            places = around(points[i] + options, np.broadcast_to(half[i], options.shape))
+            others = np.delete(np.arange(n), i)
+            taken = np.concatenate([boxes[others], dots])
+            best = int(_cost(places, points[i], points[others], taken, (width, height)).argmin())
+            offsets[i], boxes[i] = options[best], places[best]
+    return offsets
 
 
-def _candidates(text: str) -> list[tuple[float, float]]:
-    """Places around a point at which the near edge of the name keeps the given distance."""
-    half_width, half_height = LETTER * len(text) / 2, LINE_HEIGHT / 2
-    return [
-        (math.cos(angle) * (radius + half_width), math.sin(angle) * (radius + half_height))
-        for radius in RADII
-        for angle in ANGLES
-    ]
+def around(centres: Points, half: Points) -> Boxes:
+    """Boxes (left, top, right, bottom) around centres."""
+    return np.concatenate([centres - half, centres + half], axis=-1)
 
 
-def _box(point: tuple[float, float], offset: tuple[float, float], text: str) -> Box:
-    x, y = point[0] + offset[0], point[1] + offset[1]
-    half_width, half_height = LETTER * len(text) / 2, LINE_HEIGHT / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height
+def overlap(a: Boxes, b: Boxes) -> Numbers:
+    """Common area of boxes; 0 for a box that is not placed yet (NaN)."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    return np.nan_to_num(sides.clip(0)).prod(axis=-1)
 
 
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _candidates(half: Points) -> Points:
+    """Places around a point at which the near edge of the name keeps one of the radii as its distance."""
+    direction = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)
+    return (direction * (RADII[:, None, None] + half)).reshape(-1, 2)
 
 
-def _distance(box: Box, point: tuple[float, float]) -> float:
-    """From a point to the nearest edge of a box."""
-    across = max(box[0] - point[0], point[0] - box[2], 0.0)
-    down = max(box[1] - point[1], point[1] - box[3], 0.0)
-    return math.hypot(across, down)
+def _distance(boxes: Boxes, points: Points) -> Numbers:
+    """From points to the nearest edges of boxes."""
+    gap = np.maximum(boxes[..., :2] - points, points - boxes[..., 2:])
+    return np.hypot(*np.moveaxis(gap.clip(0), -1, 0))
 
 
-def _cost(
-    box: Box,
-    own: tuple[float, float],
-    others: Sequence[tuple[float, float]],
-    taken: Sequence[Box],
-    panel: tuple[float, float],
-) -> float:
-    """What speaks against a place for a name, in pixels."""
-    outside = max(0.0, -box[0]) + max(0.0, -box[1]) + max(0.0, box[2] - panel[0]) + max(0.0, box[3] - panel[1])
-    covered = sum(_overlap(box, other) for other in taken)
-    reach = _distance(box, own)
-    mistaken = sum(max(0.0, reach + 5 - _distance(box, other)) for other in others)
+def _cost(places: Boxes, own: Points, others: Points, taken: Boxes, panel: tuple[float, float]) -> Numbers:
+    """What speaks against each place for a name, in pixels."""
+    outside = (-places[:, :2]).clip(0).sum(1) + (places[:, 2:] - panel).clip(0).sum(1)
+    covered = overlap(places[:, None], taken).sum(1)
+    reach = _distance(places, own)
+    mistaken = (reach[:, None] + 5 - _distance(places[:, None], others)).clip(0).sum(1)
     return 10 * covered + 50 * outside + 2 * mistaken + reach

@@ -52,7 +52,8 @@ def _by_valence(names: list[str]) -> list[str]:
 
 def _bar(title: str) -> dict[str, object]:
     """A thin colour bar with its unit."""
-    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
+    words = {"text": title, "side": "right", "font": {"size": 12}}
+    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
 
 
 def _square(heat: go.Heatmap, x: str, y: str) -> go.Figure:

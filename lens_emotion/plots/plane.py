@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots.contracts import CircumplexLike
-from lens_emotion.plots.labels import place_labels
+from lens_emotion.plots.labels import Points, place_labels
 from lens_emotion.plots.theme import LINE, emotion_colour, titled
 
+COLOURS = "colour: human valence (hue) and arousal (darker: more)"
 PANEL_WIDTH, PANEL_HEIGHT = 430.0, 400.0
 
 
@@ -26,7 +28,7 @@ def circumplex(result: CircumplexLike) -> go.Figure:
     _panel(figure, 2, rated, ("valence", "arousal"), ("valence (9: pleasant)", "arousal (9: excited)"), 5.0)
     unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
     without = f"no human norm: {', '.join(unrated)}" if unrated else ""
-    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *_correlations(result), without)
+    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *_correlations(result), without, COLOURS)
     titled(figure, "Circumplex", facts, height=540, wide=True)
     return figure.update_layout(showlegend=False, margin={"b": 60, "t": figure.layout.margin.t + 24})
 
@@ -59,7 +61,7 @@ def _panel(
     figure.update_yaxes(title_text=y_title, range=y_range, **place)
     figure.add_vline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
     figure.add_hline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
-    _write_names(figure, col, table[[x, y]].to_numpy().tolist(), emotions, x_range, y_range)
+    _write_names(figure, col, table[[x, y]].to_numpy(dtype=float), emotions, x_range, y_range)
 
 
 def _padded(values: Series, centre: float) -> list[float]:
@@ -70,22 +72,13 @@ def _padded(values: Series, centre: float) -> list[float]:
 
 
 def _write_names(
-    figure: go.Figure,
-    col: int,
-    points: list[list[float]],
-    names: list[str],
-    x_range: list[float],
-    y_range: list[float],
+    figure: go.Figure, col: int, points: Points, names: list[str], x_range: list[float], y_range: list[float]
 ) -> None:
     """Names as annotations at places that do not overlap; a thin line leads from a name that had to move away."""
-
-    def pixel(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_range[0]) / (x_range[1] - x_range[0])
-        down = (y_range[1] - y) / (y_range[1] - y_range[0])
-        return across * PANEL_WIDTH, down * PANEL_HEIGHT
-
-    offsets = place_labels([pixel(x, y) for x, y in points], names, PANEL_WIDTH, PANEL_HEIGHT)
-    for (x, y), name, (dx, dy) in zip(points, names, offsets, strict=True):
+    low, high = np.array([x_range[0], y_range[1]]), np.array([x_range[1], y_range[0]])
+    pixels = (points - low) / (high - low) * (PANEL_WIDTH, PANEL_HEIGHT)
+    offsets = place_labels(pixels, names, PANEL_WIDTH, PANEL_HEIGHT)
+    for (x, y), name, (dx, dy) in zip(points.tolist(), names, offsets.tolist(), strict=True):
         figure.add_annotation(
             x=x, y=y, text=name, ax=dx, ay=dy, showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=LINE,
             standoff=6, xanchor="center", yanchor="middle", font={"size": 11}, borderpad=0, row=1, col=col,

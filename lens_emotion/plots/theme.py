@@ -74,7 +74,11 @@ def template() -> go.layout.Template:
             "font": {"size": 11}, "bgcolor": "rgba(0,0,0,0)", "title": {"text": ""},
         },
         "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": INK},
+        # "Share chart" of plotly.js 4 would upload the figure: nothing here leaves the machine
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": INK,
+            "remove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
+        },
         "xaxis": _axis(),
         "yaxis": _axis(),
         "colorscale": {"sequential": SEQUENTIAL, "diverging": DIVERGING},
@@ -138,7 +142,7 @@ def band(table: DataFrame, low: str, high: str, name: str) -> tuple[go.Scatter, 
 def counted(result: object, *fields: str) -> str:
     """'n = 160 texts, 8 topics' from n_texts and n_topics, for those that the result knows."""
     known = [(getattr(result, f"n_{field}", None), field) for field in fields]
-    parts = [f"{n:,} {field}" for n, field in known if isinstance(n, Integral)]
+    parts = [f"{n:,} {field}" for n, field in known if isinstance(n, Integral) and int(n) > 0]
     return f"n = {', '.join(parts)}" if parts else ""
 
 

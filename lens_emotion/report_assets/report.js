@@ -3,17 +3,18 @@
   const plots = [...document.querySelectorAll(".plot")];
   const sections = [...document.querySelectorAll("details")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const config = {responsive: true, displaylogo: false, toImageButtonOptions: {format: "svg"},
+  const config = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+    toImageButtonOptions: {format: "svg"},
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
 
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const onScreen = () => ({ink: css("--ink"), soft: css("--soft"), grid: css("--grid"), axis: css("--axis"),
     card: css("--card")});
   const onPaper = {ink: "#000", soft: "#333", grid: "rgba(60,66,76,.16)", axis: "rgba(60,66,76,.5)", card: "#fff"};
-  const paperWidth = 660;
+  const paperWidth = {narrow: 480, wide: 975};  // print shrinks figures by the zoom in report.css
 
   // Ink, grid and hover colours follow the page; a figure's own explicit colours stay as they are.
-  const dressed = (figure, printing) => {
+  const dressed = (figure, printing, wide) => {
     const colours = printing ? onPaper : onScreen();
     const layout = structuredClone(figure.layout);
     const base = ((layout.template ??= {}).layout ??= {});
@@ -31,7 +32,7 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.autosize = !printing;
     delete layout.width;
-    if (printing) layout.width = paperWidth;
+    if (printing) layout.width = wide ? paperWidth.wide : paperWidth.narrow;
     return layout;
   };
 
@@ -43,7 +44,7 @@
       plot.append(Object.assign(document.createElement("p"), {className: "failed", textContent: `Not drawn: ${error}`}));
     };
     try {
-      Plotly.react(plot, plot.figure.data, dressed(plot.figure, printing), config).catch(failed);
+      Plotly.react(plot, plot.figure.data, dressed(plot.figure, printing, !!plot.closest(".wide")), config).catch(failed);
     } catch (error) { failed(error); }
   };
 
