@@ -47,7 +47,7 @@ def _tiny(family: str, millions: float, stimuli: str = "world-en") -> ModelSpec:
 TINY: tuple[ModelSpec, ...] = (
     _tiny("gpt2", 0.4),
     _tiny("gemma", 0.4),
-    _tiny("qwen", 0.4, "world-en-zh"),
+    _tiny("qwen", 0.46, "world-en-zh"),
     _tiny("llama", 0.4),
     _tiny("mistral", 0.4),
 )

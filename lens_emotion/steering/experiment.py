@@ -25,7 +25,7 @@ from lens_emotion.steering.regimes import SURGICAL, Thresholds, regime, threshol
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-DOSES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 _CONDITIONS = ("emotion", "random", "null")  # "null" sets the success threshold, "random" is the reported control
 
 

@@ -43,7 +43,7 @@ class StudyConfig:
     generation: bool = True
     steering: bool = True
     judge: str | None = None
-    doses: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+    doses: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
     story_tokens: int = 128
     jeong_tokens: int = 256
     steered_tokens: int = 40
