@@ -31,6 +31,7 @@ _HOME = {
     "extraction.capture": ("residual_cache",),
     "extraction.pooling": ("Pooling", "last_token", "middle_token", "pool_cache", "story_mean"),
     "extraction.comprehension": ("extract_comprehension", "preview"),
+    "extraction.from_cache": ("activations_from_cache",),
     "extraction.generation": ("GeneratedActivations", "extract_generation"),
     "extraction.activations": ("PooledActivations", "TextRecord"),
     "vectors.recipes": ("emotion_vectors",),

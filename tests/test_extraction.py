@@ -7,16 +7,18 @@ import torch
 from conftest import tiny
 from masks import random_masks
 
+from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.errors import ArtifactError, ProcessedModelError, StimulusError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.comprehension import extract_comprehension
+from lens_emotion.extraction.from_cache import activations_from_cache
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.prompting import encode, pad
+from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
@@ -253,3 +255,24 @@ def test_greedy_duplicates_are_written_once_and_reported(llama):
     assert len(result.stories) == 20
     assert len({s.text for s in result.stories.items}) <= 10
     assert any("distinct texts" in note for note in result.conditioned.header.notes)
+
+
+def test_a_cache_at_hand_becomes_the_same_activations(llama):
+    texts = small(n_topics=3)
+    read = extract_comprehension(llama, texts)
+    rows = [tokenise_text(llama, s.text) for s in texts.items]
+    tokens, mask = pad([r.ids for r in rows], 0)
+    content = pad([r.content for r in rows], 0)[0].bool()
+    names = [hook_name(layer) for layer in range(llama.cfg.n_layers)]
+    _, cache = llama.run_with_cache(tokens, names_filter=names, attention_mask=mask.long())
+    labels = [s.emotion for s in texts.items], [s.topic for s in texts.items]
+    own = activations_from_cache(llama, cache, content, *labels, texts=texts.texts)
+    torch.testing.assert_close(own.values, read.values, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(own.residual_norm, read.residual_norm, rtol=1e-3, atol=1e-4)
+    assert layer_sweep(own, n_permutations=20).table.value.tolist() == pytest.approx(
+        layer_sweep(read, n_permutations=20).table.value.tolist(), abs=0.11
+    )
+    with pytest.raises(StimulusError, match="one label of each kind"):
+        activations_from_cache(llama, cache, content, ["happy"], labels[1])
+    with pytest.raises(StimulusError, match="resid_post"):
+        activations_from_cache(llama, type(cache)({}, llama), content, *labels)
