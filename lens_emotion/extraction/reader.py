@@ -17,6 +17,7 @@ from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
+from lens_emotion.models.threads import fitting_threads
 from lens_emotion.progress import track
 
 
@@ -98,7 +99,9 @@ def read_texts(
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget)
     for batch in track(batches, label, total=len(readings), step=len, show=progress):
-        for index, row, taken in run_halving(batch, run):
+        with fitting_threads(model):
+            found = run_halving(batch, run)
+        for index, row, taken in found:
             values[index] = row
             pooled_counts[index] = taken
     records = tuple(_account(r, n) for r, n in zip(readings, pooled_counts, strict=True))

@@ -17,6 +17,7 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of
 from lens_emotion.models.head import read_out
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids, tokenizer_of
+from lens_emotion.models.threads import fitting_threads
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 
@@ -69,7 +70,7 @@ def generate_tokens(
     choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     produced: list[Tensor] = []
-    with model.hooks(fwd_hooks=list(fwd_hooks)):
+    with fitting_threads(model), model.hooks(fwd_hooks=list(fwd_hooks)):
         step = make_step(model, len(prompts))
         for _ in range(max_new_tokens):
             logits = step(tokens, mask)

@@ -13,6 +13,7 @@ from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models.access import Model, hook_name
 from lens_emotion.models.head import token_nll
 from lens_emotion.models.prompting import pad, pad_id
+from lens_emotion.models.threads import fitting_threads
 
 
 def mean_nll(
@@ -38,7 +39,9 @@ def mean_nll(
         return found
 
     for batch in plan_batches([len(rows[i]) for i in scored], token_budget):
-        for i, value in run_halving([scored[k] for k in batch], run):
+        with fitting_threads(model):
+            found = run_halving([scored[k] for k in batch], run)
+        for i, value in found:
             out[i] = value
     return out
 

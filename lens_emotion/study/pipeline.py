@@ -21,7 +21,6 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.loading import load_model, resolve
 from lens_emotion.models.prompting import has_chat_template
-from lens_emotion.models.threads import fitting_threads
 from lens_emotion.steering.experiment import DoseResponse, dose_response
 from lens_emotion.steering.io import load_dose_response, save_dose_response
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
@@ -75,11 +74,6 @@ def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> ModelS
     started = time.monotonic()
     say(name, "loading")
     model = load_model(name, backend=config.backend, dtype=config.dtype, device=config.device)
-    with fitting_threads(model):
-        return _study_loaded(model, config, run, say, started)
-
-
-def _study_loaded(model: Model, config: StudyConfig, run: Store, say: Say, started: float) -> ModelStudy:
     info = describe(model)
     store = run.model(info.name)
     texts = load_stimuli(config.stimuli or default_stimuli(model))
