@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +16,16 @@ from lens_emotion.study.config import StudyConfig
 out = Console(highlight=False)
 
 
+def say_line(text: str | Text = "") -> None:
+    """A line of text that the terminal, not rich, breaks: paths stay whole, and a pipe gets one line."""
+    out.print(text, soft_wrap=True)
+
+
 def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
-    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", header_style="bold", pad_edge=False)
+    made = Table(title=title or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False)
+    made.padding = (0, 2, 0, 0)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i in right else "left", overflow="fold")
+        made.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=i == 0)
     return made
 
 
@@ -36,8 +41,8 @@ def print_models(family: str | None, hub: bool) -> None:
         gated = "*" if s.gated else ""
         made.add_row(s.name + gated, s.family, s.kind, size, str(s.n_layers), str(s.d_model), last)
     out.print(made)
-    out.print("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
-    out.print("Any other hub id, Hugging Face folder or .gguf file works too.")
+    say_line("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
+    say_line("Any other hub id, Hugging Face folder or .gguf file works too.")
 
 
 def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
@@ -46,19 +51,19 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     from lens_emotion.study.pipeline import run_study
 
     started = time.monotonic()
-    out.print(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
+    say_line(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
 
     def say(model: str, doing: str) -> None:
-        out.print(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}", highlight=False)
+        say_line(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}")
 
     run = run_study(config, folder, command, say)
     say("report", "drawing figures and writing the page")
     report, rows = build_report(run)
-    out.print("\n[bold]Summary[/] (every number beside its null or control)")
+    say_line("\n[bold]Summary[/] (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    out.print(f"report: [bold]{report}[/]")
-    out.print(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
+    say_line(f"report: [bold]{report}[/]")
+    say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
 def _print_summary(row: dict[str, object]) -> None:
@@ -71,7 +76,7 @@ def _print_summary(row: dict[str, object]) -> None:
         shown = Text(number(cell.value), style="bold" if i == 0 else styles[cell.tone])
         if cell.note:
             shown.append(f"  ({cell.note})", style="dim")
-        out.print(shown if i == 0 else Text(f"  {label:<15} ").append(shown))
+        say_line(shown if i == 0 else Text(f"  {label:<15} ").append(shown))
 
 
 def extract_and_print(
@@ -95,12 +100,12 @@ def extract_and_print(
         preset = "jeong" if method == "jeong" else "topic-crossed"
         acts = extract_generation(model, preset=preset, stimuli=stimuli).conditioned
     vectors = emotion_vectors(acts, recipe)
-    out.print(str(acts))
-    out.print(separation(acts, recipe).summary())
+    say_line(str(acts))
+    say_line(separation(acts, recipe).summary())
     for note in acts.header.notes:
-        out.print(f"note: {note}")
-    out.print(f"activations: {acts.save(folder / f'{method}.safetensors')}")
-    out.print(f"vectors:     {vectors.save(folder / f'{method}_{recipe}.safetensors')}")
+        say_line(f"note: {note}")
+    say_line(f"activations: {acts.save(folder / f'{method}.safetensors')}")
+    say_line(f"vectors:     {vectors.save(folder / f'{method}_{recipe}.safetensors')}")
 
 
 def steer_and_print(
@@ -147,11 +152,11 @@ def steer_and_print(
     nll = mean_nll(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"layer {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} layers"
-    out.print(
+    say_line(
         f"[bold]{describe(model).name}[/], {emotion}, {where} of {vectors.n_layers}: "
         f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
     )
-    made = table("", "text", "perplexity ratio", "distinct-2", "loop share", right=(2, 3, 4))
+    made = table("", "text", "ppl x", "dist-2", "loop", right=(2, 3, 4))
     for label, w, value in zip(("unsteered", emotion, "random direction"), written, nll, strict=True):
         ratio = perplexity_ratio([value], [nll[0]])
         made.add_row(
@@ -162,6 +167,10 @@ def steer_and_print(
             f"{loop_share(w.new_ids):.2f}",
         )
     out.print(made)
+    say_line(
+        "ppl x: perplexity under the unsteered model over that of the unsteered text; dist-2: distinct token pairs;"
+    )
+    say_line("loop: share of the text that is one loop. The random direction has the same length.")
 
 
 def print_stimuli() -> None:
@@ -182,10 +191,10 @@ def lint_and_print(file: Path, min_words: int, max_words: int) -> bool:
     read = read_stimulus_file(file)
     findings = lint(read, LintRules(min_words, max_words))
     for finding in findings:
-        out.print(Text(str(finding)))
+        say_line(Text(str(finding)))
     texts = read.stimuli
     size = f"{len(texts)} texts, {len(texts.emotions)} emotions, {len(texts.topics)} topics"
-    out.print(f"{texts.name}: {size}: {'clean' if not findings else f'{len(findings)} faults'}")
+    say_line(f"{texts.name}: {size}: {'clean' if not findings else f'{len(findings)} faults'}")
     return not findings
 
 
@@ -199,7 +208,7 @@ def preview_and_print(name: str, text: str, start: int) -> None:
     line = Text()
     for token in roles:
         line.append(token.token.replace("\n", "\\n"), style=styles[token.role]).append("|", style="dim")
-    out.print(line)
+    say_line(line)
     counts = {role: sum(t.role == role for t in roles) for role in styles}
     for role, style in styles.items():
-        out.print(Text(f"{role}: {counts[role]}", style=style))
+        say_line(Text(f"{role}: {counts[role]}", style=style))

@@ -92,7 +92,7 @@ def test_mistakes_are_one_line_and_exit_code_2(args, words, tmp_path, one_class,
 def test_steer_prints_three_texts_with_both_units():
     done = run("steer", "tiny-llama", "angry", "--dose", "5", "--tokens", "12")
     assert done.returncode == 0, done.stderr
-    for word in ("unsteered", "angry", "random direction", "natural", "residual norm", "perplexity"):
+    for word in ("unsteered", "angry", "random direction", "natural", "residual norm", "perplexity", "ppl x"):
         assert word in done.stdout
 
 

@@ -193,7 +193,7 @@ def test_processed_hooked_transformer_is_refused_unless_allowed():
 
     model = copy.deepcopy(tiny("tiny-gpt2", "hooked"))
     check_raw_basis(model)
-    model.process_weights_(fold_ln=False, center_writing_weights=True, center_unembed=False, fold_value_biases=False)
+    model.process_weights_(fold_ln=False, center_writing_weights=True, center_unembed=False)
     with pytest.raises(ProcessedModelError, match="from_pretrained_no_processing"):
         check_raw_basis(model)
     check_raw_basis(model, allow_processed=True)
