@@ -5,7 +5,7 @@
     acts = le.extract_comprehension(model)
     vectors = le.emotion_vectors(acts)
     le.plots.layer_sweep(le.layer_sweep(acts)).show()
-    with le.steer(model, vectors["calm"], dose=4):
+    with le.steer(model, vectors["calm"], dose=3):
         print(model.generate("The door opened and", max_new_tokens=40))
 
 Names load on first use (PEP 562): importing this package imports neither torch nor plotly.

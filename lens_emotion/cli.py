@@ -135,7 +135,7 @@ def steer(
     model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
     emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions.")],
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "The door opened and",
-    dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 4.0,
+    dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
     layer: Annotated[Optional[int], typer.Option(help="Layer; default the middle one.")] = None,  # noqa: UP045
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Steer every layer.")] = False,

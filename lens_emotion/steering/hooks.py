@@ -88,7 +88,7 @@ def steer(
 ) -> Iterator[list[Hook]]:
     """Steer everything the model does inside the `with` block; hooks are gone afterwards, also after an exception.
 
-        with le.steer(model, vectors["calm"], dose=4):
+        with le.steer(model, vectors["calm"], dose=3):
             print(model.generate("The door opened and", max_new_tokens=40))
 
     Yields:
