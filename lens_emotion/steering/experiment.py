@@ -80,7 +80,7 @@ class DoseResponse:
         mine, control = self.at(dose), self.at(dose, "random")
         tried = self.table.dose.nunique()
         return (
-            f"at dose {mine.dose_natural:g} natural ({mine.dose_relative:.2g} of the residual norm, layer {self.layer}; "
+            f"at dose {mine.dose_natural:g} natural ({mine.dose_relative:.2g} of the norm, layer {self.layer}; "
             f"the best surgical one of {tried} tried on these scenarios) {mine.success:.0f}/{mine.n:.0f} scenarios "
             f"succeed against {control.success:.0f}/{control.n:.0f} for "
             f"random directions; the target ranks first in {mine.top_emotions:.0f} of {self.n_emotions} emotions "
