@@ -21,6 +21,7 @@ from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
+from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusSet
@@ -175,8 +176,9 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        encoder = AutoModel.from_pretrained(str(folder), use_safetensors=True).eval()
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            encoder = AutoModel.from_pretrained(str(folder), use_safetensors=True).eval()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelUnavailableError(
