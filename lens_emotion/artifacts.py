@@ -63,8 +63,9 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta:
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-    return atomic_write(path, save(contiguous, {"kind": kind, "lens_emotion": text}))
+    # one key only: safetensors writes several in no fixed order, and equal content shall be equal bytes
+    text = json.dumps({"kind": kind, **meta}, ensure_ascii=False, sort_keys=True)
+    return atomic_write(path, save(contiguous, {"lens_emotion": text}))
 
 
 def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -80,7 +81,7 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
         raise ArtifactError(f"no file {path}; give the path of a {kind} file written by `save`")
     try:
         with safe_open(str(path), framework="pt") as file:
-            meta = file.metadata() or {}
+            meta = json.loads((file.metadata() or {}).get("lens_emotion", "{}"))
             present = set(file.keys())
             found = meta.get("kind")
             if found != kind:
@@ -89,6 +90,6 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
                 )
             if missing := [n for n in names if n not in present]:
                 raise ArtifactError(f"{path} lacks the tensors {', '.join(missing)}; make it again")
-            return {n: file.get_tensor(n) for n in names}, json.loads(meta["lens_emotion"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            return {n: file.get_tensor(n) for n in names}, meta
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is truncated or corrupt ({error}); make it again or copy it anew") from None
