@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,9 @@ from rich.text import Text
 from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.models.catalog import CATALOG
 from lens_emotion.study.config import StudyConfig
+
+if TYPE_CHECKING:
+    from lens_emotion.steering.generate import Continuation
 
 out = Console(highlight=False)
 
@@ -129,7 +133,7 @@ def steer_and_print(
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose, resolve_layers
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.measures import distinct_n, loop_share, mean_nll, perplexity_ratio
+    from lens_emotion.steering.measures import mean_nll
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
     from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -156,8 +160,15 @@ def steer_and_print(
         f"[bold]{describe(model).name}[/], {emotion}, {where} of {vectors.n_layers}: "
         f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
     )
+    _print_steered(prompt, dict(zip(("unsteered", emotion, "random direction"), written, strict=True)), nll.tolist())
+
+
+def _print_steered(prompt: str, written: dict[str, Continuation], nll: list[float]) -> None:
+    """Texts below one another with their measures; the first is the unsteered one."""
+    from lens_emotion.steering.measures import distinct_n, loop_share, perplexity_ratio
+
     made = table("", "text", "ppl x", "dist-2", "loop", right=(2, 3, 4))
-    for label, w, value in zip(("unsteered", emotion, "random direction"), written, nll, strict=True):
+    for (label, w), value in zip(written.items(), nll, strict=True):
         ratio = perplexity_ratio([value], [nll[0]])
         made.add_row(
             label,

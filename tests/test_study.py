@@ -104,3 +104,11 @@ def test_model_names_cannot_leave_the_run_folder(tmp_path):
 
     inside = Store(tmp_path).model("../../etc/passwd").root.resolve()
     assert tmp_path.resolve() in inside.parents
+
+
+@pytest.mark.parametrize("step", ["comprehension", "generation", "jeong", "steering"])
+@pytest.mark.parametrize("change", [{"backend": "hooked"}, {"dtype": "bfloat16"}, {"stimuli": "mine.json"}])
+def test_what_another_backend_or_precision_computed_is_not_read_back(step, change):
+    assert CONFIG.with_(**change).key(step, "f") != CONFIG.key(step, "f")
+    assert CONFIG.key(step, "other model") != CONFIG.key(step, "f")
+    assert CONFIG.with_(n_permutations=99).key(step, "f") == CONFIG.key(step, "f")

@@ -69,7 +69,7 @@ class StudyConfig:
         return replace(self, **changes)
 
 
-_COMMON = ("stimuli", "dtype")
+_COMMON = ("stimuli", "dtype", "backend")
 _INPUTS: dict[str, tuple[str, ...]] = {
     "comprehension": _COMMON,
     "generation": (*_COMMON, "story_tokens", "seed"),
