@@ -12,7 +12,7 @@ from lens_emotion.errors import ArtifactError, ProcessedModelError, StimulusErro
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.capture import residual_cache
-from lens_emotion.extraction.comprehension import extract_comprehension
+from lens_emotion.extraction.comprehension import extract_comprehension, extract_poolings
 from lens_emotion.extraction.from_cache import activations_from_cache
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
@@ -276,3 +276,13 @@ def test_a_cache_at_hand_becomes_the_same_activations(llama):
         activations_from_cache(llama, cache, content, ["happy"], labels[1])
     with pytest.raises(StimulusError, match="resid_post"):
         activations_from_cache(llama, type(cache)({}, llama), content, *labels)
+
+
+def test_several_poolings_of_one_pass_equal_one_pass_each(llama):
+    texts = load_stimuli("world-en").only(emotions=("calm", "angry", "neutral"))
+    poolings = [story_mean(), last_token(), middle_token()]
+    together = extract_poolings(llama, poolings, texts)
+    for pooling, acts in zip(poolings, together, strict=True):
+        alone = extract_comprehension(llama, texts, pooling=pooling)
+        assert torch.equal(acts.values, alone.values) and acts.records == alone.records
+        assert acts.header == alone.header and torch.equal(acts.residual_norm, alone.residual_norm)

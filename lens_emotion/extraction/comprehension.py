@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.batching import TOKEN_BUDGET
 from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
-from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.models.access import Model, check_raw_basis
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
@@ -54,6 +54,32 @@ def extract_comprehension(
         ProcessedModelError: processed weights without `allow_processed`.
         UnknownEmotionError: an emotion the set does not hold.
     """
+    return extract_poolings(
+        model,
+        [pooling or story_mean()],
+        stimuli,
+        emotions=emotions,
+        token_budget=token_budget,
+        allow_processed=allow_processed,
+        progress=progress,
+    )[0]
+
+
+def extract_poolings(
+    model: Model,
+    poolings: Sequence[Pooling],
+    stimuli: StimulusSet | str | Path | None = None,
+    *,
+    emotions: Iterable[str] | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    allow_processed: bool = False,
+    progress: bool = True,
+) -> tuple[PooledActivations, ...]:
+    """Read labelled texts once and pool them in several ways; arguments and errors as in `extract_comprehension`.
+
+    Returns:
+        One PooledActivations per pooling, in their order.
+    """
     check_raw_basis(model, allow_processed)
     chosen = load_stimuli(stimuli if stimuli is not None else default_stimuli(model))
     if emotions is not None:
@@ -61,18 +87,17 @@ def extract_comprehension(
         neutral = [s.emotion for s in chosen.items if s.emotion == "neutral"]
         chosen = chosen.only(emotions=(*wanted, *dict.fromkeys(neutral)))
     check_classes(chosen)
-    pooling = pooling or story_mean()
     readings = [Reading(tokenise_text(model, s.text), record_of(s)) for s in chosen.items]
     header = make_header(
         model,
         "comprehension",
-        pooling.name,
+        "",
         chosen.name,
         chosen.sha256,
         allow_processed=allow_processed,
         variant=chosen.name,
     )
-    return read_texts(model, readings, pooling, header, token_budget, "reading texts", progress)
+    return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress)
 
 
 def check_classes(stimuli: StimulusSet) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ContextLengthError
@@ -63,12 +62,25 @@ def read_texts(
     label: str = "reading",
     progress: bool = True,
 ) -> PooledActivations:
-    """Every text through the model once; one row per text and layer.
+    """Every text through the model once; one row per text and layer (see `read_poolings`)."""
+    return read_poolings(model, readings, [pooling], header, token_budget, label, progress)[0]
+
+
+def read_poolings(
+    model: Model,
+    readings: Sequence[Reading],
+    poolings: Sequence[Pooling],
+    header: Header,
+    token_budget: int = TOKEN_BUDGET,
+    label: str = "reading",
+    progress: bool = True,
+) -> tuple[PooledActivations, ...]:
+    """Every text through the model once, pooled in several ways: one PooledActivations per pooling.
 
     Args:
         readings: tokens and labels; all are checked before the first forward pass.
-        pooling: which content tokens become the row.
-        header: provenance to carry.
+        poolings: which content tokens become the row.
+        header: provenance to carry; each result names its own pooling.
         token_budget: padded tokens per forward pass.
         progress: show a progress bar.
 
@@ -76,37 +88,48 @@ def read_texts(
         StimulusError: a text with too few content tokens for the pooling.
         ContextLengthError: a text longer than the context.
     """
-    for reading in readings:
-        check_content(pooling, sum(reading.tokens.content), reading.record.text)
-        if len(reading.tokens) > model.cfg.n_ctx:
-            raise ContextLengthError(
-                f"text '{reading.record.text_id}' has {len(reading.tokens)} tokens, the context {model.cfg.n_ctx}"
-            )
+    _check(model, readings, poolings)
     fill = pad_id(model)
-    values = torch.empty(len(readings), model.cfg.n_layers, model.cfg.d_model)
+    values = torch.empty(len(poolings), len(readings), model.cfg.n_layers, model.cfg.d_model)
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
-    pooled_counts = [0] * len(readings)
+    counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[tuple[int, Float[Tensor, "n_layers d_model"], int]]:
-        nonlocal norm_total
+    def run(rows: list[int]) -> list[tuple[list[int], Tensor, Tensor, Tensor]]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
-        content, _ = pad([readings[i].tokens.content for i in rows], 0)
+        content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
         cache = residual_cache(model, tokens, mask)
-        rows_out = pool_cache(cache, content.bool(), pooling)
-        norm_total = norm_total + norm_sums(cache, content.bool())
-        taken = (pooling.weights(content.bool()) > 0).sum(1).tolist()
-        return list(zip(rows, rows_out, taken, strict=True))
+        pooled = torch.stack([pool_cache(cache, content, p) for p in poolings])
+        taken = torch.stack([(p.weights(content) > 0).sum(1) for p in poolings])
+        return [(rows, pooled, taken, norm_sums(cache, content))]
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget)
     for batch in track(batches, label, total=len(readings), step=len, show=progress):
         with fitting_threads(model):
             found = run_halving(batch, run)
-        for index, row, taken in found:
-            values[index] = row
-            pooled_counts[index] = taken
-    records = tuple(_account(r, n) for r, n in zip(readings, pooled_counts, strict=True))
-    n_content = sum(sum(r.tokens.content) for r in readings)
-    return PooledActivations(values, records, (norm_total / max(n_content, 1)).float(), header)
+        for rows, pooled, taken, norms in found:
+            values[:, rows], counts[:, rows] = pooled, taken
+            norm_total += norms
+    norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
+    return tuple(
+        PooledActivations(
+            values[k],
+            tuple(_account(r, int(n)) for r, n in zip(readings, counts[k], strict=True)),
+            norm,
+            header.with_(pooling=pooling.name),
+        )
+        for k, pooling in enumerate(poolings)
+    )
+
+
+def _check(model: Model, readings: Sequence[Reading], poolings: Sequence[Pooling]) -> None:
+    """Everything that could fail on a text, found before the first forward pass."""
+    for reading in readings:
+        for pooling in poolings:
+            check_content(pooling, sum(reading.tokens.content), reading.record.text)
+        if len(reading.tokens) > model.cfg.n_ctx:
+            raise ContextLengthError(
+                f"text '{reading.record.text_id}' has {len(reading.tokens)} tokens, the context {model.cfg.n_ctx}"
+            )
 
 
 def _account(reading: Reading, n_pooled: int) -> TextRecord:
