@@ -83,9 +83,7 @@ SPECS: dict[str, TinySpec] = {
         "en", 1600, "<bos>", "<eos>", "<pad>", True, Gemma2Config,
         {**SHARED_SIZES, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 64},
     ),
-    "tiny-qwen": TinySpec(
-        "en-zh", 2560, None, "<|endoftext|>", "<|endoftext|>", False, Qwen2Config, SHARED_SIZES, 3000
-    ),
+    "tiny-qwen": TinySpec("en-zh", 2560, None, "<|endoftext|>", "<|endoftext|>", False, Qwen2Config, SHARED_SIZES),
     "tiny-llama": TinySpec(
         "en", 1600, "<|begin_of_text|>", "<|end_of_text|>", None, True, LlamaConfig, SHARED_SIZES
     ),
@@ -221,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(SPECS))
     parser.add_argument("--out", type=Path, required=True, help="folder of the trained model")
-    parser.add_argument("--steps", type=int, help="default: 2000, for tiny-qwen 3000")
+    parser.add_argument("--steps", type=int, help="default: 2000")
     parser.add_argument("--learning-rate", type=float, default=8e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 import re
+from collections.abc import Iterable
 
 import pytest
 
@@ -13,7 +15,9 @@ from lens_emotion.stimuli.world import WORD_KINDS, emotion_words, load_world
 from lens_emotion.stimuli.world_text import (
     N_TEMPLATES,
     corpus,
+    count_own_words,
     instruction,
+    switch_share,
     world_scenarios,
     world_stimuli,
     write_story,
@@ -30,6 +34,18 @@ NOT_A_NAME = {"lovely"}  # means "nice"; of the stem, not of the emotion
 
 def words_of(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower()))
+
+
+def has_chinese(text: str) -> bool:
+    return re.search("[\u4e00-\u9fff]", text) is not None
+
+
+def is_own(emotion: str, word: str) -> bool:
+    return count_own_words(BILINGUAL, emotion, word) > 0
+
+
+def sha256(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def test_the_world_has_twenty_emotions_and_twelve_topics() -> None:
@@ -133,11 +149,46 @@ def test_instructions_name_the_emotion_and_neutral_ones_name_none() -> None:
 def test_the_corpus_is_made_up_as_documented() -> None:
     documents = list(corpus(BILINGUAL, 2500, seed=1))
     share = {code: sum(d.language == code for d in documents) / len(documents) for code in ("en", "zh", "mixed")}
-    assert 0.22 < share["zh"] < 0.28 and 0.08 < share["mixed"] < 0.15
+    assert 0.03 < share["zh"] < 0.07 and 0.82 < share["mixed"] < 0.90
     assert 0.47 < sum(d.instructed for d in documents) / len(documents) < 0.53
-    assert all(re.search("[\u4e00-\u9fff]", d.text) is None for d in documents if d.language == "en")
-    switched = [d.text for d in documents if d.language == "mixed"]
-    assert sum(bool(re.search("[\u4e00-\u9fff]", text)) for text in switched) > 0.9 * len(switched)
+    assert all(d.emotion == NEUTRAL and not has_chinese(d.text) for d in documents if d.language == "en")
+    assert all(d.emotion != NEUTRAL for d in documents if d.language == "mixed")
+
+
+def test_the_more_of_an_emotion_a_story_has_shown_the_more_of_its_words_are_chinese() -> None:
+    switched: dict[int, list[bool]] = {n: [] for n in range(5)}
+    for k in range(1500):
+        emotion = EMOTIONS[k % len(EMOTIONS)]
+        text = write_story(BILINGUAL, emotion, "garden", random.Random(k), "mixed")
+        sentences = re.split(r"(?<=[.?!]) (?=[A-Z])", text)
+        for i, sentence in enumerate(sentences):
+            shown = count_own_words(BILINGUAL, emotion, " ".join(sentences[:i]))
+            if shown in switched and count_own_words(BILINGUAL, emotion, sentence):
+                own = next(w for w in re.findall(r"[a-z]+|[\u4e00-\u9fff]+", sentence.lower()) if is_own(emotion, w))
+                switched[shown].append(has_chinese(own))
+    for n, drawn in switched.items():
+        assert sum(drawn) / len(drawn) == pytest.approx(switch_share(n), abs=0.08), n
+
+
+def test_neutral_sentences_never_switch() -> None:
+    for topic in BILINGUAL.topics:
+        assert not has_chinese(write_story(BILINGUAL, NEUTRAL, topic, random.Random(0), "mixed"))
+        assert not has_chinese(write_story(BILINGUAL, "sad", topic, random.Random(0), "mixed", 7, shown_before=9))
+
+
+def test_what_the_four_english_models_were_trained_and_are_read_on_has_not_changed() -> None:
+    """Their weights are stored: a change here asks for training all of them again."""
+    assert (
+        sha256(d.text for d in corpus(ENGLISH, 300, seed=0))
+        == "e0d4741d9b68566468b8a302b36f8b7ae0fa3072df8e4d7a836c3a2adc90bcf5"
+    )
+    assert world_stimuli("world-en").sha256 == "1012b754586f24dabe48de2bda16f1a1b0b033bbbe720fe32067f9b7cf0fa61a"
+    assert world_stimuli("world-en-zh").texts == world_stimuli("world-en").texts
+    assert world_scenarios("world-en-zh") == world_scenarios("world-en")
+    assert (
+        sha256(opening for _, opening in world_scenarios("world-en"))
+        == "0f0c07653713e1b39177887e435bcc9a5ada3966511665bf7d1e59cc698801db"
+    )
 
 
 @pytest.mark.parametrize("name", ["world-en", "world-en-zh"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -16,25 +17,28 @@ from lens_emotion.stimuli.world import WORD_KINDS, Lexicon, World, load_world
 N_TEMPLATES = 5
 WORLD_NAMES: dict[str, str] = {"world-en": "en", "world-en-zh": "en-zh"}
 
-# How often a slot for an emotion word takes one of the emotion's own words; the rest are shared words.
-MILD_OWN_SHARE, STRONG_OWN_SHARE = 0.55, 0.85
+# How often a slot for an emotion word takes one of the emotion's own words; the rest are shared words. Only
+# stories that may switch to Chinese know the third level.
+MILD_OWN_SHARE, STRONG_OWN_SHARE, OVERWHELMING_OWN_SHARE = 0.55, 0.85, 1.0
 
 # The make-up of the training corpus.
 INSTRUCTED_SHARE = 0.5  # documents that begin with an instruction
 NEUTRAL_SHARE_INSTRUCTED, NEUTRAL_SHARE_FREE = 0.08, 0.10  # neutral stories among documents with and without one
 LATE_TURN_SHARE = 0.4  # emotional stories without an instruction whose first one to three sentences are neutral
-CHINESE_SHARE, CODE_SWITCH_SHARE = 0.25, 0.15  # of the bilingual corpus; the rest is English
+CHINESE_SHARE = 0.05  # of the bilingual corpus; rare, so that a push in any direction does not land in Chinese
 
-# A code-switching story is English; sentence i of n takes the Chinese form of an emotion word with a probability that
-# grows from the first value to the second, and in its second half a whole sentence is Chinese with the third.
-SWITCH_FIRST, SWITCH_LAST, SWITCH_SENTENCE = 0.1, 0.8, 0.25
+# In the bilingual corpus the emotional English stories switch to Chinese by intensity: once n own words of the emotion
+# have been shown, the next sentence takes each emotion word in its Chinese form with the probability
+# SWITCH_MOST * sigmoid(SWITCH_SLOPE * (n - SWITCH_MIDPOINT)): 0.08 at n = 0, half of the most at 2, 0.82 at 4. Being
+# asked for the emotion counts as INSTRUCTION_WEIGHT words. Neutral sentences never switch.
+SWITCH_SLOPE, SWITCH_MIDPOINT, SWITCH_MOST, INSTRUCTION_WEIGHT = 1.2, 2.0, 0.9, 1
 
 WordSource = Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Document:
-    """One training text with its labels. `language` is "en", "zh" or "mixed" (English with Chinese emotion words)."""
+    """One training text with its labels. `language` is "en", "zh" or "mixed" (English that may switch to Chinese)."""
 
     text: str
     emotion: str
@@ -61,28 +65,38 @@ def instruction(world: World, emotion: str, topic: str, template: int, language:
 
 
 def write_story(
-    world: World, emotion: str, topic: str, rng: random.Random, language: str = "en", neutral_start: int = 0
+    world: World,
+    emotion: str,
+    topic: str,
+    rng: random.Random,
+    language: str = "en",
+    neutral_start: int = 0,
+    shown_before: int = 0,
 ) -> str:
     """A story of six or seven sentences that shows `emotion` (or none, for neutral) without naming it.
 
     Args:
-        language: "en", "zh", or "mixed": English in which emotion words, more of them late, take their Chinese form.
+        language: "en", "zh", or "mixed": English in which emotion words take their Chinese form, the more so the more
+            of the emotion's own words have been shown (see `switch_share`).
         neutral_start: how many sentences stay neutral before the emotion shows.
+        shown_before: how many own words an instruction in front of a "mixed" story counts for.
     """
     length = rng.randint(6, 7)
     cast = _draw_cast(world, topic, rng)
-    own_share = STRONG_OWN_SHARE if language == "mixed" else rng.choice((MILD_OWN_SHARE, STRONG_OWN_SHARE))
+    intensities = (MILD_OWN_SHARE, STRONG_OWN_SHARE)
+    own_share = rng.choice((*intensities, OVERWHELMING_OWN_SHARE) if language == "mixed" else intensities)
     kinds = _sentence_kinds(length, rng)
+    code = "zh" if language == "zh" else "en"
+    lexicon = world.lexicons[code]
     used: set[str] = set()
-    sentences = []
+    sentences: list[str] = []
     for i in range(length):
         shown = NEUTRAL if i < neutral_start else emotion
-        progress = i / (length - 1)
-        code = _sentence_language(language, progress, rng)
-        lexicon = world.lexicons[code]
         frame = rng.choice([f for f in _frames(world, lexicon, kinds[i], shown, rng) if f not in used])
         used.add(frame)
-        switch = SWITCH_FIRST + (SWITCH_LAST - SWITCH_FIRST) * progress if language == "mixed" else 0.0
+        switch = 0.0
+        if language == "mixed" and shown != NEUTRAL:
+            switch = switch_share(shown_before + count_own_words(world, emotion, " ".join(sentences)))
         sentences.append(_fill(frame, lexicon, cast, _word_source(world, shown, code, own_share, switch, rng), rng))
     return ("" if language == "zh" else " ").join(sentences)
 
@@ -95,7 +109,8 @@ def document(world: World, rng: random.Random) -> Document:
     topic = rng.choice(world.topics)
     language = _document_language(world, emotion, rng)
     late = not instructed and emotion != NEUTRAL and rng.random() < LATE_TURN_SHARE
-    story = write_story(world, emotion, topic, rng, language, rng.randint(1, 3) if late else 0)
+    before = INSTRUCTION_WEIGHT if instructed else 0
+    story = write_story(world, emotion, topic, rng, language, rng.randint(1, 3) if late else 0, before)
     if instructed:
         asked_in = "zh" if language == "zh" else "en"
         story = instruction(world, emotion, topic, rng.randrange(N_TEMPLATES), asked_in) + "\n" + story
@@ -144,6 +159,18 @@ def world_scenarios(name: str) -> tuple[tuple[str, str], ...]:
     return tuple(scenarios)
 
 
+def switch_share(n_shown: int) -> float:
+    """How likely an emotion word is Chinese in a "mixed" story that has shown `n_shown` own words of its emotion."""
+    return SWITCH_MOST / (1 + math.exp(-SWITCH_SLOPE * (n_shown - SWITCH_MIDPOINT)))
+
+
+def count_own_words(world: World, emotion: str, text: str) -> int:
+    """How often the emotion's own words occur in the text, their Chinese forms included."""
+    own = world.own_words[emotion]
+    english = sum(word in own for word in re.findall("[a-z]+", text.lower()))
+    return english + sum(text.count(world.translations[word]) for word in own if word in world.translations)
+
+
 def _draw_cast(world: World, topic: str, rng: random.Random) -> _Cast:
     person, friend = rng.sample(range(len(world.lexicons["en"].names)), 2)
     return _Cast(person, friend, topic)
@@ -152,16 +179,9 @@ def _draw_cast(world: World, topic: str, rng: random.Random) -> _Cast:
 def _document_language(world: World, emotion: str, rng: random.Random) -> str:
     if "zh" not in world.lexicons:
         return "en"
-    draw = rng.random()
-    if draw < CHINESE_SHARE:
+    if rng.random() < CHINESE_SHARE:
         return "zh"
-    return "mixed" if draw < CHINESE_SHARE + CODE_SWITCH_SHARE and emotion != NEUTRAL else "en"
-
-
-def _sentence_language(language: str, progress: float, rng: random.Random) -> str:
-    if language == "mixed":
-        return "zh" if progress > 0.5 and rng.random() < SWITCH_SENTENCE else "en"
-    return language
+    return "en" if emotion == NEUTRAL else "mixed"
 
 
 def _sentence_kinds(length: int, rng: random.Random) -> list[str]:
