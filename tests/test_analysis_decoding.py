@@ -1,17 +1,53 @@
 """Decoding against an independent loop, and the design rules behind it."""
 
+import importlib.util
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from planted import planted, pooled
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
-from lens_emotion.analysis.decoding import decoding, predict
+from lens_emotion.analysis.auc import auc
+from lens_emotion.analysis.class_sums import Labellings
+from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.design import design_of, grams, label_permutations
+from lens_emotion.analysis.heldout import fold_gram, observed_scores, predict
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.errors import StimulusError
+from lens_emotion.stimuli.emotions import EMOTIONS
+
+
+def _unbalanced():
+    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.0, topic_effect=2.0, n_neutral=5, seed=2).acts
+    return acts.only((np.random.default_rng(0).random(len(acts)) < 0.7) | (acts.emotion == "neutral"))
+
+
+def _copies():
+    """Greedy duplicates: both texts of a cell are the same."""
+    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.0, seed=3).acts
+    first = np.where(acts.emotion == "neutral", np.arange(len(acts)), np.arange(len(acts)) // 2 * 2)
+    return pooled(acts.values[first], [(r.emotion, r.topic) for r in acts.records], [f"text {i}" for i in first])
+
+
+def _nested():
+    acts = planted(n_emotions=3, n_topics=4, per_cell=3, signal=1.0, seed=4).acts
+    return pooled(acts.values, [(r.emotion, f"{r.emotion}-{r.topic}") for r in acts.records])
+
+
+DESIGNS = {
+    "crossed": lambda: planted(n_emotions=4, n_topics=5, signal=1.0, seed=1).acts,
+    "unbalanced": _unbalanced,
+    "copies": _copies,
+    "nested": _nested,
+    "many topics": lambda: planted(n_emotions=3, n_topics=30, signal=1.0, seed=5).acts,
+    "two topics": lambda: planted(n_emotions=4, n_topics=2, per_cell=2, signal=1.0, seed=6).acts,
+}
 
 
 def loop_predictions(rows, label, fold, fit_on="train"):
@@ -51,17 +87,113 @@ def test_the_centring_mean_comes_from_the_training_fold_alone():
     rows = acts.emotional.values[:, 0].double().numpy()
     honest, leaky = (loop_predictions(rows, design.label, design.fold, fit_on=x) for x in ("train", "all"))
     assert (honest != leaky).any()
-    got = predict(next(grams(acts.emotional.values)), design.label[None], design.fold, 3)[0]
+    folded = fold_gram(design, next(grams(acts.emotional.values)))
+    got = predict(folded, Labellings(design, design.label[None]))[0]
     np.testing.assert_array_equal(got, honest)
 
 
-def test_unbalanced_texts_decode_as_the_plain_loop_does():
-    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.0, topic_effect=2.0, seed=2).acts.emotional
-    keep = np.random.default_rng(0).random(len(acts)) < 0.7
-    acts = acts.only(keep)
-    design = design_of(acts)
-    expected = loop_predictions(acts.values[:, 1].double().numpy(), design.label, design.fold)
-    np.testing.assert_array_equal(decoding(acts, 2).predicted[1], expected)
+@pytest.mark.parametrize("shape", ["unbalanced", "copies", "nested", "many topics", "two topics"])
+def test_every_design_decodes_as_the_plain_loop_does_under_permuted_labels_too(shape):
+    acts = DESIGNS[shape]()
+    result, design = decoding(acts, 6, seed=2), design_of(acts)
+    rows = acts.emotional.values[:, 1].double().numpy()
+    every = np.concatenate([design.label[None], label_permutations(design, 6, 2)])
+    expected = np.array([loop_predictions(rows, labels, design.fold) for labels in every])
+    np.testing.assert_array_equal(result.predicted[1], expected[0])
+    np.testing.assert_allclose(result.null[:, 1], (expected == every).mean(1)[1:], rtol=1e-12)
+    b = (result.null[:, 1] >= result.table["accuracy"][1] - 1e-12).sum()
+    assert result.table["p"][1] == (b + 1) / 7
+
+
+def test_blocks_and_threads_change_nothing(monkeypatch):
+    acts = planted(n_emotions=4, n_topics=5, signal=0.5).acts
+    whole = decoding(acts, 20)
+    monkeypatch.setattr("lens_emotion.analysis.class_sums.CELLS", 3 * 20 * 4)  # three labellings at a time
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    parts = decoding(acts, 20)
+    np.testing.assert_array_equal(whole.null, parts.null)
+    np.testing.assert_array_equal(whole.table["accuracy"], parts.table["accuracy"])
+
+
+def test_auc_and_scores_by_emotion_equal_scikit_learn():
+    acts = planted(n_emotions=4, n_topics=14, signal=1.0, topic_effect=0.5, seed=9).acts.emotional
+    acts = acts.only(np.arange(len(acts)) % 5 != 0)
+    result, design = decoding(acts, 5), design_of(acts)
+    for layer in range(2):
+        scores = observed_scores(fold_gram(design, list(grams(acts.values))[layer]))
+        here = result.auc[result.auc["layer"] == layer]
+        for k, value in enumerate(here["auc"]):
+            assert value == pytest.approx(roc_auc_score(design.label == k, scores[:, k]))
+        assert ((here["auc_low"] <= here["auc"]) & (here["auc"] <= here["auc_high"])).all()
+    best = result.by_emotion
+    guess = result.predicted[result.best_layer]
+    oracle = precision_recall_fscore_support(design.label, guess, zero_division=np.nan)
+    np.testing.assert_allclose(
+        best[["precision", "recall", "f1", "n"]].to_numpy().T[[0, 1, 3]], np.array(oracle)[[0, 1, 3]]
+    )
+    np.testing.assert_allclose(best["f1"].fillna(0), np.nan_to_num(oracle[2]))
+    assert (
+        (best["recall_low"] < best["recall"]) & (best["recall"] < best["recall_high"]) | best["recall"].isin([0, 1])
+    ).all()
+
+
+def test_auc_counts_ties_half_and_is_half_for_noise():
+    topic = np.repeat(np.arange(4), 2)
+    assert auc(np.ones(8), np.arange(8) % 2 == 0, topic)[0] == 0.5
+    noise = [decoding(planted(3, 12, n_layers=1, signal=0.0, seed=s).acts, 1).auc["auc"].mean() for s in range(20)]
+    assert np.mean(noise) == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_auc_interval_covers_the_auc_of_the_scores_population():
+    rng, hits = np.random.default_rng(0), 0
+    # effect 1, variance 1 of a text and 0.25 of its topic, which one pair in 30 shares
+    truth = (29 * norm.cdf(1 / np.sqrt(2 * 1.25)) + norm.cdf(1 / np.sqrt(2))) / 30
+    positive, topic = np.repeat([True, False], [30, 90]), np.concatenate([np.arange(30), np.tile(np.arange(30), 3)])
+    for _ in range(600):
+        score = positive + 0.5 * rng.standard_normal(30)[topic] + rng.standard_normal(120)
+        _, low, high = auc(score, positive, topic)
+        hits += low <= truth <= high
+    assert 0.93 <= hits / 600 <= 0.97
+
+
+def test_held_out_accuracy_comes_near_the_bayes_rate():
+    # orthogonal directions of one length in isotropic noise: the nearest true mean is the best rule
+    rng, k, d, noise = np.random.default_rng(0), 4, 10, 0.7
+    draws = np.eye(k, d)[np.tile(np.arange(k), 50_000)] + noise * rng.standard_normal((200_000, d))
+    bayes = (draws[:, :k].argmax(1) == np.tile(np.arange(k), 50_000)).mean()
+    found = []
+    for _ in range(4):
+        label, topic = np.repeat(np.arange(k), 250), np.tile(np.arange(250), k)
+        rows = np.eye(k, d)[label] + noise * rng.standard_normal((1000, d)) + 20.0
+        names = [(EMOTIONS[i], f"t{t}") for i, t in zip(label, topic, strict=True)]
+        found.append(decoding(pooled(torch.from_numpy(rows)[:, None], names), 1).best_accuracy)
+    assert 0.5 < bayes < 0.9
+    assert np.mean(found) == pytest.approx(bayes, abs=0.02)
+
+
+def test_p_is_uniform_under_the_null_once_ties_are_broken():
+    # 500 draws: python benchmarks/analysis_scale.py --laws
+    assert benchmark().uniform_under_the_null(150) > 0.01
+
+
+def test_the_benchmark_runs_every_analysis_at_a_small_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [
+        "analysis_scale.py", "--texts", "260", "--layers", "2", "--width", "64", "--permutations", "5",
+        "--json", str(tmp_path / "scale.json"),
+    ])  # fmt: skip
+    benchmark().main()
+    facts = json.loads((tmp_path / "scale.json").read_text())
+    assert {"decoding", "separation (neutral)", "reliability", "anisotropy"} <= {s["step"] for s in facts["steps"]}
+    assert all(s["seconds"] >= 0 and s["peak_gb"] > 0 for s in facts["steps"])
+    assert "threads" in capsys.readouterr().out
+
+
+def benchmark():
+    path = Path(__file__).parents[1] / "benchmarks" / "analysis_scale.py"
+    spec = importlib.util.spec_from_file_location("analysis_scale", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("common, rogue", [(0.0, 0.0), (300.0, 0.0), (30.0, 3.0)])

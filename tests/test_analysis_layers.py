@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from planted import HEADER, planted
 
 from lens_emotion.analysis.anisotropy import anisotropy
@@ -13,6 +14,7 @@ from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.capture import hook_name
 from lens_emotion.stimuli.emotions import EMOTIONS, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -59,6 +61,40 @@ def test_best_depth_interval_is_narrow_for_one_layer_and_wide_for_equal_ones():
     flat = layer_sweep(planted(n_emotions=4, n_topics=6, n_layers=5, signal=0.6).acts, n_permutations=5)
     assert flat.best_depth_high - flat.best_depth_low >= 0.4
     assert layer_sweep(_one_layer_of_signal(), "separation", 5).best_depth_low is None
+
+
+def test_the_shape_over_depth_is_tested_over_topics_where_topics_have_curves():
+    hill = planted(n_emotions=6, n_topics=10, n_layers=9, signal=[0, 1, 2, 3, 4, 3, 2, 1, 0], seed=3).acts
+    sweep = layer_sweep(hill, n_permutations=19)
+    assert sweep.shape.verdict == "inverted U" and sweep.shape.n_units == 10
+    assert "shape over depth (over units): inverted U" in sweep.summary()
+    rising = planted(n_emotions=6, n_topics=10, n_layers=9, signal=np.linspace(0, 4, 9), seed=3).acts
+    assert "U" not in layer_sweep(rising, n_permutations=19).shape.verdict
+    assert layer_sweep(hill, "anisotropy", 1).shape.form == "single curve"
+    assert layer_sweep(planted(n_layers=4).acts, n_permutations=2).shape is None
+
+
+def test_a_cache_is_swept_like_the_activations_made_of_it():
+    from transformer_lens import ActivationCache
+
+    from lens_emotion.extraction.from_cache import activations_from_cache
+
+    model = tiny()
+    rng = torch.Generator().manual_seed(0)
+    shape = (12, 5, model.cfg.d_model)
+    cache = ActivationCache(
+        {hook_name(layer): torch.randn(shape, generator=rng) for layer in range(model.cfg.n_layers)}, model
+    )
+    content = torch.ones(12, 5, dtype=torch.bool)
+    content[:, 0] = False
+    labels = {"emotions": ["happy", "sad", "calm"] * 4, "topics": [f"t{i // 3}" for i in range(12)]}
+    swept = layer_sweep(cache, n_permutations=5, model=model, content=content, **labels)
+    acts = activations_from_cache(model, cache, content, **labels)
+    np.testing.assert_array_equal(swept.table, layer_sweep(acts, n_permutations=5).table)
+    with pytest.raises(AnalysisError, match="needs content, topics too"):
+        layer_sweep(cache, model=model, emotions=labels["emotions"])
+    with pytest.raises(AnalysisError, match="leave out emotions"):
+        layer_sweep(acts, emotions=labels["emotions"])
 
 
 def test_anisotropy_has_no_label_null_and_says_so_by_nan():

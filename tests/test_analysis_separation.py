@@ -1,17 +1,30 @@
 """Separation and reliability: noise is called noise, signal is called signal."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
-from planted import planted
+from planted import planted, pooled
 from scipy.stats import kstest
+from test_analysis_decoding import DESIGNS
 
+from lens_emotion.analysis.class_sums import Labellings
+from lens_emotion.analysis.cosines import corrected_cosine, recipe_grams, topic_means
+from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import cosine_null, mean_pairwise_cosine, separation
 from lens_emotion.errors import StimulusError
-from lens_emotion.vectors.recipes import emotion_vectors, minus_mean, minus_neutral
+from lens_emotion.vectors.recipes import (
+    RECIPES,
+    apply_steps,
+    class_means,
+    emotion_vectors,
+    minus_mean,
+    minus_neutral,
+)
 
 
 def test_closed_form_equals_the_loop_over_pairs():
@@ -39,6 +52,109 @@ def test_cosine_and_its_null_equal_the_vectors_of_relabelled_activations(recipe,
         relabelled = _relabelled(acts, names)
         vectors = emotion_vectors(relabelled, recipe)
         np.testing.assert_allclose(values, mean_pairwise_cosine(vectors.directions.transpose(0, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["neutral", "centred", "neutral_pca"])
+@pytest.mark.parametrize("shape", ["unbalanced", "copies", "nested"])
+def test_every_design_has_the_cosines_of_its_relabelled_vectors_and_the_decoding_of_decoding(shape, recipe):
+    acts = DESIGNS[shape]()
+    result, design = separation(acts, recipe, 5, seed=3), design_of(acts)
+    every = [design.label, *label_permutations(design, 5, 3)]
+    for labels, values in zip(every, [result.table["mean_cosine"], *result.null], strict=True):
+        vectors = emotion_vectors(_relabelled(acts, np.array(acts.emotions)[labels]), recipe)
+        np.testing.assert_allclose(values, mean_pairwise_cosine(vectors.directions.transpose(0, 1)), atol=1e-6)
+    alone = decoding(acts, 5, seed=3)
+    np.testing.assert_array_equal(result.decoding.predicted, alone.predicted)
+    np.testing.assert_array_equal(result.decoding.null, alone.null)
+    np.testing.assert_allclose(result.table["reliability"], reliability(acts, 20, 3, 1).by_layer["reliability"])
+
+
+def _halved_cosine(acts, recipe):
+    """The definition: inner products of vectors from opposite halves, averaged over all halvings, then cosines."""
+    emotional, neutral = sorted({*acts.emotional.topic}), sorted({*acts.neutral.topic})
+    products = []
+    for a in combinations(emotional, len(emotional) // 2):
+        for b in combinations(neutral, len(neutral) // 2):
+            first = np.isin(acts.topic, [*a, *b])
+            u, v = (class_vectors(acts.only(keep), recipe) for keep in (first, ~first))
+            products.append(np.einsum("kld,jld->lkj", u, v))
+    mean = np.mean(products, axis=0)
+    size = np.sqrt(np.diagonal(mean, axis1=1, axis2=2))
+    cosine = mean / size[:, :, None] / size[:, None, :]
+    k = mean.shape[1]
+    return (cosine.sum((1, 2)) - k) / (k * (k - 1))
+
+
+def class_vectors(acts, recipe):
+    return apply_steps(RECIPES[recipe], class_means(acts), acts.neutral.values.double()).numpy()
+
+
+@pytest.mark.parametrize("recipe", ["neutral", "centred"])
+def test_the_corrected_cosine_is_the_average_over_all_ways_to_halve_the_topics(recipe):
+    acts = planted(n_emotions=3, n_topics=6, signal=3.0, common=5.0, topic_effect=1.0, n_neutral=4, d_model=16).acts
+    table = separation(acts, recipe, 2).table
+    np.testing.assert_allclose(table["disattenuated"], _halved_cosine(acts, recipe), atol=1e-5)
+
+
+@pytest.mark.parametrize("common", [0.0, 60.0])
+def test_the_corrected_cosine_recovers_the_truth_where_the_raw_one_is_far_off(common):
+    raw, corrected, truth = [], [], []
+    for seed in range(10):
+        made = planted(
+            n_emotions=6, n_topics=24, d_model=512, n_layers=1, signal=1.0, noise=3.0, topic_effect=1.0, common=common,
+            rogue=0.1, n_neutral=24, seed=seed,
+        )  # fmt: skip
+        if common:
+            assert anisotropy_of(made.acts) > 0.99
+        row = separation(made.acts, "neutral", 1).table.iloc[0]
+        raw.append(row.mean_cosine)
+        corrected.append(row.disattenuated)
+        truth.append(float(mean_pairwise_cosine(made.directions[:, 0])))
+    assert abs(np.mean(raw) - np.mean(truth)) > 0.1
+    assert np.mean(corrected) == pytest.approx(np.mean(truth), abs=0.02)
+
+
+def anisotropy_of(acts):
+    return float(mean_pairwise_cosine(acts.neutral.values[:, 0]))
+
+
+def test_both_intervals_cover_what_they_should():
+    inside, rows, truth = [], [], []
+    for seed in range(250):
+        made = planted(n_emotions=4, n_topics=12, d_model=48, n_layers=1, signal=1.0, n_neutral=12, seed=seed)
+        design = design_of(made.acts)
+        means = topic_means(made.acts, design, Labellings(design, design.label[None]).weights[0], "neutral")
+        rows.append(corrected_cosine(next(recipe_grams(made.acts, "neutral")).numpy(), means, "neutral"))
+        truth.append(float(mean_pairwise_cosine(made.directions[:, 0])))
+    expected = np.mean([r.raw - t for r, t in zip(rows, truth, strict=True)])
+    inside = [abs(r.raw - t - expected) <= r.raw_half for r, t in zip(rows, truth, strict=True)]
+    corrected = [abs(r.corrected - t) <= r.corrected_half for r, t in zip(rows, truth, strict=True)]
+    assert 0.92 <= np.mean(inside) <= 0.98
+    assert 0.92 <= np.mean(corrected) <= 0.98
+
+
+def test_a_cosine_that_cannot_be_corrected_is_nan_and_the_summary_says_why():
+    noise = separation(planted(n_emotions=8, signal=0.0, n_layers=1).acts, "centred", 9)
+    assert noise.table["disattenuated"].isna().all()
+    assert "halves of the topics do not agree on" in noise.summary()
+    acts = planted(signal=6.0).acts
+    one = pooled(acts.values, [(r.emotion, "plain" if r.emotion == "neutral" else r.topic) for r in acts.records])
+    assert "the neutral texts share one topic" in separation(one, "neutral", 9).summary()
+    assert separation(one, "centred", 9).table["disattenuated"].notna().all()
+    assert "the recipe is a function" in separation(acts, minus_mean, 9).summary()
+    good = separation(acts, "neutral", 9)
+    assert "corrected for noise, 95%" in good.summary() and good.why_uncorrected == ("", "")
+
+
+@pytest.mark.parametrize("recipe", ["centred", "neutral", "neutral_pca"])
+def test_directions_are_recovered_beside_anisotropy_a_rogue_dimension_and_topic_effects(recipe):
+    truth = planted(
+        n_emotions=6, n_topics=24, d_model=256, signal=6.0, common=60.0, rogue=2.0, topic_effect=3.0, n_neutral=24
+    )
+    assert anisotropy_of(truth.acts) > 0.99
+    directions = truth.directions if recipe == "neutral" else truth.directions - truth.directions.mean(0)
+    cosine = torch.cosine_similarity(emotion_vectors(truth.acts, recipe).directions, directions, dim=-1)
+    assert cosine.min() > 0.95
 
 
 def _relabelled(acts, names):
@@ -87,8 +203,9 @@ def test_signal_is_reported_as_signal_with_everything_beside_it():
     for word in ("null", "chance 0.25", "p = 0.010", "reliability", "told apart"):
         assert word in text
     assert list(result.table.columns) == [
-        "layer", "depth", "mean_cosine", "null_low", "null_high", "p", "accuracy", "chance", "accuracy_p",
-        "accuracy_p_corrected", "reliability",
+        "layer", "depth", "mean_cosine", "cosine_low", "cosine_high", "null_low", "null_high", "p", "disattenuated",
+        "disattenuated_low", "disattenuated_high", "accuracy", "chance", "accuracy_p", "accuracy_p_corrected",
+        "reliability",
     ]  # fmt: skip
 
 
@@ -118,52 +235,3 @@ def test_separation_refuses_a_single_class_and_missing_neutral_texts():
     with pytest.raises(StimulusError, match="neutral text"):
         separation(acts.emotional, n_permutations=2)
     assert separation(acts.emotional, "centred", 2).table["mean_cosine"][0] == pytest.approx(-1 / 3, abs=0.1)
-
-
-def loop_reliability(acts, halves):
-    """Half class means by hand, centred on their mean over emotions."""
-    texts = acts.emotional
-    rows, found = texts.values.double().numpy(), []
-    for half in halves:
-        means = []
-        for topics in (half, ~half):
-            keep = np.isin(texts.topic, np.array(texts.topics)[topics])
-            m = np.stack([rows[keep & (texts.emotion == e)].mean(0) for e in acts.emotions])
-            means.append(m - m.mean(0))
-        a, b = means
-        found.append((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1))
-    return np.mean(found, axis=0)
-
-
-def test_reliability_equals_a_plain_loop():
-    from lens_emotion.analysis.reliability import topic_halves
-
-    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.0, topic_effect=3.0, common=50.0).acts
-    result = reliability(acts, n_splits=4, seed=2)
-    expected = loop_reliability(acts, topic_halves(5, 4, 2).astype(bool))
-    np.testing.assert_allclose(result.table["r"].to_numpy().reshape(2, 4).T, expected, atol=1e-6)
-
-
-def test_reliability_is_one_without_noise_and_zero_for_noise():
-    clean = reliability(planted(noise=0.01, signal=1.0).acts).by_layer["reliability"]
-    assert clean.min() > 0.99
-    noisy = [reliability(planted(signal=0.0, d_model=64, seed=s).acts).by_layer["r"].mean() for s in range(30)]
-    assert abs(np.mean(noisy)) < 0.03
-
-
-def test_reliability_does_not_mistake_topic_effects_for_emotion():
-    values = [
-        reliability(planted(signal=0.0, topic_effect=30.0, d_model=64, seed=s).acts).by_layer["r"].mean()
-        for s in range(20)
-    ]
-    assert abs(np.mean(values)) < 0.05
-
-
-def test_reliability_leaves_out_splits_in_which_an_emotion_is_missing():
-    acts = planted(n_emotions=3, n_topics=4, signal=3.0, d_model=48).acts
-    thin = acts.only((acts.emotion != "sad") | np.isin(acts.topic, ["topic0", "topic1"]))
-    result = reliability(thin)
-    assert result.table["r"].notna().all() and result.table["r"].min() > 0.3
-    with pytest.raises(AnalysisError, match="n_splits"):
-        reliability(acts, n_splits=0)
-    assert "Spearman-Brown" in result.summary()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from lens_emotion.analysis.auc import auc_table
+from lens_emotion.analysis.class_sums import Labellings, labellings, over_blocks
 from lens_emotion.analysis.design import Design, design_of, grams, label_permutations
+from lens_emotion.analysis.heldout import accuracies, fold_gram, observed_scores
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, result_html
-from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p, wilson_interval
 from lens_emotion.extraction.activations import PooledActivations
-
-CELLS = 4_000_000  # texts x permutations x classes held at once: bounds the memory to some 100 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +26,8 @@ class Decoding:
         table: layer, depth, accuracy, macro_f1, chance (1/n_emotions), null_mean, null_low, null_high (95% of
             the label permutations), p (this layer alone), p_corrected (against the best layer of each
             permutation).
+        auc: layer, depth, emotion, auc (one against the rest, from the held-out cosines; chance 0.5), auc_low,
+            auc_high (95%, jackknife over topics).
         emotions: names of the classes.
         label: true class of each text.
         predicted: class each held-out text was given, per layer.
@@ -35,6 +36,7 @@ class Decoding:
     """
 
     table: pd.DataFrame
+    auc: pd.DataFrame
     emotions: tuple[str, ...]
     label: Int[np.ndarray, " n_texts"]
     predicted: Int[np.ndarray, "n_layers n_texts"]
@@ -75,6 +77,31 @@ class Decoding:
         names = list(self.emotions)
         return pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 
+    @property
+    def by_emotion(self) -> pd.DataFrame:
+        """Per emotion at the best layer: n (texts), recall with its 95% Wilson interval, precision, f1, auc, auc_low,
+        auc_high, chance (of recall: 1/n_emotions). Precision is NaN where no text was given the emotion.
+
+        The layer is chosen for its accuracy, so all of these are biased upwards a little.
+        """
+        counts = self.confusion.to_numpy()
+        hits, n, given = counts.diagonal(), counts.sum(1), counts.sum(0)
+        low, high = np.array([wilson_interval(int(h), int(m)) for h, m in zip(hits, n, strict=True)]).T
+        auc = self.auc[self.auc["layer"] == self.best_layer]
+        return pd.DataFrame(
+            {
+                "emotion": list(self.emotions),
+                "n": n,
+                "recall": hits / n,
+                "recall_low": low,
+                "recall_high": high,
+                "precision": np.where(given > 0, hits / np.maximum(given, 1), np.nan),
+                "f1": _f1(counts),
+                **{c: auc[c].to_numpy() for c in ("auc", "auc_low", "auc_high")},
+                "chance": 1 / len(self.emotions),
+            }
+        )
+
     def summary(self) -> str:
         """One sentence on the best layer."""
         row = self.table.iloc[self.best_layer]
@@ -103,76 +130,45 @@ def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) 
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
         AnalysisError: n_permutations below 1.
     """
+    design, blocks = permuted(acts, n_permutations, seed)
+    scores, accuracy = [], []
+    for gram in grams(acts.emotional.values):
+        folded = fold_gram(design, gram)
+        scores.append(observed_scores(folded))
+        accuracy.append(over_blocks(partial(accuracies, folded), blocks))
+    return decoded(acts, design, np.stack(scores), np.stack(accuracy, axis=1))
+
+
+def permuted(acts: PooledActivations, n_permutations: int, seed: int) -> tuple[Design, list[Labellings]]:
+    """The design, and the labels as they are followed by their permutations, in blocks.
+
+    Raises:
+        AnalysisError: n_permutations below 1.
+    """
     check_permutations(n_permutations)
     design = design_of(acts)
     labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
-    texts = acts.emotional
-    predicted, accuracy = [], []
-    for gram in grams(texts.values):
-        guesses = [predict(gram, block, design.fold, design.n_classes) for block in _blocks(labels, design)]
-        guess = np.concatenate(guesses)
-        predicted.append(guess[0])
-        accuracy.append((guess == labels).mean(axis=1))
-    scores = np.stack(accuracy, axis=1)
+    return design, labellings(design, labels)
+
+
+def decoded(
+    acts: PooledActivations,
+    design: Design,
+    scores: Float[np.ndarray, "n_layers n_texts k"],
+    accuracy: Float[np.ndarray, "b n_layers"],
+) -> Decoding:
+    """The result, from the held-out scores of the true labels and the accuracies of true and permuted labels."""
+    predicted = scores.argmax(2)
     return Decoding(
-        table=_table(acts, design, np.stack(predicted), scores),
+        table=_table(acts, design, predicted, accuracy),
+        auc=auc_table(scores, design, acts.depth),
         emotions=design.emotions,
         label=design.label,
-        predicted=np.stack(predicted),
-        topic=texts.topic,
+        predicted=predicted,
+        topic=acts.emotional.topic,
         fold=design.fold,
-        null=scores[1:],
+        null=accuracy[1:],
     )
-
-
-def _blocks(labels: np.ndarray, design: Design) -> list[np.ndarray]:
-    per_block = max(1, CELLS // (labels.shape[1] * design.n_classes))
-    return [labels[i : i + per_block] for i in range(0, len(labels), per_block)]
-
-
-def predict(
-    gram: Float[Tensor, "n n"], labels: Int[np.ndarray, "b n"], fold: Int[np.ndarray, " n"], n_classes: int
-) -> Int[np.ndarray, "b n"]:
-    """Held-out nearest-centroid predictions for b labellings of the same texts, from inner products alone.
-
-    A centroid is a weighted sum of texts, so its inner products and its norm are linear and quadratic forms
-    in the Gram matrix. The forms of all texts are made once; each fold subtracts the part of its own held-out
-    texts.
-    """
-    member = torch.nn.functional.one_hot(torch.from_numpy(labels.T.copy()), n_classes).to(gram.dtype)
-    dots = torch.einsum("ij,jbk->ibk", gram, member)
-    quads = member * dots
-    totals = member.sum(0), quads.sum(0)
-    guess = np.empty_like(labels)
-    for f in np.unique(fold):
-        held, train = (torch.from_numpy(np.flatnonzero(x)) for x in (fold == f, fold != f))
-        scores = _fold_scores(gram, member, dots, quads, totals, held, train)
-        guess[:, held.numpy()] = scores.argmax(-1).T.numpy()
-    return guess
-
-
-def _fold_scores(
-    gram: Tensor,
-    member: Tensor,
-    dots: Tensor,
-    quads: Tensor,
-    totals: tuple[Tensor, Tensor],
-    held: Tensor,
-    train: Tensor,
-) -> Float[Tensor, "held b k"]:
-    """Cosines of held-out texts with training centroids, text lengths left out (argmax ignores them)."""
-    inside = member[held]
-    within = torch.einsum("ij,jbk->ibk", gram[held][:, held], inside)
-    count = totals[0] - inside.sum(0)
-    square = totals[1] - 2 * quads[held].sum(0) + (inside * within).sum(0)
-    # x . m and m . m, with m the mean of the training texts: all that centring needs
-    with_mean = gram[:, train].mean(1)
-    mean_mean = with_mean[train].mean()
-    per_text = 1 / count.clamp_min(1)
-    offset = torch.einsum("i,ibk->bk", with_mean[train], member[train]) * per_text
-    norm = (square * per_text**2 - 2 * offset + mean_mean).clamp_min(torch.finfo(gram.dtype).tiny).sqrt()
-    product = (dots[held] - within) * per_text - offset - with_mean[held][:, None, None] + mean_mean
-    return torch.where(count > 0, product / norm, -torch.inf)
 
 
 def _table(acts: PooledActivations, design: Design, predicted: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
@@ -182,7 +178,7 @@ def _table(acts: PooledActivations, design: Design, predicted: np.ndarray, score
             "layer": np.arange(acts.n_layers),
             "depth": acts.depth,
             "accuracy": scores[0],
-            "macro_f1": [_macro_f1(_confusion(design.label, p, design.n_classes)) for p in predicted],
+            "macro_f1": [float(_f1(_confusion(design.label, p, design.n_classes)).mean()) for p in predicted],
             "chance": 1 / design.n_classes,
             "null_mean": scores[1:].mean(axis=0),
             "null_low": low,
@@ -197,6 +193,6 @@ def _confusion(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.nd
     return np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _macro_f1(confusion: np.ndarray) -> float:
+def _f1(confusion: np.ndarray) -> Float[np.ndarray, " k"]:
     hits, seen, given = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    return float(np.mean(2 * hits / np.maximum(seen + given, 1)))
+    return 2 * hits / np.maximum(seen + given, 1)

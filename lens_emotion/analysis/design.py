@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from lens_emotion.errors import StimulusError
@@ -54,6 +55,11 @@ class Design:
     def fold(self) -> Int[np.ndarray, " n_texts"]:
         """Fold of each text: its topic, or one of 12 groups of topics. No topic is in two folds."""
         return self.topic % min(len(self.topics), MAX_FOLDS)
+
+    @cached_property
+    def held(self) -> tuple[Int[np.ndarray, " held"], ...]:
+        """The texts of each fold."""
+        return tuple(np.flatnonzero(self.fold == f) for f in range(int(self.fold.max()) + 1))
 
 
 def design_of(acts: PooledActivations) -> Design:
@@ -125,7 +131,13 @@ def grams(values: Float[Tensor, "n_texts n_layers d_model"]) -> Iterator[Float[T
     for rows in values.detach().cpu().unbind(1):
         rows = rows.double()
         rows = rows - rows.mean(0)
-        yield rows @ rows.T
+        yield inner_products(rows)
+
+
+def inner_products(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """rows @ rows.T at half the price, and symmetric to the bit."""
+    lower = np.tril(dsyrk(1.0, rows.numpy().T, trans=1, lower=1))
+    return torch.from_numpy(lower + np.tril(lower, -1).T)
 
 
 def coordinates(values: Float[Tensor, "n_texts n_layers d_model"]) -> Float[Tensor, "n_texts n_layers r"]:

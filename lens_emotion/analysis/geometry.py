@@ -1,24 +1,36 @@
-"""Geometry of the emotion vectors at one layer: who is near whom, and what the main axes mean."""
+"""Geometry of the emotion vectors: who is near whom at a layer, and how that changes over layers.
+
+The main axes (`circumplex`) and pairs of opposites (`opposites`) live beside this file and are found here too.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from torch import Tensor
 
-from lens_emotion.analysis.results import check_permutations, p_text, place, resolve_layer, result_html
+from lens_emotion.analysis.circumplex import Circumplex, circumplex, principal_scores
+from lens_emotion.analysis.opposites import Opposites, opposites
+from lens_emotion.analysis.results import place, resolve_layer, result_html
 from lens_emotion.analysis.separation import mean_pairwise_cosine
-from lens_emotion.analysis.stats import max_corrected_p, permutation_p
 from lens_emotion.errors import StimulusError
-from lens_emotion.stimuli.emotions import valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
+
+__all__ = [
+    "Circumplex",
+    "Opposites",
+    "Similarity",
+    "SimilarityByLayer",
+    "circumplex",
+    "opposites",
+    "principal_scores",
+    "similarity",
+    "similarity_by_layer",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,107 +90,70 @@ def similarity(vectors: EmotionVectors, layer: int | None = None) -> Similarity:
     rows = vectors.at(at).double()
     cosine = (rows @ rows.T).clamp(-1, 1).numpy()
     matrix = pd.DataFrame(cosine, pd.Index(names, name="emotion"), names)
-    tree = linkage(squareform(1 - cosine, checks=False), method="average", optimal_ordering=True)
-    order = tuple(names[i] for i in leaves_list(tree))
     mean = float(mean_pairwise_cosine(rows))
-    return Similarity(matrix, order, mean, at, vectors.n_layers, vectors.header.recipe)
+    return Similarity(matrix, _clustered(matrix), mean, at, vectors.n_layers, vectors.header.recipe)
+
+
+def _clustered(matrix: pd.DataFrame) -> tuple[str, ...]:
+    distance = squareform(1 - matrix.to_numpy(), checks=False)
+    tree = linkage(distance, method="average", optimal_ordering=True)
+    return tuple(str(matrix.index[i]) for i in leaves_list(tree))
 
 
 @dataclass(frozen=True, eq=False)
-class Circumplex:
-    """The two main axes of the emotion vectors at one layer, against human valence and arousal.
+class SimilarityByLayer:
+    """Cosines between emotion vectors at every layer, laid out alike, so that a slider moves colours, not names.
 
     Attributes:
-        table: emotion, pc1, pc2 (scores), valence, arousal (norms, 1 to 9; NaN where there are none).
-        correlations: component, norm, r (its sign is the sign convention's, without meaning), abs_r, p
-            (permutation, on |r|), p_corrected (best of the four), n (emotions that have norms).
-        explained: share of variance of pc1 and pc2.
-        layer: the layer. n_layers: of how many.
-        n_permutations: permutations behind p.
+        layers: one `Similarity` per layer; all have the same `order`, clustered on the mean over layers.
     """
 
-    table: pd.DataFrame
-    correlations: pd.DataFrame
-    explained: tuple[float, float]
-    layer: int
-    n_layers: int
-    n_permutations: int
+    layers: tuple[Similarity, ...]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        return self.layers[0].order
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per layer and pair: layer, depth, emotion, other, cosine."""
+        names = self.layers[0].matrix.index
+        upper = np.triu_indices(len(names), 1)
+        parts = [
+            pd.DataFrame(
+                {
+                    "layer": at.layer,
+                    "depth": (at.layer + 1) / at.n_layers,
+                    "emotion": names[upper[0]],
+                    "other": names[upper[1]],
+                    "cosine": at.matrix.to_numpy()[upper],
+                }
+            )
+            for at in self.layers
+        ]
+        return pd.concat(parts, ignore_index=True)
 
     def summary(self) -> str:
-        """One sentence: PC1 against valence, PC2 against arousal."""
-        by_axis = {(row["component"], row["norm"]): row for _, row in self.correlations.iterrows()}
-        parts = []
-        for axis, share in zip((("pc1", "valence"), ("pc2", "arousal")), self.explained, strict=True):
-            found = f"|r| = {by_axis[axis]['abs_r']:.2f}, {p_text(by_axis[axis]['p'])}"
-            parts.append(f"{axis[0].upper()} ({share:.0%} of variance) against {axis[1]} {found}")
-        n = self.correlations["n"].iloc[0]
-        return f"At {place(self.layer, self.n_layers)}: {'; '.join(parts)} (n = {n} emotions)."
+        """One sentence: the range of the mean cosine, and how alike neighbouring layers are."""
+        means = np.array([at.mean_pairwise_cosine for at in self.layers])
+        low, high = int(means.argmin()), int(means.argmax())
+        n = len(self.layers)
+        return (
+            f"The mean pairwise cosine of the {len(self.order)} vectors ({self.layers[0].recipe}) is lowest at "
+            f"{place(low, n)}, {means[low]:.2f}, and highest at {place(high, n)}, {means[high]:.2f}."
+        )
 
     def _repr_html_(self) -> str:
         return result_html(self)
 
 
-def circumplex(
-    vectors: EmotionVectors, layer: int | None = None, n_permutations: int = 2000, seed: int = 0
-) -> Circumplex:
-    """PCA of the unit emotion vectors, and how PC1 and PC2 go with human norms (S: r = 0.81, 0.66).
-
-    The sign of a component is arbitrary; here its loading of largest magnitude is positive. To choose the
-    sign by the norms would be circular, so |r| is what counts, and the permutations (norms shuffled over
-    emotions) take the same absolute value. Emotions without norms enter the PCA but not the correlation;
-    nothing is imputed.
+def similarity_by_layer(vectors: EmotionVectors) -> SimilarityByLayer:
+    """`similarity` at every layer, in one common clustered order.
 
     Raises:
-        StimulusError: fewer than 4 emotions with norms.
-        AnalysisError: no such layer, or n_permutations below 1.
+        StimulusError: fewer than 2 emotions.
     """
-    check_permutations(n_permutations)
-    at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
-    norms = _norms(vectors)
-    known = ~np.isnan(norms).any(axis=1)
-    if known.sum() < 4:
-        raise StimulusError(
-            f"only {known.sum()} of these {len(vectors)} emotions have valence and arousal norms; at least 4 are needed"
-        )
-    scores, explained = principal_scores(vectors.at(at))
-    columns = {"pc1": scores[:, 0], "pc2": scores[:, 1], "valence": norms[:, 0], "arousal": norms[:, 1]}
-    table = pd.DataFrame({"emotion": list(vectors.emotions), **columns})
-    correlations = _correlations(scores[known], norms[known], n_permutations, seed)
-    return Circumplex(table, correlations, explained, at, vectors.n_layers, n_permutations)
-
-
-def _norms(vectors: EmotionVectors) -> Float[np.ndarray, "n_emotions 2"]:
-    known = valence_arousal()
-    rows = [(known[e].valence, known[e].arousal) if e in known else (None, None) for e in vectors]
-    return np.array(rows, dtype=float)
-
-
-def principal_scores(
-    rows: Float[Tensor, "n d_model"],
-) -> tuple[Float[np.ndarray, "n 2"], tuple[float, float]]:
-    """Scores on the first two principal components, and their shares of the variance."""
-    rows = rows.double()
-    rows = rows - rows.mean(0)
-    _, size, axes = torch.linalg.svd(rows, full_matrices=False)
-    axes = axes[:2] * torch.sign(axes[:2].gather(1, axes[:2].abs().argmax(1, keepdim=True)))
-    share = size**2 / (size**2).sum()
-    return (rows @ axes.T).numpy(), (float(share[0]), float(share[1]))
-
-
-def _correlations(scores: np.ndarray, norms: np.ndarray, n_permutations: int, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    z_scores, z_norms = (((x - x.mean(0)) / x.std(0)) for x in (scores, norms))
-    shuffled = np.stack([rng.permutation(z_norms) for _ in range(n_permutations)])
-    r = (z_scores.T @ z_norms / len(scores)).ravel()
-    null = (np.einsum("ni,bnj->bij", z_scores, shuffled) / len(scores)).reshape(n_permutations, 4)
-    return pd.DataFrame(
-        {
-            "component": ["pc1", "pc1", "pc2", "pc2"],
-            "norm": ["valence", "arousal", "valence", "arousal"],
-            "r": r,
-            "abs_r": np.abs(r),
-            "p": permutation_p(np.abs(r), np.abs(null)),
-            "p_corrected": max_corrected_p(r, null, "two-sided"),
-            "n": len(scores),
-        }
-    )
+    layers = [similarity(vectors, layer) for layer in range(vectors.n_layers)]
+    mean = pd.DataFrame(np.mean([at.matrix for at in layers], axis=0), list(vectors), list(vectors))
+    order = _clustered(mean)
+    return SimilarityByLayer(tuple(replace(at, order=order) for at in layers))

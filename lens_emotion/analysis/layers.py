@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformer_lens import ActivationCache
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import decoding
@@ -31,7 +33,11 @@ from lens_emotion.analysis.stats import (
     permutation_p,
     spearman_brown,
 )
+from lens_emotion.analysis.ushape import UShape, two_lines
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.from_cache import activations_from_cache
+from lens_emotion.extraction.pooling import Pooling
+from lens_emotion.models.access import Model
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 Metric = Callable[[PooledActivations], Any]
@@ -48,6 +54,7 @@ class Curve:
         draws: bootstrap draws of the value per layer, None where not defined.
         standardise: put layers on one scale before the correction for the best of them; not needed where the
             null is alike at all layers (accuracy).
+        units: the curve of each topic, where it has one; the shape is then tested over topics.
     """
 
     value: Float[np.ndarray, " n_layers"]
@@ -55,6 +62,7 @@ class Curve:
     higher_is_better: bool = True
     draws: Float[np.ndarray, "b n_layers"] | None = None
     standardise: bool = True
+    units: Float[np.ndarray, "n_units n_layers"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +78,9 @@ class LayerSweep:
         best_depth_low, best_depth_high: 95% bootstrap interval over topics of the best layer's depth, or
             None.
         n_permutations: label permutations behind the null (0 where it has none).
+        shape: two-lines test for a U over depth: over topics where each has a curve ("decoding"), else on the
+            curve alone, the weaker form. None where there are too few layers (5 over topics, 8 alone) or a
+            value is NaN.
     """
 
     table: pd.DataFrame
@@ -78,6 +89,7 @@ class LayerSweep:
     best_depth_low: float | None
     best_depth_high: float | None
     n_permutations: int
+    shape: UShape | None = None
 
     @property
     def best_layer(self) -> int:
@@ -90,7 +102,7 @@ class LayerSweep:
         return float(self.table["depth"].iloc[self.best_layer])
 
     def summary(self) -> str:
-        """One sentence on the best layer, its null and its interval."""
+        """One sentence on the best layer, its null, its interval, and the shape over depth."""
         row = self.table.iloc[self.best_layer]
         end = "highest" if self.higher_is_better else "lowest"
         text = f"{self.metric} is {end} at {place(self.best_layer, len(self.table), best=True)}: {row.value:.2f}"
@@ -101,23 +113,37 @@ class LayerSweep:
             )
         if self.best_depth_low is not None:
             text += f", best depth {self.best_depth_low:.2f} to {self.best_depth_high:.2f} (95%, over topics)"
-        return text + f": {NOISE}." if row.p_corrected > ALPHA else text + "."
+        if row.p_corrected > ALPHA:
+            return f"{text}: {NOISE}."
+        if self.shape is not None:
+            text += f"; shape over depth ({self.shape.form}): {self.shape.verdict}"
+        return f"{text}."
 
     def _repr_html_(self) -> str:
         return result_html(self)
 
 
 def layer_sweep(
-    acts: PooledActivations,
+    acts: PooledActivations | ActivationCache,
     metric: str | Metric = "decoding",
     n_permutations: int = 200,
     seed: int = 0,
     higher_is_better: bool = True,
+    *,
+    model: Model | None = None,
+    content: Bool[Tensor, "batch pos"] | None = None,
+    emotions: Sequence[str] | None = None,
+    topics: Sequence[str] | None = None,
+    texts: Sequence[str] | None = None,
+    pooling: Pooling | None = None,
+    allow_processed: bool = False,
 ) -> LayerSweep:
     """A measure at every layer with its null.
 
     Args:
-        acts: pooled activations of all layers.
+        acts: pooled activations of all layers, or an ActivationCache that holds `resid_post` of every layer; a
+            cache needs `model`, `content`, `emotions` and `topics` too (see `activations_from_cache`, which also
+            explains `texts`, `pooling` and `allow_processed`).
         metric: "decoding" (held-out accuracy), "separation" (mean pairwise cosine by J's neutral recipe;
             noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
             (raw cosine of neutral texts; has no label null), or a function from activations to one value per
@@ -127,11 +153,14 @@ def layer_sweep(
         higher_is_better: for a function only; the named metrics know.
 
     Raises:
-        AnalysisError: unknown metric, n_permutations below 1, or a function that gives not one value per
-            layer.
+        AnalysisError: unknown metric, n_permutations below 1, a function that gives not one value per layer, a
+            cache without what it needs, or activations with what only a cache needs.
         StimulusError: texts that cannot answer (a single class or topic, no neutral texts).
     """
     check_permutations(n_permutations)
+    labels = {"model": model, "content": content, "emotions": emotions, "topics": topics}
+    options = {"texts": texts, "pooling": pooling, "allow_processed": allow_processed or None}
+    acts = _activations(acts, labels, {k: v for k, v in options.items() if v is not None})
     if isinstance(metric, str):
         if metric not in METRICS:
             raise AnalysisError(f"no metric '{metric}'; known: {', '.join(METRICS)}; or give a function of activations")
@@ -141,7 +170,34 @@ def layer_sweep(
         curve = replace(_of_function(acts, metric, n_permutations, seed), higher_is_better=higher_is_better)
     low, high = _best_depth_interval(curve, acts.depth)
     n_null = 0 if curve.null is None else len(curve.null)
-    return LayerSweep(_table(curve, acts.depth), name, curve.higher_is_better, low, high, n_null)
+    return LayerSweep(
+        _table(curve, acts.depth), name, curve.higher_is_better, low, high, n_null, _shape(curve, acts.depth)
+    )
+
+
+def _activations(
+    source: PooledActivations | ActivationCache, labels: dict[str, Any], options: dict[str, Any]
+) -> PooledActivations:
+    missing = [name for name, value in labels.items() if value is None]
+    if isinstance(source, PooledActivations):
+        given = [name for name in labels if name not in missing] + list(options)
+        if given:
+            raise AnalysisError(f"pooled activations carry their own labels; leave out {', '.join(given)}")
+        return source
+    if missing:
+        raise AnalysisError(
+            f"an ActivationCache holds no labels: layer_sweep needs {', '.join(missing)} too, as in "
+            "layer_sweep(cache, model=model, content=content, emotions=emotions, topics=topics)"
+        )
+    return activations_from_cache(cache=source, **labels, **options)
+
+
+def _shape(curve: Curve, depth: np.ndarray) -> UShape | None:
+    values = curve.value if curve.units is None else curve.units
+    try:
+        return two_lines(values, depth)
+    except AnalysisError:  # too few layers or topics, or a value that is undefined: no shape to speak of
+        return None
 
 
 def _table(curve: Curve, depth: np.ndarray) -> pd.DataFrame:
@@ -172,7 +228,8 @@ def _best_depth_interval(curve: Curve, depth: np.ndarray) -> tuple[float | None,
 def _decoding(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
     result = decoding(acts, n_permutations, seed)
     draws = bootstrap_over_groups(result.correct.T.astype(float), result.topic, seed=seed)
-    return Curve(result.table["accuracy"].to_numpy(), result.null, draws=draws, standardise=False)
+    units = np.stack([result.correct[:, result.topic == t].mean(axis=1) for t in dict.fromkeys(result.topic)])
+    return Curve(result.table["accuracy"].to_numpy(), result.null, draws=draws, standardise=False, units=units)
 
 
 def _separation(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:

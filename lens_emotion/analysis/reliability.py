@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
-from lens_emotion.analysis.design import Design, design_of, grams
-from lens_emotion.analysis.results import AnalysisError, place, result_html
-from lens_emotion.analysis.stats import spearman_brown
+from lens_emotion.analysis.design import Design, design_of, grams, label_permutations
+from lens_emotion.analysis.halves import class_halves, half_cosines, layer_half_cosines, topic_halves
+from lens_emotion.analysis.jackknife import half_width
+from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, check_permutations, p_text, place, result_html
+from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p, spearman_brown
 from lens_emotion.extraction.activations import PooledActivations
+
+__all__ = ["Reliability", "half_cosines", "reliability", "topic_halves"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,129 +24,138 @@ class Reliability:
 
     Attributes:
         table: layer, depth, emotion, r (cosine between the halves, mean over splits), reliability
-            (Spearman-Brown).
+            (Spearman-Brown), low, high (95%, jackknife over topics), p (label permutations; this emotion and layer
+            alone), topics and texts (of the emotion).
+        by_layer: layer, depth, r (mean over emotions), reliability (Spearman-Brown of that mean), low, high,
+            null_low, null_high (95% of the label permutations), p (this layer alone), p_corrected (against the best
+            layer of each permutation).
         n_splits: random halvings of the topics.
         n_topics: topics that were halved.
+        null: reliability of each label permutation at each layer, mean over emotions.
     """
 
     table: pd.DataFrame
+    by_layer: pd.DataFrame
     n_splits: int
     n_topics: int
+    null: Float[np.ndarray, "n_permutations n_layers"]
 
     @property
-    def by_layer(self) -> pd.DataFrame:
-        """layer, depth, r (mean over emotions), reliability (Spearman-Brown of that mean)."""
-        mean = self.table.groupby(["layer", "depth"], as_index=False)["r"].mean()
-        return mean.assign(reliability=spearman_brown(mean["r"].to_numpy()))
+    def n_permutations(self) -> int:
+        return len(self.null)
+
+    def topics_needed(self, target: float = 0.9) -> pd.DataFrame:
+        """How many topics, and texts, would make each emotion as reliable as `target`.
+
+        Spearman-Brown prophecy (Spearman 1910, Brown 1910): T topics of reliability rho become
+        T * target (1 - rho) / (rho (1 - target)), rounded up; texts at the present number per topic. Infinite where
+        the reliability is not above 0 (no number of topics is known to do), NaN where it is NaN.
+
+        Returns:
+            layer, depth, emotion, reliability, topics, texts (as they are), topics_needed, texts_needed.
+
+        Raises:
+            AnalysisError: a target not between 0 and 1.
+        """
+        if not 0 < target < 1:
+            raise AnalysisError(f"target is {target}; a reliability to reach lies between 0 and 1, like 0.9")
+        columns = ["layer", "depth", "emotion", "reliability", "topics", "texts"]
+        table = self.table[columns].copy()
+        rho = table["reliability"].to_numpy()
+        positive = np.where(rho > 0, rho, 1.0)
+        times = np.where(rho > 0, target * (1 - rho) / (positive * (1 - target)), np.inf)
+        # 1e-9: exactly 30 topics are 30, whatever the rounding
+        needed = np.where(np.isnan(rho), np.nan, np.maximum(np.ceil(times * table["topics"].to_numpy() - 1e-9), 1))
+        per_topic = (table["texts"] / table["topics"]).to_numpy()
+        return table.assign(topics_needed=needed, texts_needed=np.ceil(needed * per_topic - 1e-9))
 
     def summary(self) -> str:
         """One sentence on the most reliable layer and the middle one."""
-        by_layer = self.by_layer
-        n, values = len(by_layer), by_layer["reliability"].fillna(-np.inf).to_numpy()
+        n, values = len(self.by_layer), self.by_layer["reliability"].fillna(-np.inf).to_numpy()
+        best, middle = self.by_layer.iloc[int(values.argmax())], self.by_layer.iloc[n // 2]
+        verdict = "" if best.p_corrected <= ALPHA else f": {NOISE}"
         return (
-            f"Split-half reliability over {self.n_topics} topics is {values.max():.2f} at "
-            f"{place(int(values.argmax()), n, best=True)} and {values[n // 2]:.2f} at {place(n // 2, n)} "
-            "(mean over emotions, Spearman-Brown; 0 is noise, 1 is no noise)."
+            f"Split-half reliability over {self.n_topics} topics is {best.reliability:.2f} "
+            f"({best.low:.2f} to {best.high:.2f}) at {place(int(values.argmax()), n, best=True)} and "
+            f"{middle.reliability:.2f} at {place(n // 2, n)} (mean over emotions, Spearman-Brown; 0 is noise, 1 is no "
+            f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
+            f"{p_text(best.p_corrected)} corrected over layers){verdict}."
         )
 
     def _repr_html_(self) -> str:
         return result_html(self)
 
 
-def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0) -> Reliability:
+def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_permutations: int = 200) -> Reliability:
     """Cosine between the centred class means of two random halves of the topics, per emotion and layer.
 
     Class means weigh the topics of a half equally. Every text is first centred on the mean of its topic,
     which in a crossed design equals centring the class means of each half on their mean over emotions, and
     takes the topics' own effect out of an incomplete one; where each topic has a single emotion, on the mean
-    of all texts. The mean over splits is stepped up by Spearman-Brown to the full number of topics. Noise
-    gives about 0.
+    of all texts. The mean over splits is stepped up by Spearman-Brown to the full number of topics: it estimates
+    signal / (signal + noise / topics), variances of the centred class means. Noise gives about 0. The interval leaves
+    out one topic at a time, on the scale of arctanh(r).
 
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
-        AnalysisError: n_splits below 1.
+        AnalysisError: n_splits or n_permutations below 1.
     """
+    check_permutations(n_permutations)
     design = design_of(acts)
-    halves = topic_halves(len(design.topics), n_splits, seed)
-    r = half_cosines(acts, design, design.label[None], halves)[:, 0]
-    names, layers = design.emotions, np.arange(acts.n_layers)
-    table = pd.DataFrame(
+    splits = topic_halves(len(design.topics), n_splits, seed)
+    labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
+    without = 1.0 - (design.topic == np.arange(len(design.topics))[:, None])
+    same = np.broadcast_to(design.label, without.shape)
+    halves, reduced = class_halves(design, labels, splits), class_halves(design, same, splits, without)
+    r, left = [], []
+    for gram in grams(acts.emotional.values):
+        r.append(layer_half_cosines(gram, design, halves))
+        left.append(layer_half_cosines(gram, design, reduced))
+    cosines, without_one = np.stack(r, axis=1), np.stack(left, axis=1)
+    null = mean_reliability(cosines[1:])
+    by_layer = _by_layer(acts.depth, cosines[0], without_one, null)
+    return Reliability(_table(acts, design, cosines, without_one), by_layer, n_splits, len(design.topics), null)
+
+
+def mean_reliability(r: Float[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b"]:
+    """Spearman-Brown of the mean over emotions (those that have one)."""
+    return spearman_brown(np.nanmean(r, axis=-1))
+
+
+def _table(acts: PooledActivations, design: Design, r: np.ndarray, left: np.ndarray) -> pd.DataFrame:
+    k, n_layers = design.n_classes, acts.n_layers
+    low, high = _interval(r[0], left)
+    n_texts = np.bincount(design.label, minlength=k)
+    n_topics = np.array([len(set(design.topic[design.label == c])) for c in range(k)])
+    return pd.DataFrame(
         {
-            "layer": np.repeat(layers, len(names)),
-            "depth": np.repeat(acts.depth, len(names)),
-            "emotion": np.tile(np.array(names), len(layers)),
-            "r": r.ravel(),
-            "reliability": spearman_brown(r.ravel()),
+            "layer": np.repeat(np.arange(n_layers), k),
+            "depth": np.repeat(acts.depth, k),
+            "emotion": np.tile(np.array(design.emotions), n_layers),
+            "r": r[0].ravel(),
+            "reliability": spearman_brown(r[0]).ravel(),
+            "low": low.ravel(),
+            "high": high.ravel(),
+            "p": permutation_p(r[0], r[1:]).ravel(),
+            "topics": np.tile(n_topics, n_layers),
+            "texts": np.tile(n_texts, n_layers),
         }
     )
-    return Reliability(table, n_splits, len(design.topics))
 
 
-def topic_halves(n_topics: int, n_splits: int, seed: int) -> Float[np.ndarray, "n_splits n_topics"]:
-    """Random halves: 1 for topics of the first half, 0 for those of the second.
-
-    Raises:
-        AnalysisError: n_splits below 1.
-    """
-    if n_splits < 1:
-        raise AnalysisError(f"n_splits is {n_splits}; give at least 1 (20 is usual)")
-    rng = np.random.default_rng(seed)
-    first = np.arange(n_topics) < n_topics // 2
-    return np.stack([rng.permutation(first) for _ in range(n_splits)]).astype(float)
+def _by_layer(depth: np.ndarray, r: np.ndarray, left: np.ndarray, null: np.ndarray) -> pd.DataFrame:
+    value, mean = mean_reliability(r), np.nanmean(r, axis=-1)
+    low, high = _interval(mean, np.nanmean(left, axis=-1))
+    null_low, null_high = percentile_band(null)
+    columns = {"r": mean, "reliability": value, "low": low, "high": high, "null_low": null_low, "null_high": null_high}
+    p, corrected = permutation_p(value, null), max_corrected_p(value, null)
+    return pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, **columns, "p": p, "p_corrected": corrected})
 
 
-def half_cosines(
-    acts: PooledActivations,
-    design: Design,
-    labels: Int[np.ndarray, "b n"],
-    halves: Float[np.ndarray, "s n_topics"],
-) -> Float[np.ndarray, "n_layers b k"]:
-    """Mean over splits of the cosine between half means, for b labellings of the texts at once.
-
-    An emotion that a half lacks leaves that split out; NaN where that happens in every split.
-    """
-    # texts sorted by label: class means touch only the Gram block of their own class
-    order = np.argsort(labels, axis=1, kind="stable")
-    ends = np.cumsum(np.bincount(labels[0], minlength=design.n_classes))
-    first, second = (
-        torch.from_numpy(np.take_along_axis(_half_weights(design, labels, h), order[:, None], axis=2))
-        for h in (halves, 1 - halves)
-    )
-    cosines, centring = [], _centring(design)
-    for gram in grams(acts.emotional.values):
-        gram = centring @ gram @ centring.T
-        blocks = [
-            (gram, order[:, s:e], first[..., s:e], second[..., s:e]) for s, e in zip([0, *ends], ends, strict=False)
-        ]
-        cosines.append(torch.stack([_class_cosine(*block) for block in blocks], dim=-1))
-    with warnings.catch_warnings():  # an emotion whose every split is NaN stays NaN, without numpy's remark
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmean(torch.stack(cosines).numpy(), axis=2)
-
-
-def _class_cosine(gram: Tensor, rows: np.ndarray, a: Tensor, b: Tensor) -> Float[Tensor, "b s"]:
-    block = gram[rows[:, :, None], rows[:, None, :]]
-    ga, gb = a @ block, b @ block
-    return (ga * b).sum(-1) / ((ga * a).sum(-1) * (gb * b).sum(-1)).clamp_min(torch.finfo(gram.dtype).tiny).sqrt()
-
-
-def _half_weights(design: Design, labels: np.ndarray, halves: np.ndarray) -> Float[np.ndarray, "b s n"]:
-    """Weight of each text in its class's half mean; NaN where the half has no topic of that class."""
-    n_topics = halves.shape[1]
-    cell = labels * n_topics + design.topic
-    count = np.stack([np.bincount(row, minlength=design.n_classes * n_topics) for row in cell])
-    present = (count > 0).reshape(len(labels), design.n_classes, n_topics)
-    topics_in_half = np.einsum("bkt,st->bsk", present.astype(float), halves)
-    topics_in_half[topics_in_half == 0] = np.nan
-    rows = np.arange(len(labels))[:, None]
-    per_text = halves[:, design.topic] / np.take_along_axis(count, cell, axis=1)[:, None]
-    return per_text / topics_in_half.transpose(0, 2, 1)[rows, labels].transpose(0, 2, 1)
-
-
-def _centring(design: Design) -> Float[Tensor, "n n"]:
-    """C such that C @ rows are the rows minus their topic's mean; the identity where topics are nested."""
-    n = len(design.topic)
-    if design.nested:
-        return torch.eye(n, dtype=torch.float64)
-    same = torch.from_numpy((design.topic[:, None] == design.topic).astype(float))
-    return torch.eye(n, dtype=torch.float64) - same / same.sum(1, keepdim=True)
+def _interval(
+    r: Float[np.ndarray, "*shape"], left: Float[np.ndarray, t * shape]
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    near = 1 - 1e-12
+    z, replicates = (np.arctanh(np.clip(x, -near, near)) for x in (r, left))
+    half = half_width(replicates)
+    return spearman_brown(np.tanh(z - half)), spearman_brown(np.tanh(z + half))

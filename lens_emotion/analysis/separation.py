@@ -6,34 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
-from lens_emotion.analysis.decoding import Decoding, decoding
-from lens_emotion.analysis.design import Design, coordinates, design_of, label_permutations
-from lens_emotion.analysis.reliability import reliability
+from lens_emotion.analysis.cosine_null import cosine_null, measure_layers
+from lens_emotion.analysis.cosines import mean_pairwise_cosine
+from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.results import ALPHA, NOISE, p_text, place, resolve_layer, result_html
 from lens_emotion.analysis.stats import percentile_band, permutation_p
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.vectors.emotion_vectors import unit
-from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, recipe_steps
+from lens_emotion.vectors.recipes import Recipe, recipe_steps
 
-CELLS = 4_000_000  # numbers of class means held at once
-
-
-def mean_pairwise_cosine(directions: Float[Tensor, "*batch n d_model"]) -> Float[Tensor, "*batch"]:
-    """Mean cosine over all pairs of the n rows, in closed form: (||sum u||^2 - n) / (n (n - 1)), ||u|| = 1.
-
-    Rows are scaled to length 1 here. The cost is O(n d); float64 inside, float64 out. A row of zeros has
-    cosine 0 with every other. NaN for n = 1.
-    """
-    u = unit(directions.double())
-    n = directions.shape[-2]
-    own = (u**2).sum((-2, -1))  # n, less the rows of zeros
-    total = (u.sum(-2) ** 2).sum(-1)
-    return (total - own) / (n * (n - 1)) if n > 1 else torch.full_like(total, torch.nan)
+__all__ = ["Separation", "cosine_null", "mean_pairwise_cosine", "separation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +24,23 @@ class Separation:
     """How far apart the emotion vectors lie, and whether there is anything there to be apart.
 
     Attributes:
-        table: layer, depth, mean_cosine (lower = further apart), null_low, null_high (95% of label
-            permutations), p (mean_cosine below its null), accuracy (held-out decoding), chance, accuracy_p
-            (this layer alone), accuracy_p_corrected (best of all layers), reliability (split-half,
-            Spearman-Brown, mean over emotions).
+        table: layer, depth, mean_cosine (lower = further apart), cosine_low, cosine_high (95%, jackknife over
+            topics), null_low, null_high (95% of label permutations), p (mean_cosine below its null),
+            disattenuated (mean cosine corrected for noise: `cosines.corrected_cosine`; NaN where there is no such
+            estimate) with its interval disattenuated_low, disattenuated_high, accuracy (held-out decoding), chance,
+            accuracy_p (this layer alone), accuracy_p_corrected (best of all layers), reliability (split-half,
+            Spearman-Brown, mean over emotions; `reliability` has its null).
         recipe: recipe of the vectors whose cosine is taken.
         decoding: the decoding behind `accuracy`.
         null: mean cosine of each label permutation at each layer.
+        why_uncorrected: per layer, why `disattenuated` is NaN; empty where it is not.
     """
 
     table: pd.DataFrame
     recipe: str
     decoding: Decoding
     null: Float[np.ndarray, "n_permutations n_layers"]
+    why_uncorrected: tuple[str, ...]
 
     @property
     def best_layer(self) -> int:
@@ -82,10 +69,19 @@ class Separation:
         return (
             f"At {place(at, len(self.table), best=layer is None)} the mean pairwise cosine is "
             f"{row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null {row.null_low:.2f} "
-            f"to {row.null_high:.2f}, {p_text(row.p)}), held-out accuracy {row.accuracy:.2f} (chance "
-            f"{row.chance:.2f}, {p_text(self._decoding_p(layer))}{corrected}), split-half reliability "
-            f"{row.reliability:.2f}: {verdict}."
+            f"to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(at)}), held-out accuracy "
+            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(self._decoding_p(layer))}{corrected}), "
+            f"split-half reliability {row.reliability:.2f}: {verdict}."
         )
+
+    def _free_of_noise(self, layer: int) -> str:
+        if self.why_uncorrected[layer]:
+            return f"not corrected for noise: {self.why_uncorrected[layer]}"
+        row = self.table.iloc[layer]
+        value = f"{row.disattenuated:.2f} corrected for noise"
+        if np.isnan(row.disattenuated_low):
+            return f"{value}, without interval"
+        return f"{value}, 95% {row.disattenuated_low:.2f} to {row.disattenuated_high:.2f}"
 
     def _repr_html_(self) -> str:
         return result_html(self)
@@ -98,7 +94,8 @@ def separation(
 
     Args:
         acts: emotional texts on crossed topics; neutral texts too where the recipe needs them.
-        recipe: of the vectors. "neutral" is J's. Under "centred" the value is forced near -1/(n-1).
+        recipe: of the vectors. "neutral" is J's. Under "centred" the value is forced near -1/(n-1), without noise
+            too.
         n_permutations: label permutations, the same for cosine and decoding.
         seed: of permutations and splits.
 
@@ -108,54 +105,31 @@ def separation(
         AnalysisError: n_permutations below 1.
     """
     name, _ = recipe_steps(recipe)
-    decoded = decoding(acts, n_permutations, seed)
-    observed, null = cosine_null(acts, recipe, n_permutations, seed)
+    layers = measure_layers(acts, recipe, n_permutations, seed)
+    null, corrected = layers.null, layers.corrected
     low, high = percentile_band(null)
-    by_layer = decoded.table
+    observed, half, free, free_half = np.array(
+        [(c.raw, c.raw_half, c.corrected, c.corrected_half) for c in corrected]
+    ).T
+    by_layer = layers.decoding.table
     table = pd.DataFrame(
         {
             "layer": by_layer["layer"],
             "depth": by_layer["depth"],
-            "mean_cosine": observed,
+            "mean_cosine": layers.observed,
+            "cosine_low": np.maximum(-1, observed - half),
+            "cosine_high": np.minimum(1, observed + half),
             "null_low": low,
             "null_high": high,
-            "p": permutation_p(observed, null, "less"),
+            "p": permutation_p(layers.observed, null, "less"),
+            "disattenuated": free,
+            "disattenuated_low": free - free_half,
+            "disattenuated_high": free + free_half,
             "accuracy": by_layer["accuracy"],
             "chance": by_layer["chance"],
             "accuracy_p": by_layer["p"],
             "accuracy_p_corrected": by_layer["p_corrected"],
-            "reliability": reliability(acts, seed=seed).by_layer["reliability"],
+            "reliability": layers.reliability,
         }
     )
-    return Separation(table, name, decoded, null)
-
-
-def cosine_null(
-    acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int
-) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, "m n_layers"]]:
-    """Mean pairwise cosine per layer, as observed and under label permutations (of the emotional texts)."""
-    design = design_of(acts)
-    labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
-    _, steps = recipe_steps(recipe)
-    # the named recipes do not depend on the choice of axes or origin; a stranger's function might
-    rows = coordinates(acts.values) if isinstance(recipe, str) else acts.values.detach().cpu().double()
-    neutral = torch.from_numpy(acts.emotion == NEUTRAL)
-    texts, neutral_rows = rows[~neutral], rows[neutral]
-    values = []
-    for block in _blocks(labels, design, rows, batched=isinstance(recipe, str)):
-        weights = torch.from_numpy(class_weights(block, design.topic, design.n_classes))
-        means = torch.einsum("bkn,nld->bkld", weights, texts)
-        if not isinstance(recipe, str):
-            means = means[0]
-        made = apply_steps(steps, means, neutral_rows)
-        values.append(mean_pairwise_cosine(made.transpose(-3, -2)).reshape(-1, acts.n_layers))
-    scores = torch.cat(values).numpy()
-    return scores[0], scores[1:]
-
-
-def _blocks(
-    labels: Int[np.ndarray, "b n"], design: Design, rows: Tensor, batched: bool
-) -> list[Int[np.ndarray, "block n"]]:
-    """Permutations in blocks of bounded memory; one by one for a recipe that knows no batch axis."""
-    per_block = max(1, CELLS // (design.n_classes * rows[0].numel())) if batched else 1
-    return [labels[i : i + per_block] for i in range(0, len(labels), per_block)]
+    return Separation(table, name, layers.decoding, null, tuple(c.why_not for c in corrected))

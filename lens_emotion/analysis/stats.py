@@ -1,19 +1,68 @@
-"""Permutation p-values, intervals and corrections: the small statistics every result carries."""
+"""Tests, p-values, intervals and corrections: the small statistics every result carries.
+
+Intervals over topics are in `bootstrap`, effect sizes in `effects`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
 import numpy as np
-from jaxtyping import Float
-from scipy.stats import binomtest
+from jaxtyping import Bool, Float
+from scipy.stats import binomtest, false_discovery_control, mannwhitneyu
 
 from lens_emotion.analysis.results import AnalysisError
 
 ALTERNATIVES = ("greater", "less", "two-sided")
+MAX_EXACT_RANKS = 40  # texts per side up to which Mann-Whitney's exact distribution is used
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """A difference of means, tested by exchanging labels (or signs).
+
+    Attributes:
+        statistic: mean(a) - mean(b).
+        p: of the observed arrangement among all, or (b + 1) / (m + 1) of m random ones; never 0.
+        exact: True if every arrangement was looked at.
+        n_arrangements: arrangements behind p, the observed one included.
+    """
+
+    statistic: float
+    p: float
+    exact: bool
+    n_arrangements: int
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Mann-Whitney: u (pairs in which a exceeds b, ties half), p, exact, and auc = u / (n_a n_b), the common-language
+    effect size: how often a random a exceeds a random b (0.5: no difference)."""
+
+    u: float
+    p: float
+    exact: bool
+    auc: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact McNemar test: p (two-sided), the discordant counts b and c, odds_ratio b / c with its 95% interval
+    (Clopper-Pearson; infinite where c is 0, NaN where nothing is discordant)."""
+
+    p: float
+    b: int
+    c: int
+    odds_ratio: float
+    low: float
+    high: float
 
 
 def permutation_p(
     observed: Float[np.ndarray, " *shape"] | float,
-    null: Float[np.ndarray, m * shape],
+    null: Float[np.ndarray, " m *shape"],
     alternative: str = "greater",
 ) -> Float[np.ndarray, " *shape"]:
     """p = (b + 1) / (m + 1), with b of the m null draws at least as extreme as the observed value: never 0.
@@ -65,7 +114,7 @@ def max_corrected_p(
 
 
 def percentile_band(
-    draws: Float[np.ndarray, m * shape], level: float = 0.95
+    draws: Float[np.ndarray, " m *shape"], level: float = 0.95
 ) -> tuple[Float[np.ndarray, " *shape"], Float[np.ndarray, " *shape"]]:
     """Lower and upper percentile over the first axis, between which `level` of the draws lie."""
     tail = (1 - level) / 2
@@ -96,8 +145,8 @@ def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def bootstrap_over_groups(
-    values: Float[np.ndarray, n * shape], groups: np.ndarray, n_draws: int = 2000, seed: int = 0
-) -> Float[np.ndarray, n_draws * shape]:
+    values: Float[np.ndarray, " n *shape"], groups: np.ndarray, n_draws: int = 2000, seed: int = 0
+) -> Float[np.ndarray, " n_draws *shape"]:
     """Means of `values` when whole groups (topics) are redrawn: texts of a topic are not independent.
 
     Returns the draws; `percentile_band` makes an interval of them.
@@ -114,3 +163,116 @@ def bootstrap_over_groups(
     sums = np.tensordot(times, np.tensordot(member, values, axes=1), axes=1)
     counts = times @ member.sum(axis=1)
     return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def permutation_test(
+    a: Float[np.ndarray, " n_a"],
+    b: Float[np.ndarray, " n_b"],
+    paired: bool = False,
+    alternative: str = "two-sided",
+    max_exact: int = 20_000,
+    n_permutations: int = 9999,
+    seed: int = 0,
+) -> PermutationTest:
+    """Are the means of a and b different? Labels are exchanged; paired values exchange within their pair (sign flips).
+
+    Args:
+        max_exact: look at every arrangement if there are at most this many, else at `n_permutations` random ones.
+        alternative: "greater" means mean(a) > mean(b); "two-sided" doubles the smaller tail.
+
+    Raises:
+        AnalysisError: an empty side, values that are not finite, pairs of unequal number, an unknown alternative.
+    """
+    check_samples(a, b, paired, least=1)
+    statistic = float(a.mean() - b.mean())
+    pooled = a - b if paired else np.concatenate([a, b])
+    pooled = pooled if paired else pooled - pooled.mean()
+    pooled = pooled / (np.abs(pooled).max() or 1.0)  # one scale, so that ties are ties whatever the unit
+    total = 2 ** len(a) if paired else comb(len(pooled), len(a))
+    exact = total <= max_exact
+    m = total - 1 if exact else n_permutations
+    if m == 0:  # a single arrangement cannot speak against itself
+        return PermutationTest(statistic, 1.0, True, 1)
+    rng = np.random.default_rng(seed)
+    draws = None if exact else n_permutations
+    values = (_sign_flips(len(a), draws, rng) if paired else _splits(len(pooled), len(a), draws, rng)) @ pooled
+    return PermutationTest(statistic, float(permutation_p(values[0], values[1:], alternative)), exact, m + 1)
+
+
+def _sign_flips(n: int, m: int | None, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:
+    """The observed signs first, then all others, or m random ones."""
+    if m is None:
+        return 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    return np.concatenate([np.ones((1, n)), rng.choice([-1.0, 1.0], (m, n))])
+
+
+def _splits(n: int, n_a: int, m: int | None, rng: np.random.Generator) -> Bool[np.ndarray, "m n"]:
+    """Who is in a: the observed split first, then all others, or m random ones."""
+    if m is None:
+        chosen = np.array(list(combinations(range(n), n_a)))
+        member = np.zeros((len(chosen), n), dtype=bool)
+        np.put_along_axis(member, chosen, True, axis=1)
+        return member
+    member = np.tile(np.arange(n) < n_a, (m + 1, 1))
+    member[1:] = rng.permuted(member[1:], axis=1)
+    return member
+
+
+def mann_whitney(
+    a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"], alternative: str = "two-sided"
+) -> RankTest:
+    """Mann-Whitney test: exact where there are no ties and at most 40 texts a side, else normal with tie correction.
+
+    Raises:
+        AnalysisError: an empty side, values that are not finite, an unknown alternative.
+    """
+    check_samples(a, b, False, least=1)
+    if alternative not in ALTERNATIVES:
+        raise AnalysisError(f"alternative is one of {', '.join(ALTERNATIVES)}; got {alternative!r}")
+    distinct = len(np.unique(np.concatenate([a, b])))
+    exact = distinct == len(a) + len(b) and max(len(a), len(b)) <= MAX_EXACT_RANKS
+    if distinct == 1:  # all tied: no information, where the normal form divides by 0
+        return RankTest(len(a) * len(b) / 2, 1.0, False, 0.5)
+    u, p = mannwhitneyu(a, b, alternative=alternative, method="exact" if exact else "asymptotic")
+    return RankTest(float(u), float(p), exact, float(u) / (len(a) * len(b)))
+
+
+def check_samples(a: np.ndarray, b: np.ndarray, paired: bool, least: int) -> None:
+    """Raises AnalysisError unless both samples are finite, have `least` values, and are equally long if paired."""
+    if min(len(a), len(b)) < least:
+        raise AnalysisError(f"each side needs at least {least} values; got {len(a)} and {len(b)}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise AnalysisError("values that are not finite cannot be compared; leave out those that are NaN or infinite")
+    if paired and len(a) != len(b):
+        raise AnalysisError(f"paired values come in pairs; got {len(a)} and {len(b)}: order both by the same texts")
+
+
+def mcnemar(b: int, c: int) -> McNemar:
+    """Exact McNemar test of paired yes/no outcomes: b pairs where only the first says yes, c where only the second.
+
+    Raises:
+        AnalysisError: a negative count.
+    """
+    if min(b, c) < 0:
+        raise AnalysisError(f"counts of discordant pairs are 0 or more; got {b} and {c}")
+    if b + c == 0:
+        return McNemar(1.0, 0, 0, np.nan, 0.0, np.inf)
+    test = binomtest(b, b + c)
+    share = test.proportion_ci(method="exact")
+    low, high = (float(q / (1 - q)) if q < 1 else np.inf for q in (share.low, share.high))
+    return McNemar(float(test.pvalue), b, c, b / c if c else np.inf, low, high)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *shape"]:
+    """p-values adjusted for the false discovery rate (Benjamini and Hochberg 1995); NaN stays NaN and does not count.
+
+    Raises:
+        AnalysisError: a p outside 0 to 1.
+    """
+    known = ~np.isnan(p)
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise AnalysisError("p-values lie between 0 and 1; got some that do not")
+    adjusted = np.full(p.shape, np.nan)
+    if known.any():
+        adjusted[known] = false_discovery_control(p[known])
+    return adjusted

@@ -1,0 +1,275 @@
+"""Several models side by side: all pairs of them, and base against instruct of one family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.stats import false_discovery_control
+from torch import Tensor
+
+from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.rdm import Ranks, distances, ranks, relabellings, rho, shared_emotions
+from lens_emotion.analysis.results import (
+    ALPHA,
+    NOISE,
+    AnalysisError,
+    check_permutations,
+    p_text,
+    place,
+    resolve_layer,
+    result_html,
+)
+from lens_emotion.analysis.rsa import RSA, rsa, rsa_activations
+from lens_emotion.analysis.stats import bootstrap_over_groups, max_corrected_p, percentile_band, permutation_p
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.recipes import Recipe, emotion_vectors
+
+
+@dataclass(frozen=True, eq=False)
+class RSAMatrix:
+    """Representational similarity of every two of several models.
+
+    Attributes:
+        table: one row per pair: a, b, layer_a, layer_b, n_emotions, rho, p (Mantel), q (Benjamini-Hochberg over the
+            pairs), ceiling, disjoint (see `rsa.Ceiling`; NaN where not both gave activations).
+        names: the models. n_permutations: relabellings.
+    """
+
+    table: pd.DataFrame
+    names: tuple[str, ...]
+    n_permutations: int
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """rho, model by model, 1 on the diagonal."""
+        return self._square("rho", 1.0)
+
+    @property
+    def q(self) -> pd.DataFrame:
+        """q, model by model, NaN on the diagonal."""
+        return self._square("q", np.nan)
+
+    def _square(self, column: str, diagonal: float) -> pd.DataFrame:
+        frame = pd.DataFrame(diagonal, list(self.names), list(self.names))
+        for a, b, value in zip(self.table["a"], self.table["b"], self.table[column], strict=True):
+            frame.loc[a, b] = frame.loc[b, a] = value
+        return frame
+
+    def summary(self) -> str:
+        """One sentence: the range, and how many pairs hold after correction."""
+        held = int((self.table["q"] <= ALPHA).sum())
+        low, high = (self.table.iloc[int(i)] for i in (self.table["rho"].argmin(), self.table["rho"].argmax()))
+        verdict = "" if held else f": {NOISE}"
+        return (
+            f"{held} of {len(self.table)} pairs of {len(self.names)} models find the same emotions alike (Mantel, "
+            f"q <= {ALPHA}); rho from {low.rho:.2f} ({low.a}, {low.b}) to {high.rho:.2f} ({high.a}, {high.b}){verdict}."
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def rsa_many(
+    models: Sequence[tuple[str, EmotionVectors | PooledActivations]],
+    layers: Sequence[int | None] | None = None,
+    recipe: Recipe = "centred",
+    n_splits: int = 20,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> RSAMatrix:
+    """RSA of every two models, one layer each (default the middle ones).
+
+    Two models that both give activations get a noise ceiling; otherwise activations become vectors by `recipe`.
+
+    Raises:
+        StimulusError: two models with fewer than 4 emotions in common.
+        AnalysisError: fewer than 2 models, names not distinct, layers not one per model, no such layer.
+    """
+    names = tuple(name for name, _ in models)
+    at = list(layers) if layers is not None else [None] * len(models)
+    if len(names) < 2 or len(set(names)) < len(names) or len(at) != len(names):
+        raise AnalysisError(
+            f"rsa_many needs at least 2 models with distinct names and one layer each; got {len(names)} models "
+            f"({', '.join(names)}) and {len(at)} layers"
+        )
+    rows = []
+    for i, j in combinations(range(len(models)), 2):
+        found = _compare(models[i][1], models[j][1], at[i], at[j], recipe, n_splits, n_permutations, seed)
+        most = (found.ceiling.ceiling, found.ceiling.disjoint) if found.ceiling else (np.nan, np.nan)
+        fields = (found.layer_a, found.layer_b, len(found.emotions), found.rho, found.p, *most)
+        rows.append((names[i], names[j], *fields))
+    columns = ["a", "b", "layer_a", "layer_b", "n_emotions", "rho", "p", "ceiling", "disjoint"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(7, "q", false_discovery_control(table["p"]))
+    return RSAMatrix(table, names, n_permutations)
+
+
+def _compare(
+    a: EmotionVectors | PooledActivations,
+    b: EmotionVectors | PooledActivations,
+    layer_a: int | None,
+    layer_b: int | None,
+    recipe: Recipe,
+    n_splits: int,
+    n_permutations: int,
+    seed: int,
+) -> RSA:
+    if isinstance(a, PooledActivations) and isinstance(b, PooledActivations):
+        return rsa_activations(a, b, layer_a, layer_b, recipe, n_splits, n_permutations, seed)
+    a, b = (emotion_vectors(x, recipe) if isinstance(x, PooledActivations) else x for x in (a, b))
+    return rsa(a, b, layer_a, layer_b, n_permutations, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class BaseVsInstruct:
+    """What instruction tuning changed, layer by layer.
+
+    Attributes:
+        table: layer, depth, cosine (of each emotion's vector with its own in the other model, mean over emotions),
+            cosine_null (95th percentile with emotions relabelled), cosine_p, cosine_p_corrected (NaN if widths differ),
+            rho (RSA of the same layer), rho_p, rho_p_corrected, accuracy_base, accuracy_instruct (held-out decoding),
+            difference (instruct minus base), low, high (95% of topics redrawn for both models alike).
+        by_emotion: layer, emotion, cosine (empty if widths differ).
+        base, instruct: names. emotions, topics: those that both have. n_permutations: relabellings.
+    """
+
+    table: pd.DataFrame
+    by_emotion: pd.DataFrame
+    base: str
+    instruct: str
+    emotions: tuple[str, ...]
+    topics: tuple[str, ...]
+    n_permutations: int
+
+    def summary(self, layer: int | None = None) -> str:
+        """One sentence on a layer (default the middle one): vectors, distances, decoding."""
+        n = len(self.table)
+        at = resolve_layer(layer, n, n // 2)
+        row = self.table.iloc[at]
+        same = "" if np.isnan(row.cosine) else f"have a cosine of {row.cosine:.2f} ({p_text(row.cosine_p)}), "
+        change = f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f}, 95% over {len(self.topics)} topics)"
+        verdict = f": the change is {NOISE}" if row.low <= 0 <= row.high else ""
+        return (
+            f"At {place(at, n)} the vectors of {self.base} and {self.instruct} {same}their distances rho = "
+            f"{row.rho:.2f} ({p_text(row.rho_p)}); decoding goes from {row.accuracy_base:.2f} to "
+            f"{row.accuracy_instruct:.2f}, {change}{verdict}."
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def base_vs_instruct(
+    base: PooledActivations,
+    instruct: PooledActivations,
+    recipe: Recipe = "centred",
+    n_permutations: int = 2000,
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> BaseVsInstruct:
+    """Base and instruct of one family on the emotions and topics that both were read on.
+
+    Cosines compare directions, so they need one width and mean something only because the instruct model is a
+    fine-tune of the base. The difference in accuracy is paired by topic: one bootstrap sample serves both models.
+
+    Raises:
+        StimulusError: fewer than 4 emotions or 2 topics in common, or texts that cannot be decoded.
+        AnalysisError: different numbers of layers, or n_permutations below 1.
+    """
+    check_permutations(n_permutations)
+    if base.n_layers != instruct.n_layers:
+        raise AnalysisError(
+            f"{base.header.model} has {base.n_layers} layers, {instruct.header.model} {instruct.n_layers}; base and "
+            "instruct of one model have the same number; use rsa_activations for different models"
+        )
+    emotions = shared_emotions(base.emotions, instruct.emotions)
+    topics = tuple(t for t in base.emotional.topics if t in instruct.emotional.topics)
+    if len(topics) < 2:
+        raise StimulusError(f"base and instruct share {len(topics)} topics; a paired comparison needs at least 2")
+    base, instruct = (_only(x, emotions, topics) for x in (base, instruct))
+    directions = _directions(base, emotions, recipe), _directions(instruct, emotions, recipe)
+    cosine = _own_cosines(directions[0], directions[1], n_permutations, seed)
+    a, b = (ranks(distances(d)) for d in directions)
+    observed, null = rho(a, b).diagonal(), _diagonal(a, b, n_permutations, seed)
+    columns = {
+        "layer": np.arange(base.n_layers),
+        "depth": base.depth,
+        **cosine[0],
+        "rho": observed,
+        "rho_p": permutation_p(observed, null),
+        "rho_p_corrected": max_corrected_p(observed, null),
+        **_accuracies(base, instruct, n_draws, seed),
+    }
+    names = base.header.model, instruct.header.model
+    return BaseVsInstruct(
+        pd.DataFrame(columns), _by_emotion(cosine[1], emotions), *names, emotions, topics, n_permutations
+    )
+
+
+def _only(acts: PooledActivations, emotions: tuple[str, ...], topics: tuple[str, ...]) -> PooledActivations:
+    """Texts of these emotions on these topics, and all neutral ones."""
+    neutral = acts.emotion == NEUTRAL
+    return acts.only(neutral | (np.isin(acts.emotion, emotions) & np.isin(acts.topic, topics)))
+
+
+def _directions(acts: PooledActivations, emotions: tuple[str, ...], recipe: Recipe) -> Float[Tensor, "n l d"]:
+    vectors = emotion_vectors(acts, recipe)
+    return vectors.directions[[vectors.emotions.index(e) for e in emotions]].double()
+
+
+def _own_cosines(
+    a: Float[Tensor, "n l d"], b: Float[Tensor, "n l e"], n_permutations: int, seed: int
+) -> tuple[dict[str, Float[np.ndarray, " l"]], Float[np.ndarray, "_ n"]]:
+    """Mean cosine of each emotion with itself in the other model, against relabelled emotions; and each emotion's."""
+    n, layers = a.shape[:2]
+    if a.shape[2] != b.shape[2]:
+        nothing = np.full(layers, np.nan)
+        return dict.fromkeys(("cosine", "cosine_null", "cosine_p", "cosine_p_corrected"), nothing), np.empty((0, n))
+    cosine = torch.einsum("nld,mld->lnm", a, b).numpy()
+    names = relabellings(n, n_permutations, seed)
+    own = cosine.diagonal(axis1=1, axis2=2)
+    observed, null = own.mean(1), np.stack([cosine[:, np.arange(n), p].mean(1) for p in names])
+    columns = {
+        "cosine": observed,
+        "cosine_null": percentile_band(null, 0.9)[1],
+        "cosine_p": permutation_p(observed, null),
+        "cosine_p_corrected": max_corrected_p(observed, null, standardise=True),
+    }
+    return columns, own
+
+
+def _by_emotion(own: Float[np.ndarray, "l n"], emotions: tuple[str, ...]) -> pd.DataFrame:
+    layer, name = np.indices(own.shape).reshape(2, -1)
+    return pd.DataFrame({"layer": layer, "emotion": np.array(emotions)[name], "cosine": own.ravel()})
+
+
+def _diagonal(a: Ranks, b: Ranks, n_permutations: int, seed: int) -> Float[np.ndarray, "m l"]:
+    """Mantel null of each layer with the same layer of the other model."""
+    upper = np.triu_indices(a.shape[-1], 1)
+    own = a[:, upper[0], upper[1]]
+    names = relabellings(a.shape[-1], n_permutations, seed)
+    return np.stack([(own * b[:, p[upper[0]], p[upper[1]]]).sum(1) for p in names])
+
+
+def _accuracies(
+    base: PooledActivations, instruct: PooledActivations, n_draws: int, seed: int
+) -> dict[str, Float[np.ndarray, " l"]]:
+    values, draws = [], []
+    for acts in (base, instruct):
+        result = decoding(acts, n_permutations=1, seed=seed)
+        correct = result.correct.T.astype(float)
+        values.append(correct.mean(0))
+        # topics are sorted by name inside: one seed and the same topics make the same sample for both
+        draws.append(bootstrap_over_groups(correct, result.topic, n_draws, seed))
+    low, high = percentile_band(draws[1] - draws[0])
+    columns = {"accuracy_base": values[0], "accuracy_instruct": values[1], "difference": values[1] - values[0]}
+    return {**columns, "low": low, "high": high}

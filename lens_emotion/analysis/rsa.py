@@ -1,0 +1,221 @@
+"""Representational similarity: do two models find the same emotions alike? (With people: `rsa_human`.)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lens_emotion.analysis.rdm import Ranks, distances, mantel, ranks, rho, shared_emotions, vector_ranks
+from lens_emotion.analysis.reliability import topic_halves
+from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
+from lens_emotion.analysis.stats import max_corrected_p, permutation_p, spearman_brown
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, codes, emotion_vectors, recipe_steps
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How high rho can be, given the noise of both models: from vectors of two halves of the topics, kept apart.
+
+    Attributes:
+        reliability_a, reliability_b: rho of the halves within a model, mean over splits, stepped up to all topics
+            (Spearman-Brown, approximate for rank correlations).
+        ceiling: sqrt(reliability_a * reliability_b); NaN where either is not positive.
+        disjoint: rho of one half in model a with the OTHER half in model b, mean over splits: free of what both models
+            owe to having read the same texts.
+        disjoint_ceiling: the ceiling of `disjoint`, whose halves are noisier.
+        n_splits: random halvings.
+    """
+
+    reliability_a: float
+    reliability_b: float
+    ceiling: float
+    disjoint: float
+    disjoint_ceiling: float
+    n_splits: int
+
+
+@dataclass(frozen=True, eq=False)
+class RSA:
+    """Spearman correlation of two models' emotion distances.
+
+    Attributes:
+        table: layer_a, depth_a, layer_b, depth_b, rho, p (Mantel, these two layers), p_corrected (best of all pairs of
+            layers).
+        layer_a, layer_b: the layers asked for. n_layers_a, n_layers_b: of how many.
+        model_a, model_b: names.
+        emotions: emotions that both have.
+        n_permutations: relabellings.
+        ceiling: noise ceiling at these layers; None without activations.
+    """
+
+    table: pd.DataFrame
+    layer_a: int
+    layer_b: int
+    n_layers_a: int
+    n_layers_b: int
+    model_a: str
+    model_b: str
+    emotions: tuple[str, ...]
+    n_permutations: int
+    ceiling: Ceiling | None = None
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """rho of every layer of a (rows) with every layer of b (columns)."""
+        return self.table.pivot(index="layer_a", columns="layer_b", values="rho")
+
+    @property
+    def rho(self) -> float:
+        """At the layers asked for."""
+        return float(self._row["rho"])
+
+    @property
+    def p(self) -> float:
+        """Mantel p at the layers asked for, chosen beforehand."""
+        return float(self._row["p"])
+
+    @property
+    def _row(self) -> pd.Series:
+        return self.table.iloc[self.layer_a * self.n_layers_b + self.layer_b]
+
+    def summary(self) -> str:
+        """One sentence on the layers asked for."""
+        most = ""
+        if self.ceiling is not None:
+            c = self.ceiling
+            most = (
+                f"; noise ceiling {c.ceiling:.2f}, and {c.disjoint:.2f} of {c.disjoint_ceiling:.2f} when the models "
+                "are compared on different topics"
+            )
+        verdict = "" if self.p <= ALPHA else f": {NOISE}"
+        return (
+            f"The distances of {len(self.emotions)} emotions in {self.model_a} at "
+            f"{place(self.layer_a, self.n_layers_a)} and {self.model_b} at {place(self.layer_b, self.n_layers_b)} "
+            f"have rho = {self.rho:.2f} (Mantel {p_text(self.p)}{most}){verdict}."
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def rsa(
+    a: EmotionVectors,
+    b: EmotionVectors,
+    layer_a: int | None = None,
+    layer_b: int | None = None,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> RSA:
+    """Spearman of the two models' distances (1 - cosine) between the emotions they share, at all pairs of layers.
+
+    Widths and depths may differ: only distances between emotions are compared. The Mantel null relabels the emotions
+    of b, the same way at all layers.
+
+    Raises:
+        StimulusError: fewer than 4 shared emotions.
+        AnalysisError: no such layer, or n_permutations below 1.
+    """
+    check_permutations(n_permutations)
+    layer_a = resolve_layer(layer_a, a.n_layers, a.n_layers // 2)
+    layer_b = resolve_layer(layer_b, b.n_layers, b.n_layers // 2)
+    emotions = shared_emotions(a.emotions, b.emotions)
+    ranks_a, ranks_b = (vector_ranks(v, emotions) for v in (a, b))
+    observed, null = rho(ranks_a, ranks_b).ravel(), mantel(ranks_a, ranks_b, n_permutations, seed)
+    null = null.reshape(n_permutations, -1)
+    layers = np.indices((a.n_layers, b.n_layers)).reshape(2, -1)
+    table = pd.DataFrame(
+        {
+            "layer_a": layers[0],
+            "depth_a": (layers[0] + 1) / a.n_layers,
+            "layer_b": layers[1],
+            "depth_b": (layers[1] + 1) / b.n_layers,
+            "rho": observed,
+            "p": permutation_p(observed, null),
+            "p_corrected": max_corrected_p(observed, null),
+        }
+    )
+    names = a.header.model, b.header.model
+    return RSA(table, layer_a, layer_b, a.n_layers, b.n_layers, *names, emotions, n_permutations)
+
+
+def rsa_activations(
+    a: PooledActivations,
+    b: PooledActivations,
+    layer_a: int | None = None,
+    layer_b: int | None = None,
+    recipe: Recipe = "centred",
+    n_splits: int = 20,
+    n_permutations: int = 2000,
+    seed: int = 0,
+) -> RSA:
+    """`rsa` of vectors made of the emotions both share, with a noise ceiling from halves of the topics.
+
+    Both models' halves hold the same topics (by name), so that `Ceiling.disjoint` compares different texts.
+
+    Raises:
+        StimulusError: fewer than 4 shared emotions, or too few topics for two halves with all emotions.
+        AnalysisError: no such layer, or n_permutations or n_splits below 1.
+    """
+    emotions = shared_emotions(a.emotions, b.emotions)
+    a, b = (x.only(np.isin(x.emotion, [*emotions, NEUTRAL])) for x in (a, b))
+    result = rsa(emotion_vectors(a, recipe), emotion_vectors(b, recipe), layer_a, layer_b, n_permutations, seed)
+    ceiling = _ceiling((a, result.layer_a), (b, result.layer_b), result.emotions, recipe, n_splits, seed)
+    return replace(result, ceiling=ceiling)
+
+
+def _ceiling(
+    a: tuple[PooledActivations, int],
+    b: tuple[PooledActivations, int],
+    emotions: tuple[str, ...],
+    recipe: Recipe,
+    n_splits: int,
+    seed: int,
+) -> Ceiling:
+    topics = tuple(dict.fromkeys([*a[0].emotional.topics, *b[0].emotional.topics]))
+    halves = topic_halves(len(topics), n_splits, seed)
+    found = []
+    for half in halves:
+        first = dict(zip(topics, half, strict=True))
+        in_a, in_b = (_half_ranks(acts, layer, emotions, recipe, first) for acts, layer in (a, b))
+        if in_a is not None and in_b is not None:
+            within, across = [rho(x[:1], x[1:]).item() for x in (in_a, in_b)], rho(in_a, in_b)
+            found.append([*within, (across[0, 1] + across[1, 0]) / 2])
+    if not found:
+        raise StimulusError(
+            f"no split of {len(topics)} topics leaves every emotion texts in both halves; a noise ceiling needs more "
+            "topics per emotion, or use rsa(vectors, vectors)"
+        )
+    r_a, r_b, disjoint = np.mean(found, axis=0)
+    full_a, full_b = float(spearman_brown(r_a)), float(spearman_brown(r_b))
+    return Ceiling(full_a, full_b, _root(full_a, full_b), float(disjoint), _root(r_a, r_b), len(found))
+
+
+def _root(a: float, b: float) -> float:
+    return float(np.sqrt(a * b)) if a > 0 and b > 0 else float("nan")
+
+
+def _half_ranks(
+    acts: PooledActivations, layer: int, emotions: tuple[str, ...], recipe: Recipe, first: dict[str, float]
+) -> Ranks | None:
+    """Ranked distances of vectors from each half of the topics; None if a half lacks an emotion."""
+    neutral = acts.emotion == NEUTRAL
+    label, names = codes(acts.emotion[~neutral], emotions), acts.topic[~neutral]
+    side = np.array([first[str(t)] for t in names])
+    rows = acts.values[:, layer].cpu().double()
+    texts, plain = rows[torch.from_numpy(~neutral)], rows[torch.from_numpy(neutral)][:, None]
+    made: list[Tensor] = []
+    for half in (side == 1, side == 0):
+        if len(set(label[half])) < len(emotions):
+            return None
+        weights = torch.from_numpy(class_weights(label[half], codes(names[half]), len(emotions)))
+        means = weights @ texts[torch.from_numpy(half)]
+        made.append(apply_steps(recipe_steps(recipe)[1], means[:, None], plain))
+    return ranks(distances(torch.cat(made, dim=1)))
