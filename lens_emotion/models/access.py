@@ -136,6 +136,12 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
+def parameter_count(model: Model) -> int:
+    """Parameters of the model, embeddings included; a HookedTransformer holds, and counts, a copy of a tied head."""
+    whole = getattr(model, "original_model", None) or model
+    return sum(p.numel() for p in {id(p): p for p in whole.parameters()}.values())
+
+
 def describe(model: Model) -> ModelInfo:
     """Facts of a loaded model.
 

@@ -20,6 +20,21 @@ from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
 from lens_emotion.models.threads import fitting_threads
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
+Keep = Callable[[Int[Tensor, " rows"]], None]
+SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A cached model mid-text.
+
+    Attributes:
+        step: feeds new tokens and returns the logits after the last of them.
+        keep: goes on with these rows of the batch, in any order and number (a row may be taken several times).
+    """
+
+    step: Step
+    keep: Keep
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,13 @@ def generate_tokens(
     sampling: Sampling = GREEDY,
     fwd_hooks: Sequence[tuple[str, Callable[..., Any]]] = (),
     row_seeds: Sequence[int] | None = None,
+    *,
+    share_prompts: bool = False,
+    on_keep: Keep | None = None,
 ) -> list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; the end-of-text token is not part of what returns.
+
+    Rows that have finished leave the batch once they are half of it, unless hooks are in place that cannot follow.
 
     Args:
         model: TransformerBridge or HookedTransformer.
@@ -55,6 +75,9 @@ def generate_tokens(
         sampling: greedy or sampled.
         fwd_hooks: hook functions in place during every forward pass, prompt included.
         row_seeds: one per row for sampling; default sampling.seed + row index.
+        share_prompts: read every distinct prompt once, and without `fwd_hooks` but for its last token. Only for hooks
+            that leave the rest of the prompt as it is.
+        on_keep: told which rows go on when others leave, for hooks that hold something per row.
 
     Returns:
         New token ids per row.
@@ -64,24 +87,46 @@ def generate_tokens(
     """
     for row in prompts:
         check_length(model, len(row), "prompt", max_new_tokens)
-    device = device_of(model)
-    tokens, mask = (t.to(device) for t in pad(prompts, pad_id(model), side="left"))
-    stop = stop_ids(model)
+    device, stop = device_of(model), stop_ids(model).to(device_of(model))
     choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
+    written = torch.full((len(prompts), max_new_tokens), -1)
+    alive = torch.arange(len(prompts))  # rows still in the batch
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    produced: list[Tensor] = []
-    with fitting_threads(model), model.hooks(fwd_hooks=list(fwd_hooks)):
-        step = make_step(model, len(prompts))
-        for _ in range(max_new_tokens):
-            logits = step(tokens, mask)
-            chosen = choose(logits.float()).to(device)
-            produced.append(torch.where(finished, -1, chosen))
-            finished |= torch.isin(chosen, stop.to(device))
-            if bool(finished.all()):
-                break
-            tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
-    stop_set = set(stop.tolist())
-    return [[t for t in row if t >= 0 and t not in stop_set] for row in torch.stack(produced, 1).tolist()]
+    with fitting_threads(model):
+        decoder, tokens, mask = _begin(model, prompts, share_prompts)
+        with model.hooks(fwd_hooks=list(fwd_hooks)):
+            for position in range(max_new_tokens):
+                chosen = choose(decoder.step(tokens, mask).float(), alive).to(device)
+                written[alive, position] = torch.where(finished, -1, chosen).cpu()
+                finished |= torch.isin(chosen, stop)
+                going = (~finished).nonzero()[:, 0]
+                if len(going) == 0:
+                    break
+                if (on_keep or not fwd_hooks) and len(alive) > SMALLEST and 2 * len(going) <= len(alive):
+                    for keep in (decoder.keep, on_keep):
+                        if keep:
+                            keep(going)
+                    alive, finished, chosen = alive[going.cpu()], finished[going], chosen[going]
+                tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
+    stop_set = {-1, *stop.tolist()}
+    return [[t for t in row if t not in stop_set] for row in written.tolist()]
+
+
+def _begin(
+    model: Model, prompts: Sequence[Sequence[int]], share: bool
+) -> tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]:
+    """A decoder, and what it is to read first: whole prompts, or their last tokens if the rest has been read."""
+    device = device_of(model)
+    distinct = list(dict.fromkeys(tuple(p) for p in prompts))
+    share = share and len(distinct) < len(prompts) and max(len(p) for p in distinct) > 1
+    tokens, mask = (t.to(device) for t in pad(distinct if share else prompts, pad_id(model), side="left"))
+    decoder = make_decoder(model, len(tokens))
+    if not share:
+        return decoder, tokens, mask
+    decoder.step(tokens[:, :-1], mask[:, :-1])
+    rows = torch.tensor([distinct.index(tuple(p)) for p in prompts], device=device)
+    decoder.keep(rows)
+    return decoder, tokens[rows, -1:], mask[rows, -1:]
 
 
 def stop_ids(model: Model) -> Int[Tensor, " n_stop"]:
@@ -97,16 +142,16 @@ def stop_ids(model: Model) -> Int[Tensor, " n_stop"]:
     return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long)
 
 
-def make_step(model: Model, batch: int) -> Step:
-    """A function that feeds new tokens through the cached model and returns the logits after the last of them.
+def make_decoder(model: Model, batch: int) -> Decoder:
+    """An empty decoder for `batch` rows.
 
     Prompts come first, left-padded; afterwards one token per row. Positions count real tokens only, so that a padded
     row is computed exactly as if it stood alone. The head runs on the last position alone.
     """
-    return _hooked_step(model, batch) if backend_of(model) == "hooked" else _bridge_step(model)
+    return _hooked_decoder(model, batch) if backend_of(model) == "hooked" else _bridge_decoder(model)
 
 
-def _bridge_step(model: Model) -> Step:
+def _bridge_decoder(model: Model) -> Decoder:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.original_model.config)
@@ -127,10 +172,14 @@ def _bridge_step(model: Model) -> Step:
         )
         return logits[:, -1]
 
-    return step
+    def keep(rows: Int[Tensor, " rows"]) -> None:
+        cache.reorder_cache(rows)
+        seen[:] = [part[rows] for part in seen]
+
+    return Decoder(step, keep)
 
 
-def _hooked_step(model: Model, batch: int) -> Step:
+def _hooked_decoder(model: Model, batch: int) -> Decoder:
     cache = hooked.new_cache(model, batch)
     n_layers = model.cfg.n_layers
 
@@ -138,18 +187,20 @@ def _hooked_step(model: Model, batch: int) -> Step:
         residual = model(tokens, attention_mask=mask.long(), past_kv_cache=cache, stop_at_layer=n_layers)
         return read_out(model, residual[:, -1])
 
-    return step
+    return Decoder(step, lambda rows: hooked.keep_rows(cache, rows))
 
 
-def _chooser(sampling: Sampling, seeds: Sequence[int]) -> Callable[[Tensor], Tensor]:
+def _chooser(sampling: Sampling, seeds: Sequence[int]) -> Callable[..., Tensor]:
+    """A function of the logits of some rows, and which rows these are (None: all)."""
     if sampling.greedy:
-        return lambda logits: logits.argmax(-1)
+        return lambda logits, rows=None: logits.argmax(-1)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
-    def choose(logits: Tensor) -> Tensor:
+    def choose(logits: Tensor, rows: Tensor | None = None) -> Tensor:
         weights, order = nucleus((logits / sampling.temperature).softmax(-1), sampling.top_p)
         cumulative = weights.double().cumsum(-1).cpu()
-        uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+        drawing = generators if rows is None else [generators[row] for row in rows.tolist()]
+        uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in drawing])
         index = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None]).clamp_max(weights.shape[1] - 1)
         return order.cpu().gather(1, index)[:, 0]
 

@@ -48,6 +48,15 @@ def new_cache(model: Any, batch: int) -> Any:
     return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, batch)
 
 
+def keep_rows(cache: Any, rows: torch.Tensor) -> None:
+    """Go on with these rows of a cache made by `new_cache`; a row may be taken several times."""
+    for entry in cache.entries:
+        entry.past_keys = entry.past_keys[rows.to(entry.past_keys.device)]
+        entry.past_values = entry.past_values[rows.to(entry.past_values.device)]
+    mask = cache.previous_attention_mask
+    cache.previous_attention_mask = mask[rows.to(mask.device)]
+
+
 def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, device: str) -> Any:
     """A HookedTransformer in the raw basis from a loaded Hugging Face model of one of the five families.
 

@@ -1,11 +1,9 @@
-"""Many steering conditions as few large batches: every row of a batch may carry its own vector, dose and prompt."""
+"""Many steering conditions as few large batches: every row may carry its own vector, dose, mode, layers and prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
@@ -13,8 +11,10 @@ from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose, displacement
-from lens_emotion.steering.hooks import check_fits, row_hooks
+from lens_emotion.steering.dose import Dose, Layers, resolve_layers
+from lens_emotion.steering.hooks import RowEdits, check_fits
+from lens_emotion.steering.interventions import Centre, Intervention
+from lens_emotion.steering.positions import Positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)
@@ -22,12 +22,34 @@ NO_DOSE = Dose(0.0)
 
 @dataclass(frozen=True)
 class Condition:
-    """One text to generate: a prompt, and what to add while it is continued (no vector: unsteered)."""
+    """One text to generate: a prompt, and what is done while it is continued (no vector: unsteered).
+
+    Attributes:
+        vector: one, or several for mode "ablate".
+        layers: where; None for the layers of the whole call.
+        mode, centre: see `interventions.Intervention`.
+        seed: of sampling, for this text.
+    """
 
     prompt: str
-    vector: EmotionVector | None = None
+    vector: EmotionVector | tuple[EmotionVector, ...] | None = None
     dose: Dose = NO_DOSE
     seed: int = 0
+    layers: Layers = None
+    mode: str = "add"
+    centre: Centre = 0.0
+
+    def intervention(self, default: Sequence[int], n_layers: int) -> Intervention | None:
+        """What is done, or None if nothing is.
+
+        Raises:
+            DoseError: an unknown mode or layer.
+        """
+        if self.vector is None:
+            return None
+        vectors = self.vector if isinstance(self.vector, tuple) else (self.vector,)
+        layers = tuple(default) if self.layers is None else resolve_layers(self.layers, n_layers)
+        return Intervention(vectors, self.dose, layers, self.mode, self.centre)
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ def generate_steered(
     *,
     max_new_tokens: int = 40,
     sampling: Sampling = GREEDY,
-    positions: str = "all",
+    positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
     label: str = "steering",
     progress: bool = True,
@@ -54,34 +76,62 @@ def generate_steered(
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
 
     Args:
-        layers: layers to steer (see `dose.resolve_layers`).
+        layers: layers to steer where a condition names none (see `dose.resolve_layers`).
         sampling: greedy, or sampled with the seed of each condition.
-        positions: "all" or "generated".
+        positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
+            "generated" every distinct prompt of a batch is read once.
 
     Raises:
-        FingerprintError, UnsupportedModelError, ContextLengthError: before anything is generated.
+        FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: before anything is generated.
     """
-    checked: dict[int, EmotionVector] = {id(c.vector): c.vector for c in conditions if c.vector is not None}
-    for vector in checked.values():
-        check_fits(model, vector, allow_processed=True)
-    prompts = {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
     out: list[Continuation | None] = [None] * len(conditions)
-
-    def run(rows: list[int]) -> list[tuple[int, Continuation]]:
-        chosen = [conditions[i] for i in rows]
-        ids = [prompts[c.prompt] for c in chosen]
-        hooks = row_hooks(_deltas(model, chosen), layers, positions)
-        seeds = [sampling.seed * 1_000_003 + c.seed for c in chosen]
-        new = generate_tokens(model, ids, max_new_tokens, sampling, hooks, seeds)
-        return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
-
-    batches = plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget)
+    batches = steered_batches(
+        model,
+        conditions,
+        layers,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        positions=positions,
+        token_budget=token_budget,
+    )
     for batch in track(batches, label, total=len(conditions), step=len, show=progress):
-        for i, continuation in run_halving(batch, run):
+        for i, continuation in batch:
             out[i] = continuation
     return [c for c in out if c is not None]
 
 
-def _deltas(model: Model, conditions: Sequence[Condition]) -> torch.Tensor:
-    none = torch.zeros(model.cfg.n_layers, model.cfg.d_model)
-    return torch.stack([none if c.vector is None else displacement(c.vector, c.dose) for c in conditions])
+def steered_batches(
+    model: Model,
+    conditions: Sequence[Condition],
+    layers: Sequence[int],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    positions: Positions = "all",
+    token_budget: int = GENERATION_BUDGET,
+) -> Iterator[list[tuple[int, Continuation]]]:
+    """What `generate_steered` does, batch by batch: index of each condition, and what came of it."""
+    done = [c.intervention(layers, model.cfg.n_layers) for c in conditions]
+    vectors = {id(v): v for d in done if d is not None for v in d.vectors}
+    if vectors:
+        check_fits(model, *vectors.values(), allow_processed=True)
+    prompts = {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+
+    def run(rows: list[int]) -> list[tuple[int, Continuation]]:
+        ids = [prompts[conditions[i].prompt] for i in rows]
+        edits = RowEdits([done[i] for i in rows], model.cfg.d_model, positions)
+        hooks = edits.hooks()
+        new = generate_tokens(
+            model,
+            ids,
+            max_new_tokens,
+            sampling,
+            hooks,
+            [sampling.seed * 1_000_003 + conditions[i].seed for i in rows],
+            share_prompts=positions == "generated" or not hooks,
+            on_keep=edits.keep,
+        )
+        return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
+
+    for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
+        yield run_halving(batch, run)

@@ -15,13 +15,14 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 
-_FRAMES = ("table", "texts", "unsteered")
-_PLAIN = ("layer", "judge", "judge_accuracy", "n_emotions")
+SCHEMA = 2  # raised whenever a file of before cannot be read as the present DoseResponse
+_FRAMES = ("table", "texts", "others", "unsteered", "scores")
+_PLAIN = ("layer", "judge", "judge_accuracy", "n_emotions", "groups")
 
 
 def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
     """Write a result as JSON, atomically."""
-    data = {name: getattr(result, name) for name in _PLAIN}
+    data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
     data |= {name: json.loads(getattr(result, name).to_json(orient="split", double_precision=15)) for name in _FRAMES}
     data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
     return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
@@ -31,10 +32,12 @@ def load_dose_response(path: str | Path) -> DoseResponse:
     """Read a file written by `save_dose_response`.
 
     Raises:
-        ArtifactError: missing, truncated or of another kind.
+        ArtifactError: missing, truncated, of another kind, or written by a version with other columns.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         frames = {
             name: pd.read_json(StringIO(json.dumps(data[name])), orient="split", convert_dates=False)
             for name in _FRAMES
@@ -44,4 +47,5 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         plain |= frames
         return DoseResponse(**plain, thresholds=thresholds, notes=tuple(data["notes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a readable steering result ({error}); run the step again") from None
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None

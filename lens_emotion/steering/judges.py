@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
@@ -16,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.errors import ModelUnavailableError
+from lens_emotion.analysis.stats import wilson_interval
+from lens_emotion.errors import ModelUnavailableError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
@@ -38,9 +40,13 @@ class Judge:
     Attributes:
         name: printed with every verdict.
         emotions: the columns of its scores.
-        score: texts -> probabilities; each row sums to 1.
-        accuracy: share of labelled texts it classifies right, None if not measured; chance is 1 / n_emotions.
+        score: texts -> probabilities. Each row sums to 1, or to at most 1 over groups if the judge has other labels
+            too; a classifier with independent labels gives numbers between 0 and 1.
+        accuracy: share of labelled texts it classifies right, None if not measured; chance is 1 / number of groups.
         independent: False if the judge is the model under test.
+        n_labelled: number of texts behind the accuracy.
+        groups: emotion -> label group, for a judge that cannot tell some emotions apart: emotions of one group get the
+            same score, and hitting any of them counts as right. None: every emotion is its own group.
     """
 
     name: str
@@ -48,21 +54,91 @@ class Judge:
     score: Score
     accuracy: float | None = None
     independent: bool = True
+    n_labelled: int = 0
+    groups: Mapping[str, str] | None = None
+
+    def group(self, emotion: str) -> str:
+        """The label group of an emotion; the emotion itself for most judges."""
+        return self.groups[emotion] if self.groups else emotion
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing among the label groups."""
+        return 1 / len({self.group(e) for e in self.emotions})
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float] | None:
+        """95% Wilson interval of the accuracy, None if it was not measured."""
+        if self.accuracy is None or not self.n_labelled:
+            return None
+        return wilson_interval(round(self.accuracy * self.n_labelled), self.n_labelled)
 
     def __str__(self) -> str:
-        measured = (
-            f"accuracy {self.accuracy:.2f}, chance {1 / len(self.emotions):.2f}" if self.accuracy is not None else ""
-        )
-        parts = [measured or "accuracy not measured", "" if self.independent else "not independent of the model"]
+        shared = f"{round(1 / self.chance)} label groups" if self.groups else ""
+        parts = [self._measured(), shared, "" if self.independent else "not independent of the model"]
         return f"{self.name} ({'; '.join(p for p in parts if p)})"
+
+    def _measured(self) -> str:
+        if self.accuracy is None:
+            return "accuracy not measured"
+        interval = self.accuracy_interval
+        between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+        return f"accuracy {self.accuracy:.2f}{between}, chance {self.chance:.2f}"
 
 
 def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
-    """The judge with its accuracy measured on labelled texts it was not made from (neutral ones left out)."""
+    """The judge with its accuracy measured on labelled texts it was not made from (neutral ones left out).
+
+    Raises:
+        StimulusError: no labelled text is of an emotion that the judge knows.
+    """
     items = [s for s in labelled.items if s.emotion in judge.emotions]
+    if not items:
+        raise StimulusError(
+            f"'{labelled.name}' holds no text of an emotion that {judge.name} knows ({', '.join(judge.emotions)}); "
+            "give labelled texts of these"
+        )
     best = judge.score([s.text for s in items]).argmax(1)
-    right = [judge.emotions[k] == s.emotion for k, s in zip(best, items, strict=True)]
-    return replace(judge, accuracy=float(np.mean(right)))
+    right = [judge.group(judge.emotions[k]) == judge.group(s.emotion) for k, s in zip(best, items, strict=True)]
+    return replace(judge, accuracy=float(np.mean(right)), n_labelled=len(items))
+
+
+def as_judge(
+    scorer: Callable[[Sequence[str]], Any],
+    emotions: Sequence[str],
+    labelled: StimulusSet | None = None,
+    name: str | None = None,
+) -> Judge:
+    """A judge from any callable of your own.
+
+    Args:
+        scorer: list of texts -> array [n_texts, n_emotions], or a list of dicts emotion -> score (0 if missing).
+        emotions: the columns, in order.
+        labelled: texts to measure its accuracy on.
+
+    Raises:
+        StimulusError: on use, if what it returns has another shape or is not finite.
+    """
+    columns = tuple(emotions)
+    known = name or str(getattr(scorer, "__name__", type(scorer).__name__))
+
+    def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
+        found = scorer(list(texts))
+        if isinstance(found, Sequence) and all(isinstance(row, Mapping) for row in found):
+            found = [[row.get(e, 0.0) for e in columns] for row in found]
+        table = np.asarray(found, dtype=float)
+        wanted = (len(texts), len(columns))
+        if table.shape != wanted and len(texts) > 0:
+            raise StimulusError(
+                f"the judge {known} gave shape {table.shape}; return scores of shape {wanted}: texts x "
+                f"({', '.join(columns)})"
+            )
+        if not np.isfinite(table).all():
+            raise StimulusError(f"the judge {known} gave scores that are not finite; return numbers for every text")
+        return table.reshape(wanted)
+
+    judge = Judge(known, columns, score)
+    return calibrated(judge, labelled) if labelled else judge
 
 
 def word_count_judge(
@@ -75,7 +151,7 @@ def word_count_judge(
         labelled: texts to measure its accuracy on.
     """
     emotions = tuple(words)
-    patterns = [_any_of(words[e]) for e in emotions]
+    patterns = [any_word(words[e]) for e in emotions]
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
         counts = np.array([[len(p.findall(t)) for p in patterns] for t in texts], dtype=float)
@@ -87,18 +163,25 @@ def word_count_judge(
     return calibrated(judge, labelled) if labelled else judge
 
 
-def world_words(name: str) -> dict[str, tuple[str, ...]]:
-    """Emotion -> the words that only it uses in a tiny model's world ("world-en", "world-en-zh"), Chinese ones too."""
+def world_words(name: str, language: str | None = None, shared: bool = False) -> dict[str, tuple[str, ...]]:
+    """Emotion -> the words that only it uses in a tiny model's world ("world-en", "world-en-zh"), Chinese ones too.
+
+    Args:
+        language: "en" or "zh" for the words of one language; None for all of them.
+        shared: also the words that an emotion shares with related ones (its groups).
+    """
     from lens_emotion.stimuli.world import load_world
 
     world = load_world(name.removeprefix("world-"))
-    return {
-        emotion: (*own, *(world.translations[w] for w in own if w in world.translations))
-        for emotion, own in world.own_words.items()
-    }
+    found = {}
+    for emotion, own in world.own_words.items():
+        english = (*own, *world.shared_words[emotion]) if shared else own
+        chinese = tuple(world.translations[w] for w in english if w in world.translations)
+        found[emotion] = {"en": english, "zh": chinese}.get(language or "", (*english, *chinese))
+    return found
 
 
-def _any_of(words: Sequence[str]) -> regex.Pattern[str]:
+def any_word(words: Sequence[str]) -> regex.Pattern[str]:
     """Whole words in scripts with spaces; anywhere for Han."""
     spaced = [regex.escape(w) for w in words if not regex.search(r"\p{Han}", w)]
     han = [regex.escape(w) for w in words if regex.search(r"\p{Han}", w)]
@@ -153,7 +236,7 @@ def states_judge(model: Model, acts: PooledActivations, layer: int, independent:
         return centroid_scores(read.values[:, layer].numpy(), train, labels, emotions)
 
     accuracy = held_out_accuracy(train, labels, known.topic.tolist())
-    return Judge(f"states of {acts.header.model}, layer {layer}", emotions, score, accuracy, independent)
+    return Judge(f"states of {acts.header.model}, layer {layer}", emotions, score, accuracy, independent, len(labels))
 
 
 def _bare(model: Model, text: str, special: frozenset[int]) -> TokenisedText:
@@ -205,4 +288,4 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
         return centroid_scores(embed([t or " " for t in texts]), train, labels, emotions)
 
     accuracy = held_out_accuracy(train, labels, [s.topic for s in items])
-    return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy)
+    return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy, n_labelled=len(labels))

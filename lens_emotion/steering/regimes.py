@@ -1,18 +1,32 @@
-"""The regime of a steering condition: inert, surgical, repetitive collapse or explosive (arXiv 2604.04064, claim C6).
+"""Regimes of steering: inert, surgical, repetitive collapse or explosive (arXiv 2604.04064, claim C6).
 
-Two-sided: a loop has LOW perplexity, so a ceiling on perplexity alone would bless it. Thresholds come from the
-unsteered texts of the same model (the paper's own are not public); this first version labels a whole condition.
+Two questions, asked in this order:
+
+1. Is the text still one the model would write? If its perplexity ratio is above the ceiling it is **explosive**,
+   looping or not: a word said forty times that the model never saw repeated is as unlikely as any word salad. If it is
+   below the ceiling but loops, it has **collapsed**: a loop that the model finds likely, which a ceiling on perplexity
+   alone would bless.
+2. If it is, did the steering do anything? **Surgical** with an effect beyond the random control, else **inert**.
+
+`looping` is a flag of its own, so that an explosive condition that also loops can be told from one that does not.
+Thresholds come from the unsteered texts of the same model (the paper's own are not public). Whole conditions are
+labelled from their means; every text gets a label too, and conditions carry the shares of their texts' labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from lens_emotion.analysis.stats import wilson_interval
 
 INERT, SURGICAL, COLLAPSE, EXPLOSIVE = "inert", "surgical", "repetitive collapse", "explosive"
 REGIMES = (INERT, SURGICAL, COLLAPSE, EXPLOSIVE)
+SHARES = {INERT: "share_inert", SURGICAL: "share_surgical", COLLAPSE: "share_collapse", EXPLOSIVE: "share_explosive"}
 
 
 @dataclass(frozen=True)
@@ -21,15 +35,20 @@ class Thresholds:
 
     Attributes:
         explosive_ratio: perplexity ratio above which text is no longer the model's.
-        loop_share: share of a text that is one loop, above which it has collapsed.
-        distinct_2: share of distinct token pairs below which it has collapsed.
+        loop_share: mean share of its texts that is one loop, above which a condition loops.
+        distinct_2: mean share of distinct token pairs below which it loops.
         min_gain: rise in the judge's success rate over the random control that counts as an effect.
+        alpha: level of the paired test of that rise (McNemar), where its p-value is known.
+        text_loop_share, text_distinct_2: the same two for a single text, whose values scatter more; None: the same.
     """
 
     explosive_ratio: float
     loop_share: float
     distinct_2: float
     min_gain: float = 0.1
+    alpha: float = 0.05
+    text_loop_share: float | None = None
+    text_distinct_2: float | None = None
 
 
 def thresholds_from(
@@ -39,27 +58,80 @@ def thresholds_from(
 ) -> Thresholds:
     """Thresholds from unsteered texts of the same model on the same prompts.
 
-    explosive: three standard deviations of the unsteered per-text NLL, but a ratio of at least 3 and at most 10;
-    collapse: mean loop share 0.25 above the unsteered mean, or mean distinct-2 below 0.7 of the unsteered mean.
+    explosive: three standard deviations of the unsteered per-text NLL, but a ratio of at least 3 (a model that writes
+    very evenly would otherwise explode at once) and at most 10 (one that writes unevenly would never).
+    looping: mean loop share 0.25 above the unsteered mean, or mean distinct-2 below 0.7 of it: the bar is relative,
+    since greedy texts of small models loop on their own. A single text must also be beyond 95% of the unsteered texts.
     """
     spread = float(np.nanstd(nll, ddof=1)) if np.isfinite(nll).sum() > 1 else 0.0
+    loops, distinct = float(loop_share.mean() + 0.25), float(0.7 * distinct_2.mean())
     return Thresholds(
         explosive_ratio=float(np.clip(np.exp(3 * spread), 3.0, 10.0)),
-        loop_share=float(loop_share.mean() + 0.25),
-        distinct_2=float(0.7 * distinct_2.mean()),
+        loop_share=loops,
+        distinct_2=distinct,
+        text_loop_share=max(loops, float(np.quantile(loop_share, 0.95))),
+        text_distinct_2=min(distinct, float(np.quantile(distinct_2, 0.05))),
     )
 
 
-def regime(perplexity_ratio: float, distinct_2: float, loop_share: float, gain: float, thresholds: Thresholds) -> str:
+def looping(distinct_2: float, loop_share: float, thresholds: Thresholds) -> bool:
+    """Whether a condition repeats itself more than the model does on its own."""
+    return loop_share > thresholds.loop_share or distinct_2 < thresholds.distinct_2
+
+
+def regime(
+    perplexity_ratio: float,
+    distinct_2: float,
+    loop_share: float,
+    gain: float,
+    thresholds: Thresholds,
+    p: float | None = None,
+) -> str:
     """The regime of a condition from its means.
 
     Args:
         perplexity_ratio: against the unsteered texts.
         distinct_2, loop_share: means over the condition's texts.
         gain: success rate minus that of the random-direction control.
+        p: of the paired test of that gain, if there is one: an effect must also be significant.
     """
-    if loop_share > thresholds.loop_share or distinct_2 < thresholds.distinct_2:
-        return COLLAPSE
     if perplexity_ratio > thresholds.explosive_ratio:
         return EXPLOSIVE
-    return SURGICAL if gain >= thresholds.min_gain else INERT
+    if looping(distinct_2, loop_share, thresholds):
+        return COLLAPSE
+    effect = gain >= thresholds.min_gain and (p is None or p <= thresholds.alpha)
+    return SURGICAL if effect else INERT
+
+
+def text_regimes(
+    perplexity_ratio: Float[np.ndarray, " n"],
+    distinct_2: Float[np.ndarray, " n"],
+    loop_share: Float[np.ndarray, " n"],
+    success: Bool[np.ndarray, " n"],
+    thresholds: Thresholds,
+) -> list[str]:
+    """The regime of every single text, by the same rules; its effect is whether it succeeds.
+
+    Args:
+        perplexity_ratio: each text against its own unsteered text; nan (nothing was written) counts as no damage.
+    """
+    t = thresholds
+    loop_above = t.loop_share if t.text_loop_share is None else t.text_loop_share
+    distinct_below = t.distinct_2 if t.text_distinct_2 is None else t.text_distinct_2
+    conditions = [
+        perplexity_ratio > t.explosive_ratio,
+        (loop_share > loop_above) | (distinct_2 < distinct_below),
+        success,
+    ]
+    return [str(name) for name in np.select(conditions, [EXPLOSIVE, COLLAPSE, SURGICAL], INERT)]
+
+
+def regime_shares(labels: Sequence[str] | pd.Series) -> dict[str, float]:
+    """Share of texts in each regime with its 95% Wilson interval: share_inert, share_inert_low, ..._high, ..."""
+    found = list(labels)
+    out: dict[str, float] = {}
+    for name, column in SHARES.items():
+        k = found.count(name)
+        low, high = wilson_interval(k, len(found))
+        out |= {column: k / len(found), f"{column}_low": low, f"{column}_high": high}
+    return out

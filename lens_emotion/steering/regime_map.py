@@ -1,0 +1,183 @@
+"""Regimes over layer and dose, and the dose at which text breaks (arXiv 2604.04064, claim C6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from lens_emotion.analysis.results import result_html
+from lens_emotion.models.access import Model, describe
+from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.progress import track
+from lens_emotion.steering.dose import resolve_layers
+from lens_emotion.steering.experiment import DOSES, dose_response
+from lens_emotion.steering.judges import Judge
+from lens_emotion.steering.regimes import EXPLOSIVE, REGIMES, Thresholds, regime_shares
+from lens_emotion.stimuli.prompts import Scenario
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+
+BELOW, ABOVE = "before the first dose", "not up to the last dose"
+
+
+@dataclass(frozen=True, eq=False)
+class RegimeMap:
+    """Regimes of one model over single layers and doses.
+
+    Attributes:
+        table: one row per layer, dose and condition ("emotion", "random"): layer, depth, the columns of
+            `DoseResponse.table`, the random control's success rate (control_rate) and the share of texts in each regime
+            with Wilson intervals (share_inert, ...).
+        texts: the texts behind it, with layer.
+        onsets: one row per layer: onset in both units (see `onset_dose`), censored ("" or why there is no number).
+        model, family: what was steered. millions: its parameters.
+        thresholds: where the regimes begin. judge: with its accuracy.
+    """
+
+    table: pd.DataFrame
+    texts: pd.DataFrame
+    onsets: pd.DataFrame
+    model: str
+    family: str
+    millions: float
+    thresholds: Thresholds
+    judge: str
+
+    def grid(self, condition: str = "emotion", value: str = "regime") -> pd.DataFrame:
+        """One column of the table as layers x doses."""
+        rows = self.table[self.table.condition == condition]
+        return rows.pivot(index="layer", columns="dose", values=value)
+
+    def onset_row(self, layer: int | None = None) -> dict[str, object]:
+        """This model's row for `by_architecture`: its onset at one layer (None: the middle one of those run)."""
+        layers = self.onsets.layer.tolist()
+        chosen = layers[len(layers) // 2] if layer is None else layer
+        row = self.onsets[self.onsets.layer == chosen].iloc[0]
+        onset = {name: float(row[name]) for name in ("onset_natural", "onset_relative")}
+        return {"model": self.model, "family": self.family, "size": self.millions, "layer": chosen, **onset}
+
+    def summary(self) -> str:
+        mine = self.table[self.table.condition == "emotion"]
+        counts = mine.regime.value_counts()
+        cells = ", ".join(f"{counts.get(name, 0)} {name}" for name in REGIMES)
+        also = int((mine.looping & (mine.regime == EXPLOSIVE)).sum())
+        known = self.onsets[self.onsets.censored == ""]
+        onset = (
+            f"text breaks at {known.onset_natural.min():.2g} to {known.onset_natural.max():.2g} natural units "
+            f"({known.onset_relative.min():.2g} to {known.onset_relative.max():.2g} of the norm)"
+            if len(known)
+            else "no layer breaks within these doses"
+        )
+        return (
+            f"{self.model}: of {len(mine)} cells (layer x dose) {cells} ({also} of the explosive ones also loop); "
+            f"{onset}; judge: {self.judge}"
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def regime_map(
+    model: Model,
+    vectors: EmotionVectors,
+    scenarios: Sequence[Scenario],
+    judge: Judge,
+    *,
+    layers: str | Sequence[int] = "all",
+    doses: Sequence[float] = DOSES,
+    unit: str = "natural",
+    max_new_tokens: int = 40,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+    progress: bool = True,
+) -> RegimeMap:
+    """Steer single layers at several doses, and label every cell.
+
+    Args:
+        layers: layers to steer, one at a time.
+        doses: in `unit`.
+
+    Raises:
+        DoseError: as `dose_response`.
+    """
+    chosen = resolve_layers(layers, vectors.n_layers)
+    tables, texts, thresholds = [], [], None
+    for layer in track(chosen, "layers", total=len(chosen), show=progress):
+        result = dose_response(
+            model,
+            vectors,
+            scenarios,
+            judge,
+            doses=doses,
+            unit=unit,
+            layers=layer,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            other_emotion=False,
+            progress=False,
+        )
+        thresholds = result.thresholds  # of the unsteered texts, so the same for every layer
+        place = {"layer": layer, "depth": (layer + 1) / vectors.n_layers}
+        tables.append(_with_shares(result.table, result.texts).assign(**place))
+        texts.append(result.texts.assign(**place))
+    table = pd.concat(tables, ignore_index=True)
+    table = table[["layer", "depth", *[c for c in table.columns if c not in ("layer", "depth")]]]
+    info = describe(model)
+    assert thresholds is not None
+    return RegimeMap(
+        table=table,
+        texts=pd.concat(texts, ignore_index=True),
+        onsets=_onsets(table, thresholds.explosive_ratio),
+        model=info.name,
+        family=info.family,
+        millions=sum(p.numel() for p in model.parameters()) / 1e6,
+        thresholds=thresholds,
+        judge=str(judge),
+    )
+
+
+def _with_shares(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
+    """The table with the random control's success rate beside it and the shares of the texts' own regimes."""
+    labels = texts.groupby(["dose", "condition"])["text_regime"]
+    shares = pd.DataFrame([regime_shares(labels.get_group((r.dose, r.condition))) for r in table.itertuples()])
+    control = table[table.condition == "random"].set_index("dose")["success_rate"]
+    out = pd.concat([table, shares], axis=1)
+    out["control_rate"] = out["dose"].map(control)
+    return out
+
+
+def _onsets(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    rows = []
+    for layer, group in table[table.condition == "emotion"].groupby("layer"):
+        group = group.sort_values("dose")
+        ratio = group.perplexity_ratio.to_numpy()
+        natural, censored = onset_dose(group.dose_natural.to_numpy(), ratio, threshold)
+        relative, _ = onset_dose(group.dose_relative.to_numpy(), ratio, threshold)
+        place = {"layer": layer, "depth": float(group.depth.iloc[0])}
+        rows.append(place | {"onset_natural": natural, "onset_relative": relative, "censored": censored})
+    return pd.DataFrame(rows)
+
+
+def onset_dose(doses: Float[np.ndarray, " n"], ratio: Float[np.ndarray, " n"], threshold: float) -> tuple[float, str]:
+    """The dose at which the perplexity ratio first passes a threshold, interpolated in log dose and log ratio.
+
+    Args:
+        doses: positive, ascending.
+
+    Returns:
+        (dose, ""), or (nan, why): the ratio is above it at the first dose already, or at none.
+    """
+    above = np.flatnonzero(ratio > threshold)
+    if len(above) == 0:
+        return float("nan"), ABOVE
+    first = int(above[0])
+    if first == 0:
+        return float("nan"), BELOW
+    low, high = np.log(ratio[first - 1 : first + 1])
+    step = (np.log(threshold) - low) / (high - low)
+    start, end = np.log(doses[first - 1 : first + 1])
+    return float(np.exp(start + step * (end - start))), ""

@@ -1,0 +1,130 @@
+"""Leakage into another script: found when planted, denied when absent or no larger than random's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.leakage import leakage
+from lens_emotion.steering.regimes import Thresholds
+
+EMOTIONS = ("happy", "sad", "calm", "angry")
+WORDS = {"happy": ("高兴",), "sad": ("悲伤",), "calm": ("平静",), "angry": ("愤怒",)}
+PLAIN, FILLER = "she walked home ", "桌子"
+DOSES = (1.0, 2.0, 4.0)
+
+
+def planted(
+    emotion=(0.0, 0.0, 0.0), random=(0.0, 0.0, 0.0), aligned=False, unsteered=0.0, n=24, seed=0, foreign=FILLER
+):
+    """A stored experiment whose texts hold a foreign word with the given probability at each dose."""
+    rng = np.random.default_rng(seed)
+    target = [EMOTIONS[i % 4] for i in range(n)]
+
+    def text(rate, i, own):
+        word = WORDS[target[i]][0] if own else foreign
+        return PLAIN + (word if rng.random() < rate else "and slept")
+
+    rows = [
+        {
+            "condition": c,
+            "dose": d,
+            "scenario": i,
+            "emotion": target[i],
+            "text": text(rate, i, aligned and c == "emotion"),
+        }
+        for c, rates in (("emotion", emotion), ("random", random))
+        for d, rate in zip(DOSES, rates, strict=True)
+        for i in range(n)
+    ]
+    before = pd.DataFrame({"text": [text(unsteered, i, False) for i in range(n)], "prompt": "That day Anna"})
+    texts = pd.DataFrame(rows)
+    return DoseResponse(
+        table=pd.DataFrame(), texts=texts, others=texts.iloc[:0], unsteered=before, scores=pd.DataFrame(), layer=3,
+        judge="none", judge_accuracy=None, thresholds=Thresholds(3.0, 0.3, 0.5), n_emotions=4,
+    )  # fmt: skip
+
+
+def test_nothing_leaks_where_every_letter_is_of_the_home_script():
+    found = leakage(planted())
+    assert found.home == "Latin"
+    assert found.onset is None
+    assert found.summary().startswith("nothing leaks")
+    assert (found.table.foreign == 0).all()
+
+
+def test_planted_leakage_is_found_with_its_onset():
+    found = leakage(planted(emotion=(0.0, 0.5, 1.0)))
+    assert found.onset == 2.0
+    assert "leaks from dose 2" in found.summary()
+    emotion = found.table[found.table.condition == "emotion"].set_index("dose")
+    assert emotion.foreign[4.0] == pytest.approx(2 / 15)  # 2 letters of 13 + 2
+    assert emotion.low[2.0] < emotion.foreign[2.0] < emotion.high[2.0]
+    assert emotion.texts[4.0] == 1.0
+    assert (emotion.p_corrected >= emotion.p - 1e-12).all()
+    scripts = found.scripts.set_index(["dose", "condition", "script"]).share
+    assert scripts[(4.0, "emotion", "Han")] == pytest.approx(2 / 15)
+
+
+def test_drift_that_random_directions_show_too_is_not_leakage():
+    found = leakage(planted(emotion=(0.3, 0.6, 0.9), random=(0.3, 0.6, 0.9), seed=1))
+    assert found.onset is None
+    assert "no larger than random's" in found.summary()
+
+
+def test_less_drift_than_random_is_no_leakage_either():
+    assert leakage(planted(emotion=(0.1, 0.1, 0.1), random=(0.9, 0.9, 0.9))).onset is None
+
+
+def test_without_leakage_an_onset_is_rare_though_several_doses_are_tried():
+    same = [leakage(planted((0.4,) * 3, (0.4,) * 3, seed=s, n=16)).onset for s in range(15)]
+    assert sum(onset is not None for onset in same) <= 3
+
+
+def test_the_home_script_is_the_prompts_and_any_other_counts():
+    cyrillic = leakage(planted(emotion=(0.0, 1.0, 1.0), foreign="доми"))
+    assert cyrillic.onset is not None
+    assert set(cyrillic.scripts.script) == {"Latin", "Cyrillic"}
+    result = planted(emotion=(1.0, 1.0, 1.0), random=(1.0, 1.0, 1.0))
+    chinese = result.unsteered.assign(prompt="那天安娜")
+    moved = leakage(DoseResponse(**{**result.__dict__, "unsteered": chinese}))
+    assert moved.home == "Han"
+    assert moved.table[moved.table.condition == "emotion"].foreign.min() > 0.8
+    with pytest.raises(AnalysisError, match="no letters"):
+        leakage(DoseResponse(**{**result.__dict__, "unsteered": chinese.assign(prompt="12 ...")}))
+
+
+def test_words_of_the_target_emotion_are_told_from_any_foreign_word():
+    aligned = leakage(planted(emotion=(0.0, 0.6, 1.0), aligned=True), WORDS)
+    row = aligned.words.set_index("dose").loc[4.0]
+    assert row.target == 1.0 and row.others == 0.0 and row.random == 0.0
+    assert row.p_random < 0.01 and row.p_others < 0.01
+    assert "100% of the texts hold a foreign word of the target emotion" in aligned.summary()
+    filler = leakage(planted(emotion=(0.0, 0.6, 1.0)), WORDS)
+    assert (filler.words.target == 0).all()
+    assert "aligned with the emotion: not distinguishable from noise" in filler.summary()
+
+
+def test_a_favourite_emotion_of_the_model_is_no_alignment():
+    """A model that always says 高兴 hits the target in a quarter of the scenarios, and the others as often."""
+    found = leakage(planted(emotion=(1.0, 1.0, 1.0), foreign="高兴"), WORDS)
+    row = found.words.iloc[0]
+    assert row.target == 0.25 and row.others == pytest.approx(0.25)
+    assert row.p_others > 0.1
+
+
+def test_shared_words_count_for_no_emotion_and_missing_ones_are_named():
+    shared = {e: (*words, FILLER) for e, words in WORDS.items()}
+    assert (leakage(planted(emotion=(1.0, 1.0, 1.0)), shared).words.target == 0).all()
+    with pytest.raises(AnalysisError, match="no foreign words for sad"):
+        leakage(planted(), {e: w for e, w in WORDS.items() if e != "sad"})
+
+
+def test_texts_without_letters_leak_nothing():
+    result = planted(emotion=(0.0, 0.0, 1.0))
+    texts = result.texts.assign(text=[t if i % 3 else "..." for i, t in enumerate(result.texts.text)])
+    found = leakage(DoseResponse(**{**result.__dict__, "texts": texts}))
+    assert found.table.foreign.notna().all()
