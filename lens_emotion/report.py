@@ -106,6 +106,17 @@ class ModelReport:
     sections: tuple[Section, ...] = ()
 
 
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim under test: over all models, per model, and the sentences behind the verdicts."""
+
+    code: str
+    statement: str
+    overall: Cell
+    models: tuple[Cell, ...]
+    sentences: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class RunReport:
     """A whole run.
@@ -118,6 +129,7 @@ class RunReport:
         models: one report per model, in the order of the page.
         provenance: versions, seeds, hashes; may be nested.
         lead: an optional sentence or two under the heading.
+        claims: the paper's claims, tested; their cells stand in the order of `models`.
     """
 
     title: str
@@ -127,6 +139,7 @@ class RunReport:
     models: tuple[ModelReport, ...]
     provenance: Mapping[str, object]
     lead: str = ""
+    claims: tuple[ClaimRow, ...] = ()
 
 
 def write_report(run: RunReport, path: str | Path) -> Path:

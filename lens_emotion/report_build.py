@@ -9,7 +9,9 @@ import plotly.graph_objects as go
 
 from lens_emotion import plots
 from lens_emotion.analysis.results import p_text
-from lens_emotion.report import Cell, Finding, ModelReport, RunReport, Section, TextPair, Verdict, write_report
+from lens_emotion.report import Cell, Finding, ModelReport, RunReport, Section, Verdict, write_report
+from lens_emotion.report_claims import claim_rows
+from lens_emotion.report_sections import leakage_section, steering_section, token_section, versus_section
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.store import Store
@@ -34,6 +36,7 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
             "Every number stands beside its null or control. Decoding is held out by topic; p-values come from label "
             "permutations and are corrected over layers where a best layer was picked."
         ),
+        claims=claim_rows(run),
     )
     return write_report(page, store.root / "report.html"), rows
 
@@ -219,8 +222,13 @@ def _sections(m: ModelStudy, folder: Store) -> list[Section]:
             ),
         ),
     ]
+    if m.versus and m.versus_preset:
+        sections.insert(2, versus_section(m, where))
+    sections.append(token_section(m, where))
     if m.steering:
-        sections.append(_steering_section(m.steering, draw, where))
+        sections.append(steering_section(m.steering, draw, where))
+    if m.leakage:
+        sections.append(leakage_section(m, where))
     return sections
 
 
@@ -229,40 +237,6 @@ def _separation_figures(m: ModelStudy, draw: _Drawer) -> list[tuple[str, go.Figu
     if m.jeong:
         shown.append(("the paper's generation preset", plots.separation(m.jeong.separation)))
     return [(name, draw(f"separation_{file_name(name).replace(chr(39), '')}", figure)) for name, figure in shown]
-
-
-def _steering_section(steering: DoseResponse, draw: _Drawer, where: str) -> Section:
-    return Section(
-        "Steering",
-        f"{steering.summary()}. Success: the target's score rises above the unsteered text's and above the 95th "
-        "percentile of random directions of the same length; a second set of random directions is the control shown.",
-        figures=(("Dose-response", draw("dose_response", plots.dose_response(steering))),),
-        tables=(("Steering by dose", steering.table, f"{where}/steering.csv"),),
-        pairs=tuple(_pairs(steering)),
-    )
-
-
-def _pairs(steering: DoseResponse, n: int = 8) -> list[TextPair]:
-    """Steered beside unsteered and randomly pushed texts at the surgical dose (or the middle one)."""
-    doses = sorted(steering.table.dose.unique())
-    dose = steering.surgical_dose or doses[len(doses) // 2]
-    texts = steering.texts[steering.texts.dose == dose]
-    mine = texts[texts.condition == "emotion"]
-    random = texts[texts.condition == "random"]
-    control = dict(zip(random.scenario.tolist(), random.text.tolist(), strict=True))
-    unsteered: dict[object, str] = dict(enumerate(steering.unsteered.text.tolist()))
-    every = max(1, len(mine) // n)
-    return [
-        TextPair(
-            prompt=str(row.prompt),
-            unsteered=unsteered[row.scenario],
-            steered=str(row.text),
-            label=str(row.emotion),
-            note=f"dose {dose:g}; perplexity ratio {row.perplexity_ratio:.2f}; judged {row.top_emotion}",
-            control=control[row.scenario],
-        )
-        for row in list(mine.itertuples())[::every][:n]
-    ]
 
 
 class _Drawer:

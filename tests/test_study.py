@@ -12,7 +12,7 @@ import pytest
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report_build import build_report
-from lens_emotion.study import pipeline
+from lens_emotion.study import pipeline, steps
 from lens_emotion.study.config import ConfigError, StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
@@ -31,7 +31,7 @@ def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
     from pathlib import Path
 
     folder = Path(run.folder) / "tiny-llama"
-    assert len(PooledActivations.load(folder / "comprehension.safetensors")) == 504
+    assert len(PooledActivations.load(folder / "comprehension" / "story_mean.safetensors")) == 504
     assert len(EmotionVectors.load(folder / "vectors.safetensors")) == 20
     facts = json.loads((Path(run.folder) / "manifest.json").read_text())
     assert facts["config"]["seed"] == 0
@@ -43,8 +43,8 @@ def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
 
 
 def test_a_second_run_reads_everything_back_and_gives_the_same_numbers(run, monkeypatch):
-    for step in ("extract_comprehension", "extract_generation", "dose_response"):
-        monkeypatch.setattr(pipeline, step, lambda *a, **k: pytest.fail("a finished step ran again"))
+    for step in ("extract_poolings", "extract_generation", "dose_response"):
+        monkeypatch.setattr(steps, step, lambda *a, **k: pytest.fail("a finished step ran again"))
     again = run_study(CONFIG, run.folder, "pytest")
     a, b = run.models[0], again.models[0]
     pd.testing.assert_frame_equal(a.comprehension.decoding.table, b.comprehension.decoding.table)
@@ -53,9 +53,9 @@ def test_a_second_run_reads_everything_back_and_gives_the_same_numbers(run, monk
 
 def test_changed_settings_run_the_step_again(run, monkeypatch):
     ran = []
-    original = pipeline.dose_response
-    monkeypatch.setattr(pipeline, "dose_response", lambda *a, **k: ran.append(1) or original(*a, **k))
-    monkeypatch.setattr(pipeline, "extract_comprehension", lambda *a, **k: pytest.fail("not affected by the doses"))
+    original = steps.dose_response
+    monkeypatch.setattr(steps, "dose_response", lambda *a, **k: ran.append(1) or original(*a, **k))
+    monkeypatch.setattr(steps, "extract_poolings", lambda *a, **k: pytest.fail("not affected by the doses"))
     run_study(CONFIG.with_(doses=(2.0,)), run.folder, "pytest")
     assert ran == [1]
     run_study(CONFIG, run.folder, "pytest")
@@ -64,7 +64,7 @@ def test_changed_settings_run_the_step_again(run, monkeypatch):
 def test_a_damaged_file_is_made_again(run):
     from pathlib import Path
 
-    path = Path(run.folder) / "tiny-llama" / "comprehension.safetensors"
+    path = Path(run.folder) / "tiny-llama" / "comprehension" / "story_mean.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
     run_study(CONFIG, run.folder, "pytest")

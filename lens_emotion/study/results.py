@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lens_emotion.analysis.anisotropy import Anisotropy
+from lens_emotion.analysis.compare import Comparison
 from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.geometry import Circumplex, Similarity
 from lens_emotion.analysis.layers import LayerSweep
+from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.extraction.header import Header
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.experiment import DoseResponse
+from lens_emotion.steering.leakage import Leakage
+from lens_emotion.study.verdict import Claim, Claims
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,7 @@ class MethodStudy:
 
 @dataclass(frozen=True, eq=False)
 class JeongStudy:
-    """The paper's own generation preset (arXiv 2604.04064): middle token, layer n_layers // 2, in its company."""
+    """A preset of the paper (arXiv 2604.04064): one token a text, layer n_layers // 2, in its company."""
 
     header: Header
     n_texts: int
@@ -50,26 +54,47 @@ class JeongStudy:
         return float(self.separation.table.mean_cosine.iloc[self.layer])
 
     @property
+    def accuracy(self) -> float:
+        return float(self.separation.table.accuracy.iloc[self.layer])
+
+    @property
     def distinguishable(self) -> bool:
         return self.separation.distinguishable(self.layer)
 
 
 @dataclass(frozen=True, eq=False)
 class ModelStudy:
-    """Everything a study found on one model."""
+    """Everything a study found on one model.
+
+    Attributes:
+        kind: "base" or "instruct". millions: parameters, None if unknown.
+        jeong, jeong_reading: the paper's presets for writing (middle token) and reading (last token).
+        versus: writing (instruction in front) against reading, paired by topic. None without writing.
+        versus_preset: the same for the paper's presets and its cosine. None without writing.
+        lens: top tokens of every vector at the best layer, by script, against random directions.
+        leakage: foreign letters and words in the steered texts; None without steering.
+        claims: C1 to C7 on this model.
+    """
 
     info: ModelInfo
     kind: str
+    millions: float | None
     stimuli: str
     seconds: float
     comprehension: MethodStudy
     generation: tuple[MethodStudy, ...]
     jeong: JeongStudy | None
+    jeong_reading: JeongStudy
+    versus: Comparison | None
+    versus_preset: Comparison | None
     anisotropy: Anisotropy
     similarity: Similarity
     circumplex: Circumplex
+    lens: Lens
     steering: DoseResponse | None
+    leakage: Leakage | None
     judge: str
+    claims: tuple[Claim, ...] = ()
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -78,8 +103,9 @@ class ModelStudy:
 
 @dataclass(frozen=True, eq=False)
 class StudyRun:
-    """A finished study: where it lies, what was asked, what was found."""
+    """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims."""
 
     folder: str
     manifest: dict[str, object]
     models: tuple[ModelStudy, ...]
+    claims: Claims

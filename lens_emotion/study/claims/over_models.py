@@ -1,0 +1,142 @@
+"""The claims over all models of a run, and C8, which needs a base model and its instruct version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lens_emotion.analysis.results import ALPHA, AnalysisError
+from lens_emotion.models.catalog import CATALOG, find_spec
+from lens_emotion.steering.architecture import by_architecture
+from lens_emotion.study.claims.methods import over_models as writing_over_models
+from lens_emotion.study.claims.methods import tuning
+from lens_emotion.study.claims.steering import onset_of
+from lens_emotion.study.config import StudyConfig
+from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.verdict import (
+    ALL_MODELS,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDETERMINED,
+    Claim,
+    Claims,
+    Effect,
+    combined,
+    untestable,
+)
+
+UNIVERSAL = {"C2", "C3", "C6"}  # "whatever the architecture": one contradiction suffices
+NO_PAIR = "no base model and its instruct version are both in this run"
+
+
+def test_claims(models: Sequence[ModelStudy], paired: Mapping[str, Evidence], config: StudyConfig) -> Claims:
+    """C1 to C8 on every model and over all of them.
+
+    Args:
+        paired: evidence of the models whose base or instruct partner is in the run too.
+    """
+    single = [c for m in models for c in m.claims]
+    by_code = {code: [c for c in single if c.code == code] for code in ("C1", "C2", "C3", "C4", "C5", "C6", "C7")}
+    overall = [
+        writing_over_models(models, by_code["C1"]),
+        *(combined(code, by_code[code], code in UNIVERSAL) for code in ("C2", "C3", "C4", "C5")),
+        architecture(models, combined("C6", by_code["C6"], True)),
+        entanglement(models, by_code["C7"]),
+        *instruction_tuning(paired, config),
+    ]
+    return Claims(tuple([*single, *overall]))
+
+
+def partner_of(name: str, names: Sequence[str]) -> str | None:
+    """The instruct version of a base model, or the other way round, if it is among `names` (catalog names)."""
+    spec = find_spec(name)
+    if spec is None or not spec.hub_id:
+        return None
+    present = {s.name for n in names if (s := find_spec(n)) is not None}
+    same = [
+        s.name
+        for s in CATALOG
+        if s.name in present
+        and s.kind != spec.kind
+        and (s.family, s.millions, s.n_layers, s.d_model) == (spec.family, spec.millions, spec.n_layers, spec.d_model)
+    ]
+    return same[0] if same else None
+
+
+def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
+    """C6 over models: do the regimes occur in order in each, and does family rather than size set their onset?
+
+    Both halves are needed: the order in every model, and family explaining the onset (p <= 0.05) in natural units
+    where size does not. Where families or sizes are too few to tell, the verdict stays open; how much of the spread
+    between models is the unit of dose is told in any case.
+    """
+    rows = [
+        {
+            "model": m.info.name,
+            "family": m.info.family,
+            "size": m.millions or np.nan,
+            "onset_natural": onset_of(m.steering)[0],
+            "onset_relative": onset_of(m.steering)[1],
+        }
+        for m in models
+        if m.steering is not None
+    ]
+    try:
+        test = by_architecture(pd.DataFrame(rows)) if rows else None
+    except AnalysisError:
+        test = None  # no model breaks within its doses
+    if test is None:
+        return regimes
+    natural = test.table[test.table.unit == "natural"].set_index("factor")
+    family_p, size_p = float(natural.p["family"]), float(natural.p["log size"])
+    if regimes.verdict == NOT_SUPPORTED:
+        verdict = NOT_SUPPORTED
+    elif np.isnan(family_p) or np.isnan(size_p) or regimes.verdict != SUPPORTED:
+        verdict = UNDETERMINED
+    else:
+        verdict = SUPPORTED if family_p <= ALPHA < size_p else NOT_SUPPORTED
+    known = not np.isnan(test.variance_ratio)
+    effect = Effect(
+        "variance of log onset between models, natural / relative", test.variance_ratio, test.low, test.high
+    )
+    return Claim(
+        "C6",
+        ALL_MODELS,
+        verdict,
+        f"{regimes.reason}; family against size: {natural.verdict['family']}, {natural.verdict['log size']}",
+        f"{regimes.sentence} {test.summary()[0].upper()}{test.summary()[1:]}.",
+        effect if known else None,
+        "1: the unit of dose makes no difference" if known else "",
+        None if np.isnan(family_p) else family_p,
+        f"{len(test.models)} models with an onset",
+    )
+
+
+def entanglement(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Claim:
+    """C7 over models: the paper claims it of Qwen, so Qwen models decide; the others stand beside them."""
+    qwen = {m.info.name for m in models if m.info.family == "qwen"}
+    mine = [c for c in per_model if c.scope in qwen]
+    if not mine:
+        return untestable("C7", ALL_MODELS, "no Qwen model is in this run")
+    verdict = combined("C7", mine, universal=False)
+    others = [f"{c.scope}: {c.verdict}" for c in per_model if c.scope not in qwen]
+    beside = f"; other families: {', '.join(others)}" if others else ""
+    return Claim(
+        "C7", ALL_MODELS, verdict.verdict, verdict.reason + beside, verdict.sentence.rstrip(".") + beside + ".",
+        verdict.effect, verdict.null, verdict.p, verdict.n,
+    )  # fmt: skip
+
+
+def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> list[Claim]:
+    """C8: one claim per pair of base and instruct, and one over all pairs."""
+    pairs = []
+    for name, evidence in paired.items():
+        other = partner_of(name, tuple(paired))
+        if evidence.kind == "base" and other is not None:
+            pairs.append(tuning(evidence, paired[other], config.n_permutations, config.seed))
+    if not pairs:
+        return [untestable("C8", ALL_MODELS, NO_PAIR)]
+    return [*pairs, combined("C8", pairs, universal=False)]

@@ -1,0 +1,75 @@
+"""From what was measured on a model to what it means: every analysis of a study, without the model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.compare import compare
+from lens_emotion.analysis.geometry import circumplex, similarity
+from lens_emotion.analysis.layers import layer_sweep
+from lens_emotion.analysis.lens import Lens
+from lens_emotion.analysis.reliability import reliability
+from lens_emotion.analysis.separation import separation
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.steering.judges import world_words
+from lens_emotion.study.claims.per_model import claims_of
+from lens_emotion.study.claims.steering import leakage_of
+from lens_emotion.study.config import StudyConfig
+from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.results import JeongStudy, MethodStudy, ModelStudy
+from lens_emotion.vectors.recipes import emotion_vectors
+
+
+def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: float) -> ModelStudy:
+    """Every analysis of one model, and the paper's claims on it."""
+    n, seed = config.n_permutations, config.seed
+    reading = _method("comprehension", evidence.comprehension, config)
+    writing = [("conditioned", evidence.conditioned), ("reread", evidence.reread)]
+    vectors = emotion_vectors(evidence.comprehension)
+    written, jeong = evidence.conditioned, evidence.jeong
+    best = reading.decoding.best_layer
+    study = ModelStudy(
+        info=evidence.info,
+        kind=evidence.kind,
+        millions=evidence.millions,
+        stimuli=evidence.stimuli,
+        seconds=0.0,
+        comprehension=reading,
+        generation=tuple(_method(f"generation, {name}", a, config) for name, a in writing if a is not None),
+        jeong=_preset(jeong, config) if jeong else None,
+        jeong_reading=_preset(evidence.last_token, config),
+        versus=compare(written, evidence.comprehension, "decoding", n_permutations=n, seed=seed) if written else None,
+        versus_preset=(
+            compare(jeong, evidence.last_token, "separation", n_permutations=n, seed=seed) if jeong else None
+        ),
+        anisotropy=anisotropy(evidence.comprehension, seed=seed),
+        similarity=similarity(vectors, best),
+        circumplex=circumplex(vectors, best, seed=seed, acts=evidence.comprehension),
+        lens=lens,
+        steering=evidence.steering,
+        leakage=leakage_of(evidence.steering, world_words("world-en-zh", "zh")),
+        judge=evidence.steering.judge if evidence.steering else "none",
+    )
+    claims = claims_of(evidence, study, config)
+    return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:
+    n, seed = config.n_permutations, config.seed
+    separated = separation(acts, n_permutations=n, seed=seed)
+    return MethodStudy(
+        name=name,
+        header=acts.header,
+        n_texts=len(acts),
+        decoding=separated.decoding,
+        sweep=layer_sweep(acts, "decoding", n_permutations=n, seed=seed),
+        separation=separated,
+        reliability=reliability(acts, seed=seed),
+    )
+
+
+def _preset(acts: PooledActivations, config: StudyConfig) -> JeongStudy:
+    result = separation(acts, "neutral", n_permutations=config.n_permutations, seed=config.seed)
+    return JeongStudy(acts.header, len(acts), acts.n_layers // 2, result)

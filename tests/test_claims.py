@@ -1,0 +1,159 @@
+"""Claims: planted truth gives the verdict it should, and a claim that cannot be tested says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from planted import HEADER, planted
+
+from lens_emotion.analysis.compare import compare
+from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.layers import layer_sweep
+from lens_emotion.analysis.separation import separation
+from lens_emotion.models.access import ModelInfo
+from lens_emotion.study.claims.methods import better_by_writing, tuning
+from lens_emotion.study.claims.over_models import partner_of
+from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
+from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
+from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.results import JeongStudy
+from lens_emotion.study.verdict import (
+    ALL_MODELS,
+    NOT_SUPPORTED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDETERMINED,
+    Claim,
+    Claims,
+    Effect,
+    combined,
+)
+
+N = 60  # permutations
+MIDDLE_BUMP = (0.0, 0.5, 1.5, 3.0, 3.5, 3.0, 1.5, 0.5, 0.0)
+RISING = (0.0, 0.3, 0.7, 1.1, 1.6, 2.1, 2.7, 3.3, 4.0)
+
+
+def read(signal, seed=0, **more):
+    """Nine layers, six emotions, ten topics."""
+    options = {"n_emotions": 6, "n_topics": 10, "n_layers": 9, "d_model": 32, "n_neutral": 10}
+    return planted(signal=signal, seed=seed, **(options | more)).acts
+
+
+def sweep(acts):
+    return layer_sweep(acts, "decoding", N)
+
+
+def preset(acts):
+    return JeongStudy(acts.header, len(acts), acts.n_layers // 2, separation(acts, n_permutations=N))
+
+
+def test_a_best_layer_in_the_middle_supports_c2_and_a_late_one_contradicts_it():
+    assert middle_layers("m", sweep(read(MIDDLE_BUMP))).verdict == SUPPORTED
+    late = middle_layers("m", sweep(read((0, 0, 0, 0, 0, 0, 0, 0.5, 5.0))))
+    assert late.verdict == NOT_SUPPORTED and late.effect.low > 2 / 3
+    assert middle_layers("m", sweep(read(0.0))).verdict == UNDETERMINED
+
+
+def test_an_inverted_u_of_accuracy_supports_c3_and_a_rising_curve_never_does():
+    acts = read(MIDDLE_BUMP)
+    assert u_shape("m", acts, sweep(acts), N, 0).verdict == SUPPORTED
+    for seed in range(3):
+        acts = read(RISING, seed)
+        assert u_shape("m", acts, sweep(acts), N, 0).verdict in (NOT_SUPPORTED, UNDETERMINED)
+
+
+def test_emotion_along_what_neutral_texts_vary_by_contradicts_c4():
+    made = planted(n_emotions=2, n_topics=12, n_layers=2, d_model=32, signal=3.0, n_neutral=40)
+    holds = beyond_anisotropy("m", made.acts, decoding(made.acts, N), N, 0)
+    assert holds.verdict == SUPPORTED and holds.effect.value > -0.2
+    values, neutral = made.acts.values.clone(), torch.from_numpy(made.acts.emotion == "neutral")
+    size = 30 * torch.randn(int(neutral.sum()), 1, 1, generator=torch.Generator().manual_seed(0))
+    values[neutral] += size * (made.directions[0] - made.directions[1])  # all that tells the two apart
+    inside = replace(made.acts, values=values)
+    claim = beyond_anisotropy("m", inside, decoding(inside, N), N, 0)
+    assert claim.verdict == NOT_SUPPORTED and claim.effect.high < -0.2
+
+
+def test_c4_is_not_testable_where_nothing_is_decoded():
+    acts = read(0.0)
+    assert beyond_anisotropy("m", acts, decoding(acts, N), N, 0).verdict == NOT_TESTABLE
+
+
+@pytest.mark.parametrize(("writing", "reading", "verdict"), [(4.0, 1.0, SUPPORTED), (1.0, 4.0, NOT_SUPPORTED)])
+def test_c1_goes_by_held_out_accuracy_not_by_the_cosine(writing, reading, verdict):
+    written, passages = read(writing, 1), read(reading, 2)
+    versus, by_cosine = compare(written, passages), compare(written, passages, "separation")
+    claim = better_by_writing("m", versus, by_cosine, preset(written), preset(passages))
+    assert claim.verdict == verdict
+    assert np.sign(claim.effect.value) == (1 if verdict == SUPPORTED else -1)
+    assert "cosine" in claim.sentence
+
+
+def test_noise_with_a_low_cosine_does_not_support_c1():
+    """The trap of the field: noise vectors lie far apart, and a common offset makes real ones look alike."""
+    written, passages = read(0.0, 3), read(4.0, 4, common=0.0, n_neutral=4)
+    versus = compare(written, passages)
+    claim = better_by_writing("m", versus, compare(written, passages, "separation"), preset(written), preset(passages))
+    assert claim.verdict == NOT_SUPPORTED
+
+
+def test_c1_without_writing_is_not_testable():
+    assert better_by_writing("m", None, None, None, preset(read(2.0))).verdict == NOT_TESTABLE
+
+
+def evidence(name, kind, written, passages):
+    info = ModelInfo(name, "llama", "bridge", 9, 32, 256, 1000, "float32", "cpu", "0" * 64, False, "3.9.0")
+    return Evidence(info, kind, 1.0, passages, passages, written, None, None, None, "planted")
+
+
+def test_c8_is_supported_only_where_writing_gains_more_than_reading():
+    weak, strong, passages = read(0.7, 5), read(4.0, 5), read(2.0, 6)
+    base, gained = evidence("b", "base", weak, passages), evidence("i", "instruct", strong, passages)
+    assert tuning(base, gained, N, 0).verdict == SUPPORTED
+    assert tuning(base, evidence("i", "instruct", weak, passages), N, 0).verdict == NOT_SUPPORTED
+    alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong), N, 0)
+    assert alike.verdict == NOT_SUPPORTED and alike.effect.value == 0
+
+
+def test_steering_claims_without_an_experiment_are_not_testable():
+    assert causal("m", None).verdict == NOT_TESTABLE
+    assert regimes("m", None).verdict == NOT_TESTABLE
+    assert leakage_of(None, None) is None
+    assert other_languages("m", None, None, None).verdict == NOT_TESTABLE
+
+
+def test_partners_are_found_in_the_catalog_and_only_among_the_models_of_the_run():
+    run = ("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", "gpt2", "tiny-llama")
+    assert partner_of("llama-3.2-3b", run) == "llama-3.2-3b-instruct"
+    assert partner_of("llama-3.2-3b-instruct", run) == "llama-3.2-3b"
+    assert partner_of("llama-3.2-3b", ("gpt2",)) is None
+    assert partner_of("gpt2", run) is None and partner_of("tiny-llama", run) is None
+
+
+def claim(scope, verdict, code="C2", value=0.5):
+    return Claim(code, scope, verdict, "why", "A sentence.", Effect("x", value, 0.0, 1.0))
+
+
+def test_verdicts_over_models_follow_one_rule():
+    yes, no, open_ = claim("a", SUPPORTED), claim("b", NOT_SUPPORTED), claim("c", UNDETERMINED)
+    out = claim("d", NOT_TESTABLE)
+    assert combined("C2", [yes, yes, out], universal=True).verdict == SUPPORTED
+    assert combined("C2", [yes, no], universal=True).verdict == NOT_SUPPORTED
+    assert combined("C2", [yes, no], universal=False).verdict == UNDETERMINED
+    assert combined("C2", [no, open_], universal=False).verdict == NOT_SUPPORTED
+    assert combined("C2", [yes, open_], universal=True).verdict == UNDETERMINED
+    assert combined("C2", [out], universal=True).verdict == NOT_TESTABLE
+    assert combined("C2", [], universal=True).scope == ALL_MODELS
+
+
+def test_claims_json_holds_plain_values_and_no_nan():
+    claims = Claims((claim("a", SUPPORTED, value=float("nan")), combined("C2", [claim("a", SUPPORTED)], True)))
+    text = json.dumps(claims.to_json(), allow_nan=False)
+    assert json.loads(text)[0]["effect"]["value"] is None
+    assert list(claims.table.scope) == ["a", ALL_MODELS] and "supported: C2" in claims.summary()
+    assert HEADER.model == "planted"
