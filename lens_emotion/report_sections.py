@@ -14,21 +14,6 @@ from lens_emotion.study.results import ModelStudy
 Draw = Callable[[str, go.Figure], go.Figure]
 
 _OVERALL = "test measure unit n a b difference estimate low high p effect d warning".split()
-    "test",
-    "measure",
-    "unit",
-    "n",
-    "a",
-    "b",
-    "difference",
-    "estimate",
-    "low",
-    "high",
-    "p",
-    "effect",
-    "d",
-    "warning",
-]
 
 
 def versus_section(m: ModelStudy, where: str) -> Section:
