@@ -13,7 +13,22 @@ from lens_emotion.study.results import ModelStudy
 
 Draw = Callable[[str, go.Figure], go.Figure]
 
-_OVERALL = "test measure unit n a b difference estimate low high p effect d warning".split()
+_OVERALL = [
+    "test",
+    "measure",
+    "unit",
+    "n",
+    "a",
+    "b",
+    "difference",
+    "estimate",
+    "low",
+    "high",
+    "p",
+    "effect",
+    "d",
+    "warning",
+]
 
 
 def versus_section(m: ModelStudy, where: str) -> Section:
