@@ -133,12 +133,17 @@ def extract(
 @app.command()
 def steer(
     model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
-    emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions.")],
+    emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions, or a mixture: '0.5*calm - 0.3*angry'.")],
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "The door opened and",
     dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
-    layer: Annotated[Optional[int], typer.Option(help="Layer; default the middle one.")] = None,  # noqa: UP045
-    all_layers: Annotated[bool, typer.Option("--all-layers", help="Steer every layer.")] = False,
+    layer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+    ] = None,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
+    positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
+    mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
     vectors: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Vector file of this model; default: extract now."),
@@ -151,12 +156,15 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
-    from lens_emotion.console import steer_and_print
+    from lens_emotion.console_steer import SteerRequest, steer_and_print
 
-    layers = "all" if all_layers else layer
+    layers = "all" if all_layers else int(layer) if layer and layer.lstrip("-").isdigit() else layer
     steer_and_print(
-        model, emotion, prompt, dose, unit, layers, vectors, tokens, temperature, seed, backend, dtype, device
-    )
+        SteerRequest(
+            model, emotion, prompt, dose, unit, layers, positions, mode, vectors, tokens, temperature, seed, backend,
+            dtype, device,
+        )
+    )  # fmt: skip
 
 
 @stimuli_app.command("list")

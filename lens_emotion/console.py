@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +12,6 @@ from rich.text import Text
 from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.models.catalog import CATALOG
 from lens_emotion.study.config import StudyConfig
-
-if TYPE_CHECKING:
-    from lens_emotion.steering.generate import Continuation
 
 out = Console(highlight=False)
 
@@ -53,6 +49,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.report_build import build_report
     from lens_emotion.study.pipeline import run_study
+    from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
     started = time.monotonic()
     say_line(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
@@ -66,7 +63,12 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     say_line("\n[bold]Summary[/] (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    say_line(f"report: [bold]{report}[/]")
+    say_line("\n[bold]The paper's claims, over all models[/] (why, and for each model: claims.json and the report)")
+    styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
+    for claim in run.claims.overall:
+        verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
+        say_line(Text(f"  {claim.code}  ").append(verdict).append(claim.statement))
+    say_line(f"\nreport: [bold]{report}[/]")
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
@@ -110,78 +112,6 @@ def extract_and_print(
         say_line(f"note: {note}")
     say_line(f"activations: {acts.save(folder / f'{method}.safetensors')}")
     say_line(f"vectors:     {vectors.save(folder / f'{method}_{recipe}.safetensors')}")
-
-
-def steer_and_print(
-    name: str,
-    emotion: str,
-    prompt: str,
-    dose: float,
-    unit: str,
-    layers: int | str | None,
-    vector_file: Path | None,
-    tokens: int,
-    temperature: float,
-    seed: int,
-    backend: str,
-    dtype: str,
-    device: str | None,
-) -> None:
-    from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.access import describe
-    from lens_emotion.models.decoding import Sampling
-    from lens_emotion.models.loading import load_model
-    from lens_emotion.steering.dose import Dose, resolve_layers
-    from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.measures import mean_nll
-    from lens_emotion.vectors.emotion_vectors import EmotionVectors
-    from lens_emotion.vectors.recipes import emotion_vectors
-
-    amount = Dose(dose, unit)
-    stored = EmotionVectors.load(vector_file) if vector_file else None
-    model = load_model(name, backend=backend, dtype=dtype, device=device)
-    if stored is not None:
-        stored.check_model(describe(model).fingerprint, describe(model).name)
-    vectors = stored or emotion_vectors(extract_comprehension(model))
-    vector = vectors[emotion]
-    chosen = resolve_layers(layers, vectors.n_layers)
-    conditions = [
-        Condition(prompt),
-        Condition(prompt, vector, amount),
-        Condition(prompt, vectors.random(seed, like=emotion), amount),
-    ]
-    written = generate_steered(
-        model, conditions, chosen, max_new_tokens=tokens, sampling=Sampling(temperature, 0.95, seed)
-    )
-    nll = mean_nll(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
-    natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
-    where = f"layer {chosen[0]}" if len(chosen) == 1 else f"{len(chosen)} layers"
-    say_line(
-        f"[bold]{describe(model).name}[/], {emotion}, {where} of {vectors.n_layers}: "
-        f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    )
-    _print_steered(prompt, dict(zip(("unsteered", emotion, "random direction"), written, strict=True)), nll.tolist())
-
-
-def _print_steered(prompt: str, written: dict[str, Continuation], nll: list[float]) -> None:
-    """Texts below one another with their measures; the first is the unsteered one."""
-    from lens_emotion.steering.measures import distinct_n, loop_share, perplexity_ratio
-
-    made = table("", "text", "ppl x", "dist-2", "loop", right=(2, 3, 4))
-    for (label, w), value in zip(written.items(), nll, strict=True):
-        ratio = perplexity_ratio([value], [nll[0]])
-        made.add_row(
-            label,
-            Text(prompt, style="dim").append(w.text, style="default"),
-            f"{ratio:.2f}",
-            f"{distinct_n(w.new_ids):.2f}",
-            f"{loop_share(w.new_ids):.2f}",
-        )
-    out.print(made)
-    say_line(
-        "ppl x: perplexity under the unsteered model over that of the unsteered text; dist-2: distinct token pairs;"
-    )
-    say_line("loop: share of the text that is one loop. The random direction has the same length.")
 
 
 def print_stimuli() -> None:

@@ -14,20 +14,8 @@ from lens_emotion.study.results import ModelStudy
 Draw = Callable[[str, go.Figure], go.Figure]
 
 _OVERALL = [
-    "test",
-    "measure",
-    "unit",
-    "n",
-    "a",
-    "b",
-    "difference",
-    "estimate",
-    "low",
-    "high",
-    "p",
-    "effect",
-    "d",
-    "warning",
+    *("test", "measure", "unit", "n", "a", "b", "difference", "estimate"),
+    *("low", "high", "p", "effect", "d", "warning"),
 ]
 
 

@@ -121,3 +121,41 @@ def test_models_list_preview_and_format_print_what_they_say():
     assert "world-en-zh" in run("stimuli", "list").stdout
     assert '"forbidden"' in run("stimuli", "format").stdout
     assert "pooled: " in run("stimuli", "preview", "tiny-llama", "Anna smiled at the cat.").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "terms"),
+    [
+        ("calm", [(1.0, "calm")]),
+        ("0.5*calm - 0.3*angry", [(0.5, "calm"), (-0.3, "angry")]),
+        ("-sad+2 * happy", [(-1.0, "sad"), (2.0, "happy")]),
+    ],
+)
+def test_mixtures_are_read_as_typed(words, terms):
+    from lens_emotion.console_steer import parse_mixture
+
+    assert parse_mixture(words) == terms
+
+
+@pytest.mark.parametrize("words", ["", "0.5calm", "calm angry", "calm +", "3*"])
+def test_words_that_are_no_mixture_are_refused(words):
+    from lens_emotion.console_steer import parse_mixture
+    from lens_emotion.errors import DoseError
+
+    with pytest.raises(DoseError, match="mixture"):
+        parse_mixture(words)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--mode", "ablate", "--dose", "1", "--layer", "all"], ["--mode", "clamp", "--layer", "2-4"], ["--layer", "-1"]],
+    ids=["ablate", "clamp a band", "last layer"],
+)
+def test_steer_takes_modes_bands_and_positions(options):
+    from typer.testing import CliRunner
+
+    from lens_emotion.cli import app
+
+    typed = ["steer", "tiny-llama", "0.5*calm - 0.3*angry", "--positions", "generated", "--tokens", "6", *options]
+    done = CliRunner().invoke(app, typed, catch_exceptions=False)
+    assert done.exit_code == 0

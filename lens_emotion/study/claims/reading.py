@@ -109,7 +109,7 @@ def beyond_anisotropy(name: str, acts: PooledActivations, before: Decoding, n_pe
     row, was = after.table.iloc[after.best_layer], float(before.table.accuracy[layer])
     kept = after.correct[layer].astype(float) - before.correct[layer].astype(float)
     change = mean_interval(kept, before.topic, seed=seed)
-    effect = Effect(f"change in accuracy at layer {layer}", change.value, change.low, change.high)
+    effect = Effect(f"change in accuracy at layer {layer}", float(change.value), float(change.low), float(change.high))
     holds = bool(row.p_corrected <= ALPHA)
     reason = (
         f"accuracy {was:.2f} becomes {after.table.accuracy[layer]:.2f} at layer {layer} without the neutral components "
