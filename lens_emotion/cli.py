@@ -78,11 +78,15 @@ def study(
     seed: Annotated[int, typer.Option(help="Seed of sampling, permutations and random directions.")] = 0,
     permutations: Annotated[int, typer.Option(help="Label permutations behind every null.")] = 200,
     story_tokens: Annotated[int, typer.Option(help="Longest story the model may write.")] = 128,
+    doses: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run."),
+    ] = None,
     generation: Annotated[bool, typer.Option(help="Let the model write stories and read it over them.")] = True,
     steering: Annotated[bool, typer.Option(help="Run the steering experiment.")] = True,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
-    from lens_emotion.study.config import TINY_FIVE, StudyConfig
+    from lens_emotion.study.config import TINY_FIVE, StudyConfig, parse_doses
 
     config = StudyConfig(
         models=tuple(models) if models else TINY_FIVE,
@@ -94,6 +98,7 @@ def study(
         seed=seed,
         n_permutations=permutations,
         story_tokens=story_tokens,
+        doses=parse_doses(doses) if doses else StudyConfig.doses,
         generation=generation,
         steering=steering,
     )

@@ -13,7 +13,7 @@ from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report_build import build_report
 from lens_emotion.study import pipeline, steps
-from lens_emotion.study.config import ConfigError, StudyConfig
+from lens_emotion.study.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -97,6 +97,12 @@ def test_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(ArtifactError, match="cannot write"):
         run_study(CONFIG, tmp_path / "run", "x")
+
+
+def test_doses_are_read_as_typed_and_nonsense_is_named():
+    assert parse_doses("1, 2,4.5") == (1.0, 2.0, 4.5)
+    with pytest.raises(ConfigError, match="one,2"):
+        parse_doses("one,2")
 
 
 def test_model_names_cannot_leave_the_run_folder(tmp_path):

@@ -69,6 +69,18 @@ class StudyConfig:
         return replace(self, **changes)
 
 
+def parse_doses(words: str) -> tuple[float, ...]:
+    """ "1,2,4" -> (1.0, 2.0, 4.0).
+
+    Raises:
+        ConfigError: words that are no numbers.
+    """
+    try:
+        return tuple(float(w) for w in words.split(","))
+    except ValueError:
+        raise ConfigError(f"doses are numbers parted by commas, such as 1,2,4; got {words!r}") from None
+
+
 _COMMON = ("stimuli", "dtype", "backend")
 _INPUTS: dict[str, tuple[str, ...]] = {
     "comprehension": _COMMON,
