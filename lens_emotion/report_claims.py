@@ -28,5 +28,11 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
 def _cell(claim: Claim) -> Cell:
     """Verdict, and under it the effect beside what it is read against; the reason where there is no effect."""
     shown = claim.effect is not None and math.isfinite(claim.effect.value)
-    note = f"{claim.effect}; {claim.null}" if shown and claim.null else str(claim.effect) if shown else claim.reason
+    note = (
+        f"{claim.effect}; against {claim.null}"
+        if shown and claim.null
+        else str(claim.effect)
+        if shown
+        else claim.reason
+    )
     return Cell(claim.verdict, _TONES.get(claim.verdict, "plain"), "" if claim.verdict == NOT_TESTABLE else note)

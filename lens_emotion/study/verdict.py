@@ -166,7 +166,7 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
     else:
         verdict = UNDETERMINED
     parts = [f"{v} in {len(names)} ({', '.join(names)})" for v, names in by.items() if names]
-    reason = f"of {_models(len(tested))}: " + "; ".join(parts)
+    reason = f"of {_models(len(tested))}: " + "; ".join(parts) if len(tested) > 1 else tested[0].reason
     ps = [c.p for c in tested if c.p is not None]
     return Claim(
         code,
