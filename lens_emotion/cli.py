@@ -43,7 +43,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _version(value: bool) -> None:
+def _version(value: bool | None) -> None:
     if value:
         print(f"lens-emotion {__version__}")
         raise typer.Exit()
@@ -52,8 +52,9 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
-    ] = False,
+        Optional[bool],  # noqa: UP045
+        typer.Option("--version", callback=_version, is_eager=True, help="Print version."),
+    ] = None,
 ) -> None:
     pass
 

@@ -83,7 +83,9 @@ SPECS: dict[str, TinySpec] = {
         "en", 1600, "<bos>", "<eos>", "<pad>", True, Gemma2Config,
         {**SHARED_SIZES, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 64},
     ),
-    "tiny-qwen": TinySpec("en-zh", 2560, None, "<|endoftext|>", "<|endoftext|>", False, Qwen2Config, SHARED_SIZES),
+    "tiny-qwen": TinySpec(
+        "en-zh", 2560, None, "<|endoftext|>", "<|endoftext|>", False, Qwen2Config, SHARED_SIZES, 3000
+    ),
     "tiny-llama": TinySpec(
         "en", 1600, "<|begin_of_text|>", "<|end_of_text|>", None, True, LlamaConfig, SHARED_SIZES
     ),

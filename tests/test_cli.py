@@ -5,16 +5,35 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from lens_emotion.cli import main
 from lens_emotion.models.catalog import TINY
 from lens_emotion.models.loading import tiny_folder
 
 
-def run(*args, **options):
-    command = [sys.executable, "-m", "lens_emotion.cli", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The command line inside this process: starting Python and torch anew for each mistake would take minutes."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["lens-emotion", *args])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=stopped.value.code or 0, stdout=printed.out, stderr=printed.err)
+
+    return call
+
+
+def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2():
+    command = [sys.executable, "-m", "lens_emotion.cli", "steer", "tiny-llama", "calm", "--unit", "metres"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("lens-emotion: ") and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_importing_and_help_do_not_import_torch():
@@ -78,7 +97,7 @@ def alien_vectors(vectors, tmp_path):
     ],
     ids=lambda v: "-".join(v[:3]).replace("/", "_") if isinstance(v, list) else "",
 )
-def test_mistakes_are_one_line_and_exit_code_2(args, words, tmp_path, one_class, alien_vectors):
+def test_mistakes_are_one_line_and_exit_code_2(run, args, words, tmp_path, one_class, alien_vectors):
     (tmp_path / "file").write_text("")
     filled = [a.format(tmp=tmp_path, one_class=one_class, alien=alien_vectors) for a in args]
     done = run(*filled)
@@ -89,14 +108,14 @@ def test_mistakes_are_one_line_and_exit_code_2(args, words, tmp_path, one_class,
     assert words in done.stderr
 
 
-def test_steer_prints_three_texts_with_both_units():
+def test_steer_prints_three_texts_with_both_units(run):
     done = run("steer", "tiny-llama", "angry", "--dose", "5", "--tokens", "12")
     assert done.returncode == 0, done.stderr
     for word in ("unsteered", "angry", "random direction", "natural", "residual norm", "perplexity", "ppl x"):
         assert word in done.stdout
 
 
-def test_extract_writes_files_that_steer_reads(tmp_path):
+def test_extract_writes_files_that_steer_reads(run, tmp_path):
     done = run("extract", "tiny-llama", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "held-out accuracy" in done.stdout
@@ -105,7 +124,7 @@ def test_extract_writes_files_that_steer_reads(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_lint_exits_1_on_faults_and_0_on_a_clean_set(tmp_path, one_class):
+def test_lint_exits_1_on_faults_and_0_on_a_clean_set(run, tmp_path, one_class):
     assert run("stimuli", "lint", one_class).returncode == 1
     from lens_emotion.stimuli.library import passages_file
     from lens_emotion.stimuli.reading import write_stimulus_file
@@ -116,7 +135,7 @@ def test_lint_exits_1_on_faults_and_0_on_a_clean_set(tmp_path, one_class):
     assert "clean" in done.stdout
 
 
-def test_models_list_preview_and_format_print_what_they_say():
+def test_models_list_preview_and_format_print_what_they_say(run):
     assert "mistral-7b-instruct-v0.3" in run("models").stdout
     assert "world-en-zh" in run("stimuli", "list").stdout
     assert '"forbidden"' in run("stimuli", "format").stdout
@@ -151,11 +170,6 @@ def test_words_that_are_no_mixture_are_refused(words):
     [["--mode", "ablate", "--dose", "1", "--layer", "all"], ["--mode", "clamp", "--layer", "2-4"], ["--layer", "-1"]],
     ids=["ablate", "clamp a band", "last layer"],
 )
-def test_steer_takes_modes_bands_and_positions(options):
-    from typer.testing import CliRunner
-
-    from lens_emotion.cli import app
-
+def test_steer_takes_modes_bands_and_positions(run, options):
     typed = ["steer", "tiny-llama", "0.5*calm - 0.3*angry", "--positions", "generated", "--tokens", "6", *options]
-    done = CliRunner().invoke(app, typed, catch_exceptions=False)
-    assert done.exit_code == 0
+    assert "natural" in run(*typed).stdout
