@@ -11,6 +11,8 @@ of the ratios within a round. CPU seconds are given beside wall seconds, since a
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -68,6 +70,29 @@ def main() -> None:
     table = compared(ways, options.repeats)
     sizes = {"texts": options.texts, "tokens": LENGTH, "mixed_tokens": sum(len(r.tokens) for r in mixed)}
     show(options, table, rows, sizes)
+    batch = even[: budget_for(model) // LENGTH]
+    named = model.cfg.n_layers * LENGTH * len(batch) * model.cfg.d_model * 4
+    if (peak := peak_bytes(lambda: _read(model, batch))) is not None:
+        print(
+            f"peak memory of one batch beyond the model / its named residuals: {peak / named:.2f} of {named >> 20} MiB"
+        )
+
+
+def peak_bytes(call: Callable[[], Any]) -> int | None:
+    """What a call held at most beyond what was there before it; None where the system does not say (not Linux)."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return None
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    reset.write_text("5")  # the high-water mark starts anew
+    before = _field(status, "VmRSS")
+    call()
+    return _field(status, "VmHWM") - before
+
+
+def _field(status: Path, name: str) -> int:
+    return 1024 * int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(name)))
 
 
 def load_pair(name: str) -> tuple[Model, Any]:

@@ -12,7 +12,7 @@ from lens_emotion.models.access import Model, device_of
 T = TypeVar("T")
 
 TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
-CPU_BUDGET = 2048  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
+CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
 
 
 def budget_for(model: Model) -> int:

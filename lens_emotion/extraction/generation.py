@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from transformer_lens import ActivationCache
@@ -189,7 +190,7 @@ def _write(
     if read_as is None:
         return [(tuple(new), None) for new in generate_tokens(model, prompts, new_tokens, sampling, row_seeds=seeds)]
     seen = watch(model, len(prompts), new_tokens)
-    hooks = {"fwd_hooks": seen.hooks, "on_keep": seen.keep, "read_last": True}
+    hooks: dict[str, Any] = {"fwd_hooks": seen.hooks, "on_keep": seen.keep, "read_last": True}
     written = generate_tokens(model, prompts, new_tokens, sampling, row_seeds=seeds, **hooks)
     return [(tuple(new), states) for new, states in zip(written, read_as(seen.cache, written), strict=True)]
 

@@ -103,13 +103,13 @@ def _hooked(module: nn.Module, own: frozenset[int] = frozenset()) -> bool:
 
 def _same_weights(block: nn.Module) -> bool:
     """True if the wrappers compute with the Hugging Face parts' weights, or views of them (GPT-2's split q, k, v)."""
-    original = block.original_component
+    original: Any = block.original_component
     theirs = {p.untyped_storage().data_ptr() for p in _unwrapped_parameters(original)}
     return all(p.untyped_storage().data_ptr() in theirs for p in block.parameters())
 
 
 def _unwrapped_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    original = getattr(module, "original_component", None)
+    original: Any = getattr(module, "original_component", None)
     if original is not None:
         yield from _unwrapped_parameters(original)
         return
