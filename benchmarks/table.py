@@ -100,7 +100,10 @@ def _line(parts: Iterable[str]) -> str:
 def _facts_line(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if number)
     place = facts["accelerator"] or f"{facts['processors']} processors"
-    return f"{facts['date']}, {facts['system']} {facts['machine']}, {place}, Python {facts['python']}, {versions}."
+    kind = "Quick run, small sizes: " if facts["options"]["quick"] else ""
+    return (
+        f"{kind}{facts['date']}, {facts['system']} {facts['machine']}, {place}, Python {facts['python']}, {versions}."
+    )
 
 
 def write_readme(values: dict[str, Any], path: Path = README) -> None:
