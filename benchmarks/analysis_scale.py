@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from scipy.stats import kstest
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.reliability import reliability
@@ -34,6 +35,9 @@ from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.header import Header
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.vectors.recipes import emotion_vectors
+
+if TYPE_CHECKING:  # the script also runs as a file, from where the package `benchmarks` cannot be seen
+    from benchmarks.measure import Options, Row
 
 HEADER = Header(
     model="planted",
@@ -92,7 +96,7 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def measure(acts: PooledActivations, n_permutations: int, only: list[str]) -> list[dict[str, Any]]:
+def measure(acts: PooledActivations, n_permutations: int, only: list[str], show: bool = True) -> list[dict[str, Any]]:
     rows = []
     for name, run in steps(acts, n_permutations).items():
         if only and not any(part in name for part in only):
@@ -101,7 +105,8 @@ def measure(acts: PooledActivations, n_permutations: int, only: list[str]) -> li
         run()
         seconds, busy = time.perf_counter() - start, time.process_time() - cpu
         rows.append({"step": name, "seconds": seconds, "cpu_seconds": busy, "peak_gb": peak_gb()})
-        print(f"{name:28s} {seconds:8.1f} s  {busy:8.1f} s of processor  peak {peak_gb():5.2f} GB", flush=True)
+        if show:
+            print(f"{name:28s} {seconds:8.1f} s  {busy:8.1f} s of processor  peak {peak_gb():5.2f} GB", flush=True)
     return rows
 
 
@@ -114,6 +119,56 @@ def uniform_under_the_null(n_draws: int) -> float:
         above, ties = (null > observed).sum(), (null == observed).sum()
         p.append((above + rng.random() * (ties + 1)) / (len(null) + 1))
     return float(kstest(p, "uniform").pvalue)
+
+
+def plain_decoding(acts: PooledActivations, n_permutations: int, seed: int) -> np.ndarray:
+    """Accuracies [1 + n_permutations, n_layers] as one would write them in NumPy: loops over layers, labels, folds."""
+    design = design_of(acts)
+    labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
+    values = acts.emotional.values.double().numpy()
+    found = np.empty((len(labels), acts.n_layers))
+    for layer in range(acts.n_layers):
+        for row, label in enumerate(labels):
+            found[row, layer] = np.mean(_held_out(values[:, layer], label, design.fold) == label)
+    return found
+
+
+def _held_out(x: np.ndarray, label: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """The class of every text by the nearest centroid on centred cosine, from the texts of the other folds."""
+    found = np.empty(len(x), dtype=int)
+    for k in range(fold.max() + 1):
+        train, test = fold != k, fold == k
+        centre = x[train].mean(0)
+        one_hot = np.eye(label.max() + 1)[label[train]]
+        centroids = (one_hot / one_hot.sum(0)).T @ x[train] - centre
+        left = x[test] - centre
+        cosines = left @ (centroids / np.linalg.norm(centroids, axis=1, keepdims=True)).T
+        found[test] = cosines.argmax(1)
+    return found
+
+
+def rows(options: Options) -> list[Row]:
+    """Decoding with its permutations against plain NumPy, and every analysis once at a reduced size."""
+    from benchmarks.measure import Row, interleaved
+
+    n_layers, width, n = (2, 64, 5) if options.quick else (4, 768, 50)
+    acts = planted(240, 12, n_layers, width, 1.0, options.seed)
+    ours, plain = decoding(acts, n, options.seed), plain_decoding(acts, n, options.seed)
+    if not np.allclose(ours.table["accuracy"], plain[0]) or not np.allclose(ours.null, plain[1:]):
+        raise AssertionError("decoding and the plain NumPy loop do not give the same accuracies")
+    name = "NumPy, loops over layers, labels and folds"
+    calls = {"ours": lambda: decoding(acts, n), name: lambda: plain_decoding(acts, n, options.seed)}
+    samples = interleaved(calls, 3, warm_up=False)
+    size = f"240 texts, {n_layers} layers of {width}, {n} permutations"
+    note = "both grow alike with layers and permutations; the same accuracies to the last text"
+    found = [
+        Row.measured(
+            "analysis_scale", f"decoding: {size}", samples, "ours", name, None if options.quick else 10.0, note
+        )
+    ]
+    for step in measure(acts, n, [], show=False):
+        found.append(Row("analysis_scale", f"{step['step']}: {size}", step["seconds"], note="once"))
+    return found
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,10 @@ from lens_emotion.analysis.effects import EffectSize, cohens_d, hedges_g, paired
 from lens_emotion.analysis.stats import permutation_test, wilson_interval
 from lens_emotion.analysis.ushape import two_lines
 
-Row = dict[str, object]
+if TYPE_CHECKING:  # the script also runs as a file, from where the package `benchmarks` cannot be seen
+    from benchmarks import measure
+
+Row = dict[str, Any]
 COVERS = (0.93, 0.97)
 ONE_LINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
@@ -64,13 +68,41 @@ def main() -> int:
     return int(broken > 0)
 
 
+def rows(options: measure.Options) -> list[measure.Row]:
+    """Each law with a wanted range: the case that comes nearest to breaking it. Too few draws to judge when quick."""
+    from benchmarks import measure
+
+    draws = 100 if options.quick else 1000
+    chosen = (effect_intervals, wilson)
+    if not options.quick:
+        chosen = (uniform_p, *chosen, topic_intervals, u_test)
+    found = []
+    for law in chosen:
+        bound = [row for row in law(draws) if row["verdict"]]
+        for name in dict.fromkeys(str(row["law"]) for row in bound):
+            cases = [row for row in bound if row["law"] == name]
+            worst = min(cases, key=_margin)
+            low, high = worst["range"]
+            limit = None if options.quick else (max(low, 0.0), min(high, 1.0))  # all are shares, or p-values
+            settings = {"unit": "", "limit": limit, "repeats": draws, "note": f"worst of {len(cases)}: {worst['case']}"}
+            found.append(measure.Row("statistics_laws", f"{name}: {law.__name__}", worst["measured"], **settings))
+    return found
+
+
+def _margin(row: Row) -> float:
+    """How far inside its range a measured value lies; negative outside."""
+    low, high = row["range"]
+    return min(row["measured"] - low, high - row["measured"])
+
+
 def _row(law: str, case: str, measured: float, low: float = -np.inf, high: float = np.inf) -> Row:
     unbound = low == -np.inf and high == np.inf
     wanted = (
         "" if unbound else f"<= {high}" if low == -np.inf else f">= {low}" if high == np.inf else f"{low} to {high}"
     )
     verdict = "" if unbound else "holds" if low <= measured <= high else "BROKEN"
-    return {"law": law, "case": case, "measured": float(measured), "wanted": wanted, "verdict": verdict}
+    found = {"law": law, "case": case, "measured": float(measured), "wanted": wanted, "verdict": verdict}
+    return found | {"range": (low, high)}
 
 
 def uniform_p(draws: int) -> Iterator[Row]:

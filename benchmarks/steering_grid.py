@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,9 @@ from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.grid import GridResult, steering_grid
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
+if TYPE_CHECKING:  # the script also runs as a file, from where the package `benchmarks` cannot be seen
+    from benchmarks.measure import Options, Row
+
 PROMPTS = (
     "The door opened and",
     "When I came home in the evening, I",
@@ -33,10 +36,38 @@ PROMPTS = (
 DOSES = (0.5, 1.0, 2.0, 3.0, 4.0)
 
 
+def rows(options: Options) -> list[Row]:
+    """A grid of emotions, doses and prompts in large batches against one condition at a time, both with a cache."""
+    from benchmarks.measure import Row
+    from benchmarks.subjects import loaded
+
+    found = []
+    for name, model in loaded(options):
+        small = model.cfg.d_model < 512
+        settings = _options([])
+        settings.tokens = 8 if options.quick else 32 if small else 16
+        settings.one_emotions, settings.one_doses, settings.one_prompts = (5, 2, 1) if options.quick else (5, 2, 2)
+        report = _both_ways(model, _vectors(model, bool(options.models)), settings)
+        note = f"{report['one_by_one_texts']} of {report['texts']} texts one by one, the rest extrapolated; "
+        note += f"{report['identical_texts']} identical"
+        what = f"{report['texts']} steered texts of {settings.tokens} tokens, {name}"
+        times = (report["batched_s"], report["one_by_one_s_for_all"])
+        found.append(Row("steering_grid", what, *times, "one by one, with a cache", goal=2.0, note=note))
+    return found
+
+
 def main() -> None:
     options = _options()
     model = le.load_model(options.model, backend=options.backend)
     vectors = EmotionVectors.load(options.vectors) if options.vectors else _own_vectors(model)
+    report = _both_ways(model, vectors, options)
+    print(json.dumps(report) if options.json else "\n".join(f"{k}: {v}" for k, v in report.items()))
+    same, n = report["identical_texts"].split(" of ")
+    if same != n:
+        raise SystemExit(f"{int(n) - int(same)} of {n} greedy texts differ between the two ways")
+
+
+def _both_ways(model: Model, vectors: EmotionVectors, options: argparse.Namespace) -> dict[str, Any]:
     result, batched = _timed(lambda: _batched(model, vectors, options))
     steered = result.table[result.table.condition == "emotion"]
     part = steered[
@@ -46,13 +77,10 @@ def main() -> None:
     ]
     alone, one_by_one = _timed(lambda: [_alone(model, vectors, row, options) for row in part.itertuples()])
     same = sum(result.new_ids[i] == ids for i, ids in zip(part.index, alone, strict=True))
-    report = _report(model, result, options, batched, one_by_one, len(part), same)
-    print(json.dumps(report) if options.json else "\n".join(f"{k}: {v}" for k, v in report.items()))
-    if same < len(part):
-        raise SystemExit(f"{len(part) - same} of {len(part)} greedy texts differ between the two ways")
+    return _report(model, result, options, batched, one_by_one, len(part), same)
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="tiny-llama", help="name or folder")
     parser.add_argument("--backend", default="auto", choices=("auto", "bridge", "hooked"))
@@ -66,7 +94,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--one-doses", type=int, default=5, help="one-by-one: how many doses, the strongest")
     parser.add_argument("--one-prompts", type=int, default=4, help="one-by-one: how many prompts")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def _vectors(model: Model, real: bool) -> EmotionVectors:
+    """Vectors good enough to push along: from a few topics."""
+    chosen = le.load_stimuli("passages") if real else le.load_stimuli("world-en", per_cell=1)
+    return le.emotion_vectors(le.extract_comprehension(model, chosen.only(topics=chosen.topics[:3]), progress=False))
 
 
 def _own_vectors(model: Model) -> EmotionVectors:

@@ -19,6 +19,7 @@ from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums,
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import encode, pad, tokenise_text
+from lens_emotion.models.shortcut import shortcut
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
@@ -54,7 +55,7 @@ def test_stopping_before_the_head_changes_nothing_and_the_head_does_not_run(mode
     ):
         cache = residual_cache(model, tokens)
         assert ran == []
-        with torch.no_grad():
+        with torch.no_grad(), shortcut(model):
             _, whole = model.run_with_cache(tokens, names_filter=[hook_name(i) for i in range(model.cfg.n_layers)])
         assert ran != []
     for layer in range(model.cfg.n_layers):

@@ -7,9 +7,17 @@ from typing import TypeVar
 
 import torch
 
+from lens_emotion.models.access import Model, device_of
+
 T = TypeVar("T")
 
 TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
+CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
+
+
+def budget_for(model: Model) -> int:
+    """Padded tokens per forward pass that suit the model's device."""
+    return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
 
 
 def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> list[list[int]]:

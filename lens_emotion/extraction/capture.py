@@ -10,6 +10,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
+from lens_emotion.models.shortcut import shortcut
 
 
 def residual_cache(
@@ -19,7 +20,7 @@ def residual_cache(
 
     The LM head does not run: its logits are the memory peak and 28-63% of the time of models under 1B parameters.
     HookedTransformer stops at its last layer; the Bridge would still run the head then, so it is stopped at the final
-    norm instead.
+    norm instead. Parts of the Bridge without hooks step aside (`models.shortcut`).
 
     Args:
         model: TransformerBridge or HookedTransformer.
@@ -36,10 +37,16 @@ def residual_cache(
         if backend_of(model) == "hooked":
             options = {"stop_at_layer": model.cfg.n_layers, "attention_mask": mask.long()}
             return model.run_with_cache(tokens, names_filter=names, **options)[1]
-        with model.hooks(fwd_hooks=[("ln_final.hook_in", _stop)]):
+        with model.hooks(fwd_hooks=[("ln_final.hook_in", _stop)]), shortcut(model) as unseen:
             # without output_attentions=False the Bridge would materialise every attention pattern
-            options = {"attention_mask": mask.long(), "output_attentions": False, "use_cache": False}
+            seen_mask = _needed(mask) if unseen else mask.long()
+            options = {"attention_mask": seen_mask, "output_attentions": False, "use_cache": False}
             return model.run_with_cache(tokens, names_filter=names, **options)[1]
+
+
+def _needed(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"] | None:
+    """The mask, or None if all pads are on the right: no real token sees them, and attention is faster without."""
+    return None if bool((mask[:, 1:] <= mask[:, :-1]).all()) else mask.long()
 
 
 def _stop(tensor: Tensor, hook: Any) -> NoReturn:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.batching import TOKEN_BUDGET
 from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.models.access import Model, check_raw_basis
@@ -30,7 +29,7 @@ def extract_comprehension(
     *,
     emotions: Iterable[str] | None = None,
     pooling: Pooling | None = None,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     allow_processed: bool = False,
     progress: bool = True,
 ) -> PooledActivations:
@@ -42,7 +41,7 @@ def extract_comprehension(
             the model's catalog row.
         emotions: only these (neutral is kept).
         pooling: default story mean over all content tokens (position 0 excluded). arXiv 2604.04064 uses `last_token()`.
-        token_budget: padded tokens per forward pass.
+        token_budget: padded tokens per forward pass; default what suits the device (`extraction.batching`).
         allow_processed: accept a HookedTransformer with processed weights; recorded in the header.
 
     Returns:
@@ -71,7 +70,7 @@ def extract_poolings(
     stimuli: StimulusSet | str | Path | None = None,
     *,
     emotions: Iterable[str] | None = None,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     allow_processed: bool = False,
     progress: bool = True,
 ) -> tuple[PooledActivations, ...]:

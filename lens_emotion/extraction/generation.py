@@ -6,15 +6,22 @@ instruction in front, so they also carry the request; "reread" states are those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from transformer_lens import ActivationCache
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.batching import TOKEN_BUDGET, plan_batches, run_halving
+from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.comprehension import check_classes, default_stimuli
+from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
-from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
+from lens_emotion.extraction.while_writing import StoryStates, states_of, watch
 from lens_emotion.models.access import Model, check_raw_basis
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import (
@@ -29,8 +36,13 @@ from lens_emotion.progress import track
 from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
+CAPTURES = ("while writing", "reread")
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
+
+
+Written = tuple[tuple[int, ...], StoryStates | None]  # new token ids, and what was read of them
+ReadAs = Callable[[ActivationCache, Sequence[Sequence[int]]], list[StoryStates]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class Story:
     prompt_ids: tuple[int, ...]
     new_ids: tuple[int, ...]
     text: str
+    states: StoryStates | None = None  # what was read while it was written
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +80,7 @@ def extract_generation(
     max_new_tokens: int | None = None,
     sampling: Sampling | None = None,
     pooling: Pooling | None = None,
+    capture: str = CAPTURES[0],
     allow_processed: bool = False,
     progress: bool = True,
 ) -> GeneratedActivations:
@@ -81,19 +95,24 @@ def extract_generation(
         stimuli: whose prompts to take where `prompts` is None.
         max_new_tokens: default 128 ("topic-crossed") or 256 ("jeong"), less where the context is shorter.
         pooling: default `story_mean(start=8)` ("topic-crossed") or `middle_token()` ("jeong").
+        capture: how the conditioned states are had: "while writing" (kept as each token is written) or "reread" (a
+            second pass over prompt and story). Equal up to rounding; the bare story always takes a pass of its own.
 
     Raises:
-        StimulusError: a single emotion, or stories too short to pool.
+        StimulusError: a single emotion, stories too short to pool, an unknown `capture`.
         ContextLengthError: a prompt that leaves no room to write.
         ProcessedModelError: processed weights without `allow_processed`.
     """
+    if capture not in CAPTURES:
+        raise StimulusError(f"unknown capture '{capture}'; use {' or '.join(map(repr, CAPTURES))}")
     check_raw_basis(model, allow_processed)
     jeong = preset == "jeong"
     chosen = tuple(prompts if prompts is not None else story_prompts(preset, stimuli or default_stimuli(model)))
     sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
-    stories = write_stories(model, chosen, max_new_tokens or (256 if jeong else 128), sampling, progress)
+    read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
+    stories = write_stories(model, chosen, max_new_tokens or (256 if jeong else 128), sampling, progress, read_as)
     written, kept, notes = _usable(stories, pooling, jeong)
     header = make_header(
         model,
@@ -108,42 +127,93 @@ def extract_generation(
     )
     special = special_ids(model)
     readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
-    conditioned = read_texts(model, readings, pooling, header, TOKEN_BUDGET, "reading stories", progress)
+    if read_as:
+        conditioned = _gather(model, kept, readings, pooling, header)
+    else:
+        conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress)
     if jeong:
         return GeneratedActivations(written, conditioned, None)
     bare = [Reading(_bare(model, s, special), _record(s)) for s in kept]
     header = header.with_(variant=f"{preset}, reread")
-    reread = read_texts(model, bare, pooling, header, TOKEN_BUDGET, "rereading stories", progress)
+    reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress)
     return GeneratedActivations(written, conditioned, reread)
 
 
 def write_stories(
-    model: Model, prompts: Sequence[StoryPrompt], max_new_tokens: int, sampling: Sampling, progress: bool = True
+    model: Model,
+    prompts: Sequence[StoryPrompt],
+    max_new_tokens: int,
+    sampling: Sampling,
+    progress: bool = True,
+    read_as: ReadAs | None = None,
 ) -> list[Story]:
-    """Let the model answer every prompt. Greedy answers to equal prompts are written once and shared."""
+    """Let the model answer every prompt. Greedy answers to equal prompts are written once and shared.
+
+    `read_as` pools what is watched of a batch while it is written; the stories then carry their states.
+    """
     tokenised = [tokenise_prompt(model, p.text).ids for p in prompts]
     room = model.cfg.n_ctx - max(map(len, tokenised))
     longest = max(tokenised, key=len)
     check_length(model, len(longest), "story prompt", new_tokens=min(16, max_new_tokens))
     new_tokens = min(max_new_tokens, room)
     jobs = list(dict.fromkeys(tokenised)) if sampling.greedy else tokenised
-    new_ids: list[list[int]] = [[] for _ in jobs]
+    done: list[Written] = [((), None)] * len(jobs)
 
-    def run(rows: list[int]) -> list[tuple[int, list[int]]]:
+    def run(rows: list[int]) -> list[tuple[int, Written]]:
         seeds = [sampling.seed * 1_000_003 + i for i in rows]
-        written = generate_tokens(model, [jobs[i] for i in rows], new_tokens, sampling, row_seeds=seeds)
+        written = _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
         return list(zip(rows, written, strict=True))
 
-    batches = plan_batches([len(ids) + new_tokens for ids in jobs], GENERATION_BUDGET)
+    # the states watched take as much room as those of a reading batch: half the rows of a decoding batch
+    least = 2 * (new_tokens + 1) if read_as else 0
+    batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
     for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
-        for i, ids in run_halving(batch, run):
-            new_ids[i] = ids
-    answers = dict(zip(jobs, new_ids, strict=True)) if sampling.greedy else {}
+        for i, written in run_halving(batch, run):
+            done[i] = written
+    answers = dict(zip(jobs, done, strict=True)) if sampling.greedy else {}
     return [
-        Story(p, ids, tuple(new), decode_text(model, new))
+        Story(p, ids, new, decode_text(model, new), states)
         for i, (p, ids) in enumerate(zip(prompts, tokenised, strict=True))
-        for new in [answers[ids] if sampling.greedy else new_ids[i]]
+        for new, states in [answers[ids] if sampling.greedy else done[i]]
     ]
+
+
+def _write(
+    model: Model,
+    prompts: list[tuple[int, ...]],
+    new_tokens: int,
+    sampling: Sampling,
+    seeds: list[int],
+    read_as: ReadAs | None,
+) -> list[Written]:
+    """One batch: new token ids and, if watched, the states over them."""
+    if read_as is None:
+        return [(tuple(new), None) for new in generate_tokens(model, prompts, new_tokens, sampling, row_seeds=seeds)]
+    seen = watch(model, len(prompts), new_tokens)
+    hooks: dict[str, Any] = {"fwd_hooks": seen.hooks, "on_keep": seen.keep, "read_last": True}
+    written = generate_tokens(model, prompts, new_tokens, sampling, row_seeds=seeds, **hooks)
+    return [(tuple(new), states) for new, states in zip(written, read_as(seen.cache, written), strict=True)]
+
+
+def _pool_watched(
+    special: frozenset[int], pooling: Pooling, jeong: bool, cache: ActivationCache, written: Sequence[Sequence[int]]
+) -> list[StoryStates]:
+    """Pool a watched batch over the tokens that reading again would take; position 0 is the last prompt token."""
+    return states_of(
+        cache, [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written], pooling
+    )
+
+
+def _gather(
+    model: Model, stories: Sequence[Story], readings: Sequence[Reading], pooling: Pooling, header: Header
+) -> PooledActivations:
+    """The states that stories carry, as activations."""
+    check_readings(model, readings, [pooling])
+    states = [s.states for s in stories if s.states is not None]
+    n_content = sum(sum(r.tokens.content) for r in readings)
+    norm = torch.stack([s.norm_sum for s in states]).sum(0) / max(n_content, 1)
+    records = tuple(account(r, s.n_pooled) for r, s in zip(readings, states, strict=True))
+    return PooledActivations(torch.stack([s.row for s in states]), records, norm.float(), header)
 
 
 def _usable(
@@ -169,12 +239,16 @@ def _usable(
 
 
 def _conditioned(story: Story, special: frozenset[int], jeong: bool) -> TokenisedText:
-    ids = (*story.prompt_ids, *story.new_ids)
-    n = len(story.prompt_ids)
-    content = [i >= n and token not in special for i, token in enumerate(ids)]
-    if jeong and len(story.new_ids) <= JEONG_SHORT:
-        content = [i == n - 1 for i in range(len(ids))]
-    return TokenisedText(ids, tuple(content), n)
+    ids, n = (*story.prompt_ids, *story.new_ids), len(story.prompt_ids)
+    content = tuple(_is_content(story.new_ids, i, n, special, jeong) for i in range(len(ids)))
+    return TokenisedText(ids, content, n)
+
+
+def _is_content(new: Sequence[int], position: int, start: int, special: frozenset[int], jeong: bool) -> bool:
+    """Whether a position is read, where the new tokens begin at `start`."""
+    if jeong and len(new) <= JEONG_SHORT:
+        return position == start - 1
+    return position >= start and new[position - start] not in special
 
 
 def _bare(model: Model, story: Story, special: frozenset[int]) -> TokenisedText:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.batching import TOKEN_BUDGET, plan_batches, run_halving
+from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
 from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
@@ -58,7 +58,7 @@ def read_texts(
     readings: Sequence[Reading],
     pooling: Pooling,
     header: Header,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
 ) -> PooledActivations:
@@ -71,7 +71,7 @@ def read_poolings(
     readings: Sequence[Reading],
     poolings: Sequence[Pooling],
     header: Header,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
 ) -> tuple[PooledActivations, ...]:
@@ -81,14 +81,14 @@ def read_poolings(
         readings: tokens and labels; all are checked before the first forward pass.
         poolings: which content tokens become the row.
         header: provenance to carry; each result names its own pooling.
-        token_budget: padded tokens per forward pass.
+        token_budget: padded tokens per forward pass; default what suits the device.
         progress: show a progress bar.
 
     Raises:
         StimulusError: a text with too few content tokens for the pooling.
         ContextLengthError: a text longer than the context.
     """
-    _check(model, readings, poolings)
+    check_readings(model, readings, poolings)
     fill = pad_id(model)
     values = torch.empty(len(poolings), len(readings), model.cfg.n_layers, model.cfg.d_model)
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
@@ -102,7 +102,7 @@ def read_poolings(
         taken = torch.stack([(p.weights(content) > 0).sum(1) for p in poolings])
         return [(rows, pooled, taken, norm_sums(cache, content))]
 
-    batches = plan_batches([len(r.tokens) for r in readings], token_budget)
+    batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
     for batch in track(batches, label, total=len(readings), step=len, show=progress):
         with fitting_threads(model):
             found = run_halving(batch, run)
@@ -113,7 +113,7 @@ def read_poolings(
     return tuple(
         PooledActivations(
             values[k],
-            tuple(_account(r, int(n)) for r, n in zip(readings, counts[k], strict=True)),
+            tuple(account(r, int(n)) for r, n in zip(readings, counts[k], strict=True)),
             norm,
             header.with_(pooling=pooling.name),
         )
@@ -121,7 +121,7 @@ def read_poolings(
     )
 
 
-def _check(model: Model, readings: Sequence[Reading], poolings: Sequence[Pooling]) -> None:
+def check_readings(model: Model, readings: Sequence[Reading], poolings: Sequence[Pooling]) -> None:
     """Everything that could fail on a text, found before the first forward pass."""
     for reading in readings:
         for pooling in poolings:
@@ -132,7 +132,8 @@ def _check(model: Model, readings: Sequence[Reading], poolings: Sequence[Pooling
             )
 
 
-def _account(reading: Reading, n_pooled: int) -> TextRecord:
+def account(reading: Reading, n_pooled: int) -> TextRecord:
+    """The record of a text of which `n_pooled` tokens entered its row."""
     n_content = sum(reading.tokens.content)
     return replace(
         reading.record,

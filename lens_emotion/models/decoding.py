@@ -17,6 +17,7 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of
 from lens_emotion.models.head import read_out
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids, tokenizer_of
+from lens_emotion.models.shortcut import shortcut
 from lens_emotion.models.threads import fitting_threads
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
@@ -59,11 +60,12 @@ def generate_tokens(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
-    fwd_hooks: Sequence[tuple[str, Callable[..., Any]]] = (),
+    fwd_hooks: Sequence[tuple[str | Callable[[str], bool], Callable[..., Any]]] = (),
     row_seeds: Sequence[int] | None = None,
     *,
     share_prompts: bool = False,
     on_keep: Keep | None = None,
+    read_last: bool = False,
 ) -> list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; the end-of-text token is not part of what returns.
 
@@ -73,11 +75,12 @@ def generate_tokens(
         model: TransformerBridge or HookedTransformer.
         prompts: token ids per row; rows are padded on the left.
         sampling: greedy or sampled.
-        fwd_hooks: hook functions in place during every forward pass, prompt included.
+        fwd_hooks: hook functions, each with a name or a filter of names, in place during every pass, prompt included.
         row_seeds: one per row for sampling; default sampling.seed + row index.
         share_prompts: read every distinct prompt once, and without `fwd_hooks` but for its last token. Only for hooks
             that leave the rest of the prompt as it is.
         on_keep: told which rows go on when others leave, for hooks that hold something per row.
+        read_last: feed the last token too, for hooks that read what was written (it is chosen, but never read).
 
     Returns:
         New token ids per row.
@@ -94,7 +97,7 @@ def generate_tokens(
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     with fitting_threads(model):
         decoder, tokens, mask = _begin(model, prompts, share_prompts)
-        with model.hooks(fwd_hooks=list(fwd_hooks)):
+        with model.hooks(fwd_hooks=list(fwd_hooks)), shortcut(model, whole_blocks=True):
             for position in range(max_new_tokens):
                 chosen = choose(decoder.step(tokens, mask).float(), alive).to(device)
                 written[alive, position] = torch.where(finished, -1, chosen).cpu()
@@ -108,6 +111,9 @@ def generate_tokens(
                             keep(going)
                     alive, finished, chosen = alive[going.cpu()], finished[going], chosen[going]
                 tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
+            else:
+                if read_last:
+                    decoder.step(tokens, mask)
     stop_set = {-1, *stop.tolist()}
     return [[t for t in row if t not in stop_set] for row in written.tolist()]
 
@@ -123,7 +129,8 @@ def _begin(
     decoder = make_decoder(model, len(tokens))
     if not share:
         return decoder, tokens, mask
-    decoder.step(tokens[:, :-1], mask[:, :-1])
+    with shortcut(model, whole_blocks=True):
+        decoder.step(tokens[:, :-1], mask[:, :-1])
     rows = torch.tensor([distinct.index(tuple(p)) for p in prompts], device=device)
     decoder.keep(rows)
     return decoder, tokens[rows, -1:], mask[rows, -1:]

@@ -4,19 +4,21 @@ the unsteered text, scripts. On tokens, not on words: scripts without spaces mus
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens_emotion.extraction.batching import TOKEN_BUDGET, plan_batches, run_halving
-from lens_emotion.extraction.capture import residual_cache
-from lens_emotion.models.access import Model, hook_name
+from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
+from lens_emotion.models.access import Model, backend_of, device_of
 from lens_emotion.models.head import CHUNK, read_out
 from lens_emotion.models.prompting import pad, pad_id
+from lens_emotion.models.shortcut import shortcut
 from lens_emotion.models.threads import fitting_threads
 from lens_emotion.stimuli.scripts import COMMON, scripts_of
 
@@ -38,54 +40,99 @@ class Likelihood:
 
 
 def likelihood(
-    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], token_budget: int = TOKEN_BUDGET
+    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], token_budget: int | None = None
 ) -> Likelihood:
     """NLL and entropy of each text (token ids) given its prompt, in one pass, under the model as it stands.
 
     Call it outside `steer`: the scorer is the unsteered model.
     """
-    out = np.full((len(texts), 2), np.nan)
+    values = _scored(model, prompts, texts, token_budget, entropy=True)
+    return Likelihood(values[:, 0], values[:, 1])
+
+
+def mean_nll(
+    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], token_budget: int | None = None
+) -> Float[np.ndarray, " n_texts"]:
+    """Mean negative log-likelihood per token, in nats, of each text given its prompt (see `likelihood`)."""
+    return _scored(model, prompts, texts, token_budget, entropy=False)[:, 0]
+
+
+def _scored(
+    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], token_budget: int | None,
+    *,
+    entropy: bool,
+) -> Float[np.ndarray, "n_texts n_scores"]:  # fmt: skip
+    """Mean NLL, and entropy if it is asked for, over the tokens of each text; nan for a text without tokens."""
+    out = np.full((len(texts), 1 + entropy), np.nan)
     rows = [[*p, *t] for p, t in zip(prompts, texts, strict=True)]
     scored = [i for i, t in enumerate(texts) if len(t) > 0]
-    fill, last = pad_id(model), hook_name(model.cfg.n_layers - 1)
+    fill = pad_id(model)
 
-    def run(batch: list[int]) -> list[tuple[int, float, float]]:
+    def run(batch: list[int]) -> list[tuple[int, list[float]]]:
         tokens, mask = pad([rows[i] for i in batch], fill)
-        residual = residual_cache(model, tokens, mask)[last]
+        residual = read(tokens.to(device_of(model)), mask)
         spans = [(len(prompts[i]), len(rows[i])) for i in batch]
         # one head call for the whole batch: hundreds of calls on short texts cost more than the arithmetic
         states = torch.cat([residual[row, start - 1 : end - 1] for row, (start, end) in enumerate(spans)])
         targets = torch.cat([tokens[row, start:end] for row, (start, end) in enumerate(spans)])
-        scores = _nll_and_entropy(model, states, targets).split([end - start for start, end in spans])
-        return [(i, *part.mean(0).tolist()) for i, part in zip(batch, scores, strict=True)]
+        scores = _nll_and_entropy(model, states, targets, entropy).split([end - start for start, end in spans])
+        return [(i, part.mean(0).tolist()) for i, part in zip(batch, scores, strict=True)]
 
-    for batch in plan_batches([len(rows[i]) for i in scored], token_budget):
-        with fitting_threads(model):
-            found = run_halving([scored[k] for k in batch], run)
-        for i, *values in found:
-            out[i] = values
-    return Likelihood(out[:, 0], out[:, 1])
+    with torch.inference_mode(), fitting_threads(model), _last_states(model) as read:
+        for batch in plan_batches([len(rows[i]) for i in scored], token_budget or budget_for(model)):
+            for i, values in run_halving([scored[k] for k in batch], run):
+                out[i] = values
+    return out
 
 
-@torch.inference_mode()
 def _nll_and_entropy(
-    model: Model, residual: Float[Tensor, "rows d_model"], targets: Int[Tensor, " rows"]
-) -> Float[Tensor, "rows 2"]:
-    """NLL of the target and entropy of the distribution at every row, in chunks of rows of logits."""
+    model: Model, residual: Float[Tensor, "rows d_model"], targets: Int[Tensor, " rows"], entropy: bool
+) -> Float[Tensor, "rows n_scores"]:
+    """NLL of the target, and the entropy of the distribution if asked for, in chunks of rows of logits."""
     parts = []
     for start in range(0, len(targets), ROWS):
-        log_p = read_out(model, residual[start : start + ROWS]).float().log_softmax(-1)
-        chosen = targets[start : start + ROWS].to(log_p.device)
-        entropy = torch.special.entr(log_p.exp()).sum(-1)
-        parts.append(torch.stack([-log_p.gather(1, chosen[:, None])[:, 0], entropy], 1).double().cpu())
+        logits = read_out(model, residual[start : start + ROWS]).float()
+        chosen = targets[start : start + ROWS].to(logits.device)
+        log_p = logits.log_softmax(-1)
+        scores = [-log_p.gather(1, chosen[:, None])[:, 0]]
+        if entropy:  # softmax anew costs as much as exp(log_p); log_p is finite, so that 0 log 0 is 0 here too
+            scores.append(-logits.softmax(-1).mul_(log_p).sum(-1))
+        parts.append(torch.stack(scores, 1).double().cpu())
     return torch.cat(parts)
 
 
-def mean_nll(
-    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], token_budget: int = TOKEN_BUDGET
-) -> Float[np.ndarray, " n_texts"]:
-    """Mean negative log-likelihood per token, in nats, of each text given its prompt (see `likelihood`)."""
-    return likelihood(model, prompts, texts, token_budget).nll
+Read = Callable[[Tensor, Tensor], Tensor]  # tokens, mask [batch, pos] -> [batch, pos, d_model]
+
+
+@contextmanager
+def _last_states(model: Model) -> Iterator[Read]:
+    """Reads `resid_post` of the last layer, inside: no other layer is kept, and the head does not run.
+
+    Pads on the right only: no token of a text sees them there, so that the Bridge, faster without a mask, gets none.
+    """
+    if backend_of(model) == "hooked":
+        options = {"stop_at_layer": model.cfg.n_layers}
+        yield lambda tokens, mask: model(tokens, attention_mask=mask.long().to(tokens.device), **options)
+        return
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    reading, kept = False, list[Tensor]()
+
+    def stop(tensor: Tensor, hook: Any) -> None:
+        if reading:  # and not reading out: the final norm runs there too
+            kept.append(tensor)
+            raise StopAtLayerException(tensor)
+
+    def read(tokens: Tensor, mask: Tensor) -> Tensor:
+        nonlocal reading
+        reading = True
+        with suppress(StopAtLayerException):
+            model(tokens, output_attentions=False, use_cache=False)
+        reading = False
+        return kept.pop()
+
+    with model.hooks(fwd_hooks=[("ln_final.hook_in", stop)]), shortcut(model, whole_blocks=True):
+        yield read
 
 
 def perplexity_ratio(steered_nll: Sequence[float] | np.ndarray, unsteered_nll: Sequence[float] | np.ndarray) -> float:

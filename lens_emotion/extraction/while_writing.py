@@ -1,0 +1,92 @@
+"""Read a story while it is written: `resid_post` of the last position at every step of cached decoding.
+
+The states are those of reading the finished story with its prompt, without a second pass over it. They are held for
+one decoding batch, as `residual_cache` holds one reading batch, then pooled and freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens import ActivationCache
+
+from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
+from lens_emotion.models.access import Model, device_of, hook_name
+
+
+@dataclass(frozen=True, eq=False)
+class StoryStates:
+    """A story's pooled row, the tokens that entered it, and the norms of all its content tokens, summed per layer."""
+
+    row: Float[Tensor, "n_layers d_model"]
+    n_pooled: int
+    norm_sum: Float[Tensor, " n_layers"]
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Hooks for `generate_tokens`, and what they saw.
+
+    Attributes:
+        hooks: one function for all layers, under a filter of names: the Bridge looks up each name given in 6 ms.
+        keep: to be told which rows go on (`on_keep`).
+        cache: `resid_post` of every row of the batch; position 0 is the last prompt token, position j the j-th new one.
+    """
+
+    hooks: list[tuple[Callable[[str], bool], Callable[..., Any]]]
+    keep: Callable[[Int[Tensor, " rows"]], None]
+    cache: ActivationCache
+
+
+def watch(model: Model, n_rows: int, max_new_tokens: int) -> Watch:
+    """Watch a batch of `n_rows` rows write up to `max_new_tokens` tokens (generate with `read_last=True`)."""
+    n_layers, device = model.cfg.n_layers, device_of(model)
+    held = torch.zeros(n_layers, n_rows, max_new_tokens + 1, model.cfg.d_model, dtype=model.cfg.dtype, device=device)
+    alive = [torch.arange(n_rows, device=device)]
+    passing: list[Tensor] = []  # the layers of the pass under way
+    seen = [0]
+
+    def hold(tensor: Tensor, hook: Any) -> None:
+        # a whole prompt must not outlive its layer for the sake of its last token
+        passing.append(tensor[:, -1].clone() if tensor.shape[1] > 1 else tensor[:, -1])
+        if len(passing) == n_layers:
+            held[:, alive[0], seen[0]] = torch.stack(passing)
+            seen[0] += 1
+            passing.clear()
+
+    def keep(rows: Int[Tensor, " rows"]) -> None:
+        alive[0] = alive[0][rows]
+
+    names = [hook_name(layer) for layer in range(n_layers)]
+    cache = ActivationCache(dict(zip(names, held, strict=True)), model)
+    return Watch([(frozenset(names).__contains__, hold)], keep, cache)
+
+
+def states_of(cache: ActivationCache, content: Sequence[Sequence[bool]], pooling: Pooling) -> list[StoryStates]:
+    """Pool what a `Watch` saw.
+
+    Args:
+        cache: from `watch`.
+        content: per row, True for the positions to be read; position 0 is the last prompt token.
+        pooling: rows it finds nothing in become NaN.
+    """
+    width = cache[hook_name(0)].shape[1]
+    mask = torch.tensor([[*row, *[False] * (width - len(row))] for row in content], dtype=torch.bool)
+    rows = pool_cache(cache, mask, pooling)
+    taken = (pooling.weights(mask) > 0).sum(1).tolist()
+    norms = row_norms(cache, mask)
+    return [StoryStates(row, n, norm) for row, n, norm in zip(rows, taken, norms, strict=True)]
+
+
+def row_norms(cache: ActivationCache, content: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch n_layers"]:
+    """Sum over each row's content tokens of ||resid_post||, per layer, in float64."""
+    sums = []
+    for layer in layers_of(cache):
+        norms = cache[hook_name(layer)].float().norm(dim=-1).double().cpu()
+        sums.append((norms * content).sum(1))
+    return torch.stack(sums, 1)

@@ -1,0 +1,159 @@
+"""What was made fast equals the slow way: parts that step aside, masks left out, states kept while writing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny
+from transformer_lens.hook_points import HookPoint
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.batching import CPU_BUDGET, TOKEN_BUDGET, budget_for
+from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.extraction.generation import extract_generation
+from lens_emotion.extraction.pooling import last_token, middle_token, story_mean
+from lens_emotion.extraction.while_writing import watch
+from lens_emotion.models.access import hook_name
+from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.prompting import encode, pad
+from lens_emotion.models.shortcut import shortcut
+from lens_emotion.stimuli.prompts import story_prompts
+
+TEXTS = ("Anna was in the kitchen and she smiled.", "Ben walked.", "It rained at the market, and Nora read by the sea.")
+
+
+def wrappers(model):
+    return [id(part) for part in model.original_model.modules()]
+
+
+def slow_cache(model, tokens, mask):
+    """The Bridge as it is, head and all, nothing stepping aside."""
+    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
+    with torch.inference_mode():
+        return model.run_with_cache(tokens, names_filter=names, attention_mask=mask.long())[1]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_short_way_equals_the_whole_bridge(model, side):
+    tokens, mask = pad([encode(model, t) for t in TEXTS], 0, side)
+    fast, slow = residual_cache(model, tokens, mask), slow_cache(model, tokens, mask)
+    for layer in range(model.cfg.n_layers):
+        truth = slow[hook_name(layer)][mask]
+        torch.testing.assert_close(fast[hook_name(layer)][mask], truth, rtol=1e-4, atol=1e-4)
+        assert torch.isfinite(fast[hook_name(layer)]).all()  # pads too: a NaN times weight 0 would be NaN
+
+
+def test_gaps_inside_a_row_keep_their_mask(model):
+    tokens, mask = pad([encode(model, t) for t in TEXTS], 0, "right")
+    mask[:, 1] = False
+    fast, slow = residual_cache(model, tokens, mask), slow_cache(model, tokens, mask)
+    last = hook_name(model.cfg.n_layers - 1)
+    torch.testing.assert_close(fast[last][mask], slow[last][mask], rtol=1e-4, atol=1e-4)
+
+
+def test_everything_is_in_place_after_the_pass_and_after_an_exception(model):
+    if not hasattr(model, "adapter"):
+        pytest.skip("HookedTransformer has no wrappers")
+    before, kind = wrappers(model), model.original_model.config._attn_implementation
+    with pytest.raises(RuntimeError, match="stop"), shortcut(model, whole_blocks=True):
+        assert wrappers(model) != before
+        raise RuntimeError("stop")
+    assert wrappers(model) == before
+    assert model.original_model.config._attn_implementation == kind
+
+
+@pytest.mark.parametrize("name", ["attn.hook_pattern", "hook_resid_mid", "mlp.hook_out", "ln1.hook_normalized"])
+def test_a_hook_inside_a_block_is_fired_and_obeyed(name):
+    llama = tiny("tiny-llama", "bridge")
+    tokens = torch.tensor([encode(llama, TEXTS[0])])
+    last = hook_name(llama.cfg.n_layers - 1)
+    plain, seen = residual_cache(llama, tokens)[last], []
+
+    def zero(tensor, hook):
+        seen.append(tensor.shape)
+        return torch.zeros_like(tensor)
+
+    with llama.hooks(fwd_hooks=[(f"blocks.2.{name}", zero)]):
+        changed = residual_cache(llama, tokens)[last]
+        with torch.inference_mode():
+            truth = llama.run_with_cache(tokens, names_filter=[last])[1][last]
+    assert len(seen) == 2 and not torch.allclose(plain, changed, atol=1e-2)
+    torch.testing.assert_close(changed, truth, rtol=1e-4, atol=1e-4)
+    ids = encode(llama, TEXTS[0])
+    generate_tokens(llama, [ids], 3, fwd_hooks=[(f"blocks.2.{name}", zero)])
+    assert len(seen) == 5
+
+
+def test_torch_hooks_on_a_part_keep_its_block():
+    model = tiny("tiny-llama", "bridge")
+    tokens, seen = torch.tensor([encode(model, TEXTS[0])]), []
+    handle = model.blocks[1].attn.register_forward_hook(lambda *a: seen.append(1))
+    try:
+        residual_cache(model, tokens)
+    finally:
+        handle.remove()
+    assert seen == [1]
+
+
+def test_replaced_weights_are_used():
+    from lens_emotion.models.loading import load_model
+
+    model = load_model("tiny-gpt2", device="cpu")
+    tokens = torch.tensor([encode(model, TEXTS[0])])
+    part = model.blocks[1].attn.q.original_component
+    part.weight = torch.nn.Parameter(torch.zeros_like(part.weight))
+    fast, slow = residual_cache(model, tokens), slow_cache(model, tokens, torch.ones_like(tokens))
+    last = hook_name(model.cfg.n_layers - 1)
+    torch.testing.assert_close(fast[last], slow[last], rtol=1e-4, atol=1e-4)
+
+
+def test_no_part_of_a_silent_bridge_runs_its_wrapper(monkeypatch):
+    model = tiny("tiny-llama", "bridge")
+    fired = []
+    real = HookPoint.forward
+    monkeypatch.setattr(HookPoint, "forward", lambda self, x: (fired.append(self.name), real(self, x))[1])
+    residual_cache(model, torch.tensor([encode(model, TEXTS[0])]))
+    inner = [n for n in fired if n and n.startswith("blocks.") and n.split(".")[2] not in ("hook_in", "hook_out")]
+    assert fired and inner == []
+
+
+@pytest.mark.parametrize("preset", ["topic-crossed", "jeong"])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.9, 0.95, 3)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("pooling", [story_mean(start=2), last_token(), middle_token()], ids=lambda p: p.name)
+def test_extracting_while_writing_equals_reading_again(llama, preset, sampling, pooling):
+    prompts = [p for p in story_prompts(preset, "world-en") if p.emotion in ("happy", "sad")][:12]
+    prompts += [p for p in story_prompts(preset, "world-en") if p.emotion == "sad"][:6]
+    settings = {"preset": preset, "max_new_tokens": 24, "sampling": sampling, "pooling": pooling, "progress": False}
+    prompts = list(dict.fromkeys(prompts))
+    once = extract_generation(llama, prompts, capture="while writing", **settings)
+    twice = extract_generation(llama, prompts, capture="reread", **settings)
+    assert once.stories == twice.stories
+    assert once.conditioned.records == twice.conditioned.records
+    assert once.conditioned.header == twice.conditioned.header
+    torch.testing.assert_close(once.conditioned.values, twice.conditioned.values, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(once.conditioned.residual_norm, twice.conditioned.residual_norm, rtol=1e-4, atol=1e-4)
+
+
+def test_states_watched_are_those_of_each_token_though_rows_leave_the_batch(model, monkeypatch):
+    stop = torch.tensor([encode(model, ".")[-1]])  # not every tiny model ends its texts in time
+    monkeypatch.setattr("lens_emotion.models.decoding.stop_ids", lambda model: stop)
+    rows = [encode(model, t) for t in TEXTS] * 8  # more than decoding.SMALLEST, so that the batch shrinks
+    seen = watch(model, len(rows), 40)
+    written = generate_tokens(model, rows, 40, Sampling(1.2, 1.0, 5), seen.hooks, on_keep=seen.keep, read_last=True)
+    assert written == generate_tokens(model, rows, 40, Sampling(1.2, 1.0, 5))
+    assert len({len(new) for new in written}) > 1
+    for i in (0, 5, 11, 23):
+        cache = residual_cache(model, torch.tensor([[*rows[i], *written[i]]]))
+        for layer in range(model.cfg.n_layers):
+            truth = cache[hook_name(layer)][0, len(rows[i]) - 1 :]
+            got = seen.cache[hook_name(layer)][i, : len(truth)]
+            torch.testing.assert_close(got, truth, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_capture_is_refused(llama):
+    with pytest.raises(StimulusError, match="while writing"):
+        extract_generation(llama, capture="live")
+
+
+def test_a_cpu_reads_smaller_batches(llama):
+    assert budget_for(llama) == CPU_BUDGET < TOKEN_BUDGET
