@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from lens_emotion.analysis.design import Design
 
@@ -75,8 +76,15 @@ class Labellings:
     def sums(
         self, member: csr_array, columns: Float[np.ndarray, "rows m"]
     ) -> Float[np.ndarray, "b {self.design.n_classes} m"]:
-        """Per labelling and class, the sum over its texts of the rows of `columns`."""
-        return (member @ columns).reshape(len(self), self.design.n_classes, columns.shape[1])
+        """Per labelling and class, the sum over its texts of the rows of `columns`.
+
+        The same numbers as `member @ columns`, to the bit, but by torch: scipy's sparse product keeps Python's
+        lock, so that a second thread would wait for it.
+        """
+        index, weight, ends = (torch.from_numpy(x) for x in (member.indices, member.data, member.indptr))
+        rows = torch.from_numpy(np.ascontiguousarray(columns))
+        bags = embedding_bag(index, rows, ends, mode="sum", per_sample_weights=weight, include_last_offset=True)
+        return bags.numpy().reshape(len(self), self.design.n_classes, columns.shape[1])
 
 
 def labellings(design: Design, labels: Int[np.ndarray, "b n_texts"]) -> list[Labellings]:
