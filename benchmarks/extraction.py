@@ -1,7 +1,7 @@
 """What reading every layer costs on top of the bare Hugging Face body: no head, no hooks, the same batches.
 
-    python benchmarks/extraction.py                                     # a tiny model
-    python benchmarks/extraction.py --model FOLDER --json FILE --threads 1
+    python -m benchmarks.extraction                                     # a tiny model
+    python -m benchmarks.extraction --model FOLDER --json FILE --threads 1
 
 Two sets of texts of random tokens: all of one length, and of mixed lengths. The ideal for mixed lengths is the bare
 body on the same number of tokens cut into rows of one length, so that nothing is padded. The ways take turns; medians

@@ -1,7 +1,7 @@
 """What writing costs on top of Hugging Face's `generate`, and what reading while writing adds to it.
 
-    python benchmarks/generation.py                                     # a tiny model
-    python benchmarks/generation.py --model FOLDER --json FILE --threads 1
+    python -m benchmarks.generation                                     # a tiny model
+    python -m benchmarks.generation --model FOLDER --json FILE --threads 1
 
 Every way writes the same number of tokens to the same prompts, greedily; the texts must be identical. The ways take
 turns; medians of the ratios within a round. CPU seconds are given beside wall seconds, since a busy machine spoils the
@@ -18,8 +18,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from extraction import compared, load_pair, show
 
+from benchmarks.extraction import compared, load_pair, show
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models import decoding
 from lens_emotion.models.access import Model

@@ -19,7 +19,7 @@ from benchmarks.measure import Options, Row, run_alone
 from benchmarks.subjects import TINY
 
 NAME = "reading_writing"
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 SCRIPTS = ("extraction", "generation")
 
 
@@ -35,9 +35,9 @@ def rows(options: Options) -> list[Row]:
 def _report(script: str, model: str, options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
-        command = [sys.executable, str(HERE / f"{script}.py"), "--model", model, "--json", str(path)]
+        command = [sys.executable, "-m", f"benchmarks.{script}", "--model", model, "--json", str(path)]
         command += ["--threads", str(options.threads), "--repeats", str(options.repeats)]
-        path_of_package = os.pathsep.join(p for p in (str(HERE.parent), os.environ.get("PYTHONPATH", "")) if p)
+        path_of_package = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path_of_package}
         )

@@ -124,9 +124,7 @@ def lens(
         AnalysisError: no such layer, or top, n_random or k below 1.
     """
     name = _check(model, vectors, (acts, at), allow_other_model, allow_processed)
-    for option, value in (("top", top), ("n_random", n_random), ("k", k)):
-        if value < 1:
-            raise AnalysisError(f"{option} is {value}; give at least 1")
+    _check_counts(top=top, n_random=n_random, k=k)
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     names, rows, sizes = _rows(vectors, layer)
     controls = _controls(rows.shape[1], n_random, seed, None if acts is None else acts.values[:, layer])
@@ -164,6 +162,12 @@ def _check(
                 f"made on {header.model}, not on {info.name}; extract on this model, or pass allow_other_model=True"
             )
     return info.name
+
+
+def _check_counts(**options: int) -> None:
+    for option, value in options.items():
+        if value < 1:
+            raise AnalysisError(f"{option} is {value}; give at least 1")
 
 
 def _rows(

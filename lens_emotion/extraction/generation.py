@@ -6,6 +6,7 @@ instruction in front, so they also carry the request; "reread" states are those 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,7 @@ from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 CAPTURES = ("while writing", "reread")
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
+WATCHED_BYTES = 1 << 30  # states held of a batch that is read while it is written: an 8B model's take half a MB a token
 
 
 Written = tuple[tuple[int, ...], StoryStates | None]  # new token ids, and what was read of them
@@ -113,6 +115,22 @@ def extract_generation(
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
     read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
     stories = write_stories(model, chosen, max_new_tokens or (256 if jeong else 128), sampling, progress, read_as)
+    variant = (preset, None if sampling.greedy else sampling.seed)
+    return _read(model, stories, pooling, read_as is not None, variant, allow_processed, progress)
+
+
+def _read(
+    model: Model,
+    stories: Sequence[Story],
+    pooling: Pooling,
+    watched: bool,
+    variant: tuple[str, int | None],
+    allow_processed: bool,
+    progress: bool,
+) -> GeneratedActivations:
+    """Both readings of the stories; `variant` is the preset and the seed."""
+    preset, seed = variant
+    jeong = preset == "jeong"
     written, kept, notes = _usable(stories, pooling, jeong)
     header = make_header(
         model,
@@ -122,12 +140,12 @@ def extract_generation(
         written.sha256,
         allow_processed=allow_processed,
         variant=f"{preset}, conditioned",
-        seed=None if sampling.greedy else sampling.seed,
+        seed=seed,
         notes=notes,
     )
     special = special_ids(model)
     readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
-    if read_as:
+    if watched:
         conditioned = _gather(model, kept, readings, pooling, header)
     else:
         conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress)
@@ -164,8 +182,7 @@ def write_stories(
         written = _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
         return list(zip(rows, written, strict=True))
 
-    # the states watched take as much room as those of a reading batch: half the rows of a decoding batch
-    least = 2 * (new_tokens + 1) if read_as else 0
+    least = watched_length(model, new_tokens) if read_as else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
     for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
         for i, written in run_halving(batch, run):
@@ -176,6 +193,13 @@ def write_stories(
         for i, (p, ids) in enumerate(zip(prompts, tokenised, strict=True))
         for new, states in [answers[ids] if sampling.greedy else done[i]]
     ]
+
+
+def watched_length(model: Model, new_tokens: int) -> int:
+    """Length at which a row counts in a batch that is read while it is written: at most half the rows of another
+    decoding batch, and no more than `WATCHED_BYTES` of states."""
+    per_row = (new_tokens + 1) * model.cfg.n_layers * model.cfg.d_model * model.cfg.dtype.itemsize
+    return max(2 * (new_tokens + 1), math.ceil(GENERATION_BUDGET * per_row / WATCHED_BYTES))
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""The end of the model: final norm and unembedding of chosen residual vectors, and the likelihood of given tokens.
+"""The end of the model: final norm and unembedding of chosen residual vectors.
 
 Logits are computed only where they are wanted, and in chunks, so that no [batch, pos, d_vocab] tensor ever exists.
 """
@@ -6,7 +6,7 @@ Logits are computed only where they are wanted, and in chunks, so that no [batch
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.models.access import Model
@@ -19,16 +19,3 @@ def read_out(model: Model, residual: Float[Tensor, "rows d_model"]) -> Float[Ten
     logits = model.unembed(model.ln_final(residual[None]))[0]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
-
-
-@torch.inference_mode()
-def token_nll(
-    model: Model, residual: Float[Tensor, "rows d_model"], targets: Int[Tensor, " rows"]
-) -> Float[Tensor, " rows"]:
-    """Negative log-likelihood in nats of each target token, in float32, in chunks of rows."""
-    parts = []
-    for start in range(0, len(targets), CHUNK):
-        logits = read_out(model, residual[start : start + CHUNK]).float()
-        chosen = targets[start : start + CHUNK].to(logits.device)
-        parts.append(torch.nn.functional.cross_entropy(logits, chosen, reduction="none").cpu())
-    return torch.cat(parts) if parts else torch.empty(0)

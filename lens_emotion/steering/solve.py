@@ -187,24 +187,23 @@ def iso_kl(
         for k, dose, kl in zip(open_, doses, mean_kl(model, texts, done, reference), strict=True):
             searches[k].add(dose, kl)
             searches[k].give_up_after(max_evaluations)
-    rows = []
-    for vector, search in zip(chosen, searches, strict=True):
-        natural, relative = mean_units(vector, Dose(search.dose, unit), where)
-        rows.append(
-            {
-                "emotion": vector.name,
-                "dose": search.dose,
-                "dose_natural": natural,
-                "dose_relative": relative,
-                "kl": search.kl,
-                "n_evaluations": len(search.tried),
-                "monotone": search.monotone,
-            }
-        )
+    rows = [_found(v, s, mean_units(v, Dose(s.dose, unit), where)) for v, s in zip(chosen, searches, strict=True)]
     tried = [{"emotion": s.name, "dose": d, "kl": kl} for s in searches for d, kl in s.tried]
     n_tokens = sum(sum(t.content) for t in texts)
     words = layers_in_words(where, model.cfg.n_layers)
     return IsoKL(pd.DataFrame(rows), pd.DataFrame(tried), target_kl, tol, unit, words, n_tokens)
+
+
+def _found(vector: EmotionVector, search: _Search, units: tuple[float, float]) -> dict[str, object]:
+    return {
+        "emotion": vector.name,
+        "dose": search.dose,
+        "dose_natural": units[0],
+        "dose_relative": units[1],
+        "kl": search.kl,
+        "n_evaluations": len(search.tried),
+        "monotone": search.monotone,
+    }
 
 
 class _Search:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models.access import describe
 from lens_emotion.models.loading import load_model, resolve
 from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study.claims.over_models import partner_of, test_claims
+from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.judging import judge_model
@@ -55,7 +54,7 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
         found.append(study)
         if partner_of(study.info.name, config.models):
             paired[study.info.name] = evidence
-    claims = test_claims(found, paired, config)
+    claims = all_claims(found, paired, config)
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
     summary = [{"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in found]
@@ -80,8 +79,3 @@ def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> tuple[
     study = judge_model(evidence, tokens, config, started)
     write_tables(study, store)
     return evidence, study
-
-
-def read_manifest(folder: str | Path) -> dict[str, object]:
-    """The manifest of a run folder."""
-    return dict(json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")))

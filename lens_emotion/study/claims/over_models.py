@@ -32,7 +32,7 @@ UNIVERSAL = {"C2", "C3", "C6"}  # "whatever the architecture": one contradiction
 NO_PAIR = "no base model and its instruct version are both in this run"
 
 
-def test_claims(models: Sequence[ModelStudy], paired: Mapping[str, Evidence], config: StudyConfig) -> Claims:
+def all_claims(models: Sequence[ModelStudy], paired: Mapping[str, Evidence], config: StudyConfig) -> Claims:
     """C1 to C8 on every model and over all of them.
 
     Args:
