@@ -1,6 +1,7 @@
 """Layer sweeps, anisotropy and geometry on planted truth."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny
@@ -9,7 +10,7 @@ from planted import HEADER, planted
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.geometry import circumplex, similarity
-from lens_emotion.analysis.layers import layer_sweep
+from lens_emotion.analysis.layers import decoding_sweep, layer_sweep
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
@@ -229,3 +230,11 @@ def test_similarity_takes_the_middle_layer_or_the_one_named():
         similarity(vectors, 4)
     with pytest.raises(StimulusError, match="at least 2"):
         similarity(_vectors(torch.ones(1, 3), ["happy"]))
+
+
+def test_the_sweep_of_a_decoding_made_already_is_the_same_sweep():
+    acts = planted(n_layers=6, signal=(0, 1, 2, 3, 2, 1), n_topics=8).acts
+    one, other = layer_sweep(acts, "decoding", 30, seed=3), decoding_sweep(decoding(acts, 30, seed=3), seed=3)
+    pd.testing.assert_frame_equal(one.table, other.table)
+    assert (one.best_depth_low, one.best_depth_high) == (other.best_depth_low, other.best_depth_high)
+    assert one.summary() == other.summary()

@@ -157,3 +157,14 @@ def test_an_unknown_capture_is_refused(llama):
 
 def test_a_cpu_reads_smaller_batches(llama):
     assert budget_for(llama) == CPU_BUDGET < TOKEN_BUDGET
+
+
+def test_a_wide_model_is_watched_in_smaller_batches():
+    from types import SimpleNamespace
+
+    from lens_emotion.extraction.generation import GENERATION_BUDGET, WATCHED_BYTES, watched_length
+
+    for n_layers, d_model in ((6, 64), (30, 576), (32, 4096)):
+        model = SimpleNamespace(cfg=SimpleNamespace(n_layers=n_layers, d_model=d_model, dtype=torch.float32))
+        rows = max(1, GENERATION_BUDGET // watched_length(model, 128))
+        assert rows * 129 * n_layers * d_model * 4 <= WATCHED_BYTES

@@ -61,10 +61,10 @@ def test_a_best_layer_in_the_middle_supports_c2_and_a_late_one_contradicts_it():
 
 def test_an_inverted_u_of_accuracy_supports_c3_and_a_rising_curve_never_does():
     acts = read(MIDDLE_BUMP)
-    assert u_shape("m", acts, sweep(acts), N, 0).verdict == SUPPORTED
+    assert u_shape("m", sweep(acts), separation(acts, n_permutations=1)).verdict == SUPPORTED
     for seed in range(3):
         acts = read(RISING, seed)
-        assert u_shape("m", acts, sweep(acts), N, 0).verdict in (NOT_SUPPORTED, UNDETERMINED)
+        assert u_shape("m", sweep(acts), separation(acts, n_permutations=1)).verdict in (NOT_SUPPORTED, UNDETERMINED)
 
 
 def test_emotion_along_what_neutral_texts_vary_by_contradicts_c4():

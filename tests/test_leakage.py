@@ -44,7 +44,7 @@ def planted(
     texts = pd.DataFrame(rows)
     return DoseResponse(
         table=pd.DataFrame(), texts=texts, others=texts.iloc[:0], unsteered=before, scores=pd.DataFrame(), layer=3,
-        judge="none", judge_accuracy=None, thresholds=Thresholds(3.0, 0.3, 0.5), n_emotions=4,
+        judge="none", judge_accuracy=None, judge_independent=True, thresholds=Thresholds(3.0, 0.3, 0.5), n_emotions=4,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.analysis.anisotropy import anisotropy
-from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.reliability import half_cosines, topic_halves
 from lens_emotion.analysis.results import (
@@ -168,11 +168,23 @@ def layer_sweep(
     else:
         name = getattr(metric, "__name__", type(metric).__name__)
         curve = replace(_of_function(acts, metric, n_permutations, seed), higher_is_better=higher_is_better)
-    low, high = _best_depth_interval(curve, acts.depth)
+    return _sweep(name, curve, acts.depth)
+
+
+def decoding_sweep(decoded: Decoding, seed: int = 0) -> LayerSweep:
+    """The layer sweep of a decoding that has been made already; the same as `layer_sweep(acts, "decoding")`."""
+    return _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy())
+
+
+def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray, " n_layers"]) -> UShape | None:
+    """Two-lines test of one curve, the weaker form; None where it has too few layers or undefined values."""
+    return _shape(Curve(values, None), depth)
+
+
+def _sweep(name: str, curve: Curve, depth: np.ndarray) -> LayerSweep:
+    low, high = _best_depth_interval(curve, depth)
     n_null = 0 if curve.null is None else len(curve.null)
-    return LayerSweep(
-        _table(curve, acts.depth), name, curve.higher_is_better, low, high, n_null, _shape(curve, acts.depth)
-    )
+    return LayerSweep(_table(curve, depth), name, curve.higher_is_better, low, high, n_null, _shape(curve, depth))
 
 
 def _activations(
@@ -226,7 +238,10 @@ def _best_depth_interval(curve: Curve, depth: np.ndarray) -> tuple[float | None,
 
 
 def _decoding(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
-    result = decoding(acts, n_permutations, seed)
+    return _of_decoding(decoding(acts, n_permutations, seed), seed)
+
+
+def _of_decoding(result: Decoding, seed: int) -> Curve:
     draws = bootstrap_over_groups(result.correct.T.astype(float), result.topic, seed=seed)
     units = np.stack([result.correct[:, result.topic == t].mean(axis=1) for t in dict.fromkeys(result.topic)])
     return Curve(result.table["accuracy"].to_numpy(), result.null, draws=draws, standardise=False, units=units)

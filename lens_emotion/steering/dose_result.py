@@ -29,6 +29,7 @@ class DoseResponse:
         layer: steered layer, or "all" or several.
         judge: name and accuracy of the judge.
         judge_accuracy: measured accuracy, None if unknown.
+        judge_independent: False if the judge is the steered model itself.
         thresholds: where the regimes begin.
         n_emotions: number of emotions steered towards.
         groups: label groups of the judge, empty if it tells all its emotions apart.
@@ -42,6 +43,7 @@ class DoseResponse:
     layer: int | str
     judge: str
     judge_accuracy: float | None
+    judge_independent: bool
     thresholds: Thresholds
     n_emotions: int
     groups: dict[str, str] = field(default_factory=dict)

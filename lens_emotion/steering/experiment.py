@@ -90,6 +90,7 @@ def dose_response(
         layer=layer,
         judge=str(judge),
         judge_accuracy=judge.accuracy,
+        judge_independent=judge.independent,
         thresholds=thresholds,
         n_emotions=len({s.emotion for s in scenarios}),
         groups=dict(judge.groups or {}),

@@ -15,9 +15,9 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 
-SCHEMA = 2  # raised whenever a file of before cannot be read as the present DoseResponse
+SCHEMA = 3  # raised whenever a file of before cannot be read as the present DoseResponse
 _FRAMES = ("table", "texts", "others", "unsteered", "scores")
-_PLAIN = ("layer", "judge", "judge_accuracy", "n_emotions", "groups")
+_PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
 
 
 def save_dose_response(result: DoseResponse, path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.geometry import circumplex, similarity
-from lens_emotion.analysis.layers import layer_sweep
+from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
@@ -64,9 +64,9 @@ def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodSt
         header=acts.header,
         n_texts=len(acts),
         decoding=separated.decoding,
-        sweep=layer_sweep(acts, "decoding", n_permutations=n, seed=seed),
+        sweep=decoding_sweep(separated.decoding, seed),
         separation=separated,
-        reliability=reliability(acts, seed=seed),
+        reliability=reliability(acts, seed=seed, n_permutations=n),
     )
 
 

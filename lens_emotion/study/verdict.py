@@ -175,7 +175,7 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
         reason,
         f"{STATEMENTS[code]}: {verdict}; {reason}.",
         effect or _median_effect(tested),
-        tested[0].null,
+        tested[0].null if len(tested) == 1 else "each model's own, in its row",
         ps[0] if len(tested) == 1 and ps else None,
         _models(len(tested)),
     )

@@ -18,7 +18,7 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
     return (
         better_by_writing(name, study.versus, study.versus_preset, study.jeong, study.jeong_reading),
         middle_layers(name, reading.sweep),
-        u_shape(name, evidence.comprehension, reading.sweep, n, seed),
+        u_shape(name, reading.sweep, reading.separation),
         beyond_anisotropy(name, evidence.comprehension, reading.decoding, n, seed),
         causal(name, evidence.steering),
         regimes(name, evidence.steering),

@@ -9,8 +9,9 @@ import torch
 
 from lens_emotion.analysis.bootstrap import mean_interval
 from lens_emotion.analysis.decoding import Decoding, decoding
-from lens_emotion.analysis.layers import LayerSweep, layer_sweep
+from lens_emotion.analysis.layers import LayerSweep, curve_shape
 from lens_emotion.analysis.results import ALPHA, p_text
+from lens_emotion.analysis.separation import Separation
 from lens_emotion.analysis.ushape import UShape
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -56,13 +57,13 @@ def middle_layers(name: str, sweep: LayerSweep) -> Claim:
     return Claim("C2", name, verdict, reason, sentence, effect, null, float(best.p_corrected), n)
 
 
-def u_shape(name: str, acts: PooledActivations, sweep: LayerSweep, n_permutations: int, seed: int) -> Claim:
+def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     """C3: the two-lines test on held-out accuracy by topic (best in the middle: an inverted U), and on the cosine.
 
     The accuracy decides, since noise moves a cosine too: supported if it is an inverted U, not supported if it is
     monotone, flat, or a U; undetermined otherwise. The shape of the mean cosine (one curve, weaker) is told beside it.
     """
-    cosine = layer_sweep(acts, "separation", n_permutations, seed).shape
+    cosine = curve_shape(separated.table["mean_cosine"].to_numpy(), separated.table["depth"].to_numpy())
     shape = sweep.shape
     if shape is None:
         return untestable("C3", name, "the model has too few layers for the two-lines test")
@@ -109,7 +110,7 @@ def beyond_anisotropy(name: str, acts: PooledActivations, before: Decoding, n_pe
     row, was = after.table.iloc[after.best_layer], float(before.table.accuracy[layer])
     kept = after.correct[layer].astype(float) - before.correct[layer].astype(float)
     change = mean_interval(kept, before.topic, seed=seed)
-    effect = Effect(f"change in accuracy at layer {layer}", float(change.value), float(change.low), float(change.high))
+    effect = Effect("change in accuracy at the best layer", float(change.value), float(change.low), float(change.high))
     holds = bool(row.p_corrected <= ALPHA)
     reason = (
         f"accuracy {was:.2f} becomes {after.table.accuracy[layer]:.2f} at layer {layer} without the neutral components "

@@ -37,7 +37,7 @@ def causal(name: str, steering: DoseResponse | None) -> Claim:
         fitted = steering.cross_fitted()
     except AnalysisError:
         return untestable("C5", name, "the scenarios hold one opening per emotion, two are needed to choose a dose")
-    outside = "not independent" not in steering.judge
+    outside = steering.judge_independent
     able = steering.judge_accuracy is not None and steering.judge_accuracy > 2 / steering.n_emotions
     if not (fitted.p <= ALPHA and fitted.success > fitted.random):
         verdict, reason = NOT_SUPPORTED, "it succeeds no more often than random directions"
@@ -141,7 +141,12 @@ def other_languages(name: str, steering: DoseResponse | None, lens: Lens | None,
         verdict,
         reason,
         f"In {name}: {leaked.summary()}. Logit lens: {lens.summary()}",
-        Effect(f"foreign letters at dose {peak.dose:g}", float(peak.foreign), float(peak.low), float(peak.high)),
+        Effect(
+            "foreign letters at their peak dose",
+            float(peak.foreign),
+            float(peak.low),
+            float(peak.high),
+        ),
         f"random directions {control:.1%}, {p_text(float(peak.p_corrected))}",
         float(peak.p_corrected),
         f"{peak.n:.0f} scenarios",
