@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from lens_emotion.extraction.batching import budget_for, plan_batches, run_halvi
 from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
-from lens_emotion.models.access import Model, check_raw_basis, describe
+from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.models.threads import fitting_threads
 from lens_emotion.progress import track
@@ -61,9 +63,10 @@ def read_texts(
     token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> PooledActivations:
     """Every text through the model once; one row per text and layer (see `read_poolings`)."""
-    return read_poolings(model, readings, [pooling], header, token_budget, label, progress)[0]
+    return read_poolings(model, readings, [pooling], header, token_budget, label, progress, journal)[0]
 
 
 def read_poolings(
@@ -74,6 +77,7 @@ def read_poolings(
     token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> tuple[PooledActivations, ...]:
     """Every text through the model once, pooled in several ways: one PooledActivations per pooling.
 
@@ -83,6 +87,7 @@ def read_poolings(
         header: provenance to carry; each result names its own pooling.
         token_budget: padded tokens per forward pass; default what suits the device.
         progress: show a progress bar.
+        journal: keeps finished batches, and those it holds are not read again.
 
     Raises:
         StimulusError: a text with too few content tokens for the pooling.
@@ -94,20 +99,28 @@ def read_poolings(
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
     counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[tuple[list[int], Tensor, Tensor, Tensor]]:
+    def run(rows: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
         content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
         cache = residual_cache(model, tokens, mask)
         pooled = torch.stack([pool_cache(cache, content, p) for p in poolings])
         taken = torch.stack([(p.weights(content) > 0).sum(1) for p in poolings])
-        return [(rows, pooled, taken, norm_sums(cache, content))]
+        return [(pooled, taken, norm_sums(cache, content))]
+
+    def read(batch: list[int]) -> Record:
+        with fitting_threads(model):
+            pooled, taken, norms = zip(*run_halving(batch, run), strict=True)
+        return Record({}, {"pooled": torch.cat(pooled, 1), "taken": torch.cat(taken, 1), "norms": torch.stack(norms)})
+
+    def key(batch: list[int]) -> str:
+        named = (header.with_(notes=()).to_dict(), [p.name for p in poolings], str(device_of(model)))
+        return batch_key(label, named, [(i, readings[i].tokens.ids, readings[i].tokens.content) for i in batch])
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
     for batch in track(batches, label, total=len(readings), step=len, show=progress):
-        with fitting_threads(model):
-            found = run_halving(batch, run)
-        for rows, pooled, taken, norms in found:
-            values[:, rows], counts[:, rows] = pooled, taken
+        found = remembered(journal, partial(key, batch), partial(read, batch)).tensors
+        values[:, batch], counts[:, batch] = found["pooled"], found["taken"]
+        for norms in found["norms"]:
             norm_total += norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
     return tuple(
