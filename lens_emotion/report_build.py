@@ -38,7 +38,9 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         ),
         claims=claim_rows(run),
     )
-    return write_report(page, store.root / "report.html"), rows
+    path = store.save("report.html", lambda path: write_report(page, path))
+    store.close()
+    return path, rows
 
 
 def summary_row(m: ModelStudy) -> Row:

@@ -23,7 +23,7 @@ from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
-from lens_emotion.journal import Journal, batch_key, remembered
+from lens_emotion.journal import Journal, Record, batch_key, remembered
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import (
@@ -42,7 +42,6 @@ CAPTURES = ("while writing", "reread")
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
 WATCHED_BYTES = 1 << 30  # states held of a batch that is read while it is written: an 8B model's take half a MB a token
-
 
 ReadAs = Callable[[ActivationCache, Sequence[Sequence[int]]], list[StoryStates]]
 
@@ -116,8 +115,8 @@ def extract_generation(
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
     read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
-    length = max_new_tokens or (256 if jeong else 128)
-    stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, (pooling.name, jeong))
+    length, read_name = max_new_tokens or (256 if jeong else 128), (pooling.name, capture, jeong)
+    stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, read_name)
     variant = (preset, None if sampling.greedy else sampling.seed)
     return _read(model, stories, pooling, read_as is not None, variant, allow_processed, progress, journal)
 
@@ -178,25 +177,26 @@ def write_stories(
     """
     tokenised = [tokenise_prompt(model, p.text).ids for p in prompts]
     room = model.cfg.n_ctx - max(map(len, tokenised))
-    longest = max(tokenised, key=len)
-    check_length(model, len(longest), "story prompt", new_tokens=min(16, max_new_tokens))
+    check_length(model, max(map(len, tokenised)), "story prompt", new_tokens=min(16, max_new_tokens))
     new_tokens = min(max_new_tokens, room)
     jobs = list(dict.fromkeys(tokenised)) if sampling.greedy else tokenised
     done: list[Written] = [((), None)] * len(jobs)
 
-    def run(rows: list[int]) -> list[tuple[int, Written]]:
+    def run(rows: list[int]) -> list[Written]:
         seeds = [sampling.seed * 1_000_003 + i for i in rows]
-        written = _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
-        return list(zip(rows, written, strict=True))
+        return _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
+
+    def write(batch: list[int]) -> Record:
+        return as_record(run_halving(batch, run))
 
     def key(batch: list[int]) -> str:
-        named = (describe(model), new_tokens, sampling, read_name if read_as else None)
-        return batch_key("writing stories", named, [(i, jobs[i]) for i in batch])
+        rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i
+        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows)
 
     least = watched_length(model, new_tokens) if read_as else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
     for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
-        found = remembered(journal, partial(key, batch), lambda batch=batch: as_record(run_halving(batch, run)))
+        found = remembered(journal, partial(key, batch), partial(write, batch))
         for i, written in zip(batch, from_record(found), strict=True):
             done[i] = written
     answers = dict(zip(jobs, done, strict=True)) if sampling.greedy else {}

@@ -87,10 +87,10 @@ def states_of(cache: ActivationCache, content: Sequence[Sequence[bool]], pooling
     return [StoryStates(row, n, norm) for row, n, norm in zip(rows, taken, norms, strict=True)]
 
 
-def as_record(rows: Sequence[tuple[int, Written]]) -> Record:
+def as_record(rows: Sequence[Written]) -> Record:
     """A written batch as a record of a journal, in the order of its rows."""
-    states = [s for _, (_, s) in rows if s is not None]
-    values = {"new_ids": [list(new) for _, (new, _) in rows], "n_pooled": [s.n_pooled for s in states]}
+    states = [s for _, s in rows if s is not None]
+    values = {"new_ids": [list(new) for new, _ in rows], "n_pooled": [s.n_pooled for s in states]}
     if not states:
         return Record(values)
     pooled, norms = torch.stack([s.row for s in states]), torch.stack([s.norm_sum for s in states])
