@@ -96,10 +96,6 @@ class Journal:
         start = append(self.path, [sealed(key, values, record.tensors)])
         self.places[key] = (start, self.path.stat().st_size)
 
-    def close(self) -> None:
-        """Remove the file: the step is complete."""
-        self.path.unlink(missing_ok=True)
-
 
 def remembered(journal: Journal | None, key: Callable[[], str], run: Callable[[], Record]) -> Record:
     """What the journal holds under `key`, else what `run` gives, which is added. Without a journal, just `run`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lens_emotion.errors import LensEmotionError
-from lens_emotion.models.catalog import TINY
+from lens_emotion.models.catalog import CATALOG, TINY
 
+PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 
 
@@ -64,6 +66,12 @@ class StudyConfig:
 
     def with_(self, **changes: Any) -> StudyConfig:
         return replace(self, **changes)
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Model names, with "paper" for those of arXiv 2604.04064, named or inferred."""
+    paper = [s.name for s in CATALOG if s.paper]
+    return tuple(dict.fromkeys(n for name in names for n in (paper if name == PAPER else [name])))
 
 
 def parse_doses(words: str) -> tuple[float, ...]:

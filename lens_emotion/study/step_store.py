@@ -137,10 +137,9 @@ def open_journal(root: Path, name: str, key: str) -> Journal:
     return Journal.open(root / PARTIAL / f"{name}-{key}.journal")
 
 
-def drop_partial(root: Path, name: str) -> None:
-    """Remove the batches of a step that is complete, those under other inputs too."""
-    for path in (root / PARTIAL).glob(f"{name}-{'?' * 16}.journal"):
-        path.unlink(missing_ok=True)
+def drop_journal(root: Path, name: str, key: str) -> None:
+    """Remove the batches of a step that is complete; those under other inputs may still be asked for."""
+    (root / PARTIAL / f"{name}-{key}.journal").unlink(missing_ok=True)
     _remove_if_empty(root / PARTIAL)
 
 

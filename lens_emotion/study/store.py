@@ -106,13 +106,13 @@ class Store:
         key = key_of(inputs)
         stored = self._read_back(name, key, load)
         if stored is not None:
-            step_store.drop_partial(self.root, name)
+            step_store.drop_journal(self.root, name, key)
             return stored
         journal = step_store.open_journal(self.root, name, key)
         result = run(journal)
         step_store.keep(self.root, name, inputs, lambda folder: save(result, folder), journal.seconds)
         del result  # what was read back takes its place, not a place beside it
-        step_store.drop_partial(self.root, name)
+        step_store.drop_journal(self.root, name, key)
         return load(self.root / name)
 
     def _read_back(self, name: str, key: str, load: Callable[[Path], T]) -> T | None:
