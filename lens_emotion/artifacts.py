@@ -42,8 +42,10 @@ def atomic_write(path: str | Path, data: bytes | str) -> Path:
     return path
 
 
-def put(descriptor: int, data: bytes) -> None:
+def put(descriptor: int, data: bytes, sync: bool = True) -> None:
     """Write all of `data` and bring it to the disk. Every file of a run is written here, or not at all.
+
+    Without `sync` the system does that within seconds: enough for a killed process, not for a power cut.
 
     Raises:
         OSError: the disk is full (the system may take a part of the data first, and says so only when asked again).
@@ -51,7 +53,8 @@ def put(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
-    os.fsync(descriptor)
+    if sync:
+        os.fsync(descriptor)
 
 
 def unwritable(path: str | Path, error: OSError) -> ArtifactError:

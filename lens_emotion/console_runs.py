@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 
 from rich.text import Text
@@ -52,20 +53,23 @@ def compare_and_print(a: Path, b: Path) -> None:
     say_line(f"A: {a}\nB: {b}")
     if len(found.settings):
         made = table("differs", "A", "B")
-        for row in found.settings.itertuples():
-            made.add_row(row.what, _short(row.a), _short(row.b))
+        for row in found.settings.to_dict("records"):
+            made.add_row(row["what"], _short(row["a"]), _short(row["b"]))
         out.print(made)
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
-    different = found.tables[(found.tables.differing > 0) | (found.tables.note != "")]
+    lonely = found.tables.note.str.startswith("only")
+    for (note, model), rows in found.tables[lonely].groupby(["note", "model"], sort=False):
+        say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
+    different = found.tables[((found.tables.differing > 0) | (found.tables.note != "")) & ~lonely]
     different = different.sort_values(["largest", "differing"], ascending=False, kind="stable")
     if len(different):
         made = table("table", "model", "cells", "largest", "where", right=(2, 3))
         made.columns[0].no_wrap = False
-        for row in different.head(SHOWN).itertuples():
-            cells = row.note or f"{row.differing}/{row.cells}"
-            largest = "" if row.note else "text" if row.largest != row.largest else f"{row.largest:.3g}"
-            made.add_row(row.table, row.model or "all", cells, largest, row.at)
+        for row in different.head(SHOWN).to_dict("records"):
+            cells = row["note"] or f"{row['differing']}/{row['cells']}"
+            largest = "" if row["note"] else "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
+            made.add_row(row["table"], row["model"] or "all", cells, largest, row["at"])
         out.print(made)
     if len(different) > SHOWN:
         say_line(f"... and {len(different) - SHOWN} more tables")

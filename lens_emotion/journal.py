@@ -22,6 +22,7 @@ from torch import Tensor
 from lens_emotion.artifacts import atomic_write, put, unwritable
 from lens_emotion.errors import ArtifactError
 
+SYNC_EVERY = 1.0  # seconds; to wait for the disk at every batch would cost a tiny model more than the batch
 _START = b'{"key"'
 _SEAL = len(b', "sha256": ""}') + 64  # the checksum ends the line, and covers all before it and the block after it
 
@@ -41,7 +42,8 @@ class Journal:
     Attributes:
         path: its file, made with the first record.
         places: key -> where its record lies in the file; the records themselves stay on the disk.
-        clock: [seconds spent on the records of earlier sessions, when this session began, when its last record came].
+        clock: [seconds spent on the records of earlier sessions, when this session began, when its last record came,
+            when the file was last brought to the disk].
     """
 
     path: Path
@@ -59,7 +61,7 @@ class Journal:
         for start, end, values in scan(Path(path)):
             places[str(values["key"])] = (start, end)
             spent += float(values.get("seconds", 0.0))
-        return Journal(Path(path), places, [spent, time.monotonic(), time.monotonic()])
+        return Journal(Path(path), places, [spent, *[time.monotonic()] * 3])
 
     def __contains__(self, key: str) -> bool:
         return key in self.places
@@ -85,7 +87,7 @@ class Journal:
         return Record(json.loads(head), load(block[:-1]) if block else {})
 
     def add(self, key: str, record: Record) -> None:
-        """Append a record in one write and bring it to the disk.
+        """Append a record in one write, which outlives the process; a power cut may cost the last second's records.
 
         Raises:
             ArtifactError: the file cannot be written.
@@ -93,7 +95,10 @@ class Journal:
         now = time.monotonic()
         values = {**record.values, "seconds": round(now - self.clock[2], 3)}
         self.clock[2] = now
-        start = append(self.path, [sealed(key, values, record.tensors)])
+        sync = now - self.clock[3] >= SYNC_EVERY
+        if sync:
+            self.clock[3] = now
+        start = append(self.path, [sealed(key, values, record.tensors)], sync)
         self.places[key] = (start, self.path.stat().st_size)
 
 
@@ -125,7 +130,7 @@ def sealed(key: str, values: Mapping[str, Any], tensors: Mapping[str, Tensor] | 
     return head + f', "sha256": "{digest}"}}\n'.encode() + (block + b"\n" if block else b"")
 
 
-def append(path: Path, records: Sequence[bytes]) -> int:
+def append(path: Path, records: Sequence[bytes], sync: bool = True) -> int:
     """Append records in one write; returns where they begin.
 
     Raises:
@@ -140,7 +145,7 @@ def append(path: Path, records: Sequence[bytes]) -> int:
             size = file.seek(0, os.SEEK_END)
             torn = bool(size) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
         with path.open("ab", buffering=0) as file:
-            put(file.fileno(), b"\n" * torn + data)  # a torn line must not swallow the next one
+            put(file.fileno(), b"\n" * torn + data, sync)  # a torn line must not swallow the next one
     except OSError as error:
         raise unwritable(path, error) from None
     return size + torn

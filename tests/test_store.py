@@ -71,12 +71,12 @@ def failing_at(monkeypatch, k, number=errno.ENOSPC):
     """Let the k-th write take half of its data, then find the disk full."""
     original, calls = artifacts.put, []
 
-    def put(descriptor, data):
+    def put(descriptor, data, sync=True):
         calls.append(1)
         if len(calls) == k:
             os.write(descriptor, data[: len(data) // 2])
             raise OSError(number, os.strerror(number))
-        original(descriptor, data)
+        original(descriptor, data, sync)
 
     for module in (artifacts, journal):
         monkeypatch.setattr(module, "put", put)

@@ -15,7 +15,7 @@ from lens_emotion.models.shapes import Shape
 from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING, prompts_for, scenarios_for
+from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING, prompts_for, scenarios_for, steps_of
 
 CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
 TEMPLATE = 20  # tokens of a chat template around a prompt
@@ -82,7 +82,7 @@ def _work(shape: Shape, texts: int, read: float, written: float) -> Work:
 
 def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, device: str) -> Needs:
     """Memory and disk of a study of one model."""
-    item, steps = ITEM.get(dtype, 4), _steps(config)
+    item, steps = ITEM.get(dtype, 4), steps_of(config)
     weights = float(shape.parameters * item)
     batch = _reading_batch(texts, shape, item, device)
     if WRITING in steps:
@@ -113,12 +113,6 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     methods = 1 + 2 * config.generation
     total += len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3  # tables, figures
     return total
-
-
-def _steps(config: StudyConfig) -> tuple[str, ...]:
-    from lens_emotion.study.keys import steps_of
-
-    return steps_of(config)
 
 
 def _rows_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:

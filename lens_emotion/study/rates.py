@@ -7,16 +7,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lens_emotion.errors import LensEmotionError
+from lens_emotion.models.loading import resolve
 from lens_emotion.models.shapes import Shape, shape_of
-from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.estimate import work_of
 from lens_emotion.study.keys import READING
 from lens_emotion.study.run_check import step_folders
 from lens_emotion.study.runs import read_manifest
-from lens_emotion.study.step_store import KEPT, read_record
+from lens_emotion.study.step_store import read_record
 from lens_emotion.study.store import safe_name
 from lens_emotion.study.texts import texts_for
 
@@ -49,25 +51,21 @@ def measured_in(folders: Sequence[Path]) -> list[Measured]:
             except (LensEmotionError, OSError, json.JSONDecodeError):
                 continue
             if shape is not None:
-                found += _of_model(run, str(model), shape, texts.name, settings)
+                found += _of_model(run, str(model), shape, texts)
     return found
 
 
-def _of_model(run: Path, model: str, shape: Shape, stimuli: str, settings: dict[str, object]) -> list[Measured]:
-    from lens_emotion.models.loading import resolve
-
-    texts, found = load_stimuli(stimuli) if stimuli else None, []
+def _of_model(run: Path, model: str, shape: Shape, texts: StimulusSet) -> list[Measured]:
+    found, place = [], run / safe_name(resolve(model).label)
     for folder in step_folders(run):
         record = read_record(folder)
-        if record is None or KEPT in folder.parts or texts is None or record.seconds <= 0:
+        if record is None or folder.parent != place or record.seconds <= 0:
             continue
-        if folder.parent.name != safe_name(resolve(model).label):
-            continue
-        used = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
+        used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
         work = work_of(record.name, StudyConfig(**used), texts, shape)
-        place = record.inputs["model"]
-        rate = work.flops / record.seconds
-        found.append(Measured(record.name, model, shape.parameters, place["device"], place["dtype"], rate))
+        on = record.inputs["model"]
+        speed = work.flops / record.seconds
+        found.append(Measured(record.name, model, shape.parameters, on["device"], on["dtype"], speed))
     return found
 
 
