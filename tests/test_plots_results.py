@@ -2,176 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from conftest import tiny
-from planted import planted
+from drawn import two_methods
 
 import lens_emotion as le
 from lens_emotion import plots
 from lens_emotion.analysis import compare as compare_module
 from lens_emotion.analysis import compare_models as models_module
-from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.plots.paired import RANK_SUM, SIGN_FLIPS
 from lens_emotion.plots.words import by_valence
-from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.study.verdict import ALL_MODELS, NOT_TESTABLE, SUPPORTED, UNDETERMINED, Claim, Claims, Effect
-
-SMALL = {"n_emotions": 5, "n_topics": 8, "n_layers": 4, "d_model": 24, "n_neutral": 8}
-
-
-def read(seed=0, signal=1.5, method="comprehension", model="planted"):
-    acts = planted(**SMALL, signal=signal, seed=seed).acts
-    return replace(acts, header=replace(acts.header, method=method, model=model))
-
-
-def two_methods():
-    a, b = read(), read(signal=0.8, method="generation", seed=1)
-    return b, a
-
-
-def claims_result():
-    return Claims((
-        Claim("C1", "m<1>", SUPPORTED, "a <b>reason</b>", "s", Effect("accuracy, writing less reading", 0.2, 0.1, 0.3),
-              "0", 0.01, "8 topics"),
-        Claim("C1", "m2", UNDETERMINED, "wide", "s", Effect("accuracy, writing less reading", 0.1, -0.1, 0.3)),
-        Claim("C1", ALL_MODELS, UNDETERMINED, "r", "s",
-              Effect("accuracy, writing less reading, median over models [range]", 0.15, 0.1, 0.2)),
-        Claim("C6", "m2", SUPPORTED, "r", "s", Effect("explosive from dose (natural)", 4.0)),
-        Claim("C6", ALL_MODELS, UNDETERMINED, "r", "s", Effect("variance of log onset", 1.1, 0.2, 24.0)),
-        Claim("C8", ALL_MODELS, NOT_TESTABLE, "no pair", "s"),
-    ))  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def results(acts, vectors):
-    """One result of every analysis that has a figure (those of test_plots.py have theirs there)."""
-    a, b = two_methods()
-    v = le.emotion_vectors(a)
-    judge, scenes = word_count_judge(world_words("world-en")), le.scenarios("world-en")
-    short = {"max_new_tokens": 12, "progress": False}
-    steering = le.dose_response(tiny(), vectors, scenes[::4], judge, doses=(0.5, 3.0, 8.0), **short)
-    grid = le.regime_map(tiny(), vectors, scenes[::8], judge, layers=[2, 4], doses=(0.1, 3.0, 8.0), **short)
-    onsets = [
-        (f, 100.0 * 2**i, 2.0 + i, 0.3 + 0.1 * i) for i, f in enumerate(("gpt2", "gpt2", "qwen", "qwen", "llama"))
-    ]
-    frame = pd.DataFrame(onsets, columns=["family", "size", "onset_natural", "onset_relative"])
-    return {
-        "compare": le.compare(a, b, n_permutations=50),
-        "compare_models": le.compare_models([(f"m{i}", read(i), read(i, 0.5, "generation")) for i in range(3)]),
-        "reliability": le.reliability(a, n_splits=5, n_permutations=20),
-        "opposites": le.opposites(vectors, n_permutations=50),
-        "rsa": le.rsa_activations(read(0), read(0, 1.0, model="other"), n_splits=3, n_permutations=50),
-        "rsa_many": le.rsa_many([(f"m{i}", read(i)) for i in range(3)], n_splits=3, n_permutations=50),
-        "rsa_human": le.rsa_human(vectors, n_permutations=50),
-        "base_vs_instruct": le.base_vs_instruct(a, b, n_permutations=50, n_draws=50),
-        "drift": le.drift(a, replace(a, values=a.values * 1.01 + 0.01)),
-        "probe": le.probe(a, n_permutations=3, progress=False),
-        "transfer": le.transfer(b, a, n_permutations=20),
-        "transfer_within": le.transfer_within(a, "topic", n_permutations=10),
-        "lens": le.lens(tiny(), vectors, n_random=30),
-        "token_scores": le.token_scores(tiny(), vectors, "Anna ran. <b>Ben</b> cried.", ["happy", "sad"], acts=acts),
-        "preview": le.preview(tiny(), "Anna laughed <i>and</i> Ben cried.", story_mean(3)),
-        "claims": claims_result(),
-        "regime_map": grid,
-        "side_effects": steering.side_effects(3.0),
-        "leakage": le.leakage(steering, world_words("world-en-zh", "zh")),
-        "by_architecture": le.by_architecture(frame.assign(model=[f"m{i}" for i in range(5)]), n_draws=99),
-        "layer_sweep": le.layer_sweep(a, n_permutations=20),
-        "separation": le.separation(a, n_permutations=20),
-        "decoding": le.decoding(a, n_permutations=20),
-        "confusion": le.decoding(a, n_permutations=20),
-        "anisotropy": le.anisotropy(a),
-        "similarity": le.similarity(v),
-        "circumplex": le.circumplex(vectors),
-        "dose_response": steering,
-    }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def figures(results):
-    return {name: getattr(plots, name)(result) for name, result in results.items()}
-
-
-def texts(figure: go.Figure) -> str:
-    return json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
+from lens_emotion.study.verdict import ALL_MODELS
 
 
 def curve(figure, name, panel="y"):
     """The marks of a named curve, in one panel."""
     found = [t for t in figure.data if t.name == name and "markers" in (t.mode or "") and (t.yaxis or "y") == panel]
     return next(t for t in found if len(t.x) and t.x[0] is not None)
-
-
-def test_every_public_figure_function_has_a_real_result(results):
-    functions = set(plots.__all__) - {"emotion_colour", "on_paper", "template"}
-    assert functions == set(results)
-
-
-def test_every_figure_has_n_units_and_our_template_and_survives_json_and_paper(figures):
-    for name, figure in figures.items():
-        assert figure.layout.title.text, name
-        assert "n = " in figure.layout.title.subtitle.text, name
-        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)", name
-        assert go.Figure(json.loads(figure.to_json())).layout.height == figure.layout.height, name
-        assert plots.on_paper(figure).layout.paper_bgcolor == "white", name
-        axes = [*figure.select_xaxes(), *figure.select_yaxes()]
-        named = [a.title.text for a in axes if a.title.text]
-        assert named or all(a.showticklabels is False for a in axes), name
-
-
-def test_no_scale_is_a_rainbow_and_every_signed_scale_is_centred_at_zero(figures):
-    for name, figure in figures.items():
-        for trace in figure.data:
-            if trace.type == "heatmap":
-                assert len(trace.colorscale) <= 8, name  # two or three stops, or two per regime
-                if trace.zmid == 0:
-                    assert trace.zmin == -trace.zmax, name
-
-
-def test_what_models_and_people_write_is_never_read_as_html_or_tex(figures, results):
-    for name in ("token_scores", "preview", "claims"):
-        page = texts(figures[name])
-        assert not any(tag in page for tag in ("<b>Ben", "<i>and", "<b>reason", "m<1>")), name
-    grid = results["regime_map"]
-    wild = replace(grid, texts=grid.texts.assign(text="<img src=x> $x^2$ &lt;"), judge="<script>", model="<u>m</u>")
-    page = texts(plots.regime_map(wild))
-    assert "<img" not in page and "<script" not in page and "<u>" not in page and "$x" not in page
-    assert "&lt;img src=x&gt; &#36;x^2&#36; &amp;lt;" in page
-    words = results["lens"]
-    wild = replace(words, table=words.table.assign(token="<a>\n\u202eb"), model="<u>m</u>")
-    page = texts(plots.lens(wild))
-    assert "<a>" not in page and "<u>" not in page and "\u202e" not in page and "⏎" in page
-
-
-def test_an_emotion_has_one_colour_in_every_figure(figures, results):
-    reliability = figures["reliability"]
-    dots = next(t for t in reliability.data if t.name == "emotion")
-    names = [row[0] for row in dots.customdata]
-    assert list(dots.marker.color) == [plots.emotion_colour(n) for n in names]
-    assert names == by_valence(names)
-    for name in (
-        "reliability",
-        "similarity",
-        "confusion",
-        "side_effects",
-        "lens",
-        "token_scores",
-        "compare",
-        "opposites",
-    ):
-        ticks = [t for axis in figures[name].select_yaxes() for t in axis.ticktext or ()]
-        squares = [t for t in ticks if "■" in t]
-        assert squares, name
-        for tick in squares:
-            words = re.sub("<[^>]*>|■", " ", tick).split()
-            assert re.findall("color:(#[0-9a-f]{6}|#8A8F98)", tick) == [plots.emotion_colour(w) for w in words], name
 
 
 def test_compare_draws_both_methods_their_difference_and_every_pair(figures, results):
