@@ -67,11 +67,12 @@ _HOME = {
     "steering.leakage": ("Leakage", "leakage"),
     "steering.regime_map": ("RegimeMap", "regime_map"),
     "steering.architecture": ("by_architecture",),
+    "laws.check": ("CheckReport", "check"),
     "study.config": ("StudyConfig",),
     "study.pipeline": ("run_study",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "study", "plots", "report")
+_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "laws", "study", "plots", "report")
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]
 

@@ -173,6 +173,25 @@ def steer(
     )  # fmt: skip
 
 
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Try the laws that every number rests on, on a model of your own. Exits with 1 if one is broken."""
+    from lens_emotion.console_check import check_and_print
+
+    if not check_and_print(model, backend, dtype, device, vectors, compare):
+        raise typer.Exit(1)
+
+
 @stimuli_app.command("list")
 def list_stimuli() -> None:
     """List the stimulus sets that ship with the package."""
