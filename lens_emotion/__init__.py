@@ -37,6 +37,8 @@ _HOME = {
     "extraction.activations": ("PooledActivations", "TextRecord"),
     "vectors.recipes": ("emotion_vectors",),
     "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
+    "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
+    "vectors.hub": ("pull_vectors", "push_vectors"),
     "analysis.separation": ("mean_pairwise_cosine", "separation"),
     "analysis.decoding": ("decoding",),
     "analysis.reliability": ("reliability",),

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.version import __version__
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 app.add_typer(stimuli_app, name="stimuli")
+app.add_typer(vectors_app, name="vectors")
 
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
