@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import html
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,18 @@ def on_page_content(content: str, **_: Any) -> str:
 def _mathml(match: re.Match[str]) -> str:
     from latex2mathml.converter import convert
 
-    display = "block" if match.group(1) == "div" else "inline"
-    return convert(html.unescape(match.group(2)).strip(), display=display)
+    tex = html.unescape(match.group(2)).strip()
+    found = str(convert(tex, display="block" if match.group(1) == "div" else "inline"))
+    if "\\" in found:  # a command that latex2mathml does not know is left as it is
+        raise ValueError(f"no MathML for the formula {tex}; say it in other commands")
+    return found
 
 
 def _pages() -> dict[str, str]:
     return {room: f"api/{room}.md" for room in api_rooms()}
 
 
+@cache
 def api_rooms() -> dict[str, list[tuple[str, str]]]:
     """Room -> (module, name) of every public name and of the classes that the modules of public names define.
 
@@ -70,10 +75,10 @@ def api_rooms() -> dict[str, list[tuple[str, str]]]:
 
 def api_page(room: str) -> str:
     """The page of one room: every name under the text of its module."""
-    lines, last = [f"# {room}"], ""
+    lines, last = [f"# lens_emotion.{room}"], ""
     for module, name in sorted(api_rooms()[room], key=lambda pair: pair[0]):  # stable: names keep their order
         if module != last:
-            lines.append(f"\n## lens_emotion.{module}\n\n{_first_sentence(module)}")
+            lines.append(f"\n## {module}\n\n{_first_sentence(module)}")
         lines.append(f"\n::: lens_emotion.{module}.{name}\n    options:\n      heading_level: 3")
         last = module
     return "\n".join(lines) + "\n"
@@ -92,6 +97,7 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(_file(module).read_text(encoding="utf-8"))
 

@@ -36,7 +36,19 @@ def written_against_read(model: Path) -> go.Figure:
         le.PooledActivations.load(model / file)
         for file in ("generation/conditioned.safetensors", "comprehension/story_mean.safetensors")
     )
-    return le.plots.compare(le.compare(written, read))
+    return by_layer_only(le.plots.compare(le.compare(written, read)))
+
+
+def by_layer_only(figure: go.Figure) -> go.Figure:
+    """Without the right half (emotions and topics), which is too fine for a picture in a text."""
+    figure.data = [trace for trace in figure.data if trace.xaxis != "x2"]
+    figure.layout.annotations = [a for a in figure.layout.annotations if a.xref != "x2 domain"]
+    facts = figure.layout.title.subtitle.text.replace(" · bars", " · chance 0.05<br>bars")
+    figure.update_layout(width=860, height=560, title_subtitle_text=facts, margin_t=figure.layout.margin.t + 15)
+    figure.update_layout(xaxis2_visible=False, yaxis2_visible=False)
+    for axis in ("xaxis", "xaxis3"):
+        figure.layout[axis].domain = (0, 1)
+    return figure
 
 
 def save(figure: go.Figure, target: Path) -> None:
