@@ -67,8 +67,9 @@ def api_rooms() -> dict[str, list[tuple[str, str]]]:
         found = rooms.setdefault(module.split(".")[0], [])
         for name in names:
             home = _definer(module, name)
-            results = [(home, c) for c in _classes(home)]
-            found += [pair for pair in ((home, name), *results) if pair not in found]
+            for pair in ((home, name), *((home, c) for c in _classes(home))):
+                if pair not in found:
+                    found.append(pair)
     rooms["plots"] = [(_definer("plots", name), name) for name in _exports("plots")]
     return rooms
 

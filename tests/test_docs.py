@@ -47,6 +47,7 @@ def test_every_public_name_is_in_the_api_reference() -> None:
     listed = {name for pairs in hooks.api_rooms().values() for _, name in pairs}
     assert set(le.__all__) - {"__version__", "plots"} <= listed
     assert set(le.plots.__all__) <= listed
+    assert all(len(pairs) == len(set(pairs)) for pairs in hooks.api_rooms().values())
     pages = "".join(hooks.api_page(room) for room in hooks.api_rooms())
     assert all(f".{name}\n" in pages for name in listed)
 
