@@ -98,7 +98,7 @@ class Journal:
         sync = now - self.clock[3] >= SYNC_EVERY
         if sync:
             self.clock[3] = now
-        start = append(self.path, [sealed(key, values, record.tensors)], sync)
+        start = append(self.path, [record_bytes(key, values, record.tensors)], sync)
         self.places[key] = (start, self.path.stat().st_size)
 
 
@@ -119,7 +119,7 @@ def batch_key(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def sealed(key: str, values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> bytes:
+def record_bytes(key: str, values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> bytes:
     """A record as bytes, its checksum included."""
     from safetensors.torch import save
 
@@ -183,7 +183,7 @@ def _record_at(data: mmap.mmap, start: int) -> tuple[int, dict[str, Any] | None]
     try:
         values = json.loads(head)
         n_bytes = int(values.get("n_bytes", 0))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return start + 1, None
     block = data[line + 1 : line + 1 + n_bytes] if n_bytes else b""
     if line < 0 or len(block) != n_bytes or not _whole(head, block):

@@ -12,7 +12,7 @@ from lens_emotion.extraction import generation, reader
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
-from lens_emotion.journal import Journal, Record, append, scan, sealed
+from lens_emotion.journal import Journal, Record, append, record_bytes, scan
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
@@ -67,7 +67,7 @@ def test_a_record_damaged_after_the_journal_was_opened_is_not_believed(tmp_path)
 
 
 def test_time_of_interrupted_sessions_is_counted(tmp_path):
-    append(tmp_path / "a.journal", [sealed("a", {"seconds": 2.5}), sealed("b", {"seconds": 4.0})])
+    append(tmp_path / "a.journal", [record_bytes("a", {"seconds": 2.5}), record_bytes("b", {"seconds": 4.0})])
     assert 6.5 <= Journal.open(tmp_path / "a.journal").seconds < 7
 
 

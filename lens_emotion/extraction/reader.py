@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
-from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.extraction.capture import Pooled, pooled_reader
 from lens_emotion.extraction.header import Header
-from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
+from lens_emotion.extraction.pooling import Pooling, check_content
 from lens_emotion.journal import Journal, Record, batch_key, remembered
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
@@ -99,29 +98,27 @@ def read_poolings(
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
     counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def run(rows: list[int]) -> list[Pooled]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
         content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
-        cache = residual_cache(model, tokens, mask)
-        pooled = torch.stack([pool_cache(cache, content, p) for p in poolings])
-        taken = torch.stack([(p.weights(content) > 0).sum(1) for p in poolings])
-        return [(pooled, taken, norm_sums(cache, content))]
+        return [read(tokens, mask, content)]
 
-    def read(batch: list[int]) -> Record:
-        with fitting_threads(model):
-            pooled, taken, norms = zip(*run_halving(batch, run), strict=True)
-        return Record({}, {"pooled": torch.cat(pooled, 1), "taken": torch.cat(taken, 1), "norms": torch.stack(norms)})
+    def record(batch: list[int]) -> Record:
+        found = run_halving(batch, run)
+        rows, taken = (torch.cat([getattr(p, name) for p in found], 1) for name in ("rows", "n_pooled"))
+        return Record({}, {"rows": rows, "n_pooled": taken, "norms": torch.stack([p.norms for p in found])})
 
     def key(batch: list[int]) -> str:
         named = (header.with_(notes=()).to_dict(), [p.name for p in poolings], str(device_of(model)))
         return batch_key(label, named, [(i, readings[i].tokens.ids, readings[i].tokens.content) for i in batch])
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
-    for batch in track(batches, label, total=len(readings), step=len, show=progress):
-        found = remembered(journal, partial(key, batch), partial(read, batch)).tensors
-        values[:, batch], counts[:, batch] = found["pooled"], found["taken"]
-        for norms in found["norms"]:
-            norm_total += norms
+    with fitting_threads(model), pooled_reader(model, poolings) as read:
+        for batch in track(batches, label, total=len(readings), step=len, show=progress):
+            found = remembered(journal, partial(key, batch), partial(record, batch)).tensors
+            values[:, batch], counts[:, batch] = found["rows"], found["n_pooled"]
+            for norms in found["norms"]:
+                norm_total += norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
     return tuple(
         PooledActivations(

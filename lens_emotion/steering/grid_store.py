@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lens_emotion.journal import append, scan, sealed
+from lens_emotion.journal import append, record_bytes, scan
 
 FILE = "steering_grid.jsonl"
 
@@ -17,8 +18,11 @@ def read_rows(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ArtifactError: the file cannot be read.
     """
-    rows = [values for _, _, values in scan(path) if "new_ids" in values]
-    return {str(row["key"]): tuple(int(i) for i in row["new_ids"]) for row in rows}
+    found: dict[str, tuple[int, ...]] = {}
+    for _, _, values in scan(path):
+        with suppress(ValueError, KeyError, TypeError):
+            found[str(values["key"])] = tuple(int(i) for i in values["new_ids"])
+    return found
 
 
 def append_rows(path: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -27,4 +31,4 @@ def append_rows(path: Path, records: Sequence[dict[str, Any]]) -> None:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    append(path, [sealed(r["key"], {k: v for k, v in r.items() if k != "key"}) for r in records])
+    append(path, [record_bytes(r["key"], {k: v for k, v in r.items() if k != "key"}) for r in records])

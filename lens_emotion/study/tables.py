@@ -34,6 +34,7 @@ def tables_of(study: ModelStudy) -> dict[str, pd.DataFrame]:
         if versus:
             found[f"{name}_by_layer"] = versus.table
             found[name] = versus.overall
+            found[f"{name}_pairs"] = versus.pairs
     found["lens"] = study.lens.table
     found["lens_scripts"] = study.lens.scripts
     found["anisotropy"] = study.anisotropy.table
