@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 import typer.core
 
+from lens_emotion.cli_stimuli import stimuli_app
 from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.version import __version__
@@ -21,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(vectors_app, name="vectors")
 
@@ -39,10 +39,11 @@ app.add_typer(runs_app, name="runs")
 
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; default the best there is.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
+Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
 Stimuli = Annotated[
     Optional[str],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option(help="passages, world-en, world-en-zh or a JSON file; default the model's own set."),
+    typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
 
 
@@ -76,21 +77,30 @@ def _options(
 
 @app.command()
 def study(
+    ctx: typer.Context,
     models: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Names, hub ids, folders or .gguf files, or 'paper'; default the tiny five."),
+        typer.Argument(help="Names, hub ids, folders, .gguf files, 'paper', or a study file; default the tiny five."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder; the same folder continues an interrupted study.")] = Path(
-        "runs/study"
-    ),
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Study file in TOML or JSON (see `lens-emotion init`); options given go before it."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run folder, default runs/study; the same folder continues an interrupted study."),
+    ] = None,
     stimuli: Stimuli = None,
+    prompts: Annotated[Optional[str], typer.Option(help="File of story prompts.")] = None,  # noqa: UP045
+    scenarios: Annotated[Optional[str], typer.Option(help="File of steering scenarios.")] = None,  # noqa: UP045
     judge: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Sentence encoder (folder or hub id) that judges steered texts."),
+        typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id)."),
     ] = None,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     device: Device = None,
+    quantise: Quantise = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling, permutations and random directions.")] = 0,
     permutations: Annotated[int, typer.Option(help="Label permutations behind every null.")] = 200,
     story_tokens: Annotated[int, typer.Option(help="Longest story the model may write.")] = 128,
@@ -103,30 +113,30 @@ def study(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")] = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
-    from lens_emotion.study.config import TINY_FIVE, StudyConfig, expand, parse_doses
+    from lens_emotion.study.study_file import asked_for
 
-    config = StudyConfig(
-        models=expand(models) if models else TINY_FIVE,
-        stimuli=stimuli,
-        judge=judge,
-        backend=backend,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        n_permutations=permutations,
-        story_tokens=story_tokens,
-        doses=parse_doses(doses) if doses else StudyConfig.doses,
-        generation=generation,
-        steering=steering,
-    )
+    given = {
+        name: ctx.params[name] for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+    settings, folder = asked_for(models or [], config, given)
     if plan:
         from lens_emotion.console_plan import plan_and_print
 
-        plan_and_print(config, out)
+        plan_and_print(settings, folder)
         return
     from lens_emotion.console import run_and_print
 
-    run_and_print(config, out, command=" ".join(["lens-emotion", *sys.argv[1:]]))
+    run_and_print(settings, folder, command=" ".join(["lens-emotion", *sys.argv[1:]]))
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("my-study")) -> None:
+    """Write an example study of your own: passages, prompts, scenarios, judge; commented, and it runs as it stands."""
+    from lens_emotion.study.example import write_example
+
+    for path in write_example(folder):
+        print(path)
+    print(f"run it: lens-emotion study {folder / 'study.toml'}")
 
 
 @app.command()
@@ -150,11 +160,12 @@ def extract(
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     device: Device = None,
+    quantise: Quantise = None,
 ) -> None:
     """Read a model once; save activations of every layer and emotion vectors, and say whether they hold."""
     from lens_emotion.console import extract_and_print
 
-    extract_and_print(model, out, method, recipe, stimuli, backend, dtype, device)
+    extract_and_print(model, out, method, recipe, stimuli, backend, dtype, device, quantise)
 
 
 @app.command()
@@ -195,6 +206,22 @@ def steer(
 
 
 @app.command()
+def drift(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    dtype: Annotated[str, typer.Option(help="Precision to try: bfloat16, float16 or float32.")] = "bfloat16",
+    against: Annotated[str, typer.Option(help="Precision to compare with.")] = "float32",
+    quantise: Quantise = None,
+    stimuli: Stimuli = None,
+    backend: Backend = "auto",
+    device: Device = None,
+) -> None:
+    """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
+    from lens_emotion.console_drift import drift_and_print
+
+    drift_and_print(model, dtype, against, quantise, stimuli, backend, device)
+
+
+@app.command()
 def check(
     model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
     vectors: Annotated[
@@ -211,47 +238,6 @@ def check(
 
     if not check_and_print(model, backend, dtype, device, vectors, compare):
         raise typer.Exit(1)
-
-
-@stimuli_app.command("list")
-def list_stimuli() -> None:
-    """List the stimulus sets that ship with the package."""
-    from lens_emotion.console import print_stimuli
-
-    print_stimuli()
-
-
-@stimuli_app.command("lint")
-def lint_stimuli(
-    file: Annotated[Path, typer.Argument(help="Stimulus set in JSON (see `lens-emotion stimuli format`).")],
-    min_words: Annotated[int, typer.Option(help="Shortest text wanted.")] = 35,
-    max_words: Annotated[int, typer.Option(help="Longest text wanted.")] = 70,
-) -> None:
-    """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
-    from lens_emotion.console import lint_and_print
-
-    if not lint_and_print(file, min_words, max_words):
-        raise typer.Exit(1)
-
-
-@stimuli_app.command("format")
-def stimuli_format() -> None:
-    """Print the file format of stimulus sets."""
-    from lens_emotion.stimuli import reading
-
-    print((reading.__doc__ or "").strip())
-
-
-@stimuli_app.command("preview")
-def preview_text(
-    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
-    text: Annotated[str, typer.Argument(help="The text.")],
-    start: Annotated[int, typer.Option(help="First content token that is pooled.")] = 0,
-) -> None:
-    """Show which tokens of a text are pooled, skipped or special."""
-    from lens_emotion.console import preview_and_print
-
-    preview_and_print(model, text, start)
 
 
 @runs_app.command("list")

@@ -88,20 +88,31 @@ def _print_summary(row: dict[str, object]) -> None:
 
 
 def extract_and_print(
-    name: str, folder: Path, method: str, recipe: str, stimuli: str | None, backend: str, dtype: str, device: str | None
+    name: str,
+    folder: Path,
+    method: str,
+    recipe: str,
+    stimuli: str | None,
+    backend: str,
+    dtype: str,
+    device: str | None,
+    quantise: str | None = None,
 ) -> None:
     from lens_emotion.analysis.separation import separation
     from lens_emotion.artifacts import ensure_writable
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.extraction.generation import extract_generation
     from lens_emotion.models.loading import load_model
+    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
 
     if method not in ("comprehension", "generation", "jeong"):
         raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
     recipe_steps(recipe)
+    if stimuli:
+        load_stimuli(stimuli)  # a fault in it is said before the model is loaded
     ensure_writable(folder)
-    model = load_model(name, backend=backend, dtype=dtype, device=device)
+    model = load_model(name, backend=backend, dtype=dtype, device=device, quantise=quantise)
     if method == "comprehension":
         acts = extract_comprehension(model, stimuli)
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import regex
 from rich.text import Text
 
 from lens_emotion.console import out, say_line, table
@@ -19,10 +19,13 @@ from lens_emotion.steering.dose import Dose, layers_in_words, resolve_layers
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.interventions import Centre, projection_centre
 from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio
+from lens_emotion.user_files import name_of
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
-_TERM = re.compile(r"\s*([+-]?)\s*(?:(\d*\.?\d+)\s*\*)?\s*([A-Za-z_]+)\s*")
+# letters of any script with their marks; a name with spaces or hyphens in quotes
+_NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
+_TERM = regex.compile(rf"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*({_NAME})\s*")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def _vectors(
 def parse_mixture(words: str) -> list[tuple[float, str]]:
     """ "calm", or a mixture: "0.5*calm - 0.3*angry" -> [(0.5, "calm"), (-0.3, "angry")].
 
+    Names are of any script; one with spaces or hyphens stands in quotes: "0.5*'in love' - calm".
+
     Raises:
         DoseError: words that are no such expression.
     """
@@ -102,7 +107,7 @@ def parse_mixture(words: str) -> list[tuple[float, str]]:
         match = _TERM.match(words, at)
         if match is None or (terms and not match[1]):
             raise DoseError(f"cannot read {words!r} as an emotion or a mixture such as '0.5*calm - 0.3*angry'")
-        terms.append((float(match[2] or 1) * (-1 if match[1] == "-" else 1), match[3]))
+        terms.append((float(match[2] or 1) * (-1 if match[1] == "-" else 1), name_of(match[3].strip("'\""))))
         at = match.end()
     if not terms:
         raise DoseError("no emotion given; give one, or a mixture such as '0.5*calm - 0.3*angry'")

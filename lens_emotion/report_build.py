@@ -11,7 +11,13 @@ from lens_emotion import plots
 from lens_emotion.analysis.results import p_text
 from lens_emotion.report import Cell, Finding, ModelReport, RunReport, Section, Verdict, write_report
 from lens_emotion.report_claims import claim_rows
-from lens_emotion.report_sections import leakage_section, steering_section, token_section, versus_section
+from lens_emotion.report_sections import (
+    geometry_section,
+    leakage_section,
+    steering_section,
+    token_section,
+    versus_section,
+)
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.store import Store
@@ -213,18 +219,9 @@ def _sections(m: ModelStudy, folder: Store) -> list[Section]:
                 ),
             ),
         ),
-        Section(
-            "Geometry",
-            f"{m.similarity.summary()} {m.circumplex.summary()}",
-            figures=(
-                ("Similarity of the emotion vectors, clustered", draw("similarity", plots.similarity(m.similarity))),
-                ("Principal components beside human norms", draw("circumplex", plots.circumplex(m.circumplex))),
-                ("Confusion at the best layer", draw("confusion", plots.confusion(m.comprehension.decoding))),
-                ("Anisotropy", draw("anisotropy", plots.anisotropy(m.anisotropy))),
-            ),
-        ),
+        geometry_section(m, draw),
     ]
-    if m.versus and m.versus_preset:
+    if m.versus:
         sections.insert(2, versus_section(m, where))
     sections.append(token_section(m, where))
     if m.steering:

@@ -21,17 +21,35 @@ _OVERALL = [
 
 def versus_section(m: ModelStudy, where: str) -> Section:
     """Writing against reading, paired; beside it the paper's unpaired test of its presets."""
-    assert m.versus is not None and m.versus_preset is not None
-    text = (
-        f"{m.versus.summary()}\n\nThe paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes "
-        "layers as independent, which they are not; it is shown for comparison."
-    )
+    assert m.versus is not None
+    text = m.versus.summary()
+    tables = [("Over layers: a is writing, b is reading", m.versus.overall[_OVERALL], f"{where}/versus.csv")]
+    if m.versus_preset:
+        text += (
+            f"\n\nThe paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes layers as "
+            "independent, which they are not; it is shown for comparison."
+        )
+        tables.append(("The paper's presets", m.versus_preset.overall[_OVERALL], f"{where}/versus_preset.csv"))
     return Section(
         "Writing against reading",
         text,
-        tables=(
-            ("Over layers: a is writing, b is reading", m.versus.overall[_OVERALL], f"{where}/versus.csv"),
-            ("The paper's presets", m.versus_preset.overall[_OVERALL], f"{where}/versus_preset.csv"),
+        tables=tuple(tables),
+    )
+
+
+def geometry_section(m: ModelStudy, draw: Draw) -> Section:
+    """How the vectors lie to one another, and to people's ratings where there are any."""
+    ring = m.circumplex
+    words = f"No circumplex: {ring}." if isinstance(ring, str) else ring.summary()
+    rated = [] if isinstance(ring, str) else [("Principal components beside human norms", "circumplex", ring)]
+    return Section(
+        "Geometry",
+        f"{m.similarity.summary()} {words}",
+        figures=(
+            ("Similarity of the emotion vectors, clustered", draw("similarity", plots.similarity(m.similarity))),
+            *((title, draw(name, plots.circumplex(found))) for title, name, found in rated),
+            ("Confusion at the best layer", draw("confusion", plots.confusion(m.comprehension.decoding))),
+            ("Anisotropy", draw("anisotropy", plots.anisotropy(m.anisotropy))),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -16,11 +17,12 @@ from lens_emotion.analysis.results import check_permutations, p_text, place, res
 from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stimuli.emotions import valence_arousal
+from lens_emotion.stimuli.emotions import Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 AXES = ("pc1", "pc2")
 NORMS = ("valence", "arousal")
+LEAST_RATED = 4
 CANDIDATES = 4  # components of a redrawn sample among which the two axes are looked for
 
 
@@ -79,6 +81,7 @@ def circumplex(
     seed: int = 0,
     acts: PooledActivations | None = None,
     n_draws: int = 1000,
+    ratings: Sequence[Norm] | None = None,
 ) -> Circumplex:
     """PCA of the unit emotion vectors, and how PC1 and PC2 go with human norms (S: r = 0.81, 0.66).
 
@@ -99,6 +102,7 @@ def circumplex(
             anew, and takes from the first four components those two that go best with the axes of the full sample, with
             their sign. Without `acts`, emotions are redrawn with the axes as they are.
         n_draws: of the bootstrap.
+        ratings: people's ratings of these emotions, from a stimulus set's `norms`; default those of the package.
 
     Raises:
         StimulusError: fewer than 4 emotions with norms; with `acts`, a single topic.
@@ -106,12 +110,10 @@ def circumplex(
     """
     check_permutations(n_permutations)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
-    norms = _norms(vectors)
+    norms = _norms(vectors, ratings)
     known = ~np.isnan(norms).any(axis=1)
-    if known.sum() < 4:
-        raise StimulusError(
-            f"only {known.sum()} of these {len(vectors)} emotions have valence and arousal norms; at least 4 are needed"
-        )
+    if known.sum() < LEAST_RATED:
+        raise StimulusError(missing_norms(vectors.emotions, ratings))
     scores, explained = principal_scores(vectors.at(at))
     columns = {"pc1": scores[:, 0], "pc2": scores[:, 1], "valence": norms[:, 0], "arousal": norms[:, 1]}
     table = pd.DataFrame({"emotion": list(vectors.emotions), **columns})
@@ -132,10 +134,23 @@ def circumplex(
     )
 
 
-def _norms(vectors: EmotionVectors) -> Float[np.ndarray, "n_emotions 2"]:
-    known = valence_arousal()
+def _norms(vectors: EmotionVectors, ratings: Sequence[Norm] | None) -> Float[np.ndarray, "n_emotions 2"]:
+    known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
     rows = [(known[e].valence, known[e].arousal) if e in known else (None, None) for e in vectors]
     return np.array(rows, dtype=float)
+
+
+def missing_norms(emotions: Sequence[str], ratings: Sequence[Norm] | None = None) -> str:
+    """What keeps these emotions from the circumplex, in one sentence; empty if nothing does."""
+    known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
+    lacking = [e for e in emotions if e not in known or known[e].valence is None or known[e].arousal is None]
+    rated = len(emotions) - len(lacking)
+    if rated >= LEAST_RATED:
+        return ""
+    return (
+        f"only {rated} of these {len(emotions)} emotions have valence and arousal norms; at least {LEAST_RATED} are "
+        f"needed. Missing: {', '.join(lacking) or 'more emotions'}. Give ratings as norms in the stimulus file"
+    )
 
 
 def principal_scores(

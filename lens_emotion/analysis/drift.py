@@ -44,6 +44,15 @@ class Drift:
         """Row of the smallest cosine."""
         return self.table.iloc[int(self.table["cosine"].argmin())]
 
+    @property
+    def by_emotion(self) -> pd.DataFrame:
+        """emotion; cosine and reliability at the middle layer; cosine_min, layer_min, reliability_min at the worst."""
+        middle = self.table[self.table.layer == len(self.by_layer) // 2].set_index("emotion")
+        worst = self.table.loc[self.table.groupby("emotion", sort=False)["cosine"].idxmin()].set_index("emotion")
+        renamed = {"cosine": "cosine_min", "layer": "layer_min", "reliability": "reliability_min"}
+        both = middle[["cosine", "reliability"]].join(worst[list(renamed)].rename(columns=renamed))
+        return both.reset_index()
+
     def summary(self) -> str:
         """The worst emotion and layer, and what became of decoding."""
         row, n = self.worst, len(self.by_layer)

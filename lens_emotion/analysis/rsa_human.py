@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from lens_emotion.analysis.rdm import mantel, ranks, rho, shared_emotions, vector_ranks
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
 from lens_emotion.analysis.stats import max_corrected_p, permutation_p
-from lens_emotion.stimuli.emotions import valence_arousal
+from lens_emotion.stimuli.emotions import Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 SPACES = {"valence and arousal": (0, 1), "valence": (0,), "arousal": (1,)}
@@ -52,10 +53,16 @@ class HumanRSA:
         return result_html(self)
 
 
-def rsa_human(vectors: EmotionVectors, layer: int | None = None, n_permutations: int = 2000, seed: int = 0) -> HumanRSA:
+def rsa_human(
+    vectors: EmotionVectors,
+    layer: int | None = None,
+    n_permutations: int = 2000,
+    seed: int = 0,
+    ratings: Sequence[Norm] | None = None,
+) -> HumanRSA:
     """Distances of the emotion vectors against Euclidean distances in standardised human valence and arousal.
 
-    Emotions without ratings are left out; nothing is imputed.
+    Emotions without ratings are left out; nothing is imputed. `ratings` are a stimulus set's own `norms`.
 
     Raises:
         StimulusError: fewer than 4 emotions with ratings.
@@ -63,7 +70,7 @@ def rsa_human(vectors: EmotionVectors, layer: int | None = None, n_permutations:
     """
     check_permutations(n_permutations)
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
-    known = valence_arousal()
+    known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
     rated = tuple(e for e in known if known[e].valence is not None and known[e].arousal is not None)
     emotions = shared_emotions(vectors.emotions, rated)
     human = ranks(_human_distances(np.array([(known[e].valence, known[e].arousal) for e in emotions], dtype=float)))

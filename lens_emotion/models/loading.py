@@ -17,6 +17,7 @@ from lens_emotion.errors import ModelUnavailableError, UnsupportedModelError
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, family_of
 from lens_emotion.models.catalog import ModelSpec, find_spec, unknown_model
+from lens_emotion.models.placement import EVERY_GPU, check_placement, loading_options, over_gpus
 from lens_emotion.models.quiet import quiet_loading
 
 BACKENDS = ("auto", "bridge", "hooked")
@@ -91,8 +92,8 @@ def _local_folder(path: Path) -> Source:
 
 
 def choose_device(device: str | torch.device | None) -> str:
-    """The device asked for, or CUDA, then MPS, then CPU, whichever is there first."""
-    if device is None:
+    """The device asked for, or ("auto", None) CUDA, then MPS, then CPU, whichever is there first."""
+    if device is None or device == EVERY_GPU:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -133,6 +134,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
+    quantise: str | None = None,
 ) -> Model:
     """Load a model for reading and steering.
 
@@ -141,8 +143,9 @@ def load_model(
             (dequantised through transformers; needs the package `gguf`).
         backend: "auto" or "bridge" for a TransformerBridge; "hooked" for a HookedTransformer (TransformerLens 3.x).
         dtype: "auto" (float32 on CPU and MPS, bfloat16 on CUDA), "float32", "bfloat16", "float16" or a torch dtype.
-        device: "cpu", "cuda", "mps"; None takes the best there is.
+        device: "cpu", "cuda", "mps"; None takes the best there is, "auto" spreads the blocks over every GPU.
         revision: branch, tag or commit of a hub model.
+        quantise: "8bit" or "4bit" through bitsandbytes, where the platform has it. Results are about those weights.
 
     Returns:
         A TransformerLens model in evaluation mode, in the raw basis.
@@ -155,6 +158,7 @@ def load_model(
     if backend == "hooked" and not hooked.available():
         raise UnsupportedModelError(f"backend='hooked' is not available. {hooked.REMEDY}")
     source = resolve(name)
+    check_placement(device, quantise, backend, source.gguf_file is not None)
     place = choose_device(device)
     with quiet_loading():
         check_reachable(source)
@@ -162,17 +166,19 @@ def load_model(
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
-        hf_model = weights_of_source(source, precision, revision).to(place)
+        placed = loading_options(place, quantise, precision, over_gpus(device))
+        hf_model = weights_of_source(source, precision, revision, **placed)
+        hf_model = hf_model if placed else hf_model.to(place)
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
         else:
-            model = _bridge(hf_model, tokenizer, source.label, precision, place)
+            model = _bridge(hf_model, tokenizer, source.label, precision, None if placed else place)
     model.lens_emotion_name = source.label
     model.lens_emotion_source = (name, revision)
     return model
 
 
-def _bridge(hf_model: Any, tokenizer: Any, label: str, dtype: torch.dtype, device: str) -> Model:
+def _bridge(hf_model: Any, tokenizer: Any, label: str, dtype: torch.dtype, device: str | None) -> Model:
     from transformer_lens.model_bridge import TransformerBridge
 
     model = TransformerBridge.boot_transformers(
@@ -225,12 +231,12 @@ def tokenizer_of_source(source: Source, revision: str | None) -> Any:
     return _from_pretrained(AutoTokenizer, source, revision)
 
 
-def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None) -> Any:
+def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None, **placed: Any) -> Any:
     """The plain Hugging Face model, in evaluation mode, with eager attention."""
     from transformers import AutoModelForCausalLM
 
     # eager attention: the Bridge hooks attention scores and patterns, and agrees with Hugging Face eager to the bit
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager"}
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager"} | placed
     if not source.gguf_file:
         options["use_safetensors"] = True
     return _from_pretrained(AutoModelForCausalLM, source, revision, **options).eval()

@@ -30,6 +30,7 @@ from lens_emotion.stimuli.sets import StimulusSet
 
 Labels = Sequence[str] | np.ndarray
 Score = Callable[[Sequence[str]], Float[np.ndarray, "n_texts n_emotions"]]
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 SHARPNESS = 20.0  # turns cosines, which differ by hundredths, into probabilities; ranks do not depend on it
 
 
@@ -182,10 +183,10 @@ def world_words(name: str, language: str | None = None, shared: bool = False) ->
 
 
 def any_word(words: Sequence[str]) -> regex.Pattern[str]:
-    """Whole words in scripts with spaces; anywhere for Han."""
-    spaced = [regex.escape(w) for w in words if not regex.search(r"\p{Han}", w)]
-    han = [regex.escape(w) for w in words if regex.search(r"\p{Han}", w)]
-    parts = ([r"\b(?:" + "|".join(spaced) + r")\b"] if spaced else []) + han
+    """Whole words in scripts with spaces; anywhere for those without."""
+    spaced = [regex.escape(w) for w in words if not _UNSPACED.search(w)]
+    unspaced = [regex.escape(w) for w in words if _UNSPACED.search(w)]
+    parts = ([r"\b(?:" + "|".join(spaced) + r")\b"] if spaced else []) + unspaced
     return regex.compile("|".join(parts) or r"(?!)", regex.IGNORECASE)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from lens_emotion.errors import StimulusError
 from lens_emotion.stimuli.reading import StimulusFile, read_stimulus_file
 from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.user_files import is_user_file
 
 PASSAGES = "passages"
 WORLDS = ("world-en", "world-en-zh")
@@ -26,7 +27,7 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
 
     Args:
         name: "passages" (20 emotions + neutral x 12 topics of natural English), "world-en" or "world-en-zh" (held-out
-            stories of the tiny models' world), a JSON file, or a StimulusSet, which is returned as it is.
+            stories of the tiny models' world), a TOML or JSON file, or a StimulusSet, which is returned as it is.
         per_cell: stories per emotion and topic drawn from a world.
 
     Raises:
@@ -40,6 +41,6 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
         from lens_emotion.stimuli.world_text import world_stimuli
 
         return world_stimuli(str(name), n_per_cell=per_cell)
-    if Path(name).suffix == ".json" or Path(name).exists():
+    if is_user_file(name) or Path(name).is_file():
         return read_stimulus_file(name).stimuli
-    raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a JSON file")
+    raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a TOML or JSON file")

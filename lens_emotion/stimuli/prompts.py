@@ -7,7 +7,6 @@ cycling through them, ten neutral ones), "topic-crossed" asks for one story per 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,28 +14,9 @@ from typing import Any
 from lens_emotion.errors import StimulusError
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
-
-PRESETS = ("topic-crossed", "jeong")
-STORIES_PER_EMOTION = 10  # Jeong's protocol
-
-
-@dataclass(frozen=True)
-class StoryPrompt:
-    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template."""
-
-    prompt_id: str
-    text: str
-    emotion: str
-    topic: str
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2)."""
-
-    scenario_id: str
-    emotion: str
-    opening: str
+from lens_emotion.stimuli.prompt import PRESETS, STORIES_PER_EMOTION, Scenario, StoryPrompt
+from lens_emotion.stimuli.prompt_files import read_prompts, read_scenarios
+from lens_emotion.user_files import is_user_file
 
 
 @cache
@@ -48,11 +28,16 @@ def _data() -> dict[str, Any]:
 def story_prompts(preset: str = "topic-crossed", stimuli: str = PASSAGES) -> tuple[StoryPrompt, ...]:
     """The story prompts of a preset, in the words that the readers of a stimulus set understand.
 
+    Args:
+        stimuli: name of a stimulus set, or a file of prompts (see `prompt_files`).
+
     Raises:
-        StimulusError: an unknown preset or stimulus set.
+        StimulusError: an unknown preset or stimulus set, a faulty file.
     """
     if preset not in PRESETS:
         raise StimulusError(f"no prompt preset '{preset}'; give one of {', '.join(PRESETS)}")
+    if is_user_file(stimuli):
+        return read_prompts(stimuli).of(preset)
     if stimuli in WORLDS:
         return _world_prompts(preset, stimuli)
     return _jeong() if preset == "jeong" else _topic_crossed()
@@ -103,7 +88,9 @@ def _world_prompts(preset: str, stimuli: str) -> tuple[StoryPrompt, ...]:
 
 
 def scenarios(stimuli: str = PASSAGES) -> tuple[Scenario, ...]:
-    """The 40 steering scenarios for readers of a stimulus set."""
+    """The 40 steering scenarios for readers of a stimulus set, or those of a file (see `prompt_files`)."""
+    if is_user_file(stimuli):
+        return read_scenarios(stimuli)
     if stimuli in WORLDS:
         from lens_emotion.stimuli.world_text import world_scenarios
 

@@ -1,11 +1,23 @@
-"""Read a stimulus file: JSON with a name, a language, the items, and per emotion the words its texts must not use.
+"""Read a stimulus file: TOML or JSON with a name, a language, the items, and what else is known of the emotions.
 
     {"name": "mine", "language": "en",
      "forbidden": {"happy": ["happ", "joy", "glad$"]},
+     "norms": {"happy": {"valence": 8.5, "arousal": 6.0}},
      "items": [{"id": "happy-letter", "emotion": "happy", "topic": "letter", "person": "first", "text": "..."}]}
 
-`id`, `person` and `forbidden` may be left out. A forbidden entry is a stem, matched at the beginning of a word; a
-trailing "$" makes it the whole word.
+or, in TOML:
+
+    name = "mine"
+    forbidden.happy = ["happ", "joy", "glad$"]
+    norms.happy = {valence = 8.5, arousal = 6.0}
+    [[items]]
+    emotion = "happy"
+    topic = "letter"
+    text = "..."
+
+Only items with emotion, topic and text are needed. A forbidden entry is a stem, matched at the beginning of a word; a
+trailing "$" makes it the whole word. `norms` are ratings by people, for the circumplex, on a scale of your own.
+The schema is lens_emotion/schemas/stimuli.json.
 """
 
 from __future__ import annotations
@@ -13,10 +25,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lens_emotion.errors import StimulusError
+from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.user_files import UserFile, name_of, read_user_file
 
 
 @dataclass(frozen=True)
@@ -31,66 +43,50 @@ def read_stimulus_file(path: str | Path) -> StimulusFile:
     """Read and check the form of a stimulus file (see the module's text for the format).
 
     Raises:
-        StimulusError: no such file, not JSON, a missing or misspelt field, an empty text, a duplicate id, no items.
+        StimulusError: no such file, neither JSON nor TOML, a missing or misspelt field, an empty text, a duplicate id,
+            no items; with file and line.
     """
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StimulusError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; give a JSON file"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise StimulusError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
-    except (RecursionError, ValueError) as error:
-        raise StimulusError(f"{path}: not valid JSON ({str(error)[:80]})") from None
-    if not isinstance(data, dict) or not isinstance(data.get("items"), list):
-        raise StimulusError(f'{path}: expected an object with a list "items"; see `lens-emotion stimuli format`')
-    for field in ("name", "language"):
-        _check_text(f"{path}: {field}", data.get(field, ""))
-    language = str(data.get("language", "en"))
-    items = tuple(_item(path, i, row, language) for i, row in enumerate(data["items"]))
-    if not items:
-        raise StimulusError(f"{path}: no items; give at least two emotions with two topics each")
-    _unique_ids(path, items)
-    forbidden = _forbidden(path, data.get("forbidden", {}))
-    return StimulusFile(StimulusSet(str(data.get("name", path.stem)), items), forbidden)
+    file = read_user_file(path, "stimuli")
+    data = file.data
+    language = data.get("language", "en")
+    items = tuple(_item(i, row, language) for i, row in enumerate(data["items"]))
+    check_ids(file, "items", [item.text_id for item in items])
+    norms = tuple(
+        Norm(name_of(emotion), emotion, float(row["valence"]), float(row["arousal"]))
+        for emotion, row in _of_items(file, "norms", items).items()
+    )
+    forbidden = {name_of(e): tuple(stems) for e, stems in data.get("forbidden", {}).items()}
+    return StimulusFile(StimulusSet(data.get("name", file.path.stem), items, norms), forbidden)
 
 
-def _item(path: Path, index: int, row: Any, language: str) -> Stimulus:
-    where = f"{path}, item {index + 1}"
-    if not isinstance(row, dict):
-        raise StimulusError(f"{where}: expected an object with emotion, topic and text, got {type(row).__name__}")
-    for field in ("emotion", "topic", "text"):
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise StimulusError(f'{where}: "{field}" is missing or empty; every item needs emotion, topic and text')
-    for field in ("id", "emotion", "topic", "text", "person", "language"):
-        _check_text(f"{where}: {field}", row.get(field, ""))
-    name = str(row.get("id") or f"{row['emotion']}-{row['topic']}-{index + 1}")
-    person, spoken = str(row.get("person", "")), str(row.get("language", language))
-    return Stimulus(name, row["text"].strip(), row["emotion"], row["topic"], person, spoken)
+def _item(index: int, row: dict[str, str], language: str) -> Stimulus:
+    emotion = name_of(row["emotion"])
+    return Stimulus(
+        row.get("id") or f"{emotion}-{row['topic']}-{index + 1}",
+        row["text"].strip(),
+        emotion,
+        row["topic"],
+        row.get("person", ""),
+        row.get("language", language),
+    )
 
 
-def _check_text(where: str, value: Any) -> None:
-    if not isinstance(value, str) or any("\ud800" <= c <= "\udfff" for c in value):
-        raise StimulusError(f"{where} is {str(value)[:40]!r}, which is no text")
+def _of_items(file: UserFile, field: str, items: tuple[Stimulus, ...]) -> dict[str, dict[str, float]]:
+    """A table by emotion, refused where it names one that no item has: most likely misspelt."""
+    known = {item.emotion for item in items}
+    for emotion in file.data.get(field, {}):
+        if name_of(emotion) not in known:
+            file.fail((field, emotion), f"no item has this emotion; the items' are {', '.join(sorted(known))}")
+    return dict(file.data.get(field, {}))
 
 
-def _forbidden(path: Path, rules: Any) -> dict[str, tuple[str, ...]]:
-    lists = isinstance(rules, dict) and all(isinstance(stems, list) for stems in rules.values())
-    if not lists or not all(isinstance(stem, str) and stem.strip("$") for stems in rules.values() for stem in stems):
-        raise StimulusError(
-            f'{path}: "forbidden" is no object of lists of words, such as {{"happy": ["joy", "glad$"]}}'
-        )
-    return {emotion: tuple(stems) for emotion, stems in rules.items()}
-
-
-def _unique_ids(path: Path, items: tuple[Stimulus, ...]) -> None:
+def check_ids(file: UserFile, field: str, ids: list[str]) -> None:
+    """Refuse an id that two entries of a list share."""
     seen: set[str] = set()
-    for item in items:
-        if item.text_id in seen:
-            raise StimulusError(f'{path}: the id "{item.text_id}" occurs twice; ids must be unique')
-        seen.add(item.text_id)
+    for i, name in enumerate(ids):
+        if name in seen:
+            file.fail((field, i), f'the id "{name}" occurs twice; ids must be unique')
+        seen.add(name)
 
 
 def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
@@ -108,4 +104,7 @@ def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
         }
         for s in stimuli.items
     ]
-    return atomic_write(path, json.dumps({"name": stimuli.name, "items": items}, ensure_ascii=False, indent=1) + "\n")
+    data: dict[str, object] = {"name": stimuli.name, "items": items}
+    if stimuli.norms:
+        data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in stimuli.norms}
+    return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lens_emotion.errors import UnknownEmotionError
-from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.emotions import NEUTRAL, Norm
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,15 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class StimulusSet:
-    """Labelled texts in a fixed order. Emotions and topics keep the order in which they first appear."""
+    """Labelled texts in a fixed order. Emotions and topics keep the order in which they first appear.
+
+    Attributes:
+        norms: people's ratings of the emotions, where the set brings its own.
+    """
 
     name: str
     items: tuple[Stimulus, ...]
+    norms: tuple[Norm, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -80,4 +85,4 @@ class StimulusSet:
                     f"it has: {', '.join(known)}"
                 )
         kept = tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set)
-        return StimulusSet(self.name, kept)
+        return StimulusSet(self.name, kept, tuple(n for n in self.norms if n.emotion in wanted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lens_emotion.errors import LensEmotionError
@@ -23,16 +23,19 @@ class StudyConfig:
 
     Attributes:
         models: names, folders or GGUF files; default the tiny five.
-        stimuli: stimulus set or JSON file; None takes each model's own.
-        backend, dtype, device: as in `load_model`.
-        generation: also let the model write stories (topic-crossed and the "jeong" preset).
+        stimuli: stimulus set, TOML or JSON file; None takes each model's own.
+        prompts, scenarios: files of one's own; None takes those of the package that fit the stimuli.
+        backend, dtype, device, quantise: as in `load_model`.
+        generation: also let the model write stories (topic-crossed).
+        jeong: and those of the "jeong" preset.
         steering: also run the dose-response experiment.
-        judge: folder of a sentence encoder that judges steered texts; None: word counts for the tiny world, else the
-            unsteered model's own states (which the report then says).
+        judge: judge file, or folder of a sentence encoder, that judges steered texts; None: word counts for the tiny
+            world, else the unsteered model's own states (which the report then says).
         doses: in natural units.
         story_tokens, jeong_tokens, steered_tokens: how much is written.
         n_permutations: label permutations behind every null.
         seed: of sampling, permutations and random directions.
+        overrides: model -> settings of its own, which go before these.
     """
 
     models: tuple[str, ...] = TINY_FIVE
@@ -49,6 +52,11 @@ class StudyConfig:
     steered_tokens: int = 40
     n_permutations: int = 200
     seed: int = 0
+    prompts: str | None = None
+    scenarios: str | None = None
+    jeong: bool = True
+    quantise: str | None = None
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -63,6 +71,10 @@ class StudyConfig:
         """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
         values = {name: getattr(self, name) for name in _USED[step]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def for_model(self, name: str) -> StudyConfig:
+        """The settings of one of the models."""
+        return replace(self, **self.overrides.get(name, {}))
 
     def with_(self, **changes: Any) -> StudyConfig:
         return replace(self, **changes)

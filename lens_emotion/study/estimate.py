@@ -12,7 +12,6 @@ from math import ceil
 from lens_emotion.extraction.batching import CPU_BUDGET, TOKEN_BUDGET
 from lens_emotion.extraction.generation import GENERATION_BUDGET, WATCHED_BYTES
 from lens_emotion.models.shapes import Shape
-from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING, prompts_for, scenarios_for, steps_of
@@ -64,12 +63,12 @@ def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) ->
     if step == READING:
         return _work(shape, len(texts), sum(map(len, texts.texts)) / CHARACTERS, 0)
     if step == STEERING:
-        openings = scenarios_for(texts)
+        openings = scenarios_for(config, texts)
         length = sum(len(s.opening) for s in openings) / CHARACTERS
         n, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
         new = len(openings) * config.steered_tokens
         return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
-    prompts = [p.text for p in story_prompts("jeong" if step == PRESET else "topic-crossed", prompts_for(texts))]
+    prompts = [p.text for p in prompts_for(step, config, texts)]
     jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
     new = len(jobs) * (config.jeong_tokens if step == PRESET else config.story_tokens)
     read = sum(len(p) / CHARACTERS + TEMPLATE for p in jobs) + (new if step == WRITING else 0)
@@ -86,7 +85,7 @@ def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, 
     weights = float(shape.parameters * item)
     batch = _reading_batch(texts, shape, item, device)
     if WRITING in steps:
-        lengths = [(WRITING, config.story_tokens), (PRESET, config.jeong_tokens)]
+        lengths = [(WRITING, config.story_tokens), *([(PRESET, config.jeong_tokens)] if config.jeong else [])]
         batch = max(batch, *(_writing_batch(step, new, config, texts, shape, item) for step, new in lengths))
     if STEERING in steps:
         batch = max(batch, _decoding(shape, item, *_rows(STEERING, config.steered_tokens, config, texts, shape)))
@@ -105,9 +104,10 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     for step, n in _rows_kept(config, texts).items():
         total += n * (row + RECORD + length[step])
     if config.generation:  # stories.json, and their place in tables
-        total += _count(WRITING, texts) * (140 + length[WRITING]) + _count(PRESET, texts) * (140 + length[PRESET])
+        for step in (WRITING, PRESET) if config.jeong else (WRITING,):
+            total += len(prompts_for(step, config, texts)) * (140 + length[step])
     if config.steering:
-        steered = (1 + 3 * len(config.doses)) * len(scenarios_for(texts))
+        steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
         total += steered * (STEERED_ROW + CHARACTERS * config.steered_tokens)
         total += steered * (60 + CHARACTERS * config.steered_tokens)  # steering_texts.csv
     methods = 1 + 2 * config.generation
@@ -119,12 +119,9 @@ def _rows_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
     """Step -> rows of activations stored: two poolings of what is read, two readings of what is written."""
     kept = {READING: 2 * len(texts)}
     if config.generation:
-        kept |= {WRITING: 2 * _count(WRITING, texts), PRESET: _count(PRESET, texts)}
+        kept |= {WRITING: 2 * len(prompts_for(WRITING, config, texts))}
+        kept |= {PRESET: len(prompts_for(PRESET, config, texts))} if config.jeong else {}
     return kept
-
-
-def _count(step: str, texts: StimulusSet) -> int:
-    return len(story_prompts("jeong" if step == PRESET else "topic-crossed", prompts_for(texts)))
 
 
 def _reading_batch(texts: StimulusSet, shape: Shape, item: int, device: str) -> float:
@@ -137,11 +134,11 @@ def _reading_batch(texts: StimulusSet, shape: Shape, item: int, device: str) -> 
 def _rows(step: str, new: int, config: StudyConfig, texts: StimulusSet, shape: Shape) -> tuple[int, float]:
     """Rows of the largest decoding batch, and their length."""
     if step == STEERING:
-        openings = scenarios_for(texts)
+        openings = scenarios_for(config, texts)
         n = len(openings) * (1 + 4 * len(config.doses))
         length = sum(len(s.opening) for s in openings) / len(openings) / CHARACTERS + new
     else:
-        prompts = {p.text for p in story_prompts("jeong" if step == PRESET else "topic-crossed", prompts_for(texts))}
+        prompts = {p.text for p in prompts_for(step, config, texts)}
         n, length = len(prompts), sum(map(len, prompts)) / len(prompts) / CHARACTERS + TEMPLATE + new
     return max(1, min(n, int(GENERATION_BUDGET / length))), length
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.experiment import DoseResponse
+from lens_emotion.stimuli.emotions import Norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class Evidence:
         conditioned, reread: the model's own stories, with the instruction in front and bare; None if not run.
         jeong: the paper's generation preset; None if not run.
         steering: the dose-response experiment; None if not run.
-        stimuli: name of the stimulus set.
+        stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
     """
 
     info: ModelInfo
@@ -32,6 +33,7 @@ class Evidence:
     jeong: PooledActivations | None
     steering: DoseResponse | None
     stimuli: str
+    ratings: tuple[Norm, ...] = ()
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.circumplex import Circumplex, missing_norms
 from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import decoding_sweep
@@ -19,6 +20,7 @@ from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.results import JeongStudy, MethodStudy, ModelStudy
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
@@ -46,7 +48,7 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
         ),
         anisotropy=anisotropy(evidence.comprehension, seed=seed),
         similarity=similarity(vectors, best),
-        circumplex=circumplex(vectors, best, seed=seed, acts=evidence.comprehension),
+        circumplex=_circumplex(evidence, vectors, best, seed),
         lens=lens,
         steering=evidence.steering,
         leakage=leakage_of(evidence.steering, world_words("world-en-zh", "zh")),
@@ -54,6 +56,13 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def _circumplex(evidence: Evidence, vectors: EmotionVectors, layer: int, seed: int) -> Circumplex | str:
+    """The circumplex, or what it lacks."""
+    ratings = evidence.ratings or None
+    lacking = missing_norms(vectors.emotions, ratings)
+    return lacking or circumplex(vectors, layer, seed=seed, acts=evidence.comprehension, ratings=ratings)
 
 
 def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:

@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.steering.judge_files import judge_content
+from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
-from lens_emotion.stimuli.prompts import Scenario, scenarios, story_prompts
+from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
 
@@ -38,7 +39,8 @@ class Identity:
 
 def steps_of(config: StudyConfig) -> tuple[str, ...]:
     """The stored steps of a study of one model, in the order in which they run."""
-    return (READING, *((WRITING, PRESET) if config.generation else ()), *((STEERING,) if config.steering else ()))
+    written = (WRITING, PRESET) if config.jeong else (WRITING,)
+    return (READING, *(written if config.generation else ()), *((STEERING,) if config.steering else ()))
 
 
 def step_inputs(step: str, config: StudyConfig, model: Identity, texts: StimulusSet, read: str | None = None) -> Inputs:
@@ -50,16 +52,16 @@ def step_inputs(step: str, config: StudyConfig, model: Identity, texts: Stimulus
     """
     content: Inputs = {"texts": texts.sha256}
     if step in (WRITING, PRESET):
-        preset = "jeong" if step == PRESET else "topic-crossed"
-        content = {"prompts": _hash([p.text for p in story_prompts(preset, prompts_for(texts))])}
+        content = {"prompts": _hash([p.text for p in prompts_for(step, config, texts)])}
     elif step == STEERING:
-        openings = [(s.emotion, s.opening) for s in scenarios_for(texts)]
-        content |= {"scenarios": _hash(openings), "read": read, "judge": _files(config.judge)}
+        openings = [(s.emotion, s.opening) for s in scenarios_for(config, texts)]
+        judge = judge_content(config.judge) if config.judge else None
+        content |= {"scenarios": _hash(openings), "read": read, "judge": judge}
     return {
         "step": step,
         "schema": SCHEMAS[step],
         "model": vars(model) | {},
-        "settings": config.used(step),
+        "settings": config.used(step) | ({"quantise": config.quantise} if config.quantise else {}),
         "content": content,
         "packages": {package: _version(package) for package in PACKAGES},
     }
@@ -80,25 +82,23 @@ def _bare(inputs: Inputs) -> Inputs:
     return inputs | {"model": inputs["model"] | {"fingerprint": None}}
 
 
-def prompts_for(texts: StimulusSet) -> str:
-    """The stimulus set whose story prompts suit the readers of these texts."""
-    return texts.name if texts.name in WORLDS else PASSAGES
+def prompts_for(step: str, config: StudyConfig, texts: StimulusSet) -> tuple[StoryPrompt, ...]:
+    """The story prompts of a step: those of the file given, else those that suit the readers of these texts.
+
+    Of the texts' emotions only, and neutral ones: stories and passages are compared emotion by emotion.
+    """
+    preset = "jeong" if step == PRESET else "topic-crossed"
+    source = config.prompts or (texts.name if texts.name in WORLDS else PASSAGES)
+    return tuple(p for p in story_prompts(preset, source) if p.emotion in (*texts.emotions, NEUTRAL))
 
 
-def scenarios_for(texts: StimulusSet) -> Sequence[Scenario]:
-    """The steering scenarios whose emotion is among the texts'."""
-    return [s for s in scenarios(texts.name) if s.emotion in texts.emotions]
+def scenarios_for(config: StudyConfig, texts: StimulusSet) -> Sequence[Scenario]:
+    """The steering scenarios whose emotion is among the texts', of the file given or those of the package."""
+    return [s for s in scenarios(config.scenarios or texts.name) if s.emotion in texts.emotions]
 
 
 def _hash(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _files(folder: str | None) -> list[list[Any]] | None:
-    """Names and sizes of the files of a local judge: another model under the same name is another judge."""
-    if not folder or not Path(folder).is_dir():
-        return None
-    return [[p.name, p.stat().st_size] for p in sorted(Path(folder).iterdir()) if p.is_file()]
 
 
 def _version(package: str) -> str:

@@ -9,11 +9,12 @@ from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.lens import lens
 from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models.access import describe
-from lens_emotion.models.loading import load_model, resolve
+from lens_emotion.models.loading import load_model
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.inputs import check_inputs
 from lens_emotion.study.judging import judge_model
 from lens_emotion.study.lock import writing
 from lens_emotion.study.results import ModelStudy, StudyRun
@@ -43,10 +44,7 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
         LensEmotionError: unknown models, unreadable stimuli, unwritable folders and folders that another process
             writes into are found before anything runs. Results of before any other error are kept.
     """
-    for name in config.models:
-        resolve(name)
-    if config.stimuli:
-        load_stimuli(config.stimuli)
+    check_inputs(config)
     with writing(folder):
         return _run(config, Store.open(folder), command, say)
 
@@ -57,7 +55,7 @@ def _run(config: StudyConfig, store: Store, command: str, say: Say) -> StudyRun:
     found: list[ModelStudy] = []
     paired: dict[str, Evidence] = {}  # only what a comparison of base and instruct will need stays in memory
     for name in config.models:
-        evidence, study = _study_model(name, config, store, say)
+        evidence, study = _study_model(name, config.for_model(name), store, say)
         found.append(study)
         if partner_of(study.info.name, config.models):
             paired[study.info.name] = evidence
@@ -74,7 +72,7 @@ def _run(config: StudyConfig, store: Store, command: str, say: Say) -> StudyRun:
 def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> tuple[Evidence, ModelStudy]:
     started = time.monotonic()
     say(name, "loading")
-    model = load_model(name, backend=config.backend, dtype=config.dtype, device=config.device)
+    model = load_model(name, backend=config.backend, dtype=config.dtype, device=config.device, quantise=config.quantise)
     info = describe(model)
     store = run.model(info.name, lambda said: say(info.name, said))
     texts = load_stimuli(config.stimuli or default_stimuli(model))

@@ -83,7 +83,7 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
     """
     root, device = Path(folder), choose_device(config.device)
     known = measured_in(_runs_beside(root))
-    return StudyPlan(root, device, tuple(_plan(name, config, root, device, known) for name in config.models))
+    return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
 
 
 def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:

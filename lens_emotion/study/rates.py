@@ -45,24 +45,26 @@ def measured_in(folders: Sequence[Path]) -> list[Measured]:
     for run in folders:
         settings = read_manifest(run).get("config", {})
         for model in settings.get("models", ()):
+            own = settings | settings.get("overrides", {}).get(model, {})
+            files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
                 shape = shape_of(model)
-                texts = texts_for(model, settings.get("stimuli"))
-            except (LensEmotionError, OSError, json.JSONDecodeError):
+                texts = texts_for(model, own.get("stimuli"))
+                if shape is not None:
+                    found += _of_model(run, str(model), shape, texts, files)
+            except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue
-            if shape is not None:
-                found += _of_model(run, str(model), shape, texts)
     return found
 
 
-def _of_model(run: Path, model: str, shape: Shape, texts: StimulusSet) -> list[Measured]:
+def _of_model(run: Path, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> list[Measured]:
     found, place = [], run / safe_name(resolve(model).label)
     for folder in step_folders(run):
         record = read_record(folder)
         if record is None or folder.parent != place or record.seconds <= 0:
             continue
         used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
-        work = work_of(record.name, StudyConfig(**used), texts, shape)
+        work = work_of(record.name, StudyConfig(**used, **files), texts, shape)
         on = record.inputs["model"]
         speed = work.flops / record.seconds
         found.append(Measured(record.name, model, shape.parameters, on["device"], on["dtype"], speed))

@@ -73,6 +73,7 @@ class ModelStudy:
         versus_preset: the same for the paper's presets and its cosine. None without writing.
         lens: top tokens of every vector at the best layer, by script, against random directions.
         leakage: foreign letters and words in the steered texts; None without steering.
+        circumplex: or, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
     """
 
@@ -89,7 +90,7 @@ class ModelStudy:
     versus_preset: Comparison | None
     anisotropy: Anisotropy
     similarity: Similarity
-    circumplex: Circumplex
+    circumplex: Circumplex | str
     lens: Lens
     steering: DoseResponse | None
     leakage: Leakage | None

@@ -84,20 +84,26 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
     return tuple(sorted((summarise(p) for p in found), key=lambda r: r.created, reverse=True))
 
 
+def _steps(config: dict[str, Any]) -> int:
+    """How many steps a model's settings ask for; runs of before had the paper's preset always."""
+    generation, jeong, steering = (bool(config.get(k, k == "jeong")) for k in ("generation", "jeong", "steering"))
+    return len(steps_of(StudyConfig(generation=generation, jeong=jeong, steering=steering)))
+
+
 def summarise(path: Path) -> RunSummary:
     """One run at a glance."""
     facts = read_manifest(path)
     config = facts.get("config", {})
     models = tuple(str(m) for m in config.get("models", ()))
-    per_model = len(steps_of(StudyConfig(**{step: bool(config.get(step)) for step in ("generation", "steering")})))
+    steps = sum(_steps(config | config.get("overrides", {}).get(model, {})) for model in models)
     records = [r for f in step_folders(path) if KEPT not in f.parts and (r := read_record(f)) is not None]
     return RunSummary(
         path=path,
         created=str(facts.get("created", "")),
         models=models,
         done=bool(facts.get("done", "models" in facts)),
-        steps_done=min(len(records), per_model * len(models)),
-        steps_total=per_model * len(models),
+        steps_done=min(len(records), steps),
+        steps_total=steps,
         n_bytes=sum(p.stat().st_size for p in path.rglob("*") if p.is_file()),
         seconds=sum(r.seconds for r in records),
     )

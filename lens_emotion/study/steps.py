@@ -18,6 +18,7 @@ from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
 from lens_emotion.steering.experiment import DoseResponse, dose_response
 from lens_emotion.steering.io import load_dose_response, save_dose_response
+from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
 from lens_emotion.stimuli.library import WORLDS
 from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
@@ -35,6 +36,7 @@ from lens_emotion.study.keys import (
     step_inputs,
 )
 from lens_emotion.study.store import Store
+from lens_emotion.user_files import is_user_file
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -67,6 +69,7 @@ def gather(model: Model, info: ModelInfo, texts: StimulusSet, config: StudyConfi
         jeong=jeong.conditioned if jeong else None,
         steering=steering,
         stimuli=texts.name,
+        ratings=texts.norms,
     )
 
 
@@ -94,9 +97,8 @@ def _comprehension(
 
 def _generation(
     model: Model, texts: StimulusSet, config: StudyConfig, store: Store, info: ModelInfo, say: Say
-) -> tuple[GeneratedActivations, GeneratedActivations]:
+) -> tuple[GeneratedActivations, GeneratedActivations | None]:
     """The topic-crossed stories, and the paper's preset."""
-    prompts = prompts_for(texts)
     say(info.name, "writing and reading stories")
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=config.seed)
     topical: dict[str, Any] = {"max_new_tokens": config.story_tokens, "sampling": sampling}
@@ -104,16 +106,18 @@ def _generation(
         WRITING,
         step_inputs(WRITING, config, Identity.of(info), texts),
         _load_generated,
-        lambda journal: extract_generation(model, stimuli=prompts, journal=journal, **topical),
+        lambda journal: extract_generation(model, prompts_for(WRITING, config, texts), journal=journal, **topical),
         _save_generated,
     )
+    if not config.jeong:
+        return stories, None
     say(info.name, "writing and reading the jeong preset")
     preset: dict[str, Any] = {"preset": "jeong", "max_new_tokens": config.jeong_tokens}
     jeong = store.step(
         PRESET,
         step_inputs(PRESET, config, Identity.of(info), texts),
         _load_generated,
-        lambda journal: extract_generation(model, stimuli=prompts, journal=journal, **preset),
+        lambda journal: extract_generation(model, prompts_for(PRESET, config, texts), journal=journal, **preset),
         _save_generated,
     )
     return stories, jeong
@@ -144,7 +148,7 @@ def _steering(
     store: Store,
     info: ModelInfo,
 ) -> DoseResponse:
-    chosen = [s for s in scenarios_for(texts) if s.emotion in vectors]
+    chosen = [s for s in scenarios_for(config, texts) if s.emotion in vectors]
     doses: dict[str, Any] = {"doses": config.doses, "max_new_tokens": config.steered_tokens, "seed": config.seed}
 
     def run(journal: Journal) -> DoseResponse:
@@ -162,6 +166,8 @@ def _steering(
 
 def choose_judge(model: Model, acts: PooledActivations, texts: StimulusSet, config: StudyConfig) -> Judge:
     """The judge asked for; else word counts where the texts have a lexicon, else the unsteered model's own states."""
+    if config.judge and is_user_file(config.judge):
+        return judge_from_file(config.judge, texts)
     if config.judge:
         return encoder_judge(config.judge, texts)
     if texts.name in WORLDS:

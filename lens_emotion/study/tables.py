@@ -39,8 +39,9 @@ def tables_of(study: ModelStudy) -> dict[str, pd.DataFrame]:
     found["lens_scripts"] = study.lens.scripts
     found["anisotropy"] = study.anisotropy.table
     found["similarity"] = study.similarity.table
-    found["circumplex"] = study.circumplex.table
-    found["circumplex_correlations"] = study.circumplex.correlations
+    if not isinstance(study.circumplex, str):
+        found["circumplex"] = study.circumplex.table
+        found["circumplex_correlations"] = study.circumplex.correlations
     if study.steering:
         found["steering"] = study.steering.table
         found["steering_texts"] = study.steering.texts

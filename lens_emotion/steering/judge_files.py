@@ -1,0 +1,81 @@
+"""A judge from a file, in TOML or JSON; schema: lens_emotion/schemas/judge.json.
+
+    kind = "words"                       # or "encoder", "classifier" with model = "FOLDER or hub id"
+    [words.de]                           # language -> emotion -> words that belong to it alone
+    traurig = ["weint", "Tränen"]
+    "wütend" = ["schreit", "Faust"]
+
+A classifier may have a table `labels`: emotion -> its labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from lens_emotion.steering.judges import Judge, encoder_judge, word_count_judge
+from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.user_files import UserFile, name_of, read_user_file
+
+
+def read_judge_file(path: str | Path) -> UserFile:
+    """Read and check the form of a judge file; nothing is loaded.
+
+    Raises:
+        StimulusError: a fault of syntax or form, a kind without what it needs, with file and line.
+    """
+    file = read_user_file(path, "judge")
+    kind, needed = file.data["kind"], "words" if file.data["kind"] == "words" else "model"
+    if needed not in file.data:
+        file.fail(("kind",), f'a judge of kind {kind} needs "{needed}"; add it')
+    if kind == "words" and len(words_of(file)) < 2:
+        file.fail(("words",), "words of one emotion only; a judge needs two at least")
+    return file
+
+
+def words_of(file: UserFile) -> dict[str, tuple[str, ...]]:
+    """Emotion -> its words in every language of the file."""
+    found: dict[str, tuple[str, ...]] = {}
+    for by_emotion in file.data["words"].values():
+        for emotion, words in by_emotion.items():
+            found[name_of(emotion)] = (*found.get(name_of(emotion), ()), *words)
+    return found
+
+
+def judge_from_file(path: str | Path, labelled: StimulusSet) -> Judge:
+    """The judge that a file describes, its accuracy measured on labelled texts.
+
+    Raises:
+        StimulusError: a faulty file, or no labelled text of an emotion that the judge knows.
+        ModelUnavailableError: its model cannot be loaded.
+    """
+    file = read_judge_file(path)
+    if file.data["kind"] == "words":
+        return word_count_judge(words_of(file), labelled, file.data.get("name", "word lists"))
+    folder = _model(file)
+    if file.data["kind"] == "encoder":
+        return encoder_judge(folder, labelled)
+    from lens_emotion.steering.classifier_judge import classifier_judge
+
+    labels: Any = {name_of(e): tuple(found) for e, found in file.data.get("labels", {}).items()} or "auto"
+    return classifier_judge(folder, labels, labelled, revision=file.data.get("revision"))
+
+
+def _model(file: UserFile) -> str:
+    """The folder beside the file, if there is one; else a hub id."""
+    beside = file.beside(file.data["model"])
+    return beside if Path(beside).is_dir() else str(file.data["model"])
+
+
+def judge_content(name: str) -> list[list[Any]] | None:
+    """What a judge depends on beside its name: a file's text, names and sizes of a folder's files."""
+    found: list[list[Any]] = []
+    folder = Path(name)
+    if folder.is_file():
+        file = read_judge_file(folder)
+        found.append([folder.name, hashlib.sha256(file.text.encode()).hexdigest()])
+        folder = Path(_model(file)) if "model" in file.data else folder
+    if folder.is_dir():
+        found += [[p.name, p.stat().st_size] for p in sorted(folder.iterdir()) if p.is_file()]
+    return found or None
