@@ -77,7 +77,6 @@ def _options(
 
 @app.command()
 def study(
-    ctx: typer.Context,
     models: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(help="Names, hub ids, folders, .gguf files, 'paper', or a study file; default the tiny five."),
@@ -97,27 +96,45 @@ def study(
         Optional[str],  # noqa: UP045
         typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id)."),
     ] = None,
-    backend: Backend = "auto",
-    dtype: Dtype = "auto",
+    backend: Annotated[Optional[str], typer.Option(help="auto (default), bridge or hooked.")] = None,  # noqa: UP045
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="auto (default), float32, bfloat16 or float16."),
+    ] = None,
     device: Device = None,
     quantise: Quantise = None,
-    seed: Annotated[int, typer.Option(help="Seed of sampling, permutations and random directions.")] = 0,
-    permutations: Annotated[int, typer.Option(help="Label permutations behind every null.")] = 200,
-    story_tokens: Annotated[int, typer.Option(help="Longest story the model may write.")] = 128,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Seed of sampling, permutations and random directions; default 0."),
+    ] = None,
+    permutations: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Label permutations behind every null; default 200."),
+    ] = None,
+    story_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Longest story the model may write; default 128."),
+    ] = None,
     doses: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run."),
     ] = None,
-    generation: Annotated[bool, typer.Option(help="Let the model write stories and read it over them.")] = True,
-    steering: Annotated[bool, typer.Option(help="Run the steering experiment.")] = True,
+    generation: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--generation/--no-generation", help="Let the model write stories and read it over them (default)."
+        ),
+    ] = None,
+    steering: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")] = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
+    given = {name: value for name, value in locals().items() if value is not None}
     from lens_emotion.study.study_file import asked_for
 
-    given = {
-        name: ctx.params[name] for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
     settings, folder = asked_for(models or [], config, given)
     if plan:
         from lens_emotion.console_plan import plan_and_print

@@ -36,9 +36,9 @@ def print_drift(found: Drift) -> None:
     for row in found.by_emotion.itertuples():
         made.add_row(
             str(row.emotion),
-            f"{row.cosine:.5f}",
+            f"{row.cosine:.6f}",
             f"{row.reliability:.2f}",
-            f"{row.cosine_min:.5f}",
+            f"{row.cosine_min:.6f}",
             str(row.layer_min),
             f"{row.reliability_min:.2f}",
         )

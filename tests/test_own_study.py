@@ -24,6 +24,7 @@ EMOTIONS = {
     "愉快": ("他笑着唱歌", "大家都在跳舞", "阳光照在脸上"),
     "neutral": ("Man zählt die Stühle", "der Bus fährt um acht", "das Papier ist weiß"),
 }
+LANGUAGE = {"愉快": {"language": "zh"}}
 TOPICS = ("im Büro", "am Bahnhof", "in der Küche", "auf dem Markt")
 
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
     """Stimuli, scenarios, prompts, judge and study, written as a user would."""
     home = tmp_path_factory.mktemp("eigenes")
     items = [
-        {"emotion": e, "topic": t, "language": "zh" if e == "愉快" else "de", "text": f"{parts[i % 3]} {t}. {parts[(i + 1) % 3]}."}
+        {"emotion": e, "topic": t, "text": f"{parts[i % 3]} {t}. {parts[(i + 1) % 3]}."} | LANGUAGE.get(e, {})
         for e, parts in EMOTIONS.items()
         for i, t in enumerate(TOPICS)
     ]  # fmt: skip
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
     }
     words = {"de": {"traurig": ["weint", "Tränen"], "wütend": ["schreit", "Faust"]}, "zh": {"愉快": ["笑", "唱"]}}
     written = {
-        "stimuli": {"name": "eigene", "items": items},
+        "stimuli": {"name": "eigene", "language": "de", "items": items},
         "scenarios": {"scenarios": rows},
         "prompts": prompts,
         "judge": {"kind": "words", "words": words},
@@ -71,7 +72,7 @@ def test_emotions_of_any_script_are_read_separated_and_mixed(acts, folder):
     stored = le.EmotionVectors.load(vectors.save(folder / "vectors.safetensors"))
     mixed = mixture(stored, parse_mixture("0.5*traurig - 0.3*wütend"))
     wanted = 0.5 * vectors["traurig"] - 0.3 * vectors["wütend"]
-    assert torch.equal(mixed.directions, wanted.directions)
+    assert torch.equal(mixed.direction, wanted.direction)
     assert "traurig" in separation(acts, n_permutations=20).decoding.by_emotion.emotion.to_list()
 
 
@@ -91,9 +92,9 @@ def test_a_judge_of_two_languages_reads_both_scripts(folder):
     judge = judge_from_file(folder / "judge.json", le.load_stimuli(folder / "stimuli.json"))
     scores = judge.score(["Er schreit laut", "他笑着", "nichts"])
     assert [judge.emotions[i] for i in scores[:2].argmax(1)] == ["wütend", "愉快"]
-    assert scores[2].ptp() < 1e-9 if hasattr(scores[2], "ptp") else scores[2].max() - scores[2].min() < 1e-9
+    assert scores[2].max() - scores[2].min() < 1e-9
     assert judge.accuracy is not None and judge.accuracy > judge.chance
-    assert main_script("他笑着唱歌 am Ort") in ("Han", "Latin")
+    assert main_script("他笑着唱歌") == "Han"
 
 
 def test_without_ratings_the_circumplex_says_what_is_missing_and_with_them_it_is_drawn(acts):
@@ -114,7 +115,7 @@ def test_a_study_of_own_files_runs_into_a_report_that_says_what_it_could_not_do(
     (model,) = run.models
     assert isinstance(model.circumplex, str) and "wütend" in model.circumplex
     assert model.versus is not None and model.versus_preset is None
-    assert set(model.steering.texts.steered) == {"traurig", "wütend", "愉快"}
+    assert {s for s in model.steering.texts.steered if not s.startswith("random")} == {"traurig", "wütend", "愉快"}
     from lens_emotion.report_build import build_report
 
     page = build_report(run)[0].read_text(encoding="utf-8")
@@ -156,4 +157,6 @@ def test_the_example_runs_as_it_stands(tmp_path):
     write_example(tmp_path)
     config, out = read_study_file(tmp_path / "study.toml")
     (model,) = run_study(config, out).models
-    assert model.comprehension.distinguishable and not isinstance(model.circumplex, str)
+    assert model.comprehension.separation.distinguishable(model.comprehension.decoding.best_layer) and not isinstance(
+        model.circumplex, str
+    )

@@ -1,6 +1,7 @@
 """Files that users write: every fault is named with its line, in TOML and JSON; a good file gives what it says."""
 
 import json
+import random
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import LensEmotionError, StimulusError
 from lens_emotion.steering.judge_files import read_judge_file, words_of
 from lens_emotion.stimuli.prompt_files import read_prompts, read_scenarios
 from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
@@ -214,3 +215,34 @@ def test_init_touches_no_file_that_is_there(tmp_path):
     with pytest.raises(ArtifactError, match=r"judge\.toml"):
         write_example(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["judge.toml"] and len(FILES) == 5
+
+
+READERS = {
+    "stimuli": read_stimulus_file,
+    "prompts": read_prompts,
+    "scenarios": read_scenarios,
+    "judge": read_judge_file,
+    "study": read_study_file,
+}
+
+
+@pytest.mark.parametrize("suffix", ["toml", "json"])
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_a_file_damaged_anywhere_is_read_or_refused_by_name(tmp_path, name, suffix):
+    write_example(tmp_path)
+    whole = (tmp_path / f"{name}.toml").read_bytes()
+    if suffix == "json":
+        whole = json.dumps(tomllib.loads(whole.decode()), indent=1).encode()
+    rng = random.Random(f"{name}{suffix}")
+    path, refused = tmp_path / f"damaged.{suffix}", 0
+    for _ in range(40):
+        at, n = rng.randrange(len(whole)), rng.choice((1, 1, 30))
+        path.write_bytes(
+            whole[:at] + bytes(rng.choice(b'"[]{}=\n3\xff\\') for _ in range(rng.choice((0, 1)))) + whole[at + n :]
+        )
+        try:
+            READERS[name](path)
+        except LensEmotionError as error:
+            refused += 1
+            assert "damaged" in str(error)
+    assert refused >= 5

@@ -34,12 +34,12 @@ def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]
     Args:
         models: names of models, or one study file.
         path: the study file, if it was named as such.
-        given: the options that stood on the command line.
+        given: the options that stood on the command line; others are passed over.
     """
     if path is None and len(models) == 1 and is_user_file(models[0]):
         path, models = Path(models[0]), ()
     config, out = read_study_file(path) if path else (StudyConfig(), None)
-    known = {f.name for f in fields(StudyConfig)} - {"models", "overrides"}
+    known = {f.name for f in fields(StudyConfig)} - {"models", "overrides"}  # of the command line
     changed = {name: value for key, value in given.items() if (name := _RENAMED.get(key, key)) in known}
     if "doses" in changed:
         changed["doses"] = parse_doses(changed["doses"])
