@@ -39,6 +39,8 @@ _HOME = {
     "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
     "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
     "vectors.hub": ("pull_vectors", "push_vectors"),
+    "study.study_file": ("read_study_file",),
+    "steering.judge_files": ("judge_from_file",),
     "analysis.separation": ("mean_pairwise_cosine", "separation"),
     "analysis.decoding": ("decoding",),
     "analysis.reliability": ("reliability",),

@@ -14,6 +14,8 @@ from lens_emotion.console_steer import mixture, parse_mixture
 from lens_emotion.errors import LensEmotionError, StimulusError
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.stimuli.emotions import Norm
+from lens_emotion.stimuli.lint import LintRules, lint
+from lens_emotion.stimuli.reading import read_stimulus_file
 from lens_emotion.stimuli.scripts import main_script
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.study_file import read_study_file
@@ -155,6 +157,7 @@ def test_the_example_runs_as_it_stands(tmp_path):
     from lens_emotion.study.example import write_example
 
     write_example(tmp_path)
+    assert not lint(read_stimulus_file(tmp_path / "stimuli.toml"), LintRules(min_words=30))
     config, out = read_study_file(tmp_path / "study.toml")
     (model,) = run_study(config, out).models
     assert model.comprehension.separation.distinguishable(model.comprehension.decoding.best_layer) and not isinstance(
