@@ -15,7 +15,7 @@ from lens_emotion.errors import ArtifactError, DoseError
 from lens_emotion.steering.cross_fit import cross_fit
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import dose_response, other_vector
-from lens_emotion.steering.io import load_dose_response, save_dose_response
+from lens_emotion.steering.io import _frame_from_json, _frame_to_json, load_dose_response, save_dose_response
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.steering.outcomes import changed, holm, mcnemar_p, target_first
 from lens_emotion.steering.regimes import REGIMES, Thresholds
@@ -230,3 +230,19 @@ def test_the_other_emotion_can_be_left_out(vectors):
     assert "other_success" not in result.table
     assert result.forms.other.isna().all()
     assert result.by_emotion.other.isna().all()
+
+
+def test_texts_that_look_like_numbers_or_dates_stay_texts_in_a_stored_table():
+    """A steered model may well write "007" or a year: read back, they are those letters, and numbers keep their types."""
+    frame = pd.DataFrame(
+        {
+            "text": ["007", "1e5", "2026-11-22"],
+            "scenario": [0, 1, 2],
+            "dose": [1.0, 2.0, 4.0],
+            "score": [0.1 + 0.2, np.nan, 1e-300],
+            "looping": [True, False, True],
+        }
+    )
+    back = _frame_from_json(json.loads(json.dumps(_frame_to_json(frame))))
+    pd.testing.assert_frame_equal(back, frame, check_exact=True)
+    assert [type(t) for t in back["text"]] == [str] * 3

@@ -62,12 +62,12 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     general = _settings(file, file.data, ())
     overrides: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(file.data["models"]):
-        name = _model(file, row["name"])
-        if name in overrides:
-            file.fail(("models", i, "name"), f"{row['name']} stands twice; name every model once")
-        overrides[name] = _settings(file, row, ("models", i))
-    names = expand(list(overrides))
-    return StudyConfig(models=names, overrides={n: v for n, v in overrides.items() if v}, **general), _out(file)
+        own = _settings(file, row, ("models", i))
+        for name in expand([_model(file, row["name"])]):
+            if name in overrides:
+                file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
+            overrides[name] = own
+    return StudyConfig(models=tuple(overrides), overrides={n: v for n, v in overrides.items() if v}, **general), _out(file)
 
 
 def _settings(file: UserFile, row: dict[str, Any], at: tuple[str | int, ...]) -> dict[str, Any]:
