@@ -89,7 +89,8 @@ def summarise(path: Path) -> RunSummary:
     facts = read_manifest(path)
     config = facts.get("config", {})
     models = tuple(str(m) for m in config.get("models", ()))
-    per_model = len(steps_of(StudyConfig(**{step: bool(config.get(step)) for step in ("generation", "steering")})))
+    asked = {step: bool(config.get(step)) for step in ("generation", "steering")}
+    per_model = len(steps_of(StudyConfig(generation=asked["generation"], steering=asked["steering"])))
     records = [r for f in step_folders(path) if KEPT not in f.parts and (r := read_record(f)) is not None]
     return RunSummary(
         path=path,
