@@ -173,6 +173,28 @@ def steer(
     )  # fmt: skip
 
 
+@app.command()
+def play(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Steer live in a local page: text side by side as it is written, regimes, token scores."""
+    from lens_emotion.extras import need_extra
+
+    need_extra("play", "the playground", "starlette", "uvicorn")
+    from lens_emotion.console_play import play_and_print
+
+    play_and_print(model, vectors, port, browser, backend, dtype, device)
+
+
 @stimuli_app.command("list")
 def list_stimuli() -> None:
     """List the stimulus sets that ship with the package."""

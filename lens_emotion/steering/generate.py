@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, resolve_layers
@@ -18,6 +18,7 @@ from lens_emotion.steering.positions import Positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)
+OnIds = Callable[[dict[int, list[int]]], None]  # index of a condition -> its new tokens so far
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def generate_steered(
     token_budget: int = GENERATION_BUDGET,
     label: str = "steering",
     progress: bool = True,
+    on_ids: OnIds | None = None,
 ) -> list[Continuation]:
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
 
@@ -80,6 +82,8 @@ def generate_steered(
         sampling: greedy, or sampled with the seed of each condition.
         positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.
+        on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
+            generation and leaves no hook behind.
 
     Raises:
         FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: before anything is generated.
@@ -93,6 +97,7 @@ def generate_steered(
         sampling=sampling,
         positions=positions,
         token_budget=token_budget,
+        on_ids=on_ids,
     )
     for batch in track(batches, label, total=len(conditions), step=len, show=progress):
         for i, continuation in batch:
@@ -109,6 +114,7 @@ def steered_batches(
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
+    on_ids: OnIds | None = None,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """What `generate_steered` does, batch by batch: index of each condition, and what came of it."""
     done = [c.intervention(layers, model.cfg.n_layers) for c in conditions]
@@ -130,8 +136,21 @@ def steered_batches(
             [sampling.seed * 1_000_003 + conditions[i].seed for i in rows],
             share_prompts=positions == "generated" or not hooks,
             on_keep=edits.keep,
+            on_step=_growing(rows, on_ids) if on_ids else None,
         )
         return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
         yield run_halving(batch, run)
+
+
+def _growing(rows: Sequence[int], on_ids: OnIds) -> OnStep:
+    """New tokens of a batch's rows, as all tokens so far of their conditions: whole, so that a batch may begin anew."""
+    so_far: dict[int, list[int]] = {i: [] for i in rows}
+
+    def on_step(new: dict[int, int]) -> None:
+        for row, token in new.items():
+            so_far[rows[row]].append(token)
+        on_ids({rows[row]: list(so_far[rows[row]]) for row in new})
+
+    return on_step
