@@ -158,8 +158,8 @@ def test_mixtures_are_read_as_typed(words, terms):
 
 @pytest.mark.parametrize("words", ["", "0.5calm", "calm angry", "calm +", "3*"])
 def test_words_that_are_no_mixture_are_refused(words):
-    from lens_emotion.vectors.mixture import parse_mixture
     from lens_emotion.errors import DoseError
+    from lens_emotion.vectors.mixture import parse_mixture
 
     with pytest.raises(DoseError, match="mixture"):
         parse_mixture(words)

@@ -147,14 +147,18 @@ async function run() {
   const mine = (state.running = new AbortController());
   problem("");
   byId("stop").disabled = false;
+  let started = false; // until then the page still shows the last run
   try {
     const request = asked();
     const answer = await post("/api/run", request, mine.signal);
-    for await (const event of eventsOf(answer)) take(event, request.prompt);
+    for await (const event of eventsOf(answer)) {
+      started = true;
+      take(event, request.prompt);
+    }
   } catch (error) {
     if (mine.signal.aborted) return; // a newer run has taken over
     problem(error.message);
-    say("");
+    if (started) say("Not finished.");
   } finally {
     if (state.running === mine) {
       state.running = null;

@@ -37,7 +37,7 @@ function writing(on) {
 }
 
 const share = (x) => (x === null ? "–" : `${Math.round(100 * x)}%`);
-const times = (x) => (x === null ? "–" : `${x < 100 ? x.toFixed(2) : Math.round(x).toLocaleString("en")}`);
+const times = (x) => (x === null ? "–" : x < 100 ? x.toFixed(2) : Math.round(x).toLocaleString("en"));
 
 function measureList(m, isFirst) {
   const list = element("dl", "", "measures");
