@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from lens_emotion.console import say_line
-from lens_emotion.models.access import describe
 from lens_emotion.models.loading import load_model
 from lens_emotion.play.launch import HOST, open_port, open_session, serve
 
@@ -23,10 +23,10 @@ def play_and_print(
     url = f"http://{HOST}:{opened.getsockname()[1]}/"
 
     def ready() -> None:
-        say_line(
-            f"[bold]{describe(model).name}[/] is at [bold]{url}[/] ({time.monotonic() - started:.0f} s; Ctrl+C ends)"
-        )
+        say_line(f"[bold]{session.info.name}[/] is at [bold]{url}[/] ({time.monotonic() - started:.0f} s; Ctrl+C ends)")
         if browser:
             webbrowser.open(url)
 
-    serve(session, opened, ready)
+    with suppress(KeyboardInterrupt):
+        serve(session, opened, ready)
+    say_line("ended")

@@ -11,7 +11,7 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
 from lens_emotion.models.access import Model, describe
-from lens_emotion.play.session import Session
+from lens_emotion.play.session import Session, session_of
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -28,16 +28,14 @@ def open_session(model: Model, vectors: Path | None = None, cache: Path | None =
         ArtifactError, FingerprintError: a vector file that is broken or of another model.
     """
     if vectors is not None:
-        stored = EmotionVectors.load(vectors)
-        stored.check_model(describe(model).fingerprint, describe(model).name)
-        return Session(model, stored)
+        return session_of(model, EmotionVectors.load(vectors))
     path = cache / cache_name(model) if cache is not None else None
     acts = _kept(path, model, say)
     if acts is None:
         acts = extract_comprehension(model)
         if path is not None:
             _keep(acts, path, say)
-    return Session(model, emotion_vectors(acts), acts)
+    return session_of(model, emotion_vectors(acts), acts)
 
 
 def cache_name(model: Model) -> str:
@@ -95,6 +93,10 @@ def serve(session: Session, opened: socket.socket, ready: Callable[[], None] = l
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            session.turns.stop()
+            await super().shutdown(sockets)
 
     app = make_app(session, opened.getsockname()[1])
     config = uvicorn.Config(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lens_emotion.analysis.tokens import token_scores
 from lens_emotion.errors import UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli
-from lens_emotion.models.access import Model, describe
+from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import chat_prompt, decode_text, has_chat_template
 from lens_emotion.play.ask import Ask, Look
@@ -35,12 +36,14 @@ class Session:
     """What one playground serves.
 
     Attributes:
+        info: facts of the model, taken before anything runs: while it writes, its parts are not where they were.
         acts: the texts behind the vectors, if they are at hand: token scores then start from the mean of all emotions.
         thresholds: of regimes, per temperature, made when first needed.
     """
 
     model: Model
     vectors: EmotionVectors
+    info: ModelInfo
     acts: PooledActivations | None = None
     turns: Turns = field(default_factory=Turns)
     thresholds: dict[float, Thresholds] = field(default_factory=dict)
@@ -52,11 +55,22 @@ class Session:
         return tuple(dict.fromkeys(s.opening for s in found[::2]))[:N_UNSTEERED]
 
 
+def session_of(model: Model, vectors: EmotionVectors, acts: PooledActivations | None = None) -> Session:
+    """A session of a model and its vectors.
+
+    Raises:
+        FingerprintError: vectors of another model.
+    """
+    info = describe(model)
+    vectors.check_model(info.fingerprint, info.name)
+    return Session(model, vectors, info, acts)
+
+
 def facts(session: Session) -> Event:
     """What the page needs to know before anything is asked."""
     from lens_emotion.plots.theme import emotion_colour
 
-    info, vectors = describe(session.model), session.vectors
+    info, vectors = session.info, session.vectors
     return {
         "model": info.name,
         "family": info.family,
@@ -73,16 +87,25 @@ def facts(session: Session) -> Event:
 
 
 def push_of(session: Session, ask: Ask) -> Push:
-    """The request as a push, checked against model and vectors before anything runs.
+    """The request as a push, checked against model and vectors before anything is written. What is being written now
+    is stopped first, since this run takes its place.
 
     Raises:
         DoseError, UnknownEmotionError, ContextLengthError, UnsupportedModelError: what is wrong, and what would fit.
     """
+    session.turns.stop()
+    with session.turns.wait():
+        push = _push(session, ask)
+        check_push(session.model, push)
+    return push
+
+
+def _push(session: Session, ask: Ask) -> Push:
     vector = mixture(session.vectors, [(weight, emotion) for emotion, weight in ask.mix.items()])
     first, last = ask.layers
     if ask.chat and not has_chat_template(session.model):
         raise UnsupportedModelError("this model has no chat template; turn 'chat turn' off")
-    push = Push(
+    return Push(
         prompt=chat_prompt(session.model, ask.prompt) if ask.chat else ask.prompt,
         vector=vector,
         dose=Dose(ask.dose, ask.unit),
@@ -92,8 +115,6 @@ def push_of(session: Session, ask: Ask) -> Push:
         sampling=Sampling(ask.temperature, TOP_P, ask.seed),
         positions=ask.positions,
     )
-    check_push(session.model, push)
-    return push
 
 
 def write(session: Session, push: Push, test: bool, emit: Emit, stop: threading.Event) -> None:
@@ -181,8 +202,6 @@ def look(session: Session, asked: Look) -> Event:
     Raises:
         StimulusError, ContextLengthError, UnknownEmotionError, AnalysisError: what is wrong, and what would fit.
     """
-    from lens_emotion.analysis.tokens import token_scores
-
     with session.turns.wait():
         read = token_scores(session.model, session.vectors, asked.text, asked.emotions, asked.layer, session.acts)
     return {
