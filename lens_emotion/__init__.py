@@ -35,6 +35,7 @@ _HOME = {
     "extraction.from_cache": ("activations_from_cache",),
     "extraction.generation": ("GeneratedActivations", "extract_generation"),
     "extraction.activations": ("PooledActivations", "TextRecord"),
+    "vectors.mixture": ("mixture", "parse_mixture", "random_like"),
     "vectors.recipes": ("emotion_vectors",),
     "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
     "analysis.separation": ("mean_pairwise_cosine", "separation"),
@@ -68,6 +69,9 @@ _HOME = {
     "steering.leakage": ("Leakage", "leakage"),
     "steering.regime_map": ("RegimeMap", "regime_map"),
     "steering.architecture": ("by_architecture",),
+    "steering.side_by_side": ("Push", "write_side_by_side"),
+    "steering.comparison": ("compare_texts", "own_thresholds"),
+    "play.explorer": ("explorer",),
     "study.config": ("StudyConfig",),
     "study.pipeline": ("run_study",),
 }

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens_emotion.artifacts import read_tensors, write_tensors
+from lens_emotion.cards import card
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -82,7 +83,7 @@ class PooledActivations:
 
     def _repr_html_(self) -> str:
         counts = self.table.groupby("emotion", sort=False)[["n_pooled", "n_skipped", "n_special"]].mean()
-        return f"<p><code>{self!r}</code></p>{counts.round(1).T.to_html()}"
+        return card(repr(self), counts.round(1), index=True, code=True, what="mean tokens per text")
 
     @property
     def n_layers(self) -> int:

@@ -18,7 +18,7 @@ from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import chat_prompt, decode_text, has_chat_template
 from lens_emotion.play.ask import Ask, Look
 from lens_emotion.play.turns import Turns, check
-from lens_emotion.steering.comparison import N_NULLS, Comparison, compare_texts, own_thresholds
+from lens_emotion.steering.comparison import N_NULLS, TextComparison, compare_texts, own_thresholds
 from lens_emotion.steering.dose import Dose, layers_in_words, mean_units, resolve_layers
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.steering.side_by_side import Push, check_push, write_side_by_side
@@ -183,13 +183,14 @@ def _thresholds(session: Session, temperature: float, tick: Callable[..., None])
     return session.thresholds[temperature]
 
 
-def _verdict(found: Comparison) -> Event:
-    rows = found.table.drop(columns="text").set_index("column")
+def _verdict(found: TextComparison) -> Event:
+    rows = found.table.drop(columns=["text", "damage"]).set_index("column")
     return {
         "type": "verdict",
         "regime": found.regime,
         "summary": found.summary(),
         "measures": {column: {k: _plain(v) for k, v in row.items()} for column, row in rows.iterrows()},
+        "damage": dict(zip(found.table["column"], found.table["damage"], strict=True)),
         "p": found.p,
         "nulls": [_plain(x) for x in found.nulls],
         "explosive": found.thresholds.explosive_ratio,

@@ -35,12 +35,13 @@ Tick = Callable[..., None]
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class TextComparison:
     """One prompt's texts beside one another.
 
     Attributes:
-        table: one row per column: text, n_tokens, perplexity_ratio, distinct_2, loop_share, edit_distance, and
-            reading: how much further along the vector than the unsteered text the model reads it, in natural units.
+        table: one row per column: text, n_tokens, perplexity_ratio, distinct_2, loop_share, edit_distance,
+            reading: how much further along the vector than the unsteered text the model reads it, in natural units,
+            and damage: "explosive", "repetitive collapse" or "".
         regime: of the steered text: inert, surgical, repetitive collapse, explosive, or "effect not judged" where
             neither damage nor a control says which.
         nulls: readings of random directions of the same length; the column's own control is the first.
@@ -57,7 +58,7 @@ class Comparison:
 
     def of(self, column: str) -> pd.Series:
         """The row of a column."""
-        return self.table.set_index("column").loc[column]
+        return self.table[self.table["column"] == column].iloc[0]
 
     def summary(self) -> str:
         """The regime and why, with its control."""
@@ -110,7 +111,7 @@ def compare_texts(
     n_unsteered: int,
     nulls: Sequence[EmotionVector] = (),
     tick: Tick | None = None,
-) -> Comparison:
+) -> TextComparison:
     """Measure the texts of `write_side_by_side`, in a few passes of the unsteered model.
 
     Args:
@@ -123,12 +124,13 @@ def compare_texts(
     readings = read_along(model, push, texts)
     readings = readings - readings[0]
     table = _table(model, written, readings)
+    table["damage"] = _damage(table, thresholds)
     row = table[table.column == STEERED].iloc[0]
     drawn = [*(readings[2:3] if RANDOM in written else []), *readings[len(written) :]]
     furthest = sum(not value < row.reading for value in drawn)  # nan counts against the effect
     p = (furthest + 1) / (len(drawn) + 1) if len(drawn) >= N_NULLS else None
     found = _regime(row, drawn, p, thresholds)
-    return Comparison(table, found, tuple(float(x) for x in drawn), p, thresholds, n_unsteered)
+    return TextComparison(table, found, tuple(float(x) for x in drawn), p, thresholds, n_unsteered)
 
 
 def _written_by(model: Model, push: Push, nulls: Sequence[EmotionVector], tick: Tick | None) -> list[Continuation]:
@@ -186,9 +188,16 @@ def _table(model: Model, written: Written, readings: Float[np.ndarray, " n_texts
 
 def _regime(row: pd.Series, drawn: Sequence[float], p: float | None, thresholds: Thresholds) -> str:
     """The regime of one text; only damage can be told where nothing was drawn beside it."""
-    beyond = bool(row.reading > 0 and (p <= thresholds.alpha if p is not None else all(row.reading > x for x in drawn)))
-    numbers = (np.array([row[c]], dtype=float) for c in ("perplexity_ratio", "distinct_2", "loop_share"))
-    found = text_regimes(*numbers, np.array([beyond]), thresholds)[0]
-    if found == SURGICAL and not drawn:
-        return NOT_JUDGED
-    return INERT if row.edit_distance == 0 else found
+    if row.edit_distance == 0:
+        return INERT
+    if row.damage:
+        return str(row.damage)
+    beyond = row.reading > 0 and (p <= thresholds.alpha if p is not None else all(row.reading > x for x in drawn))
+    return INERT if not beyond else SURGICAL if drawn else NOT_JUDGED
+
+
+def _damage(table: pd.DataFrame, thresholds: Thresholds) -> list[str]:
+    """The regime of each text where it is one of damage, else ""."""
+    ratio, distinct, loops = (table[c].to_numpy(dtype=float) for c in ("perplexity_ratio", "distinct_2", "loop_share"))
+    found = text_regimes(ratio, distinct, loops, np.zeros(len(table), dtype=bool), thresholds)
+    return ["" if name == INERT else name for name in found]

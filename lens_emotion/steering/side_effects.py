@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.analysis.stats import permutation_p
+from lens_emotion.cards import card
 
 N_SWAPS = 999
 
@@ -51,7 +52,7 @@ class SideEffects:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.matrix.round(3).to_html()}"
+        return card(self.summary(), self.matrix, index=True, what="steered × judged")
 
 
 def side_effects_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import pandas as pd
 
 from lens_emotion.analysis.anisotropy import Anisotropy
 from lens_emotion.analysis.compare import Comparison
@@ -12,6 +14,7 @@ from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.cards import card
 from lens_emotion.extraction.header import Header
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.experiment import DoseResponse
@@ -100,6 +103,18 @@ class ModelStudy:
     def methods(self) -> tuple[MethodStudy, ...]:
         return (self.comprehension, *self.generation)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per result: where it stands in this study, and what it says."""
+        methods = [(f"{m.name}.separation", m.separation) for m in self.methods]
+        own = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        said = [(name, found.summary()) for name, found in methods + own if hasattr(found, "summary")]
+        return pd.DataFrame(said, columns=["result", "summary"])
+
+    def _repr_html_(self) -> str:
+        lead = f"{self.info.name} ({self.info.family}, {self.kind}), {self.stimuli}, {self.seconds:.0f} s"
+        return card(lead, self.table, what="results")
+
 
 @dataclass(frozen=True, eq=False)
 class StudyRun:
@@ -109,3 +124,9 @@ class StudyRun:
     manifest: dict[str, object]
     models: tuple[ModelStudy, ...]
     claims: Claims
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(m.info.name for m in self.models)
+        return card(
+            f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}", self.claims.table
+        )

@@ -56,12 +56,12 @@ function verdict(event) {
   for (const [name, m] of Object.entries(event.measures)) {
     const column = byId(`column-${name}`);
     column.insertBefore(measureList(m, name === "unsteered"), column.lastChild);
-    if (name === "steered") {
-      const badge = element("span", event.regime, "badge");
-      badge.dataset.regime = event.regime;
-      badge.title = "from one text";
-      column.firstChild.append(badge);
-    } else if (name === "random") column.firstChild.append(element("span", "control", "badge plain"));
+    const shown = name === "steered" ? event.regime : event.damage[name];
+    if (!shown && name === "unsteered") continue;
+    const badge = element("span", shown || "control", shown ? "badge" : "badge plain");
+    badge.dataset.regime = shown;
+    badge.title = "from one text";
+    column.firstChild.append(badge);
   }
   const cut = event.summary.indexOf(", ");
   say(event.summary.slice(0, cut + 1), event.summary.slice(cut + 2) + ".");
