@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -58,11 +58,13 @@ class Sample:
 
     Attributes:
         times: seconds of each repetition, in their order.
+        cpu: processor seconds of each repetition, which a busy machine inflates less.
         peaks: memory each held at most beyond what was there before it, in MiB; empty where that cannot be measured.
     """
 
     times: tuple[float, ...]
     peaks: tuple[float, ...] = ()
+    cpu: tuple[float, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -120,6 +122,8 @@ class Row:
     ) -> Row:  # fmt: skip
         """Seconds of two of the ways that `interleaved` ran."""
         a, b = samples[ours], samples[baseline]
+        cpu = f"{median(b.cpu) / median(a.cpu):.2f}x of CPU seconds" if a.cpu and b.cpu and median(a.cpu) > 0 else ""
+        note = "; ".join(part for part in (note, cpu) if part)
         return Row(benchmark, what, a.seconds, b.seconds, baseline, "s", goal, repeats=len(a.times), note=note)
 
     @staticmethod
@@ -140,29 +144,38 @@ def interleaved(calls: Mapping[str, Call], repeats: int, warm_up: bool = True) -
 
     A call on an accelerator has to bring its result back to the processor, or it would be measured before it is done.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    peaks: dict[str, list[float]] = {name: [] for name in calls}
+    runs: dict[str, list[Run]] = {name: [] for name in calls}
     for turn in range(-1 if warm_up else 0, repeats):
         order = list(calls) if turn % 2 == 0 else list(calls)[::-1]  # nobody always comes after the same one
         for name in order:
-            seconds, peak = run_once(calls[name])
+            run = run_once(calls[name])
             if turn >= 0:
-                times[name].append(seconds)
-                if peak is not None:
-                    peaks[name].append(peak)
-    return {name: Sample(tuple(times[name]), tuple(peaks[name])) for name in calls}
+                runs[name].append(run)
+    return {name: _sample(found) for name, found in runs.items()}
 
 
-def run_once(call: Call) -> tuple[float, float | None]:
-    """Seconds, and MiB held at most beyond the start (None where that cannot be measured)."""
+def _sample(runs: list[Run]) -> Sample:
+    peaks = tuple(r.peak_mib for r in runs if r.peak_mib is not None)
+    return Sample(tuple(r.seconds for r in runs), peaks, tuple(r.cpu_seconds for r in runs))
+
+
+class Run(NamedTuple):
+    """One call: seconds on the clock and of the processors, and MiB held at most beyond the start (None: unknown)."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float | None
+
+
+def run_once(call: Call) -> Run:
     before = _reset_peak()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     result = call()
     _finish()
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = None if before is None else _peak() - before
     del result
-    return seconds, peak
+    return Run(seconds, cpu, peak)
 
 
 def _on_accelerator() -> bool:

@@ -50,9 +50,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """The new rows, and the old ones of benchmarks that were not run again, in order of benchmark."""
-    again = {r.benchmark for r in new}
-    return sorted([*(r for r in old if r.benchmark not in again), *new], key=lambda r: r.benchmark)
+    """The new rows, and the old ones of what was not measured again, in order of benchmark."""
+    again = {_subject(r) for r in new}
+    return sorted([*(r for r in old if _subject(r) not in again), *new], key=lambda r: r.benchmark)
+
+
+def _subject(row: Row) -> tuple[str, str]:
+    """Benchmark and model (what stands last in `what`): what one call of a benchmark measures anew."""
+    return row.benchmark, row.what.rpartition(", ")[2]
 
 
 def cells(row: Row) -> tuple[str, ...]:

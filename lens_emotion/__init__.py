@@ -38,6 +38,8 @@ _HOME = {
     "vectors.mixture": ("mixture", "parse_mixture", "random_like"),
     "vectors.recipes": ("emotion_vectors",),
     "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
+    "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
+    "vectors.hub": ("pull_vectors", "push_vectors"),
     "analysis.separation": ("mean_pairwise_cosine", "separation"),
     "analysis.decoding": ("decoding",),
     "analysis.reliability": ("reliability",),
@@ -72,11 +74,12 @@ _HOME = {
     "steering.side_by_side": ("Push", "write_side_by_side"),
     "steering.comparison": ("compare_texts", "own_thresholds"),
     "play.explorer": ("explorer",),
+    "laws.check": ("CheckReport", "check"),
     "study.config": ("StudyConfig",),
     "study.pipeline": ("run_study",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "study", "plots", "report")
+_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "laws", "study", "plots", "report")
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]
 

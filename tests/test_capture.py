@@ -9,9 +9,9 @@ from transformer_lens.hook_points import HookPoint
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.batching import CPU_BUDGET, TOKEN_BUDGET, budget_for
-from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.extraction.capture import pooled_reader, residual_cache
 from lens_emotion.extraction.generation import extract_generation
-from lens_emotion.extraction.pooling import last_token, middle_token, story_mean
+from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling, generate_tokens
@@ -115,6 +115,53 @@ def test_no_part_of_a_silent_bridge_runs_its_wrapper(monkeypatch):
     residual_cache(model, torch.tensor([encode(model, TEXTS[0])]))
     inner = [n for n in fired if n and n.startswith("blocks.") and n.split(".")[2] not in ("hook_in", "hook_out")]
     assert fired and inner == []
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pooling_layer_by_layer_equals_pooling_the_cache(model, side):
+    tokens, mask = pad([encode(model, t) for t in TEXTS], 0, side)
+    content = mask & (mask.cumsum(1) > 1)
+    poolings = [story_mean(), last_token(), story_mean(start=1)]
+    cache = residual_cache(model, tokens, mask)
+    with pooled_reader(model, poolings) as read:
+        first, again = read(tokens, mask, content), read(tokens, mask, content)
+        alone = read(tokens[:1], mask[:1], content[:1])
+    for k, pooling in enumerate(poolings):
+        assert torch.equal(first.rows[k], again.rows[k])  # nothing of one batch is left for the next
+        torch.testing.assert_close(first.rows[k], pool_cache(cache, content, pooling), rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(alone.rows[k, 0], first.rows[k, 0], rtol=1e-4, atol=1e-4)
+        assert first.n_pooled[k].tolist() == (pooling.weights(content) > 0).sum(1).tolist()
+    torch.testing.assert_close(first.norms, norm_sums(cache, content), rtol=1e-6, atol=1e-6)
+
+
+def test_layer_by_layer_sees_what_a_users_hook_changes(llama):
+    tokens = torch.tensor([encode(llama, TEXTS[0])])
+    mask, last = torch.ones_like(tokens).bool(), llama.cfg.n_layers - 1
+    with llama.hooks(fwd_hooks=[(hook_name(1), lambda t, hook: t + 1), (hook_name(last), lambda t, hook: t * 2)]):
+        cache = residual_cache(llama, tokens, mask)
+        with pooled_reader(llama, [story_mean()]) as read:
+            rows = read(tokens, mask, mask).rows[0]
+    torch.testing.assert_close(rows, pool_cache(cache, mask, story_mean()), rtol=1e-6, atol=1e-5)
+    plain = pool_cache(residual_cache(llama, tokens, mask), mask, story_mean())
+    assert (rows[:, 1] - plain[:, 1] - 1).abs().max() < 1e-4
+
+
+def test_layer_by_layer_never_runs_the_head_and_leaves_no_hooks_after_an_exception(model):
+    ran, tokens = [], torch.tensor([encode(model, TEXTS[0])])
+    mask = torch.ones_like(tokens).bool()
+    head = model.unembed
+    handle = head.register_forward_hook(lambda *a: ran.append(1))
+    try:
+        with pytest.raises(RuntimeError, match="mine"), pooled_reader(model, [story_mean()]) as read:
+            read(tokens, mask, mask)
+            with pytest.raises(IndexError):  # a token that does not exist, in mid-reading
+                read(tokens + 10**6, mask, mask)
+            assert torch.isfinite(read(tokens, mask, mask).rows).all()
+            raise RuntimeError("mine")
+    finally:
+        handle.remove()
+    assert ran == []
+    assert all(not point.fwd_hooks for point in model.hook_dict.values())
 
 
 @pytest.mark.parametrize("preset", ["topic-crossed", "jeong"])

@@ -140,7 +140,7 @@ def test_single_class_and_unknown_emotions_are_refused(llama):
 def test_a_bad_text_among_good_ones_is_found_before_any_forward_pass(llama, monkeypatch):
     from lens_emotion.extraction import reader
 
-    monkeypatch.setattr(reader, "residual_cache", lambda *a: pytest.fail("the model ran"))
+    monkeypatch.setattr(reader, "pooled_reader", lambda *a: pytest.fail("the model ran"))
     items = (*small().items, Stimulus("x", " ", "happy", "t"))
     with pytest.raises(StimulusError, match="empty"):
         extract_comprehension(llama, StimulusSet("bad", items))

@@ -16,7 +16,7 @@ from conftest import tiny
 
 import lens_emotion as le
 from lens_emotion import progress
-from lens_emotion.cards import SHOWN, card
+from lens_emotion.display import SHOWN, panel
 from lens_emotion.errors import MissingExtraError
 
 EVIL = "<script>alert(1)</script>"
@@ -54,14 +54,14 @@ def test_every_result_of_the_package_shows_itself():
 
 def test_a_card_says_its_summary_first_and_folds_an_escaped_table():
     table = pd.DataFrame({"text": [EVIL] * (SHOWN + 5), EVIL: 0.123456})
-    shown = card(f"found {EVIL}", table)
+    shown = panel(f"found {EVIL}", table)
     assert shown.startswith("<p>found &lt;script&gt;")
     assert "<script" not in shown
     assert Balanced(shown).seen >= {"p", "details", "summary", "table"}
     assert shown.count("<tr") == SHOWN + 1
     assert f"{SHOWN + 5} rows × 2 columns" in shown
     assert "0.1235" in shown
-    assert card("nothing", table[:0]) == "<p>nothing</p>"
+    assert panel("nothing", table[:0]) == "<p>nothing</p>"
 
 
 def test_activations_vectors_and_previews_show_themselves(acts, vectors):
@@ -99,7 +99,7 @@ def test_a_bar_is_a_widget_in_a_kernel_only(monkeypatch):
 
 def test_progress_and_cards_import_nothing_heavy():
     heavy = "{'pandas', 'tqdm', 'torch', 'IPython'}"
-    code = f"import lens_emotion.progress, lens_emotion.cards, sys; print({heavy} & set(sys.modules))"
+    code = f"import lens_emotion.progress, lens_emotion.display, sys; print({heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert ran.stdout.strip() == "set()", ran.stderr
 

@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import nct
 
 from lens_emotion.analysis.stats import check_samples
-from lens_emotion.cards import card
+from lens_emotion.display import panel
 
 HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
 ROUNDING = 1e-10  # an SD below this share of the means is rounding error
@@ -50,7 +50,7 @@ class EffectSize:
         return f"{text}: {self.warning}." if self.warning else f"{text}."
 
     def _repr_html_(self) -> str:
-        return card(self.summary())
+        return panel(self.summary())
 
 
 def cohens_d(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> EffectSize:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from lens_emotion.cards import card
+from lens_emotion.display import panel
 from lens_emotion.errors import LensEmotionError
 
 ALPHA = 0.05
@@ -29,7 +29,7 @@ class Result(Protocol):
 
 def result_html(result: Result) -> str:
     """The summary above the folded table, for notebooks."""
-    return card(result.summary(), result.table)
+    return panel(result.summary(), result.table)
 
 
 def resolve_layer(layer: int | None, n_layers: int, default: int) -> int:

@@ -16,10 +16,11 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lens_emotion.artifacts import read_tensors, write_tensors
-from lens_emotion.cards import card
+from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
+from lens_emotion.records import record
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 KIND = "PooledActivations"
@@ -83,7 +84,7 @@ class PooledActivations:
 
     def _repr_html_(self) -> str:
         counts = self.table.groupby("emotion", sort=False)[["n_pooled", "n_skipped", "n_special"]].mean()
-        return card(repr(self), counts.round(1), index=True, code=True, what="mean tokens per text")
+        return panel(repr(self), counts.round(1), index=True, code=True, what="mean tokens per text")
 
     @property
     def n_layers(self) -> int:
@@ -168,6 +169,8 @@ class PooledActivations:
     def load(path: str | Path) -> PooledActivations:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
         tensors, meta = read_tensors(path, KIND, ("values", "residual_norm"))
-        records = tuple(TextRecord(**r) for r in meta["records"])
-        header = Header.from_dict(meta["header"])
-        return PooledActivations(tensors["values"], records, tensors["residual_norm"], header)
+        values, norm = check_shapes(path, tensors, {"values": "t l d", "residual_norm": "l"}).values()
+        if not isinstance(meta.get("records"), list):
+            raise ArtifactError(f"{path} lists no texts; make it again")
+        records = tuple(record(TextRecord, r, f"text {i} of {path}") for i, r in enumerate(meta["records"]))
+        return PooledActivations(values, records, norm, Header.from_dict(meta.get("header", {})))

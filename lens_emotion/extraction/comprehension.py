@@ -9,7 +9,7 @@ from typing import overload
 
 import pandas as pd
 
-from lens_emotion.cards import card
+from lens_emotion.display import panel
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
@@ -156,7 +156,7 @@ class Preview(Sequence[TokenRole]):
         return f"{len(self)} tokens: {counts}; pooled: {''.join(r.token for r in self.roles if r.role == 'pooled')!r}"
 
     def _repr_html_(self) -> str:
-        return card(self.summary(), self.table)
+        return panel(self.summary(), self.table)
 
 
 def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:

@@ -79,22 +79,26 @@ def pool_cache(
 
     Works on any ActivationCache with these entries, not only on those of `residual_cache`.
     """
-    rows = []
-    weights = pooling.weights(content.cpu())
-    for layer in layers_of(cache):
-        hidden = cache[hook_name(layer)]
-        rows.append(torch.einsum("bp,bpd->bd", weights.to(hidden.device), hidden.float()).cpu())
-    return torch.stack(rows, 1)
+    weights = pooling.weights(content.cpu())[None]
+    return torch.stack([pool_layer(cache[hook_name(layer)], weights)[0].cpu() for layer in layers_of(cache)], 1)
+
+
+def pool_layer(
+    hidden: Float[Tensor, "batch pos d_model"], weights: Float[Tensor, "n_poolings batch pos"]
+) -> Float[Tensor, "n_poolings batch d_model"]:
+    """Weighted sums over positions of one layer, in float32, on its device."""
+    return torch.einsum("kbp,bpd->kbd", weights.to(hidden.device), hidden.float())
 
 
 def norm_sums(cache: ActivationCache, content: Bool[Tensor, "batch pos"]) -> Float[Tensor, " n_layers"]:
     """Sum over content tokens of ||resid_post||, per layer, in float64 (squares overflow half precision)."""
-    sums = []
-    for layer in layers_of(cache):
-        hidden = cache[hook_name(layer)]
-        kept = hidden[content.to(hidden.device)]
-        sums.append(kept.float().norm(dim=-1).double().sum().cpu())
-    return torch.stack(sums)
+    return torch.stack([norm_sum(cache[hook_name(layer)], content).cpu() for layer in layers_of(cache)])
+
+
+def norm_sum(hidden: Float[Tensor, "batch pos d_model"], content: Bool[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+    """Sum over content tokens of the norms of one layer, in float64, on its device."""
+    norms = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
+    return torch.where(content.to(hidden.device), norms, 0).sum(dtype=torch.float64)
 
 
 def layers_of(cache: ActivationCache) -> range:

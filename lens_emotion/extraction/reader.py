@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
-from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.extraction.capture import Pooled, pooled_reader
 from lens_emotion.extraction.header import Header
-from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache
+from lens_emotion.extraction.pooling import Pooling, check_content
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.models.threads import fitting_threads
@@ -94,21 +93,17 @@ def read_poolings(
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
     counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[tuple[list[int], Tensor, Tensor, Tensor]]:
+    def run(rows: list[int]) -> list[tuple[list[int], Pooled]]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
         content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
-        cache = residual_cache(model, tokens, mask)
-        pooled = torch.stack([pool_cache(cache, content, p) for p in poolings])
-        taken = torch.stack([(p.weights(content) > 0).sum(1) for p in poolings])
-        return [(rows, pooled, taken, norm_sums(cache, content))]
+        return [(rows, read(tokens, mask, content))]
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
-    for batch in track(batches, label, total=len(readings), step=len, show=progress):
-        with fitting_threads(model):
-            found = run_halving(batch, run)
-        for rows, pooled, taken, norms in found:
-            values[:, rows], counts[:, rows] = pooled, taken
-            norm_total += norms
+    with fitting_threads(model), pooled_reader(model, poolings) as read:
+        for batch in track(batches, label, total=len(readings), step=len, show=progress):
+            for rows, pooled in run_halving(batch, run):
+                values[:, rows], counts[:, rows] = pooled.rows, pooled.n_pooled
+                norm_total += pooled.norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
     return tuple(
         PooledActivations(

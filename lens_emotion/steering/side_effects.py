@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.analysis.stats import permutation_p
-from lens_emotion.cards import card
+from lens_emotion.display import panel
 
 N_SWAPS = 999
 
@@ -52,7 +52,7 @@ class SideEffects:
         )
 
     def _repr_html_(self) -> str:
-        return card(self.summary(), self.matrix, index=True, what="steered × judged")
+        return panel(self.summary(), self.matrix, index=True, what="steered × judged")
 
 
 def side_effects_of(

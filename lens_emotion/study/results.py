@@ -14,7 +14,7 @@ from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.cards import card
+from lens_emotion.display import panel
 from lens_emotion.extraction.header import Header
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.experiment import DoseResponse
@@ -113,7 +113,7 @@ class ModelStudy:
 
     def _repr_html_(self) -> str:
         lead = f"{self.info.name} ({self.info.family}, {self.kind}), {self.stimuli}, {self.seconds:.0f} s"
-        return card(lead, self.table, what="results")
+        return panel(lead, self.table, what="results")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,6 @@ class StudyRun:
 
     def _repr_html_(self) -> str:
         names = ", ".join(m.info.name for m in self.models)
-        return card(
+        return panel(
             f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}", self.claims.table
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 SHOWN = 60  # rows of a table; a page with ten thousand is of no use to anyone
 
 
-def card(
+def panel(
     lead: str, table: DataFrame | None = None, *, index: bool = False, code: bool = False, what: str = "table"
 ) -> str:
     """HTML of an object: one paragraph, and its table collapsed.
