@@ -22,6 +22,7 @@ from lens_emotion.models.prompting import tokenise_text, tokenizer_of
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import class_means
 
+Content = Bool[np.ndarray, " n_tokens"]
 OWN_MEAN, EMOTION_MEAN = "mean of this text", "mean of all emotions"
 
 
@@ -45,7 +46,7 @@ class TokenScores:
     """
 
     tokens: tuple[str, ...]
-    content: Bool[np.ndarray, " n_tokens"]
+    content: Content
     emotions: tuple[str, ...]
     scores: Float[np.ndarray, "n_emotions n_tokens"]
     null_low: Float[np.ndarray, "n_emotions n_tokens"]
@@ -77,7 +78,7 @@ class TokenScores:
     def summary(self) -> str:
         """One sentence: the token farthest along any emotion, and whether it holds against the farthest of each."""
         rows = self.table[self.table.content]
-        top = rows.loc[rows["score"].idxmax()]
+        top = rows.iloc[int(rows["score"].argmax())]
         held = rows[(rows.p_corrected <= ALPHA) & (rows.score > 0)]
         verdict = f"{held.position.nunique()} of {int(self.content.sum())} tokens lie beyond chance on some emotion"
         return (
@@ -112,8 +113,8 @@ def token_scores(
     Args:
         emotions: all of the vectors' by default.
         layer: default n_layers // 2; negative counts from the end.
-        acts: texts whose mean over emotions is the origin, and whose covariance random directions have. Without them the
-            origin is the mean of the text's own content tokens, so that its scores say where in the text an emotion
+        acts: texts whose mean over emotions is the origin, and whose covariance random directions have. Without them
+            the origin is the mean of the text's own content tokens, so that scores say where in the text an emotion
             lies, not how much of it the text has; and random directions are isotropic.
         n_random: random directions, at least 19 for p = 0.05 to be possible.
 
@@ -126,35 +127,41 @@ def token_scores(
     """
     info = describe(model)
     check_raw_basis(model, allow_processed)
-    for header_of in (vectors, *([acts] if acts is not None else [])):
-        if not allow_other_model:
-            _check_model(header_of, info.fingerprint, info.name)
+    if not allow_other_model:
+        vectors.check_model(info.fingerprint, info.name)
+        _check_acts(acts, info.fingerprint, info.name)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     chosen = _chosen(vectors, emotions)
     if n_random < 1:
         raise AnalysisError(f"n_random is {n_random}; give at least 1 (19 for p = 0.05 to be possible)")
-    read = tokenise_text(model, text)
-    content = np.array(read.content)
-    states = residual_cache(model, torch.tensor([read.ids]))[hook_name(at)][0].float().cpu()[torch.from_numpy(content)]
+    tokens, content, states = _read(model, text, at)
     origin = states.mean(0) if acts is None else class_means(acts)[:, at].float().mean(0)
     control = ISOTROPIC if acts is None else MATCHED
-    random = random_controls(vectors.d_model, n_random, seed, None if acts is None else acts.values[:, at])[control]
+    rows = None if acts is None else acts.values[:, at]
+    random = random_controls(vectors.d_model, n_random, seed, rows)[control]
     index = [vectors.emotions.index(e) for e in chosen]
     found = _against(states - origin, vectors.at(at)[index].float(), random)
     columns = _spread(found, vectors.natural[index, at].numpy()[:, None], content)
+    named = OWN_MEAN if acts is None else EMOTION_MEAN
+    return TokenScores(
+        tokens, content, chosen, columns["scores"], columns["null_low"], columns["null_high"], columns["p"],
+        columns["p_corrected"], at, vectors.n_layers, info.name, named, control, n_random,
+    )  # fmt: skip
+
+
+def _read(model: Model, text: str, layer: int) -> tuple[tuple[str, ...], Content, Float[Tensor, "n d_model"]]:
+    """What the tokens say, which are content, and the states of those at the layer."""
+    read = tokenise_text(model, text)
+    content = np.array(read.content)
+    states = residual_cache(model, torch.tensor([read.ids]))[hook_name(layer)][0].float().cpu()
     tokenizer = tokenizer_of(model)
-    tokens = tuple(str(tokenizer.decode([i])) for i in read.ids)
-    where = {"layer": at, "n_layers": vectors.n_layers, "model": info.name}
-    kind = {"origin": OWN_MEAN if acts is None else EMOTION_MEAN, "control": control, "n_random": n_random}
-    return TokenScores(tokens=tokens, content=content, emotions=chosen, **columns, **where, **kind)
+    return tuple(str(tokenizer.decode([i])) for i in read.ids), content, states[torch.from_numpy(content)]
 
 
-def _check_model(source: EmotionVectors | PooledActivations, fingerprint: str, name: str) -> None:
-    if isinstance(source, EmotionVectors):
-        return source.check_model(fingerprint, name)
-    if source.header.fingerprint != fingerprint:
+def _check_acts(acts: PooledActivations | None, fingerprint: str, name: str) -> None:
+    if acts is not None and acts.header.fingerprint != fingerprint:
         raise FingerprintError(
-            f"these activations were read on {source.header.model}, not on {name}; read them with this model, or pass "
+            f"these activations were read on {acts.header.model}, not on {name}; read them with this model, or pass "
             "allow_other_model=True"
         )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
@@ -27,6 +31,7 @@ def regime_map(result: RegimeMapLike) -> go.Figure:
         rows = result.table[result.table["condition"] == condition]
         texts = result.texts[result.texts["condition"] == condition]
         figure.add_trace(_map(rows, texts, layers, doses), row=1, col=col)
+    figure.add_trace(_onsets(result, layers), row=1, col=1)
     for name, colour in REGIME_COLOURS.items():
         key = {"symbol": "square", "size": 11, "color": colour}
         label = f"<b>{LETTERS[name]}</b> {name}"
@@ -34,7 +39,7 @@ def regime_map(result: RegimeMapLike) -> go.Figure:
     _axes(figure, result, layers, doses)
     n = sorted({int(x) for x in result.table["n"]})
     facts = (
-        f"{result.model} ({result.millions:,.0f}M parameters, {result.family})",
+        f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
         f"n = {n[0]} texts per cell" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per cell",
         "* also loops",
         f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
@@ -46,14 +51,16 @@ def regime_map(result: RegimeMapLike) -> go.Figure:
 
 def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float]) -> go.Heatmap:
     kinds = list(REGIME_COLOURS)
-    cells = {(int(r.layer), float(r.dose)): r for r in rows.itertuples()}
-    samples = texts.groupby(["layer", "dose"]).first()
+    cells = {(int(r["layer"]), float(r["dose"])): r for r in rows.to_dict("records")}
+    first = texts.drop_duplicates(["layer", "dose"]).to_dict("records")
+    samples = {(int(r["layer"]), float(r["dose"])): r for r in first}
     codes, letters, hovers = [], [], []
     for layer in layers:
         found = [cells.get((layer, dose)) for dose in doses]
-        codes.append([None if r is None else kinds.index(str(r.regime)) for r in found])
-        letters.append(["" if r is None else LETTERS[str(r.regime)] + "*" * bool(r.looping) for r in found])
-        hovers.append(["" if r is None else _hover(r, samples) for r in found])
+        codes.append([None if r is None else kinds.index(str(r["regime"])) for r in found])
+        letters.append(["" if r is None else LETTERS[str(r["regime"])] + "*" * bool(r["looping"]) for r in found])
+        shown = zip(found, [samples.get((layer, dose)) for dose in doses], strict=True)
+        hovers.append(["" if r is None else _hover(r, sample) for r, sample in shown])
     steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(layers))), text=letters, texttemplate="%{text}",
@@ -62,10 +69,8 @@ def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float
     )  # fmt: skip
 
 
-def _hover(row: object, samples: DataFrame) -> str:
+def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
     """The numbers of a cell, and the first of its texts."""
-    at = row.layer, row.dose  # type: ignore[attr-defined]
-    r = row._asdict()  # type: ignore[attr-defined]
     head = (
         f"layer {r['layer']} (depth {r['depth']:.2f}), dose {r['dose_natural']:.3g} natural = "
         f"{r['dose_relative']:.2g} relative<br><b>{r['regime']}</b>{' (loops)' * bool(r['looping'])}: success "
@@ -73,21 +78,36 @@ def _hover(row: object, samples: DataFrame) -> str:
         f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, distinct-2 {r['distinct_2']:.2f}, loop share "
         f"{r['loop_share']:.2f}, n = {r['n']}"
     )
-    if at not in samples.index:
+    if sample is None:
         return head
-    sample = samples.loc[at]
     return f"{head}<br><br><i>{plain(sample['emotion'])}:</i> {wrapped(str(sample['prompt']) + str(sample['text']))}"
 
 
+def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
+    """A small mark in every row at the dose where text breaks, between the doses that were run."""
+    mine = result.table[result.table["condition"] == "emotion"]
+    rows = result.onsets[result.onsets["onset_natural"].notna()]
+    x, words = [], []
+    for layer, natural, relative in zip(rows["layer"], rows["onset_natural"], rows["onset_relative"], strict=True):
+        doses = np.sort(mine.loc[mine["layer"] == layer, "dose_natural"].to_numpy(dtype=float))
+        x.append(float(np.interp(np.log(natural), np.log(doses), np.arange(len(doses)))))
+        words.append(f"layer {layer}: text breaks at {natural:.3g} natural = {relative:.2g} relative")
+    mark = {"symbol": "triangle-up", "size": 8, "color": TILE_INK}
+    return go.Scatter(
+        x=x, y=[layers.index(int(layer)) - 0.38 for layer in rows["layer"]], mode="markers", marker=mark,
+        name="text breaks (interpolated)", text=words, hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
 def _axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses: list[float]) -> None:
-    mine = result.table[result.table["condition"] == "emotion"].set_index(["layer", "dose"])
+    mine = result.table[result.table["condition"] == "emotion"]
     middle = layers[len(layers) // 2]
-    units = [mine.loc[(middle, dose)] for dose in doses]
-    words = [f"{u['dose_natural']:.3g}<br>({u['dose_relative']:.2g})" for u in units]
-    title = f"dose, natural units (in brackets: relative to E‖h‖, at layer {middle})"
+    units = mine[mine["layer"] == middle].sort_values("dose")
+    words = [f"{n:.3g}<br>({r:.2g})" for n, r in zip(units["dose_natural"], units["dose_relative"], strict=True)]
+    title = f"dose, natural units (relative to E‖h‖ at layer {middle})"
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=words, tickangle=0, title_text=title)
     figure.update_xaxes(showgrid=False, showline=False, ticks="")
-    depth = {layer: float(mine.loc[(layer, doses[0])]["depth"]) for layer in layers}
+    depth = dict(zip(mine["layer"], mine["depth"], strict=True))
     named = [f"{layer} ({depth[layer]:.2f})" for layer in layers]
     # with many layers every other one is named, or fewer, so that names stay apart
     step = 1 + (len(layers) - 1) // 24

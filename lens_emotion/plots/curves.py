@@ -41,10 +41,22 @@ def layer_sweep(result: LayerSweepLike) -> go.Figure:
     figure.add_trace(_best_depth(result))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
-    facts = (counted(result, "texts", "permutations"), f"{len(table)} layers", f"{better} is better", null)
+    facts = (
+        counted(result, "texts", "permutations"),
+        f"{len(table)} layers",
+        f"{better} is better",
+        _shape(result),
+        null,
+    )
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+
+
+def _shape(result: LayerSweepLike) -> str:
+    """What the two-lines test says of the curve, where there was one."""
+    shape = getattr(result, "shape", None)
+    return "" if shape is None else f"two-lines test: {shape.verdict}"
 
 
 def separation(result: HasTable) -> go.Figure:

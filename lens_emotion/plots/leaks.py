@@ -13,13 +13,13 @@ from lens_emotion.plots.theme import BLUE, GREEN, GREY, ORANGE, titled
 LOOKS = {
     "unsteered": ("unsteered", GREEN, "diamond", "solid", 0.0),
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.06),
-    "random": ("random direction, same length", GREY, "square", "dash", 0.0),
-    "other": ("another emotion's vector", ORANGE, "triangle-up", "dot", 0.06),
+    "random": ("random direction", GREY, "square", "dash", 0.0),
+    "other": ("another emotion", ORANGE, "triangle-up", "dot", 0.06),
 }
 WORDS = {
-    "target": ("words of the target emotion", BLUE, "circle", "solid"),
-    "others": ("words of other emotions", ORANGE, "triangle-up", "dot"),
-    "random": ("target words under random directions", GREY, "square", "dash"),
+    "target": ("words of the target", BLUE, "circle", "solid"),
+    "others": ("words of others", ORANGE, "triangle-up", "dot"),
+    "random": ("words, random direction", GREY, "square", "dash"),
 }
 
 
@@ -80,7 +80,7 @@ def _letters(
 def _scripts(scripts: DataFrame, home: str, dose: float, condition: str) -> str:
     """Which scripts the foreign letters belong to."""
     rows = scripts[(scripts["dose"] == dose) & (scripts["condition"] == condition) & (scripts["script"] != home)]
-    return "".join(f"<br>{r.script} {r.share:.2%}" for r in rows.itertuples() if r.share > 0)
+    return "".join(f"<br>{s} {share:.2%}" for s, share in zip(rows["script"], rows["share"], strict=True) if share > 0)
 
 
 def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Scatter:

@@ -41,7 +41,7 @@ def similarity(result: SimilarityLike) -> go.Figure:
 
 def colour_bar(title: str) -> dict[str, object]:
     """A thin colour bar with its unit."""
-    words = {"text": title, "side": "right", "font": {"size": 12}}
+    words = {"text": title, "side": "top", "font": {"size": 12}}
     return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
 
 

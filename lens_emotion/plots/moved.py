@@ -112,7 +112,8 @@ def transfer_within(result: TransferWithinLike, layer: int | None = None, centri
         f"chance {float(rows['chance'].iloc[0]):.2f}",
         "in brackets: p > 0.05, corrected over cells and layers",
     )
-    return titled(figure, f"Transfer between levels of {result.by}", facts, height=max(420, 150 + 34 * len(grid)))
+    titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
+    return figure.update_layout(margin={"b": 60})
 
 
 def _cell(value: float, p: float) -> str:

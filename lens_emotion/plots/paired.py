@@ -7,7 +7,7 @@ from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots.contracts_models import ComparisonLike
-from lens_emotion.plots.lines import SIGNIFICANCE, bars, curve, marks
+from lens_emotion.plots.lines import SIGNIFICANCE, bars, curve, tested_curve
 from lens_emotion.plots.theme import BLUE, GREEN, GREY, LINE, VERMILLION, depth_axis, titled
 from lens_emotion.plots.words import by_valence, p_words, plain, swatch
 
@@ -37,10 +37,11 @@ def compare(result: ComparisonLike) -> go.Figure:
         _by_layer(figure, result.table, prefix, UNITS[measure], names, 2 * i + 1)
     for row in range(1, rows + 1):
         depth_axis(figure, row, title=row == rows)
+        figure.update_xaxes(showticklabels=row == rows, row=row, col=1)
     _dots(figure, result.pairs, names)
     facts = (*(_fact(result, m) for m in measures), _jeong(result), "bars: 95%", SIGNIFICANCE)
     dropped = f"dropped: {result.dropped}" if result.dropped else ""
-    title = f"{result.name_a} against {result.name_b}"
+    title = f"Methods compared: {result.name_a} against {result.name_b}"
     return titled(figure, title, (*facts, dropped), height=560 if rows == 2 else 760, wide=True)
 
 
@@ -76,14 +77,10 @@ def _by_layer(figure: go.Figure, table: DataFrame, prefix: str, unit: str, names
         trace = curve(table, f"{prefix}{side}", name, colour, symbol)
         figure.add_trace(trace.update(legendgroup=side, showlegend=row == 1), row=row, col=1)
     estimate, corrected = f"{prefix}estimate", f"{prefix}p_corrected"
-    difference = curve(table, estimate, f"difference ({names[0]} less {names[1]})", GREEN, "diamond")
-    difference.marker.symbol = marks(table[corrected], "diamond")
-    difference.error_y = bars(table, estimate, f"{prefix}low", f"{prefix}high") | {"color": GREEN}
-    difference.customdata = table[["layer", corrected]].to_numpy()
-    difference.hovertemplate = (
-        "layer %{customdata[0]}<br>difference %{y:+.3f}, p corrected %{customdata[1]:.3f}<extra></extra>"
-    )
-    figure.add_trace(difference.update(legendgroup="difference", showlegend=row == 1), row=row + 1, col=1)
+    name = f"difference ({names[0]} less {names[1]})"
+    line, points = tested_curve(table, estimate, name, GREEN, corrected, "diamond")
+    points.error_y = bars(table, estimate, f"{prefix}low", f"{prefix}high") | {"color": GREEN}
+    figure.add_traces((line.update(showlegend=row == 1), points), rows=row + 1, cols=1)
     figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=row + 1, col=1)
     figure.update_yaxes(title_text=unit, row=row, col=1)
     figure.update_yaxes(title_text="difference", row=row + 1, col=1)
@@ -91,7 +88,7 @@ def _by_layer(figure: go.Figure, table: DataFrame, prefix: str, unit: str, names
 
 def _dots(figure: go.Figure, pairs: DataFrame, names: tuple[str, str]) -> None:
     """Every emotion (pleasant on top), then every topic: two dots and a line between them."""
-    groups = [(unit, rows.set_index("name")) for unit, rows in pairs.groupby("unit", sort=False)]
+    groups = [(str(unit), rows.set_index("name")) for unit, rows in pairs.groupby("unit", sort=False)]
     labels: list[str] = []
     places: list[int] = []
     start = 0

@@ -27,7 +27,7 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
     models = list(dict.fromkeys(result.table["model"]))[::-1]
     columns = len(PLACES)
     figure = make_subplots(
-        len(measures), columns, shared_yaxes=True, horizontal_spacing=0.05, vertical_spacing=0.3 / len(measures),
+        len(measures), columns, shared_yaxes=True, horizontal_spacing=0.05, vertical_spacing=0.44 / len(measures),
         subplot_titles=[_heading(result, m, p) for m, p in panels],
     )  # fmt: skip
     for i, (measure, place) in enumerate(panels):
@@ -37,6 +37,7 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
         unit = "held-out accuracy" if measure == "accuracy" else "mean pairwise cosine (lower: apart, or noisier)"
         figure.update_xaxes(title_text=unit, **where)
         if measure == "accuracy":
+            figure.update_xaxes(rangemode="tozero", **where)
             chance = float(at["chance"].iloc[0])
             figure.add_vline(chance, line={"color": GREY, "width": 1.4, "dash": "dash"}, **where)
     figure.update_yaxes(
@@ -49,9 +50,11 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
         "dashed: chance",
         "d and the unpaired p are the paper's form",
     )
-    height = 130 + len(measures) * (140 + 24 * len(models))
-    titled(figure, f"{name_a} against {name_b}, over models", facts, height=max(400, height), wide=True)
-    return lowered(figure)
+    height = 150 + len(measures) * (180 + 24 * len(models))
+    titled(
+        figure, f"Methods compared over models: {name_a} against {name_b}", facts, height=max(400, height), wide=True
+    )
+    return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 34})
 
 
 def _known(result: ModelComparisonLike, measure: str, place: str) -> bool:
@@ -61,7 +64,7 @@ def _known(result: ModelComparisonLike, measure: str, place: str) -> bool:
 def _heading(result: ModelComparisonLike, measure: str, place: str) -> str:
     paired, theirs = (test_row(result.tests, test, measure=measure, place=place) for test in (SIGN_FLIPS, RANK_SUM))
     return (
-        f"{measure}, {place} layer: difference {paired.difference:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}], "
+        f"{measure}, {place} layer<br>difference {paired.difference:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}], "
         f"paired {p_words(paired.p)}<br>unpaired {p_words(theirs.p)}, d = {theirs.d:.2f}"
     )
 

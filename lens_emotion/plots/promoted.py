@@ -13,7 +13,7 @@ from lens_emotion.plots.matrices import colour_bar
 from lens_emotion.plots.theme import BLUE, LINE, TILE_INK, TILES, titled
 from lens_emotion.plots.words import by_valence, emotion_ticks, plain, token_text
 
-LONGEST = 13
+LONGEST = 11
 
 
 def lens(result: LensLike, side: str = "up", n: int = 8) -> go.Figure:
@@ -35,9 +35,10 @@ def lens(result: LensLike, side: str = "up", n: int = 8) -> go.Figure:
     _scripts(figure, rows, names, f"{result.n_random} {control} random directions (95%)")
     figure.update_yaxes(**emotion_ticks(names), range=[-0.6, len(names) - 0.4], showgrid=False, showline=False)
     figure.update_xaxes(title_text="rank", dtick=1, showgrid=False, showline=False, ticks="", row=1, col=1)
+    form = "vector alone" if result.form == "direction" else result.form
     verb = "brings out" if side == "up" else "pushes down"
     facts = (
-        f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f}), {result.form}",
+        f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f}), {form}",
         f"n = {result.n_random} random directions ({control}) read in the same way",
         "z: logit standardised over the vocabulary",
         "filled: p ≤ 0.05, corrected over scripts",
@@ -83,12 +84,16 @@ def _scripts(figure: go.Figure, rows: DataFrame, names: list[str], null: str) ->
     line = {"color": LINE, "width": 5}
     figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name=null, hoverinfo="skip"), row=1, col=2)
     points = go.Scatter(
-        x=best["share"], y=places, mode="markers+text", name="the vector", text=best["script"],
-        textposition=["middle left" if s > 0.6 else "middle right" for s in best["share"]], textfont={"size": 10},
+        x=best["share"], y=places, mode="markers", name="the vector",
         marker={"color": BLUE, "size": 8, "symbol": marks(best["p_corrected"])}, cliponaxis=False,
         customdata=best[["script", "base_rate", "null_mean", "p_corrected"]].to_numpy(),
         hovertemplate="%{customdata[0]}: %{x:.0%} (random %{customdata[2]:.0%}, vocabulary %{customdata[1]:.0%})"
         "<br>p corrected %{customdata[3]:.3f}<extra></extra>",
     )  # fmt: skip
-    figure.add_trace(points, row=1, col=2)
-    figure.update_xaxes(title_text="share of tokens", tickformat=".0%", range=[-0.04, 1.04], row=1, col=2)
+    words = go.Scatter(
+        x=[1.08] * len(names), y=places, mode="text", text=best["script"], textposition="middle right",
+        textfont={"size": 10}, hoverinfo="skip", showlegend=False, name="script",
+    )  # fmt: skip
+    figure.add_traces((points, words), rows=1, cols=2)
+    ticks = {"tickformat": ".0%", "tickvals": [0, 0.5, 1], "range": [-0.04, 1.6]}  # room for names on the right
+    figure.update_xaxes(title_text="share of tokens", **ticks, row=1, col=2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import plotly.graph_objects as go
 
 from lens_emotion.plots.contracts_models import HumanRSALike, RSALike, RSAMatrixLike
@@ -44,7 +47,8 @@ def rsa(result: RSALike) -> go.Figure:
         f"rho = {result.rho:.2f} (Mantel {p_words(result.p)})",
         most,
     )
-    return titled(figure, f"The same emotions alike? {result.model_a} and {result.model_b}", facts, height=520)
+    titled(figure, f"The same emotions alike? {result.model_a} and {result.model_b}", facts, height=540)
+    return figure.update_layout(showlegend=True)
 
 
 def _whole(n: int) -> dict[str, object]:
@@ -78,7 +82,8 @@ def rsa_many(result: RSAMatrixLike) -> go.Figure:
         "q: Mantel, over pairs; in brackets: q > 0.05",
         f"layers: {at}",
     )
-    return titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 150 + 84 * len(names)))
+    titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 140 + 80 * len(names)))
+    return figure.update_layout(margin={"b": 60})
 
 
 def _layers(result: RSAMatrixLike) -> dict[str, int]:
@@ -87,7 +92,7 @@ def _layers(result: RSAMatrixLike) -> dict[str, int]:
     return {name: int(found[name]) for name in result.names}
 
 
-def _pair(row: dict[str, float]) -> str:
+def _pair(row: Mapping[Any, Any]) -> str:
     """rho (in brackets where chance explains it), ceiling and value on other topics, q."""
     rho = f"{row['rho']:.2f}"
     lines = [f"<b>{rho}</b>" if row["q"] <= 0.05 else f"({rho})"]

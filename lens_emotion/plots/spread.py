@@ -22,21 +22,29 @@ def side_effects(result: SideEffectsLike) -> go.Figure:
     changes = matrix.to_numpy()
     most = max(float(abs(changes[~on]).max(initial=0.0)), 1e-6)
     n = sorted({int(x) for x in result.table["n"]})
-    written = [[f"{x:+.1f}".replace("0.", ".") if own else "" for x, own in zip(r, o, strict=True)]
+    written = [[_written(x) if own else "" for x, own in zip(r, o, strict=True)]
                for r, o in zip(changes, on, strict=True)]  # fmt: skip
     heat = go.Heatmap(
         z=changes, x=[plain(c) for c in columns], y=[plain(r) for r in rows], colorscale=DIVERGING, zmin=-most,
         zmid=0, zmax=most, text=written, texttemplate="%{text}", textfont={"size": 9}, xgap=1, ygap=1,
-        colorbar=colour_bar("change in score"),
+        colorbar=colour_bar("change"),
         hovertemplate="steered to %{y}<br>judged %{x}: %{z:+.3f}<extra></extra>",
     )  # fmt: skip
     figure = square(heat, "judged emotion", "steered towards")
     facts = (
-        f"dose {result.dose:g}",
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} scenarios per row, against random directions",
+        f"dose {result.dose:g}, n = {_range(n)} scenarios per row, against random directions",
         f"targets {result.target:+.3f} ({p_words(result.p_target)})",
         f"others {result.spill:.3f} in absolute value ({p_words(result.p_spill)}, swapped labels to "
         f"{result.null_spill:.3f})",
-        "written: the target's own change, beyond the scale",
+        "written: the target's own change, off the scale",
     )
-    return titled(figure, "Side effects of steering", facts, height=580)
+    return titled(figure, "Side effects of steering: change in judged score", facts, height=580)
+
+
+def _written(change: float) -> str:
+    """One digit, which fits a cell: .9, 1, -.2."""
+    return f"{change:.1f}".replace("0.", ".").removesuffix(".0")
+
+
+def _range(n: list[int]) -> str:
+    return str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"

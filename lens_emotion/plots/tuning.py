@@ -21,8 +21,10 @@ def base_vs_instruct(result: BaseVsInstructLike) -> go.Figure:
         figure.add_traces(own, rows=1, cols=1)
     alike = tested_curve(table, "rho", "rho of the distances (RSA)", PURPLE, "rho_p_corrected", "diamond", "dash")
     figure.add_traces(alike, rows=1, cols=1)
-    figure.add_trace(curve(table, "accuracy_base", plain(result.base), VERMILLION, "square"), row=2, col=1)
-    figure.add_trace(curve(table, "accuracy_instruct", plain(result.instruct), GREEN, "circle"), row=2, col=1)
+    figure.add_trace(curve(table, "accuracy_base", f"base: {plain(result.base)}", VERMILLION, "square"), row=2, col=1)
+    figure.add_trace(
+        curve(table, "accuracy_instruct", f"instruct: {plain(result.instruct)}", GREEN, "circle"), row=2, col=1
+    )
     change = curve(table, "difference", "instruct less base", ORANGE, "triangle-up")
     change.error_y = bars(table, "difference") | {"color": ORANGE}
     figure.add_trace(change, row=3, col=1)
@@ -32,4 +34,4 @@ def base_vs_instruct(result: BaseVsInstructLike) -> go.Figure:
         depth_axis(figure, row, title=row == 3)
     counts = f"n = {len(result.emotions)} emotions, {len(result.topics)} topics, {result.n_permutations:,} relabellings"
     facts = (counts, "bars: 95% over topics, paired", SIGNIFICANCE)
-    return titled(figure, f"{result.base} and {result.instruct}", facts, height=640)
+    return titled(figure, f"Base and instruct: {result.base}, {result.instruct}", facts, height=640)
