@@ -24,7 +24,7 @@ from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
 from lens_emotion.play.ask import MAX_BODY, MAX_CHARACTERS
-from lens_emotion.play.server import make_app
+from lens_emotion.play.server import STATIC, make_app
 from lens_emotion.play.session import session_of
 from lens_emotion.steering.hooks import steer
 from lens_emotion.vectors.mixture import random_like
@@ -233,14 +233,12 @@ def test_a_newer_run_takes_the_place_of_the_running_one(session, monkeypatch):
         second.close()
 
 
-def test_a_taken_port_is_named():
-    with launch.open_port(0) as taken, pytest.raises(ArtifactError, match=f"port {taken.getsockname()[1]}.*--port"):
-        launch.open_port(taken.getsockname()[1])
-
-
-def test_only_this_machine_can_connect():
-    with launch.open_port(0) as opened:
-        assert opened.getsockname()[0] == "127.0.0.1"
+def test_only_this_machine_can_connect_and_a_taken_port_is_named():
+    with launch.open_port(0) as taken:
+        host, port = taken.getsockname()
+        assert host == "127.0.0.1"
+        with pytest.raises(ArtifactError, match=f"port {port}.*--port"):
+            launch.open_port(port)
 
 
 def test_readings_are_kept_for_the_next_time_and_foreign_vectors_are_refused(tmp_path, vectors, acts, monkeypatch):
@@ -278,10 +276,11 @@ def test_the_page_in_a_browser(session, tmp_path):
     with served(session) as port, browser(tmp_path) as page:
         page.call("Page.navigate", url=f"http://127.0.0.1:{port}/{query}")
         page.until("!!document.querySelector('.badge') && !document.getElementById('heat').hidden")
-        model = session.model
-        with steer(model, session.vectors["angry"], 3):
-            expected = decode_text(model, generate_tokens(model, [encode(model, PROMPT)], 30)[0])
-        assert page.js("document.querySelector('#column-steered .text').textContent") == PROMPT + expected
+        with steer(session.model, session.vectors["angry"], 3):
+            ids = generate_tokens(session.model, [encode(session.model, PROMPT)], 30)[0]
+        assert page.js("document.querySelector('#column-steered .text').textContent") == PROMPT + decode_text(
+            session.model, ids
+        )
         assert page.js("document.querySelector('#column-steered .badge').textContent") in ("surgical", "inert")
         assert "from one text" in page.js("document.getElementById('status').textContent")
         assert page.js("document.querySelectorAll('#heat-tokens span').length") > 4
@@ -298,7 +297,7 @@ def test_the_page_in_a_browser(session, tmp_path):
             assert page.js("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_names_that_look_like_markup_stay_text():
-    for script in (launch.Path(launch.__file__).parent / "static").glob("*.js"):
+def test_texts_enter_the_page_as_text_only():
+    for script in STATIC.glob("*.js"):
         text = script.read_text(encoding="utf-8")
         assert not any(way in text for way in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("))
