@@ -225,11 +225,8 @@ def test_a_newer_run_takes_the_place_of_the_running_one(session, monkeypatch):
         first = start_run(port, temperature=1.5)
         second = start_run(port, temperature=1.5)
         rest = b""
-        while part := first.recv(1 << 16):
-            rest += part
-            if b"stopped" in rest:
-                break
-        assert b'"stopped"' in rest
+        while b'"stopped"' not in rest:
+            rest += first.recv(1 << 16)
         second.close()
 
 
