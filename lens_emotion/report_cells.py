@@ -7,7 +7,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from lens_emotion.report_parts import TextCell, TextCells
+from lens_emotion.report_parts import PlainText, SteeredText, TextCell, TextCells
 from lens_emotion.steering.experiment import DoseResponse
 
 CONDITIONS = {
@@ -47,8 +47,14 @@ def _cell(r: Mapping[Any, Any], frame: DataFrame) -> TextCell:
         f"{r['success_low']:.2f} to {r['success_high']:.2f}), perplexity ratio {r['perplexity_ratio']:.2f}, distinct-2 "
         f"{r['distinct_2']:.2f}, loop share {r['loop_share']:.2f}"
     )
-    note = f"{r['success']:.0f}/{r['n']:.0f}, ×{r['perplexity_ratio']:.2g}"
-    return TextCell(f"{r['regime']}{'*' * bool(r['looping'])}", note, str(r["regime"]), facts, _rows(r["dose"], frame))
+    note = f"{r['success']:.0f}/{r['n']:.0f}, ×{_ratio(r['perplexity_ratio'])}"
+    return TextCell(f"{r['regime']}{'*' * bool(r['looping'])}", note, str(r["regime"]), facts, _texts(r["dose"], frame))
+
+
+def _ratio(x: float) -> str:
+    """Two digits, without an exponent up to a million."""
+    short = float(f"{x:.2g}")
+    return f"{short:,.0f}" if 10 <= short < 1e6 else f"{x:.2g}"
 
 
 def _other(r: Mapping[Any, Any], frame: DataFrame) -> TextCell:
@@ -58,25 +64,29 @@ def _other(r: Mapping[Any, Any], frame: DataFrame) -> TextCell:
         f"{r['other_success']:.0f} of {r['n']:.0f} scenarios succeed (95% {r['other_success_low']:.2f} to "
         f"{r['other_success_high']:.2f})"
     )
-    return TextCell("control", count, "", facts, _rows(r["dose"], frame))
+    return TextCell("control", count, "", facts, _texts(r["dose"], frame))
 
 
-def _rows(dose: float, frame: DataFrame) -> tuple[tuple[int, str, str, bool], ...]:
-    texts = frame[frame.dose == dose].sort_values("scenario").to_dict("records")
-    return tuple((int(t["scenario"]), str(t["text"]), _measures(t), bool(t["success"])) for t in texts)
+def _texts(dose: float, frame: DataFrame) -> tuple[SteeredText, ...]:
+    rows = frame[frame.dose == dose].sort_values("scenario").to_dict("records")
+    numbers = ("target_score", "perplexity_ratio", "distinct_2", "loop_share")
+    return tuple(
+        SteeredText(
+            scenario=int(r["scenario"]),
+            text=str(r["text"]),
+            judged=str(r["top_emotion"]),
+            regime=str(r["text_regime"]),
+            success=bool(r["success"]),
+            **{name: float(r[name]) for name in numbers},
+        )
+        for r in rows
+    )
 
 
-def _measures(t: Mapping[Any, Any]) -> str:
-    """The judge's verdict and the damage, in a line."""
-    judged = f"judged {t['top_emotion']}, target scored {t['target_score']:.2g} (unsteered {t['unsteered_score']:.2g})"
-    damage = f"perplexity ratio {t['perplexity_ratio']:.2g}, distinct-2 {t['distinct_2']:.2f}"
-    return f"{judged}; {damage}, loop share {t['loop_share']:.2f}; {t['text_regime']}"
-
-
-def _scenarios(steering: DoseResponse) -> tuple[tuple[str, str, str, str], ...]:
+def _scenarios(steering: DoseResponse) -> tuple[PlainText, ...]:
     first = steering.texts.drop_duplicates("scenario").sort_values("scenario").to_dict("records")
     plain = steering.unsteered.to_dict("records")
     return tuple(
-        (str(t["emotion"]), str(t["prompt"]), str(u["text"]), f"judged {u['top_emotion']}")
+        PlainText(str(t["emotion"]), str(t["prompt"]), str(u["text"]), str(u["top_emotion"]), t["unsteered_score"])
         for t, u in zip(first, plain, strict=True)
     )

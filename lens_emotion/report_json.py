@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from lens_emotion.plots import template
-from lens_emotion.report_parts import LayerSlider, TextCells
+from lens_emotion.report_parts import LayerSlider, SteeredText, TextCells
 
 Path = list[str | int]
 
@@ -37,8 +38,16 @@ def layers_json(slider: LayerSlider) -> Markup:
 
 def cells_json(table: TextCells) -> Markup:
     """The texts behind a table of cells."""
-    cells = [[{"facts": c.facts, "rows": c.rows} for c in cells] for _, cells in table.rows]
-    return safe_json({"scenarios": table.scenarios, "keys": table.keys, "cells": cells})
+    words: dict[str, int] = {}  # weak doses write the same texts again
+
+    def row(t: SteeredText) -> list[float]:
+        said = [words.setdefault(w, len(words)) for w in (t.text, t.judged, t.regime)]
+        numbers = (t.target_score, t.perplexity_ratio, t.distinct_2, t.loop_share)
+        return [t.scenario, *said, int(t.success), *(_digits(x, 3) for x in numbers)]
+
+    cells = [[{"facts": c.facts, "rows": [row(t) for t in c.texts]} for c in cells] for _, cells in table.rows]
+    scenarios = [(s.emotion, s.prompt, s.text, s.judged, _digits(s.target_score, 3)) for s in table.scenarios]
+    return safe_json({"words": list(words), "scenarios": scenarios, "keys": table.keys, "cells": cells})
 
 
 def template_json() -> Markup:
@@ -79,6 +88,7 @@ def _of_objects(values: list[Any]) -> bool:
     return any(isinstance(v, dict) for v in values)
 
 
+@cache
 def _template() -> dict[str, Any]:
     shortened: dict[str, Any] = _shortened(json.loads(go.Figure(layout={"template": template()}).to_json()))
     found: dict[str, Any] = shortened["layout"]["template"]
@@ -93,4 +103,9 @@ def _shortened(value: Any) -> Any:
         return {key: _shortened(v) for key, v in value.items()}
     if isinstance(value, list):
         return [_shortened(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return _digits(value, 6) if isinstance(value, float) else value
+
+
+def _digits(value: float, n: int) -> float:
+    short = float(f"{value:.{n}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short

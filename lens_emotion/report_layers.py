@@ -41,7 +41,7 @@ def _figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
     ]
     for text in atlas.texts:
         caption = (
-            f"A text written to be {text.emotion} (topic: {text.topic}), token by token. Vectors and random directions "
+            f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. Vectors and random directions "
             "are made of texts of the other topics."
         )
         found.append((caption, tuple(plots.token_scores(s) for s in text.scores)))

@@ -84,17 +84,40 @@ class LayerSlider:
 
 
 @dataclass(frozen=True)
-class TextCell:
-    """One cell: what it says, its class (a regime, or ""), its numbers in a line, and rows of texts.
+class SteeredText:
+    """One text behind a cell, with the judge's verdict and its measures; `scenario` counts the table's scenarios."""
 
-    A row is (scenario, steered text, measures in words, whether it succeeded).
-    """
+    scenario: int
+    text: str
+    judged: str
+    regime: str
+    success: bool
+    target_score: float
+    perplexity_ratio: float
+    distinct_2: float
+    loop_share: float
+
+
+@dataclass(frozen=True)
+class PlainText:
+    """A scenario: the emotion steered towards, the prompt, and the unsteered text with its verdict and score."""
+
+    emotion: str
+    prompt: str
+    text: str
+    judged: str
+    target_score: float
+
+
+@dataclass(frozen=True)
+class TextCell:
+    """One cell: what it says, its class (a regime, or ""), its numbers in a line, and its texts."""
 
     label: str
     note: str
     kind: str
     facts: str
-    rows: tuple[tuple[int, str, str, bool], ...]
+    texts: tuple[SteeredText, ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +128,6 @@ class TextCells:
         caption: what the cells say. columns: (dose, its other unit) each. keys: the conditions' short names, as figures
             write them.
         rows: (condition, its cells) each.
-        scenarios: (emotion, prompt, unsteered text, its measures) of every scenario.
         opened: (row, column) that is open when the page opens.
     """
 
@@ -113,7 +135,7 @@ class TextCells:
     columns: tuple[tuple[str, str], ...]
     keys: tuple[str, ...]
     rows: tuple[tuple[str, tuple[TextCell, ...]], ...]
-    scenarios: tuple[tuple[str, str, str, str], ...]
+    scenarios: tuple[PlainText, ...]
     opened: tuple[int, int] = (0, 0)
 
 

@@ -99,8 +99,8 @@
     };
     let waiting = 0;
     input?.addEventListener("input", () => {
-      cancelAnimationFrame(waiting);
-      waiting = requestAnimationFrame(() => go(Number(input.value)));
+      clearTimeout(waiting);
+      waiting = setTimeout(() => go(Number(input.value)), 20);  // one redraw for a drag over several layers
     });
     section.querySelector("button")?.addEventListener("click", () => go(best));
     go(best);
@@ -116,7 +116,7 @@
 
   // The texts behind a cell; what models wrote is set as text, never as markup.
   for (const section of document.querySelectorAll(".cells")) {
-    const {scenarios, keys, cells} = read(section.querySelector(".behind-cells"));
+    const {words, scenarios, keys, cells} = read(section.querySelector(".behind-cells"));
     const behind = section.querySelector(".behind");
     const buttons = [...section.querySelectorAll("button.cell")];
     const names = [...section.querySelectorAll("tbody th")].map(th => th.textContent);
@@ -127,13 +127,16 @@
       buttons.forEach(b => b.setAttribute("aria-pressed", b.dataset.row == row && b.dataset.column == dose));
       const head = made("p", "", "prompt");
       head.append(made("b", `${names[row]}, dose ${doses[dose]} natural: `), made("span", `${facts}. n = ${rows.length} texts.`));
-      behind.replaceChildren(head, ...rows.map(([scenario, text, measures, success]) => {
-        const [emotion, prompt, unsteered, plain] = scenarios[scenario];
+      behind.replaceChildren(head, ...rows.map(([scenario, text, judged, regime, success, score, ratio, distinct, loops]) => {
+        const [emotion, prompt, unsteered, before, plainScore] = scenarios[scenario];
+        const plain = `judged ${before}; score of ${emotion} ${plainScore}`;
+        const measures = `judged ${words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
+          `distinct-2 ${distinct}, loop share ${loops}; ${words[regime]}`;
         const box = made("div", "", "texts");
         const line = made("p", "", "prompt");
         line.append(made("b", emotion), made("span", ` “${prompt} …” `), made("span", success ? "succeeds" : "does not succeed", "note"));
         const columns = made("div", "", "columns");
-        columns.append(column("unsteered", unsteered, plain), column(`steered: ${names[row]}`, text, measures, "steered"));
+        columns.append(column("unsteered", unsteered, plain), column(names[row], words[text], measures, "steered"));
         box.append(line, columns);
         return box;
       }));

@@ -16,12 +16,13 @@ from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.vectors.recipes import emotion_vectors
 
+OPENING = 24  # words of a text that are shown
 N_DRAWS = 200  # of the bootstrap at every layer; the best layer has the full one
 
 
 @dataclass(frozen=True, eq=False)
 class TextByLayer:
-    """One text read token by token at every layer, with vectors that were made without its topic."""
+    """The opening of a text, token by token at every layer, with vectors that were made without its topic."""
 
     emotion: str
     topic: str
@@ -58,8 +59,9 @@ def texts_by_layer(model: Model, acts: PooledActivations, seed: int = 0) -> tupl
     for record in _examples(acts, shown):
         others = acts.only(acts.topic != record.topic)
         vectors = emotion_vectors(others)
+        opening = " ".join(record.text.split()[:OPENING])
         try:
-            scores = token_scores_by_layer(model, vectors, record.text, shown, others, seed=seed)
+            scores = token_scores_by_layer(model, vectors, opening, shown, others, seed=seed)
         except ContextLengthError:
             continue
         found.append(TextByLayer(record.emotion, record.topic, scores))
