@@ -50,7 +50,7 @@ def _alike(run: StudyRun) -> Section | None:
     if run.alike is None:
         return None
     figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
-    tables = (("Every two models", run.alike.table, "tables/rsa.csv"),)
+    tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
     return Section("Do the models agree?", run.alike.summary(), (figure,), tables)
 
 

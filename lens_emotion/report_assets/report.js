@@ -51,6 +51,24 @@
     });
   };
 
+  // The line of facts below a title breaks where the figure ends, and the figure grows by the lines that this adds.
+  const fitted = (layout, width) => {
+    const subtitle = layout.title?.subtitle;
+    if (!subtitle?.text) return 0;
+    const longest = Math.max(30, Math.floor((width - 28) / 6));
+    const before = subtitle.text.split("<br>");
+    const lines = before.flatMap(line => {
+      const parts = [""];
+      for (const word of line.split(" ")) {
+        if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
+        parts.push((parts.pop() + " " + word).trim());
+      }
+      return parts;
+    });
+    subtitle.text = lines.join("<br>");
+    return 15 * (lines.length - before.length);
+  };
+
   const draw = (plot, printing = false) => {
     if (typeof Plotly === "undefined") return;
     plot.figure ??= plot.version?.() ?? read(document.querySelector(`script[data-for="${plot.id}"]`));
@@ -59,9 +77,13 @@
       plot.append(Object.assign(document.createElement("p"), {className: "failed", textContent: `Not drawn: ${error}`}));
     };
     try {
-      const height = plot.figure.layout.height;
-      if (height) plot.style.minHeight = printing ? "" : `${height}px`;
       const layout = dressed(plot.figure, printing, !!plot.closest(".wide"));
+      const added = fitted(layout, layout.width ?? plot.clientWidth);
+      if (added && layout.height) {
+        layout.height += added;
+        layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
+      }
+      if (layout.height) plot.style.minHeight = printing ? "" : `${layout.height}px`;
       Plotly.react(plot, plot.figure.data, layout, config).then(() => listen(plot)).catch(failed);
     } catch (error) { failed(error); }
   };
@@ -121,22 +143,28 @@
     const buttons = [...section.querySelectorAll("button.cell")];
     const names = [...section.querySelectorAll("tbody th")].map(th => th.textContent);
     const doses = [...section.querySelectorAll("thead th")].slice(1).map(th => th.firstChild.textContent);
+    const measured = ([, , judged, regime, , score, ratio, distinct, loops], emotion) =>
+      `judged ${words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
+      `distinct-2 ${distinct}, loop share ${loops}; ${words[regime]}`;
     section.keys = keys;
     section.open = (row, dose) => {
       const {facts, rows} = cells[row][dose];
       buttons.forEach(b => b.setAttribute("aria-pressed", b.dataset.row == row && b.dataset.column == dose));
       const head = made("p", "", "prompt");
       head.append(made("b", `${names[row]}, dose ${doses[dose]} natural: `), made("span", `${facts}. n = ${rows.length} texts.`));
-      behind.replaceChildren(head, ...rows.map(([scenario, text, judged, regime, success, score, ratio, distinct, loops]) => {
+      behind.replaceChildren(head, ...rows.map(found => {
+        const [scenario, text, , , success] = found;
         const [emotion, prompt, unsteered, before, plainScore] = scenarios[scenario];
         const plain = `judged ${before}; score of ${emotion} ${plainScore}`;
-        const measures = `judged ${words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
-          `distinct-2 ${distinct}, loop share ${loops}; ${words[regime]}`;
         const box = made("div", "", "texts");
         const line = made("p", "", "prompt");
         line.append(made("b", emotion), made("span", ` “${prompt} …” `), made("span", success ? "succeeds" : "does not succeed", "note"));
         const columns = made("div", "", "columns");
-        columns.append(column("unsteered", unsteered, plain), column(names[row], words[text], measures, "steered"));
+        const control = row === keys.indexOf("emotion") ? cells[keys.indexOf("random")]?.[dose].rows : null;
+        const pushed = control?.find(other => other[0] === scenario);
+        columns.append(column("unsteered", unsteered, plain));
+        if (pushed) columns.append(column("random direction", words[pushed[1]], measured(pushed, emotion)));
+        columns.append(column(names[row], words[text], measured(found, emotion), "steered"));
         box.append(line, columns);
         return box;
       }));
