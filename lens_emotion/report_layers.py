@@ -13,8 +13,8 @@ def layers_section(m: ModelStudy) -> Section:
     best = m.comprehension.decoding.best_layer
     text = (
         f"Move the slider: all figures go to that layer. It begins at layer {best}, where held-out decoding of the "
-        f"texts read is best.\n\n{m.similarity.summary()} {m.circumplex.summary()} p-values in these figures are of one "
-        "layer alone: to slide until one is small is to search."
+        f"texts read is best.\n\n{m.similarity.summary()} {m.circumplex.summary()} p-values in these figures are "
+        "of one layer alone: to slide until one is small is to search."
     )
     slider = LayerSlider(tuple(_stops(m)), best, "held-out decoding accuracy, comprehension", _figures(m.atlas))
     return Section("Layer by layer", text, layers=slider, opened=True)
@@ -41,8 +41,8 @@ def _figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
     ]
     for text in atlas.texts:
         caption = (
-            f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. Vectors and random directions "
-            "are made of texts of the other topics."
+            f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. "
+            "Vectors and random directions are made of texts of the other topics."
         )
         found.append((caption, tuple(plots.token_scores(s) for s in text.scores)))
     return tuple(found)

@@ -27,10 +27,14 @@ from lens_emotion.report_parts import (
     TextCells,
 )
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 EVIL = "</script><img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--window-size=1300,2400", "--virtual-time-budget=8000")  # fmt: skip
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--window-size=1300,2400", "--virtual-time-budget=9000"),
+)
 
 # runs before the page's own scripts: collects whatever goes wrong or leaves the page
 WATCH = """<script>
@@ -82,7 +86,8 @@ addEventListener("load", async () => {
   } catch (error) { window.noise.push("while used: " + error); }
   seen.noise = window.noise;
   seen.title = document.title;
-  document.body.replaceChildren(Object.assign(document.createElement("pre"), {id: "seen", textContent: JSON.stringify(seen)}));
+  const report = document.createElement("pre");
+  document.body.replaceChildren(Object.assign(report, {id: "seen", textContent: JSON.stringify(seen)}));
 });
 </script>"""
 
@@ -94,7 +99,9 @@ def _figure(layer: int, kind: str) -> go.Figure:
 
 
 def _cell(name: str) -> TextCell:
-    texts = tuple(SteeredText(i, f"{name} text {i} {EVIL}", "happy", "surgical", True, 0.9, 1.2, 0.8, 0.0) for i in (0, 1))
+    texts = tuple(
+        SteeredText(i, f"{name} text {i} {EVIL}", "happy", "surgical", True, 0.9, 1.2, 0.8, 0.0) for i in (0, 1)
+    )
     return TextCell(name, "2/2, ×1.2", "surgical", f"facts of {name}", texts)
 
 

@@ -174,9 +174,21 @@ def _score(
         columns = _spread(columns, vectors.natural[index, at].numpy()[:, None], content)
         found.append(
             TokenScores(
-                tokens, content, chosen, columns["scores"], columns["null_low"], columns["null_high"], columns["p"],
-                columns["p_corrected"], at, vectors.n_layers, vectors.header.model, origin, control, n_random,
-            )  # fmt: skip
+                tokens,
+                content,
+                chosen,
+                columns["scores"],
+                columns["null_low"],
+                columns["null_high"],
+                columns["p"],
+                columns["p_corrected"],
+                at,
+                vectors.n_layers,
+                vectors.header.model,
+                origin,
+                control,
+                n_random,
+            )
         )
     return tuple(found)
 

@@ -67,7 +67,7 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
 
 
 def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:
-    """Do the models find the same emotions alike, each at its middle layer? None if they share too few emotions or a name."""
+    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones."""
     try:
         return rsa_many(models, n_permutations=10 * config.n_permutations, seed=config.seed)
     except (StimulusError, AnalysisError):
