@@ -64,6 +64,7 @@ addEventListener("load", async () => {
     await wait(1500);
     seen.back = {layer: slider.value, figures: shown()};
     document.querySelectorAll("details")[1].open = true;
+    await wait(1000);
     const behind = document.querySelector(".behind");
     const cells = [...document.querySelectorAll("button.cell")];
     seen.first = behind.textContent;

@@ -46,7 +46,7 @@
     plot.listens = true;
     plot.on("plotly_click", event => {
       const point = event.points[0];
-      const row = point.data.type === "heatmap" ? cells.keys.indexOf(point.y) : -1;
+      const row = point.data.type === "heatmap" ? cells.row(point.y) : -1;
       if (row >= 0) cells.open(row, point.x);
     });
   };
@@ -100,21 +100,26 @@
 
   // One slider, all figures of its section.
   const slides = [...document.querySelectorAll(".slides")].map(section => {
-    const {best, labels, figures} = read(section.querySelector(".versions"));
+    let known = null;  // parsed when first needed, so that the page opens at once
+    const data = () => (known ??= read(section.querySelector(".versions")));
+    const best = Number(section.dataset.best);
     const input = section.querySelector("input[type=range]");
     const bars = [...section.querySelectorAll(".bars i")];
     const mine = [...section.querySelectorAll(".plot")];
     let layer = best;
     mine.forEach(plot => {
-      const {base, changes} = figures[plot.dataset.slides];
-      plot.version = () => changed(base, changes[layer]);
+      plot.version = () => {
+        const {base, changes} = data().figures[plot.dataset.slides];
+        return changed(base, changes[layer]);
+      };
     });
     const go = to => {
       layer = to;
       if (input) {
         input.value = to;
-        input.setAttribute("aria-valuetext", labels[to]);
-        section.querySelector("output").textContent = labels[to];
+        const label = data().labels[to];
+        input.setAttribute("aria-valuetext", label);
+        section.querySelector("output").textContent = label;
         bars.forEach((bar, i) => bar.classList.toggle("here", i === to));
       }
       mine.forEach(plot => { if (plot.figure) { plot.figure = plot.version(); draw(plot); } });
@@ -125,8 +130,9 @@
       waiting = setTimeout(() => go(Number(input.value)), 20);  // one redraw for a drag over several layers
     });
     section.querySelector("button")?.addEventListener("click", () => go(best));
-    go(best);
-    return () => go(best);
+    input?.setAttribute("aria-valuetext", section.querySelector("output").textContent);
+    bars[best]?.classList.add("here");
+    return () => { if (layer !== best) go(best); };
   });
 
   const made = (tag, text, name) => Object.assign(document.createElement(tag), {textContent: text, className: name ?? ""});
@@ -138,16 +144,18 @@
 
   // The texts behind a cell; what models wrote is set as text, never as markup.
   for (const section of document.querySelectorAll(".cells")) {
-    const {words, scenarios, keys, cells} = read(section.querySelector(".behind-cells"));
+    let known = null;
+    const data = () => (known ??= read(section.querySelector(".behind-cells")));
     const behind = section.querySelector(".behind");
     const buttons = [...section.querySelectorAll("button.cell")];
     const names = [...section.querySelectorAll("tbody th")].map(th => th.textContent);
     const doses = [...section.querySelectorAll("thead th")].slice(1).map(th => th.firstChild.textContent);
     const measured = ([, , judged, regime, , score, ratio, distinct, loops], emotion) =>
-      `judged ${words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
-      `distinct-2 ${distinct}, loop share ${loops}; ${words[regime]}`;
-    section.keys = keys;
+      `judged ${data().words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
+      `distinct-2 ${distinct}, loop share ${loops}; ${data().words[regime]}`;
+    section.row = key => data().keys.indexOf(key);
     section.open = (row, dose) => {
+      const {words, scenarios, keys, cells} = data();
       const {facts, rows} = cells[row][dose];
       buttons.forEach(b => b.setAttribute("aria-pressed", b.dataset.row == row && b.dataset.column == dose));
       const head = made("p", "", "prompt");
@@ -181,7 +189,10 @@
       });
     });
     const first = buttons.find(b => b.getAttribute("aria-pressed") === "true") ?? buttons[0];
-    if (first) section.open(Number(first.dataset.row), Number(first.dataset.column));
+    const start = () => section.open(Number(first.dataset.row), Number(first.dataset.column));
+    const folded = section.closest("details");
+    if (folded && !folded.open) folded.addEventListener("toggle", () => { if (!known) start(); });
+    else if (first) start();
   }
 
   const watcher = new IntersectionObserver(entries => {
