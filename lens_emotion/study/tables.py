@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from lens_emotion.study.results import ModelStudy
 from lens_emotion.study.store import Store
 
@@ -28,16 +30,21 @@ def write_tables(study: ModelStudy, store: Store) -> None:
     store.table("lens_scripts", study.lens.scripts)
     store.table("anisotropy", study.anisotropy.table)
     store.table("similarity", study.similarity.table)
+    store.table("similarity_by_layer", study.atlas.similarity.table)
     store.table("circumplex", study.circumplex.table)
     store.table("circumplex_correlations", study.circumplex.correlations)
+    by_layer = [c.correlations.assign(layer=c.layer) for c in study.atlas.circumplex]
+    store.table("circumplex_by_layer", pd.concat(by_layer))
+    for i, text in enumerate(study.atlas.texts, 1):
+        store.table(f"tokens_{i}", pd.concat([scores.table.assign(layer=scores.layer) for scores in text.scores]))
     if study.steering:
         store.table("steering", study.steering.table)
         store.table("steering_texts", study.steering.texts)
         store.table("steering_unsteered", study.steering.unsteered)
         store.table("steering_forms", study.steering.forms)
         store.table("steering_by_emotion", study.steering.by_emotion)
-        if study.steering.surgical_dose is not None:
-            store.table("steering_side_effects", study.steering.side_effects().table)
+        if study.side_effects:
+            store.table("steering_side_effects", study.side_effects.table)
     if study.leakage:
         store.table("leakage", study.leakage.table)
         store.table("leakage_scripts", study.leakage.scripts)
