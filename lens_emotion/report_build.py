@@ -42,7 +42,9 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         claims_figure=plots.claims(run.claims),
         over_models=_alike(run),
     )
-    return write_report(page, store.root / "report.html"), rows
+    path = store.save("report.html", lambda path: write_report(page, path))
+    store.close()
+    return path, rows
 
 
 def _alike(run: StudyRun) -> Section | None:

@@ -14,6 +14,7 @@ from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
+from lens_emotion.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
@@ -79,8 +80,12 @@ def extract_poolings(
     token_budget: int | None = None,
     allow_processed: bool = False,
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> tuple[PooledActivations, ...]:
     """Read labelled texts once and pool them in several ways; arguments and errors as in `extract_comprehension`.
+
+    Args:
+        journal: keeps finished batches, and those it holds are not read again.
 
     Returns:
         One PooledActivations per pooling, in their order.
@@ -102,7 +107,7 @@ def extract_poolings(
         allow_processed=allow_processed,
         variant=chosen.name,
     )
-    return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress)
+    return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress, journal)
 
 
 def check_classes(stimuli: StimulusSet) -> None:

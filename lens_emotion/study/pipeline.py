@@ -16,6 +16,7 @@ from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.judging import judge_model, same_geometry
+from lens_emotion.study.lock import writing
 from lens_emotion.study.results import ModelStudy, StudyRun
 from lens_emotion.study.steps import Say, gather
 from lens_emotion.study.store import Store, manifest
@@ -41,14 +42,20 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
         The results, also written as tables next to activations and vectors, and claims.json.
 
     Raises:
-        LensEmotionError: unknown models, unreadable stimuli and unwritable folders are found before anything runs.
+        LensEmotionError: unknown models, unreadable stimuli, unwritable folders and folders that another process
+            writes into are found before anything runs. Results of before any other error are kept.
     """
-    started = time.monotonic()
     for name in config.models:
         resolve(name)
     if config.stimuli:
         load_stimuli(config.stimuli)
-    store = Store.open(folder)
+    with writing(folder):
+        return _run(config, Store.open(folder), command, say)
+
+
+def _run(config: StudyConfig, store: Store, command: str, say: Say) -> StudyRun:
+    started = time.monotonic()
+    store.json("manifest.json", manifest(config, command, [], 0.0, done=False))
     found: list[ModelStudy] = []
     vectors: list[tuple[str, EmotionVectors]] = []
     paired: dict[str, Evidence] = {}  # only what a comparison of base and instruct will need stays in memory
@@ -67,6 +74,7 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
     summary = [{"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in found]
     facts = manifest(config, command, summary, time.monotonic() - started)
     store.json("manifest.json", facts)
+    store.close()
     return StudyRun(str(store.root), facts, tuple(found), claims, alike)
 
 
@@ -75,7 +83,7 @@ def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> tuple[
     say(name, "loading")
     model = load_model(name, backend=config.backend, dtype=config.dtype, device=config.device)
     info = describe(model)
-    store = run.model(info.name)
+    store = run.model(info.name, lambda said: say(info.name, said))
     texts = load_stimuli(config.stimuli or default_stimuli(model))
     evidence = gather(model, info, texts, config, store, say)
     say(info.name, "analysing")
