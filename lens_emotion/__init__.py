@@ -53,6 +53,7 @@ _HOME = {
     "analysis.rsa_human": ("rsa_human",),
     "analysis.families": ("base_vs_instruct", "rsa_many"),
     "analysis.lens": ("lens",),
+    "analysis.tokens": ("TokenScores", "token_scores"),
     "analysis.ushape": ("two_lines",),
     "steering.dose": ("Dose",),
     "steering.hooks": ("ablate", "steer", "steering_hooks"),

@@ -191,11 +191,11 @@ def test_script_p_values_are_uniform_under_the_null():
 
 
 def test_the_matched_control_has_the_covariance_of_the_texts(llama, acts, vectors):
-    from lens_emotion.analysis.lens import _controls
+    from lens_emotion.analysis.lens import random_controls
 
     rows = torch.zeros(50, 8)
     rows[:, 2] = torch.linspace(-1, 1, 50)
-    controls = _controls(8, 30, 0, rows + 100)
+    controls = random_controls(8, 30, 0, rows + 100)
     assert float(controls["matched"][:, 2].abs().min()) > 0.999
     assert float(controls["isotropic"][:, 2].abs().mean()) < 0.6
 

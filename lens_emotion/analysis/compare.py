@@ -18,6 +18,7 @@ from lens_emotion.analysis.paired import (
     decoding_contributions,
     emotion_contributions,
     mean_cosines,
+    paired_accuracies,
 )
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutations, p_text, resolve_layer, result_html
@@ -44,6 +45,8 @@ class Comparison:
         overall: test, measure, unit, n, a, b, difference, estimate, low, high, p, effect, d, d_low, d_high, warning.
             Means over the layers used: paired sign flips of the metric and of decoding, Wilcoxon's test over emotions,
             and the unpaired test of arXiv 2604.04064 (NaN where it has no neutral texts). d_z is of the units.
+        pairs: unit ("emotions", and "topics" where they are paired), name, a, b, difference: held-out accuracy of every
+            emotion and topic by either method, mean over the layers used.
         metric: "decoding", "separation" (mean cosine, lower = further apart) or "reliability".
         unit: what is paired: "topics" or "emotions"; n_pairs: how many.
         name_a, name_b: the methods.
@@ -52,6 +55,7 @@ class Comparison:
 
     table: pd.DataFrame
     overall: pd.DataFrame
+    pairs: pd.DataFrame
     metric: str
     unit: str
     n_pairs: int
@@ -141,9 +145,9 @@ def compare(
     columns |= {f"accuracy_{name}": value for name, value in beside.items()}
     overall = [_overall(name, x, n_permutations, seed) for name, x in measured.items()]
     overall += [_over_emotions(metric, a, b, decoded, seed), _jeong(a, b)]
-    return Comparison(
-        pd.DataFrame(columns), pd.DataFrame(overall), metric, main.unit, len(main.units), name_a, name_b, dropped
-    )
+    pairs = pd.concat([paired_accuracies(*decoded, u) for u in dict.fromkeys(("emotions", unit))], ignore_index=True)
+    sizes = main.unit, len(main.units)
+    return Comparison(pd.DataFrame(columns), pd.DataFrame(overall), pairs, metric, *sizes, name_a, name_b, dropped)
 
 
 def pair_up(a: PooledActivations, b: PooledActivations) -> tuple[PooledActivations, PooledActivations, str, str]:

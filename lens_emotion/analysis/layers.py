@@ -81,6 +81,7 @@ class LayerSweep:
         shape: two-lines test for a U over depth: over topics where each has a curve ("decoding"), else on the
             curve alone, the weaker form. None where there are too few layers (5 over topics, 8 alone) or a
             value is NaN.
+        n_texts: texts with an emotion.
     """
 
     table: pd.DataFrame
@@ -90,6 +91,7 @@ class LayerSweep:
     best_depth_high: float | None
     n_permutations: int
     shape: UShape | None = None
+    n_texts: int = 0
 
     @property
     def best_layer(self) -> int:
@@ -168,12 +170,12 @@ def layer_sweep(
     else:
         name = getattr(metric, "__name__", type(metric).__name__)
         curve = replace(_of_function(acts, metric, n_permutations, seed), higher_is_better=higher_is_better)
-    return _sweep(name, curve, acts.depth)
+    return _sweep(name, curve, acts.depth, len(acts.emotional))
 
 
 def decoding_sweep(decoded: Decoding, seed: int = 0) -> LayerSweep:
     """The layer sweep of a decoding that has been made already; the same as `layer_sweep(acts, "decoding")`."""
-    return _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy())
+    return _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy(), decoded.n_texts)
 
 
 def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray, " n_layers"]) -> UShape | None:
@@ -181,10 +183,11 @@ def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray,
     return _shape(Curve(values, None), depth)
 
 
-def _sweep(name: str, curve: Curve, depth: np.ndarray) -> LayerSweep:
+def _sweep(name: str, curve: Curve, depth: np.ndarray, n_texts: int) -> LayerSweep:
     low, high = _best_depth_interval(curve, depth)
     n_null = 0 if curve.null is None else len(curve.null)
-    return LayerSweep(_table(curve, depth), name, curve.higher_is_better, low, high, n_null, _shape(curve, depth))
+    better, shape = curve.higher_is_better, _shape(curve, depth)
+    return LayerSweep(_table(curve, depth), name, better, low, high, n_null, shape, n_texts)
 
 
 def _activations(

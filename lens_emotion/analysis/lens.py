@@ -127,7 +127,7 @@ def lens(
     _check_counts(top=top, n_random=n_random, k=k)
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     names, rows, sizes = _rows(vectors, layer)
-    controls = _controls(rows.shape[1], n_random, seed, None if acts is None else acts.values[:, layer])
+    controls = random_controls(rows.shape[1], n_random, seed, None if acts is None else acts.values[:, layer])
     everything = torch.cat([rows, *controls.values()])
     if at is None:
         logits, form = direction_logits(model, everything), "direction"
@@ -178,7 +178,7 @@ def _rows(
     return vectors.emotions, vectors.at(layer).float(), vectors.natural[:, layer].float()
 
 
-def _controls(
+def random_controls(
     d_model: int, n: int, seed: int, texts: Float[Tensor, "n_texts d_model"] | None
 ) -> dict[str, Float[Tensor, "n d_model"]]:
     """Unit directions: uniform, and with the covariance of the texts (random mixtures of the centred texts)."""

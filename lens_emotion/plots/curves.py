@@ -7,6 +7,7 @@ from pandas import DataFrame
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots.contracts import DecodingLike, HasTable, LayerSweepLike
+from lens_emotion.plots.lines import NULL, SIGNIFICANCE, chance_line, curve, strictest, tested_curve
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -19,14 +20,12 @@ from lens_emotion.plots.theme import (
     titled,
 )
 
-NULL = "null band (label permutation)"
 UNITS = {
     "decoding": "held-out accuracy (share of texts)",
     "separation": "mean pairwise cosine of vectors",
     "reliability": "split-half reliability",
     "anisotropy": "mean pairwise cosine of neutral states",
 }
-SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
 
 
 def layer_sweep(result: LayerSweepLike) -> go.Figure:
@@ -36,16 +35,28 @@ def layer_sweep(result: LayerSweepLike) -> go.Figure:
     tested = bool(table["null_high"].notna().any())
     if tested:
         figure.add_traces(band(table, "null_low", "null_high", NULL))
-        figure.add_traces(_tested_curve(table, "value", result.metric, BLUE, _strictest(table)))
+        figure.add_traces(tested_curve(table, "value", result.metric, BLUE, strictest(table)))
     else:
-        figure.add_trace(_curve(table, "value", result.metric, BLUE, "circle"))
+        figure.add_trace(curve(table, "value", result.metric, BLUE, "circle"))
     figure.add_trace(_best_depth(result))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
-    facts = (counted(result, "texts", "permutations"), f"{len(table)} layers", f"{better} is better", null)
+    facts = (
+        counted(result, "texts", "permutations"),
+        f"{len(table)} layers",
+        f"{better} is better",
+        _shape(result),
+        null,
+    )
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+
+
+def _shape(result: LayerSweepLike) -> str:
+    """What the two-lines test says of the curve, where there was one."""
+    shape = getattr(result, "shape", None)
+    return "" if shape is None else f"two-lines test: {shape.verdict}"
 
 
 def separation(result: HasTable) -> go.Figure:
@@ -55,14 +66,14 @@ def separation(result: HasTable) -> go.Figure:
     heights = [0.42, 0.34, 0.24] if reliable else [0.55, 0.45]
     figure = make_subplots(len(heights), 1, shared_xaxes=True, vertical_spacing=0.05, row_heights=heights)
     figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
-    cosine = _tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
-    accuracy = _tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
+    cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
+    accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
     figure.add_traces(cosine, rows=1, cols=1)
-    figure.add_traces((_chance(table), *accuracy), rows=2, cols=1)
+    figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
     figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=2, col=1)
     if reliable:
-        figure.add_trace(_curve(table, "reliability", "split-half reliability", GREEN, "diamond"), row=3, col=1)
+        figure.add_trace(curve(table, "reliability", "split-half reliability", GREEN, "diamond"), row=3, col=1)
         figure.update_yaxes(title_text="split-half<br>reliability", row=3, col=1)
     for row in range(1, len(heights) + 1):
         depth_axis(figure, row, title=row == len(heights))
@@ -75,8 +86,8 @@ def decoding(result: DecodingLike) -> go.Figure:
     table = result.table
     figure = go.Figure()
     figure.add_traces(band(table, "null_low", "null_high", NULL))
-    figure.add_trace(_chance(table))
-    figure.add_traces(_tested_curve(table, "accuracy", "held-out accuracy", BLUE, _strictest(table)))
+    figure.add_trace(chance_line(float(table["chance"].iloc[0])))
+    figure.add_traces(tested_curve(table, "accuracy", "held-out accuracy", BLUE, strictest(table)))
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
@@ -95,7 +106,7 @@ def anisotropy(result: HasTable) -> go.Figure:
     figure = go.Figure()
     for column, (name, colour, dash, symbol) in curves.items():
         if column in table:
-            figure.add_trace(_curve(table, column, name, colour, symbol, dash))
+            figure.add_trace(curve(table, column, name, colour, symbol, dash))
     figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, _lowest(table, curves)), 1.03])
     depth_axis(figure)
     meaning = "1 = all states point one way, 0 = no common direction"
@@ -110,52 +121,8 @@ def _texts(result: object) -> str:
     return counted(of, "texts", "topics") + (f" ({neutral} neutral)" if neutral is not None else "")
 
 
-def _strictest(table: DataFrame) -> str:
-    """The p-value corrected over layers where there is one."""
-    return "p_corrected" if "p_corrected" in table else "p"
-
-
 def _lowest(table: DataFrame, columns: dict[str, tuple[str, str, str, str]]) -> float:
     return float(table[[c for c in columns if c in table]].min().min()) - 0.03
-
-
-def _curve(table: DataFrame, column: str, name: str, colour: str, symbol: str, dash: str = "solid") -> go.Scatter:
-    """One line with markers over depth; hovering names the layer."""
-    size = 7 if len(table) <= 24 else 6
-    return go.Scatter(
-        x=table["depth"],
-        y=table[column],
-        name=name,
-        mode="lines+markers",
-        line={"color": colour, "width": 1.8, "dash": dash},
-        marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.4, "color": colour}},
-        customdata=table[["layer"]].to_numpy(),
-        hovertemplate=f"layer %{{customdata[0]}} (depth %{{x:.2f}})<br>%{{y:.3f}}<extra>{name}</extra>",
-    )
-
-
-def _tested_curve(
-    table: DataFrame, column: str, name: str, colour: str, p: str, symbol: str = "circle"
-) -> tuple[go.Scatter, go.Scatter]:
-    """A line, and markers that are hollow where the p column says that the null explains the value."""
-    line = _curve(table, column, name, colour, symbol).update(mode="lines", hoverinfo="skip", hovertemplate=None)
-    points = _curve(table, column, name, colour, symbol)
-    points.mode, points.showlegend = "markers", False
-    points.marker.symbol = [symbol if value <= 0.05 else f"{symbol}-open" for value in table[p]]
-    points.customdata = table[["layer", p]].to_numpy()
-    extra = f"<br>{p.replace('_', ' ')} = %{{customdata[1]:.4f}}<extra>"
-    points.hovertemplate = points.hovertemplate.replace("<extra>", extra)
-    for trace in (line, points):
-        trace.legendgroup = name
-    return line, points
-
-
-def _chance(table: DataFrame) -> go.Scatter:
-    """The line a guesser would reach, drawn from edge to edge."""
-    chance = float(table["chance"].iloc[0])
-    name = f"chance ({chance:.3g})"
-    line = {"color": GREY, "width": 1.4, "dash": "dash"}
-    return go.Scatter(x=[0, 1.02], y=[chance, chance], name=name, mode="lines", line=line, hoverinfo="skip")
 
 
 def _best_depth(result: LayerSweepLike) -> go.Scatter:

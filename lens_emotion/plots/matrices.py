@@ -6,20 +6,20 @@ import plotly.graph_objects as go
 
 from lens_emotion.plots.contracts import DecodingLike, SimilarityLike
 from lens_emotion.plots.theme import DIVERGING, SEQUENTIAL, counted, titled
-from lens_emotion.stimuli.emotions import valence_arousal
+from lens_emotion.plots.words import by_valence, swatch
 
 
 def confusion(result: DecodingLike) -> go.Figure:
     """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant."""
     matrix = result.confusion
-    order = _by_valence([str(name) for name in matrix.index])
+    order = by_valence([str(name) for name in matrix.index])
     matrix = matrix.loc[order, [name for name in order if name in matrix.columns]]
     heat = go.Heatmap(
         z=matrix.to_numpy(), x=list(matrix.columns), y=list(matrix.index), colorscale=SEQUENTIAL, zmin=0,
-        hovertemplate="true %{y}<br>predicted %{x}<br>%{z} texts<extra></extra>", colorbar=_bar("texts"),
+        hovertemplate="true %{y}<br>predicted %{x}<br>%{z} texts<extra></extra>", colorbar=colour_bar("texts"),
         xgap=1, ygap=1,
     )  # fmt: skip
-    figure = _square(heat, "predicted emotion", "true emotion")
+    figure = square(heat, "predicted emotion", "true emotion")
     scored = f"accuracy {result.best_accuracy:.2f}, chance {float(result.table['chance'].iloc[0]):.2f}"
     facts = (f"layer {result.best_layer}", counted(result, "texts"), scored, "ordered by human valence")
     return titled(figure, "Confusion, held-out texts", facts, height=560)
@@ -31,32 +31,21 @@ def similarity(result: SimilarityLike) -> go.Figure:
     matrix = result.matrix.loc[order, order]
     heat = go.Heatmap(
         z=matrix.to_numpy(), x=order, y=order, colorscale=DIVERGING, zmin=-1, zmax=1, zmid=0,
-        hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>", colorbar=_bar("cosine"), xgap=1, ygap=1,
+        hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>", colorbar=colour_bar("cosine"), xgap=1, ygap=1,
     )  # fmt: skip
-    figure = _square(heat, "emotion", "emotion")
+    figure = square(heat, "emotion", "emotion")
     mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
     facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
     return titled(figure, "Similarity of emotion vectors", facts, height=560)
 
 
-def _by_valence(names: list[str]) -> list[str]:
-    """From unpleasant to pleasant; names without a norm come last, in their own order."""
-    norms = valence_arousal()
-
-    def key(name: str) -> tuple[bool, float]:
-        valence = norms[name].valence if name in norms else None
-        return (valence is None, valence or 0.0)
-
-    return sorted(names, key=key)
-
-
-def _bar(title: str) -> dict[str, object]:
+def colour_bar(title: str) -> dict[str, object]:
     """A thin colour bar with its unit."""
-    words = {"text": title, "side": "right", "font": {"size": 12}}
+    words = {"text": title, "side": "top", "font": {"size": 12}}
     return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
 
 
-def _square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
+def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     """A heatmap with square cells, every name readable, first row on top."""
     figure = go.Figure(heat)
     names = max(len(heat.x), len(heat.y))
@@ -65,5 +54,7 @@ def _square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     figure.update_yaxes(title_text=y, showgrid=False, autorange="reversed", tickfont=ticks, dtick=1)
     figure.update_xaxes(constrain="domain", showline=False, ticks="")
     figure.update_yaxes(scaleanchor="x", constrain="domain", showline=False, ticks="")
+    figure.update_xaxes(tickvals=list(heat.x), ticktext=[swatch(name) for name in heat.x])
+    figure.update_yaxes(tickvals=list(heat.y), ticktext=[swatch(name) for name in heat.y])
     figure.update_layout(margin={"b": 60})
     return figure

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from html import escape
 from numbers import Integral
 
 import plotly.graph_objects as go
@@ -32,6 +33,11 @@ DIVERGING = [
     [0.501, "rgba(0,114,178,0.03)"],
     [1.0, "rgba(0,114,178,1)"],
 ]
+
+# opaque tiles, so that the dark words on them read on any page
+TILE_INK = "#1b1d21"
+TILES = [[0.0, "#EDF1F6"], [1.0, "#79AEDB"]]
+TILES_BOTH = [[0.0, "#E3935F"], [0.5, "#EFEFEC"], [1.0, "#79AEDB"]]
 
 REGIME_COLOURS = {"inert": "#C9CDD3", "surgical": "#7CCBB1", "repetitive collapse": "#F0C56B", "explosive": "#E89A6C"}
 DEPTH_TITLE = "depth (layer + 1) / n_layers"
@@ -92,11 +98,11 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
     Facts that say nothing are left out, and the line breaks between facts where it would leave a narrow figure.
     `wide` asks the report for the full width of the page.
     """
-    lines = _lines([fact for fact in facts if fact], 170 if wide else 84)
+    lines = _lines([escape(fact, quote=False) for fact in facts if fact], 170 if wide else 84)
     extra = 15 * (len(lines) - 1)
     figure.update_layout(
         template=template(),
-        title={"text": title, "subtitle": {"text": "<br>".join(lines)}},
+        title={"text": escape(title, quote=False), "subtitle": {"text": "<br>".join(lines)}},
         height=height + extra,
         margin={"t": template().layout.margin.t + extra},
         meta={"wide": wide},

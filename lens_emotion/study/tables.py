@@ -23,6 +23,7 @@ def write_tables(study: ModelStudy, store: Store) -> None:
         if versus:
             store.table(f"{name}_by_layer", versus.table)
             store.table(name, versus.overall)
+            store.table(f"{name}_pairs", versus.pairs)
     store.table("lens", study.lens.table)
     store.table("lens_scripts", study.lens.scripts)
     store.table("anisotropy", study.anisotropy.table)

@@ -1,0 +1,200 @@
+"""Token scores: how far each token of a text lies towards each emotion, beside random directions read the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lens_emotion.analysis.lens import ISOTROPIC, MATCHED, random_controls
+from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, place, resolve_layer, result_html
+from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.errors import FingerprintError, UnknownEmotionError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.capture import residual_cache
+from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
+from lens_emotion.models.prompting import tokenise_text, tokenizer_of
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.recipes import class_means
+
+Content = Bool[np.ndarray, " n_tokens"]
+OWN_MEAN, EMOTION_MEAN = "mean of this text", "mean of all emotions"
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """Every token of a text on every emotion, at one layer.
+
+    Attributes:
+        tokens: what each token says; content: False for position 0 (attention sink), BOS and other special tokens,
+            which have no scores.
+        emotions: in the order asked for.
+        scores: way along the emotion's direction from the origin, in natural units of that emotion (1: as far as an
+            average text of it); NaN for what is no content.
+        null_low, null_high: 95% of random directions at the same token, in the same units.
+        p: share of random directions that lie as far out, two-sided, this token alone; p_corrected: against the
+            farthest token of each direction.
+        layer: the layer. n_layers: of how many. model: its name.
+        origin: "mean of this text" (its own content tokens), or "mean of all emotions" of the activations given.
+        control: "isotropic" random directions, or "matched": random mixtures of the centred texts given.
+        n_random: how many.
+    """
+
+    tokens: tuple[str, ...]
+    content: Content
+    emotions: tuple[str, ...]
+    scores: Float[np.ndarray, "n_emotions n_tokens"]
+    null_low: Float[np.ndarray, "n_emotions n_tokens"]
+    null_high: Float[np.ndarray, "n_emotions n_tokens"]
+    p: Float[np.ndarray, "n_emotions n_tokens"]
+    p_corrected: Float[np.ndarray, "n_emotions n_tokens"]
+    layer: int
+    n_layers: int
+    model: str
+    origin: str
+    control: str
+    n_random: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per token and emotion: position, token, content, emotion, score, null_low, null_high, p,
+        p_corrected."""
+        k, n = self.scores.shape
+        columns = {
+            "position": np.repeat(np.arange(n), k),
+            "token": np.repeat(np.array(self.tokens, dtype=object), k),
+            "content": np.repeat(self.content, k),
+            "emotion": np.tile(np.array(self.emotions, dtype=object), n),
+            "score": self.scores.T.ravel(),
+        }
+        rest = ("null_low", "null_high", "p", "p_corrected")
+        return pd.DataFrame(columns | {name: getattr(self, name).T.ravel() for name in rest})
+
+    def summary(self) -> str:
+        """One sentence: the token farthest along any emotion, and whether it holds against the farthest of each."""
+        rows = self.table[self.table.content]
+        top = rows.iloc[int(rows["score"].argmax())]
+        held = rows[(rows.p_corrected <= ALPHA) & (rows.score > 0)]
+        verdict = f"{held.position.nunique()} of {int(self.content.sum())} tokens lie beyond chance on some emotion"
+        return (
+            f"At {place(self.layer, self.n_layers)} of {self.model} {top.token!r} lies farthest out, {top.score:.1f} "
+            f"natural units towards {top.emotion} from the {self.origin} ({self.n_random} {self.control} random "
+            f"directions reach {top.null_high:.1f} there); "
+            f"{verdict if len(held) else f'no token: {NOISE}'} (corrected over tokens, not over emotions)."
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def token_scores(
+    model: Model,
+    vectors: EmotionVectors,
+    text: str,
+    emotions: Iterable[str] | None = None,
+    layer: int | None = None,
+    acts: PooledActivations | None = None,
+    n_random: int = 200,
+    seed: int = 0,
+    *,
+    allow_other_model: bool = False,
+    allow_processed: bool = False,
+) -> TokenScores:
+    """Read a text once and score its tokens on several emotions at one layer.
+
+    A score is (h - origin) . u / natural: the token's state less the origin, along the emotion's unit direction, in the
+    emotion's natural unit. Random directions of length 1 are read in the same way and unit.
+
+    Args:
+        emotions: all of the vectors' by default.
+        layer: default n_layers // 2; negative counts from the end.
+        acts: texts whose mean over emotions is the origin, and whose covariance random directions have. Without them
+            the origin is the mean of the text's own content tokens, so that scores say where in the text an emotion
+            lies, not how much of it the text has; and random directions are isotropic.
+        n_random: random directions, at least 19 for p = 0.05 to be possible.
+
+    Raises:
+        FingerprintError: vectors or activations of another model (unless `allow_other_model`).
+        ProcessedModelError: the model's weights are processed (unless `allow_processed`).
+        UnknownEmotionError: an emotion without a vector.
+        StimulusError, ContextLengthError: a text without content, or one longer than the model's context.
+        AnalysisError: no such layer, no emotion, or n_random below 1.
+    """
+    info = describe(model)
+    check_raw_basis(model, allow_processed)
+    if not allow_other_model:
+        vectors.check_model(info.fingerprint, info.name)
+        _check_acts(acts, info.fingerprint, info.name)
+    at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
+    chosen = _chosen(vectors, emotions)
+    if n_random < 1:
+        raise AnalysisError(f"n_random is {n_random}; give at least 1 (19 for p = 0.05 to be possible)")
+    tokens, content, states = _read(model, text, at)
+    origin = states.mean(0) if acts is None else class_means(acts)[:, at].float().mean(0)
+    control = ISOTROPIC if acts is None else MATCHED
+    rows = None if acts is None else acts.values[:, at]
+    random = random_controls(vectors.d_model, n_random, seed, rows)[control]
+    index = [vectors.emotions.index(e) for e in chosen]
+    found = _against(states - origin, vectors.at(at)[index].float(), random)
+    columns = _spread(found, vectors.natural[index, at].numpy()[:, None], content)
+    named = OWN_MEAN if acts is None else EMOTION_MEAN
+    return TokenScores(
+        tokens, content, chosen, columns["scores"], columns["null_low"], columns["null_high"], columns["p"],
+        columns["p_corrected"], at, vectors.n_layers, info.name, named, control, n_random,
+    )  # fmt: skip
+
+
+def _read(model: Model, text: str, layer: int) -> tuple[tuple[str, ...], Content, Float[Tensor, "n d_model"]]:
+    """What the tokens say, which are content, and the states of those at the layer."""
+    read = tokenise_text(model, text)
+    content = np.array(read.content)
+    states = residual_cache(model, torch.tensor([read.ids]))[hook_name(layer)][0].float().cpu()
+    tokenizer = tokenizer_of(model)
+    return tuple(str(tokenizer.decode([i])) for i in read.ids), content, states[torch.from_numpy(content)]
+
+
+def _check_acts(acts: PooledActivations | None, fingerprint: str, name: str) -> None:
+    if acts is not None and acts.header.fingerprint != fingerprint:
+        raise FingerprintError(
+            f"these activations were read on {acts.header.model}, not on {name}; read them with this model, or pass "
+            "allow_other_model=True"
+        )
+
+
+def _chosen(vectors: EmotionVectors, emotions: Iterable[str] | None) -> tuple[str, ...]:
+    chosen = vectors.emotions if emotions is None else tuple(dict.fromkeys(emotions))
+    if unknown := [e for e in chosen if e not in vectors]:
+        raise UnknownEmotionError(f"no vector for '{unknown[0]}'; these vectors hold: {', '.join(vectors.emotions)}")
+    if not chosen:
+        raise AnalysisError(f"no emotion asked for; these vectors hold: {', '.join(vectors.emotions)}")
+    return chosen
+
+
+def _against(
+    states: Float[Tensor, "n d_model"], directions: Float[Tensor, "k d_model"], random: Float[Tensor, "m d_model"]
+) -> dict[str, Float[np.ndarray, "k n"]]:
+    """Projections of the tokens, the band of random directions at each, and p alone and against the farthest token."""
+    scores, null = ((states @ rows.T).T.double().numpy() for rows in (directions, random))
+    low, high = percentile_band(null)
+    p = np.stack([permutation_p(np.abs(s), np.abs(null)) for s in scores])
+    corrected = np.stack([max_corrected_p(s, null, "two-sided", standardise=True) for s in scores])
+    k = len(scores)
+    band = {"null_low": np.tile(low, (k, 1)), "null_high": np.tile(high, (k, 1))}
+    return {"scores": scores, **band, "p": p, "p_corrected": corrected}
+
+
+def _spread(
+    found: dict[str, Float[np.ndarray, "k n"]], natural: Float[np.ndarray, "k 1"], content: Bool[np.ndarray, " all"]
+) -> dict[str, Float[np.ndarray, "k all"]]:
+    """Lengths in natural units, and NaN at the tokens that are no content."""
+    out = {}
+    for name, values in found.items():
+        full = np.full((len(values), len(content)), np.nan)
+        full[:, content] = values if name.startswith("p") else values / natural
+        out[name] = full
+    return out
