@@ -19,13 +19,16 @@ from lens_emotion.plots.moved import drift, probe, transfer, transfer_within
 from lens_emotion.plots.opposed import opposites
 from lens_emotion.plots.paired import compare
 from lens_emotion.plots.paired_models import compare_models
+from lens_emotion.plots.panels import panels
 from lens_emotion.plots.plane import circumplex
 from lens_emotion.plots.promoted import lens
 from lens_emotion.plots.representations import rsa, rsa_human, rsa_many
 from lens_emotion.plots.spread import side_effects
+from lens_emotion.plots.strips import regimes
 from lens_emotion.plots.theme import emotion_colour, on_paper, template
 from lens_emotion.plots.tokens import preview, token_scores
 from lens_emotion.plots.tuning import base_vs_instruct
+from lens_emotion.plots.verified import verification
 
 __all__ = [
     "anisotropy",
@@ -45,9 +48,11 @@ __all__ = [
     "lens",
     "on_paper",
     "opposites",
+    "panels",
     "preview",
     "probe",
     "regime_map",
+    "regimes",
     "reliability",
     "rsa",
     "rsa_human",
@@ -59,4 +64,5 @@ __all__ = [
     "token_scores",
     "transfer",
     "transfer_within",
+    "verification",
 ]
