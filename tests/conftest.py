@@ -63,3 +63,18 @@ def vectors(acts):
     from lens_emotion.vectors.recipes import emotion_vectors
 
     return emotion_vectors(acts)
+
+
+@pytest.fixture(scope="session")
+def results(acts, vectors):
+    """One result of every analysis that has a figure."""
+    from drawn import results_of
+
+    return results_of(acts, vectors)
+
+
+@pytest.fixture(scope="session")
+def figures(results):
+    from lens_emotion import plots
+
+    return {name: getattr(plots, name)(result) for name, result in results.items()}

@@ -288,3 +288,8 @@ def test_on_paper_is_a_copy_on_white():
 def test_importing_the_package_does_not_import_plotly():
     code = "import sys, lens_emotion; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_figures_need_no_torch():
+    code = "import sys, lens_emotion.plots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

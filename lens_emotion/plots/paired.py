@@ -37,6 +37,7 @@ def compare(result: ComparisonLike) -> go.Figure:
         _by_layer(figure, result.table, prefix, UNITS[measure], names, 2 * i + 1)
     for row in range(1, rows + 1):
         depth_axis(figure, row, title=row == rows)
+        figure.update_xaxes(showticklabels=row == rows, row=row, col=1)
     _dots(figure, result.pairs, names)
     facts = (*(_fact(result, m) for m in measures), _jeong(result), "bars: 95%", SIGNIFICANCE)
     dropped = f"dropped: {result.dropped}" if result.dropped else ""

@@ -88,13 +88,14 @@ def token_scores(result: TokenScoresLike) -> go.Figure:
         part = slice(start, min(start + PER_LINE, n))
         figure.add_trace(_heat(result, rows, names, part, most, line == 1), row=line, col=1)
         figure.add_trace(_dots(result, rows, part, line == 1), row=line, col=1)
-        words = [_tick(*pair) for pair in zip(result.tokens[part], result.content[part], strict=True)]
+        words = [_tick(*pair) for pair in zip(result.tokens[part], result.content[part].tolist(), strict=True)]
         ticks = {"tickmode": "array", "tickvals": list(range(len(words))), "ticktext": words, "tickangle": -60}
         where = {"row": line, "col": 1}
         figure.update_xaxes(**ticks, range=[-0.5, min(PER_LINE, n) - 0.5], tickfont={"size": 11}, side="top", **where)
     figure.update_xaxes(showgrid=False, showline=False, ticks="")
     small = {"tickfont": {"size": 9 if len(names) > 12 else 11}}
     figure.update_yaxes(**emotion_ticks(names), **small, range=[-0.5, len(names) - 0.5], showgrid=False, showline=False)
+    figure.update_yaxes(title_text="emotion", row=1, col=1)
     facts = (
         f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f})",
         f"n = {int(result.content.sum())} tokens scored, {n - int(result.content.sum())} special (◇) not",
@@ -131,11 +132,12 @@ def _heat(
 
     data = np.stack([cut(result.null_low), cut(result.null_high), cut(result.p), cut(result.p_corrected)], axis=-1)
     places = range(part.start, part.stop)
+    length = max(90, min(240, _row_height(len(rows)) * len(rows)))
     words = [[f"{i}: {plain(repr(result.tokens[i]))}, {plain(name)}" for i in places] for name in names]
     return go.Heatmap(
         z=cut(result.scores), x=list(range(len(places))), y=list(range(len(names))), customdata=data, text=words,
         colorscale=DIVERGING, zmin=-most, zmid=0, zmax=most, showscale=first, hoverongaps=False, xgap=1, ygap=1,
-        colorbar=colour_bar("natural units") | {"len": 240, "lenmode": "pixels", "y": 1, "yanchor": "top"},
+        colorbar=colour_bar("natural units") | {"len": length, "lenmode": "pixels", "y": 1, "yanchor": "top"},
         hovertemplate="%{text}<br>%{z:.2f} natural units (random directions %{customdata[0]:.2f} to "
         "%{customdata[1]:.2f})<br>p = %{customdata[2]:.3f}, corrected over tokens %{customdata[3]:.3f}<extra></extra>",
     )  # fmt: skip
