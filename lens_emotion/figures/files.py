@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -59,7 +63,10 @@ def plotly_json(figure: go.Figure) -> str:
 
 
 def _rounded(value: object) -> object:
-    """Plain values: floats of six digits, arrays as lists, what is not a number as null."""
+    """Plain values: floats of six digits, arrays (encoded or not) as lists, what is not a number as null."""
+    if isinstance(value, dict) and "bdata" in value:
+        shape = [int(n) for n in str(value.get("shape", "-1")).split(",")]
+        value = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).reshape(shape)
     if isinstance(value, dict):
         return {str(k): _rounded(v) for k, v in value.items()}
     if hasattr(value, "tolist"):
@@ -99,7 +106,27 @@ def _write_images(drawn: tuple[Drawn, ...], folder: Path) -> None:
         sizes = {"width": width * 2, "height": height * 2}
         _kaleido(lambda: pio.write_images(papers * 2, [str(p) for p in made], scale=1.25, **sizes))
         for path in made:
-            atomic_write(folder / path.name, path.read_bytes())
+            atomic_write(folder / path.name, lean_png(path) if path.suffix == ".png" else lean_svg(path))
+
+
+def lean_png(path: Path) -> bytes:
+    """The picture with a palette of 256 colours, none of them off by more than a few steps: a third of the bytes."""
+    from PIL import Image
+
+    made = BytesIO()
+    Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        made, "PNG", optimize=True
+    )
+    return made.getvalue()
+
+
+def lean_svg(path: Path) -> str:
+    """The drawing with two decimals, and the font named once instead of at every word."""
+    text = re.sub(r"(\d\.\d{2})\d+", r"\1", path.read_text(encoding="utf-8"))
+    fonts = re.findall(r"font-family: ([^;]*);", text)
+    if fonts:
+        text = text.replace(f"font-family: {fonts[0]}; ", "").replace("<svg ", f'<svg font-family="{fonts[0]}" ', 1)
+    return re.sub(r"(?<![-\w])opacity: 1; ", "", text) + "\n"
 
 
 def _stem(drawn: Drawn, part: str) -> str:

@@ -25,12 +25,13 @@ from lens_emotion.plots.promoted import lens
 from lens_emotion.plots.representations import rsa, rsa_human, rsa_many
 from lens_emotion.plots.spread import side_effects
 from lens_emotion.plots.strips import regimes
-from lens_emotion.plots.theme import emotion_colour, on_paper, template
+from lens_emotion.plots.theme import about, emotion_colour, on_paper, template
 from lens_emotion.plots.tokens import preview, token_scores
 from lens_emotion.plots.tuning import base_vs_instruct
 from lens_emotion.plots.verified import verification
 
 __all__ = [
+    "about",
     "anisotropy",
     "base_vs_instruct",
     "by_architecture",

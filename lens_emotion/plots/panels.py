@@ -28,7 +28,7 @@ def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
     named = [{t.name for t in f.data} for f in figures.values()]
     common = set.intersection(*named)
     made = make_subplots(
-        rows, columns, shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.32 / rows,
+        rows, columns, shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.42 / rows,
         subplot_titles=[_heading(name, figures[name], common) for name in names],
     )  # fmt: skip
     for i, name in enumerate(names):
@@ -44,8 +44,8 @@ def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
     made.update_xaxes(showticklabels=True)
     for layout in (f.layout.yaxis for f in figures.values()):
         made.update_yaxes(range=layout.range, rangemode=layout.rangemode)
-    titled(made, title, _shared_facts(figures), height=120 + 270 * rows, wide=True)
-    return lowered(made)
+    titled(made, title, _shared_facts(figures), height=150 + 280 * rows, wide=True)
+    return lowered(made).update_layout(margin={"t": made.layout.margin.t + 14})
 
 
 def _heading(name: str, figure: go.Figure, common: set[str]) -> str:

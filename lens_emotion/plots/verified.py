@@ -31,10 +31,10 @@ def verification(result: HasTable) -> go.Figure:
         for condition, look in LOOKS.items():
             rows = table[(table["form"] == form) & (table["condition"] == condition)]
             if len(rows):
-                figure.add_trace(_points(rows, models, look, col == 1), row=1, col=col)
-    figure.update_xaxes(title_text="share of scenarios", range=[-0.03, 1.16], tickvals=[0, 0.25, 0.5, 0.75, 1])
+                figure.add_traces(_points(rows, models, look, col == 1), rows=1, cols=col)
+    figure.update_xaxes(title_text="share of scenarios", range=[-0.03, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_yaxes(
-        tickvals=list(range(len(models))), ticktext=[_model(table, m) for m in models],
+        tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
         range=[-0.6, len(models) - 0.4], showgrid=False, ticks="",
     )  # fmt: skip
     n = sorted({int(x) for x in table["n"]})
@@ -48,20 +48,24 @@ def verification(result: HasTable) -> go.Figure:
     return lowered(figure)
 
 
-def _points(rows: DataFrame, models: list[str], look: tuple[str, str, str, float], first: bool) -> go.Scatter:
+def _points(
+    rows: DataFrame, models: list[str], look: tuple[str, str, str, float], first: bool
+) -> tuple[go.Scatter, go.Scatter]:
+    """Shares with their intervals, and k/n behind each interval."""
     name, colour, symbol, shift = look
-    return go.Scatter(
-        x=rows["rate"], y=[models.index(m) + shift for m in rows["model"]], name=name, legendgroup=name,
-        showlegend=first, mode="markers+text", marker={"color": colour, "symbol": symbol, "size": 8},
-        error_x=bars(rows, "rate") | {"color": colour},
-        text=[f"{k}/{n}" for k, n in zip(rows["k"], rows["n"], strict=True)], textposition="top center",
-        textfont={"size": 10}, cliponaxis=False, customdata=rows[["low", "high", "dose"]].to_numpy(),
-        hovertemplate="%{text} = %{x:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}], dose %{customdata[2]}"
-        f"<extra>{name}</extra>",
+    places = [models.index(m) + shift for m in rows["model"]]
+    points = go.Scatter(
+        x=rows["rate"], y=places, name=name, legendgroup=name, showlegend=first, mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 8}, error_x=bars(rows, "rate") | {"color": colour},
+        cliponaxis=False, customdata=rows[["k", "n", "low", "high", "dose"]].to_numpy(),
+        hovertemplate="%{customdata[0]}/%{customdata[1]} = %{x:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], dose "
+        f"%{{customdata[4]}}<extra>{name}</extra>",
     )  # fmt: skip
-
-
-def _model(table: DataFrame, model: str) -> str:
-    """The model, and the doses (of one form, then of the other)."""
-    doses = dict.fromkeys(f"{d}" for d in table.loc[table["model"] == model, "dose"])
-    return f"{plain(model)}<br><i>dose {'; '.join(doses)}</i>"
+    counts = [f" {k}/{n}" for k, n in zip(rows["k"], rows["n"], strict=True)]
+    if shift == max(height for *_, height in LOOKS.values()):
+        counts = [f"{count}, dose {dose}" for count, dose in zip(counts, rows["dose"], strict=True)]
+    words = go.Scatter(
+        x=rows["high"], y=places, mode="text", text=counts, textposition="middle right", textfont={"size": 10},
+        showlegend=False, legendgroup=name, hoverinfo="skip", cliponaxis=False,
+    )  # fmt: skip
+    return points, words

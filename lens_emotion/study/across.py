@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def _verified(m: ModelStudy) -> list[dict[str, object]]:
     rows = []
     try:
         fitted = steering.cross_fitted()
-        doses = " and ".join("none" if pd.isna(d) else f"{d:g}" for d in dict.fromkeys(fitted.table["dose"]))
+        doses = " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in fitted.table["dose"]))
         counts = {"emotion": fitted.success, "random": fitted.random, "other": fitted.other}
         rows += [base | {"form": CROSSED, "dose": doses} | r for r in _rates(counts, fitted.n)]
     except AnalysisError:
@@ -124,7 +125,8 @@ def _verified(m: ModelStudy) -> list[dict[str, object]]:
     return rows
 
 
-def _rates(counts: Mapping[str, float | None], n: int) -> list[dict[str, object]]:
+def _rates(counts: Mapping[str, Any], n: int) -> list[dict[str, object]]:
+    """One row per condition that was run."""
     rows: list[dict[str, object]] = []
     for condition, k in counts.items():
         if k is not None and not pd.isna(k):
