@@ -37,6 +37,8 @@ _HOME = {
     "extraction.activations": ("PooledActivations", "TextRecord"),
     "vectors.recipes": ("emotion_vectors",),
     "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
+    "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
+    "vectors.hub": ("pull_vectors", "push_vectors"),
     "analysis.separation": ("mean_pairwise_cosine", "separation"),
     "analysis.decoding": ("decoding",),
     "analysis.reliability": ("reliability",),
@@ -68,11 +70,12 @@ _HOME = {
     "steering.leakage": ("Leakage", "leakage"),
     "steering.regime_map": ("RegimeMap", "regime_map"),
     "steering.architecture": ("by_architecture",),
+    "laws.check": ("CheckReport", "check"),
     "study.config": ("StudyConfig",),
     "study.pipeline": ("run_study",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "study", "plots", "report")
+_ROOMS = ("models", "stimuli", "extraction", "vectors", "analysis", "steering", "laws", "study", "plots", "report")
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]
 

@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lens_emotion.errors import ArtifactError
+from lens_emotion.seal import check_seal, sealed
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> Path:
@@ -64,7 +66,7 @@ def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta:
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # one key only: safetensors writes several in no fixed order, and equal content shall be equal bytes
-    text = json.dumps({"kind": kind, **meta}, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(sealed({"kind": kind, **meta}, contiguous), ensure_ascii=False, sort_keys=True)
     return atomic_write(path, save(contiguous, {"lens_emotion": text}))
 
 
@@ -72,7 +74,7 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
     """Read what `write_tensors` wrote.
 
     Raises:
-        ArtifactError: no such file, truncated or corrupt, not a lens_emotion file, or of another kind.
+        ArtifactError: no such file, truncated or corrupt, not a lens_emotion file, of another kind or a newer format.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -90,6 +92,28 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
                 )
             if missing := [n for n in names if n not in present]:
                 raise ArtifactError(f"{path} lacks the tensors {', '.join(missing)}; make it again")
-            return {n: file.get_tensor(n) for n in names}, meta
-    except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:
+            tensors = {n: file.get_tensor(n) for n in present}
+            check_seal(path, meta, tensors)
+            return {n: tensors[n] for n in names}, meta
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} is truncated or corrupt ({error}); make it again or copy it anew") from None
+
+
+def check_shapes(path: object, tensors: dict[str, Tensor], axes: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors, float32, if their axes fit together.
+
+    Args:
+        axes: names of the axes of each tensor, parted by spaces; equal names must have equal sizes.
+
+    Raises:
+        ArtifactError: another type, another number of axes, or sizes that contradict one another.
+    """
+    sizes: dict[str, int] = {}
+    for name, words in axes.items():
+        shape, given = words.split(), tuple(tensors[name].shape)
+        fits = len(shape) == len(given) and all(sizes.setdefault(a, n) == n for a, n in zip(shape, given, strict=True))
+        if not fits or tensors[name].dtype != torch.float32:
+            raise ArtifactError(
+                f"{path}: {name} is {tensors[name].dtype} {given}, which does not fit the other tensors; make it again"
+            )
+    return {name: tensors[name] for name in axes}

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.version import __version__
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 app.add_typer(stimuli_app, name="stimuli")
+app.add_typer(vectors_app, name="vectors")
 
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -193,6 +195,25 @@ def steer(
             dtype, device,
         )
     )  # fmt: skip
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Try the laws that every number rests on, on a model of your own. Exits with 1 if one is broken."""
+    from lens_emotion.console_check import check_and_print
+
+    if not check_and_print(model, backend, dtype, device, vectors, compare):
+        raise typer.Exit(1)
 
 
 @stimuli_app.command("list")

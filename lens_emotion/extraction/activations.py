@@ -16,9 +16,10 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lens_emotion.artifacts import read_tensors, write_tensors
+from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
+from lens_emotion.records import record
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 KIND = "PooledActivations"
@@ -167,6 +168,8 @@ class PooledActivations:
     def load(path: str | Path) -> PooledActivations:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
         tensors, meta = read_tensors(path, KIND, ("values", "residual_norm"))
-        records = tuple(TextRecord(**r) for r in meta["records"])
-        header = Header.from_dict(meta["header"])
-        return PooledActivations(tensors["values"], records, tensors["residual_norm"], header)
+        values, norm = check_shapes(path, tensors, {"values": "t l d", "residual_norm": "l"}).values()
+        if not isinstance(meta.get("records"), list):
+            raise ArtifactError(f"{path} lists no texts; make it again")
+        records = tuple(record(TextRecord, r, f"text {i} of {path}") for i, r in enumerate(meta["records"]))
+        return PooledActivations(values, records, norm, Header.from_dict(meta.get("header", {})))

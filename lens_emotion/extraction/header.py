@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lens_emotion.errors import ArtifactError
+from lens_emotion.records import record
 
 SCHEMA_VERSION = 1
 
@@ -58,15 +59,12 @@ class Header:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Header:
-        """Raises ArtifactError when the header is of another schema or lacks a field."""
-        if data.get("schema") != SCHEMA_VERSION:
+        """Raises ArtifactError when the header is of another schema, lacks a field or holds one of another type."""
+        found = data.get("schema") if isinstance(data, dict) else None
+        if found != SCHEMA_VERSION:
+            newer = isinstance(found, int) and found > SCHEMA_VERSION
             raise ArtifactError(
-                f"the file's header has schema {data.get('schema')!r}, this version of lens_emotion reads "
-                f"{SCHEMA_VERSION}; make the file again with this version"
+                f"the file's header has schema {found!r}, this version of lens_emotion reads {SCHEMA_VERSION}; "
+                + ("upgrade lens-emotion" if newer else "make the file again with this version")
             )
-        known = {f.name for f in fields(Header)}
-        values: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in data.items() if k in known}
-        try:
-            return Header(**values)
-        except TypeError as error:
-            raise ArtifactError(f"the file's header is incomplete ({error}); make the file again") from None
+        return record(Header, data, "the file's header")

@@ -32,6 +32,11 @@ def available() -> bool:
     return importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
 
 
+def architectures() -> tuple[str, ...]:
+    """Hugging Face classes that `build_hooked` converts."""
+    return tuple(_FAMILIES)
+
+
 def is_hooked(model: Any) -> bool:
     """True if `model` is a HookedTransformer."""
     if not available():

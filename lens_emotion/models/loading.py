@@ -5,10 +5,6 @@ Always in the raw basis: `resid_post` equals the Hugging Face hidden state, so t
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +17,7 @@ from lens_emotion.errors import ModelUnavailableError, UnsupportedModelError
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, family_of
 from lens_emotion.models.catalog import ModelSpec, find_spec, unknown_model
+from lens_emotion.models.quiet import quiet_loading
 
 BACKENDS = ("auto", "bridge", "hooked")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -164,13 +161,14 @@ def load_model(
         config = _config(source, revision)
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
-        tokenizer = _tokenizer(source, revision)
-        hf_model = _weights(source, precision, revision).to(place)
+        tokenizer = tokenizer_of_source(source, revision)
+        hf_model = weights_of_source(source, precision, revision).to(place)
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
         else:
             model = _bridge(hf_model, tokenizer, source.label, precision, place)
     model.lens_emotion_name = source.label
+    model.lens_emotion_source = (name, revision)
     return model
 
 
@@ -220,13 +218,15 @@ def _config(source: Source, revision: str | None) -> Any:
     return _from_pretrained(AutoConfig, source, revision)
 
 
-def _tokenizer(source: Source, revision: str | None) -> Any:
+def tokenizer_of_source(source: Source, revision: str | None) -> Any:
+    """The tokenizer that belongs to a source."""
     from transformers import AutoTokenizer
 
     return _from_pretrained(AutoTokenizer, source, revision)
 
 
-def _weights(source: Source, dtype: torch.dtype, revision: str | None) -> Any:
+def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None) -> Any:
+    """The plain Hugging Face model, in evaluation mode, with eager attention."""
     from transformers import AutoModelForCausalLM
 
     # eager attention: the Bridge hooks attention scores and patterns, and agrees with Hugging Face eager to the bit
@@ -275,25 +275,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, without a trailing full stop, at most 200 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".")[:200]
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence the libraries' own progress bars, banners and advice while a model loads; restored afterwards."""
-    from transformers.utils import logging as hf_logging
-
-    verbosity = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    root_level = logging.root.level
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    logging.root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.root.setLevel(root_level)
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -73,7 +73,7 @@ def resolve_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
     if layers is None:
         return (n_layers // 2,)
     if isinstance(layers, str):
-        chosen = tuple(range(n_layers)) if layers == "all" else _bands(layers)
+        chosen = tuple(range(n_layers)) if layers == "all" else _bands(layers, n_layers)
     else:
         chosen = (layers,) if isinstance(layers, int) else tuple(layers)
     if bad := [layer for layer in chosen if not -n_layers <= layer < n_layers]:
@@ -83,11 +83,11 @@ def resolve_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
     return tuple(sorted({layer % n_layers for layer in chosen}))
 
 
-def _bands(words: str) -> tuple[int, ...]:
+def _bands(words: str, n_layers: int) -> tuple[int, ...]:
     """ "10-12,20" -> (10, 11, 12, 20)."""
     chosen: list[int] = []
     for part in words.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
         if match is None:
             raise DoseError(
                 f"unknown layers '{words}'; give 'all', a band such as '10-20', a layer or a list of layers"
@@ -95,7 +95,7 @@ def _bands(words: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise DoseError(f"the band '{part.strip()}' ends before it begins; write '{last}-{first}'")
-        chosen += range(first, last + 1)
+        chosen += range(first, min(last, n_layers) + 1)  # one too many is enough to be refused
     return tuple(chosen)
 
 

@@ -13,6 +13,7 @@ from lens_emotion.artifacts import atomic_write
 from lens_emotion.errors import ArtifactError
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.models.decoding import Sampling
+from lens_emotion.seal import digest
 from lens_emotion.steering.generate import Condition
 from lens_emotion.steering.positions import Positions
 
@@ -45,7 +46,7 @@ def row_key(
 
 
 def read_rows(path: Path) -> dict[str, tuple[int, ...]]:
-    """Key -> token ids of every whole line; lines that are not whole are left out.
+    """Key -> token ids of every whole line; lines that are not whole, or not what was written, are left out.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -60,8 +61,10 @@ def read_rows(path: Path) -> dict[str, tuple[int, ...]]:
     for line in lines:
         try:
             record = json.loads(line)
+            if record["sha256"] != digest(record, {}):
+                continue
             found[str(record["key"])] = tuple(int(i) for i in record["new_ids"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return found
 
@@ -72,7 +75,8 @@ def append_rows(path: Path, records: Sequence[dict[str, Any]]) -> None:
     Raises:
         ArtifactError: the file cannot be written.
     """
-    data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
+    sealed = [{**r, "sha256": digest(r, {})} for r in records]
+    data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in sealed).encode()
     try:
         if not path.exists():
             atomic_write(path, data)

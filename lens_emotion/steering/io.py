@@ -12,6 +12,8 @@ import pandas as pd
 
 from lens_emotion.artifacts import atomic_write
 from lens_emotion.errors import ArtifactError
+from lens_emotion.records import record
+from lens_emotion.seal import digest
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 
@@ -25,6 +27,7 @@ def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
     data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
     data |= {name: json.loads(getattr(result, name).to_json(orient="split", double_precision=15)) for name in _FRAMES}
     data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
+    data["sha256"] = digest(data, {})
     return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
 
 
@@ -32,20 +35,22 @@ def load_dose_response(path: str | Path) -> DoseResponse:
     """Read a file written by `save_dose_response`.
 
     Raises:
-        ArtifactError: missing, truncated, of another kind, or written by a version with other columns.
+        ArtifactError: missing, truncated, changed since, of another kind, or written by a version with other columns.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
+        if "sha256" in data and data["sha256"] != digest(data, {}):
+            raise ValueError("its content does not match its checksum")
         frames = {
             name: pd.read_json(StringIO(json.dumps(data[name])), orient="split", convert_dates=False)
             for name in _FRAMES
         }
         plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
-        thresholds = Thresholds(**data["thresholds"])
+        thresholds = record(Thresholds, data["thresholds"], "its thresholds")
         plain |= frames
         return DoseResponse(**plain, thresholds=thresholds, notes=tuple(data["notes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None

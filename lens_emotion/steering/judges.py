@@ -23,8 +23,8 @@ from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
-from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
+from lens_emotion.models.quiet import quiet_loading
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusSet
 

@@ -42,14 +42,18 @@ def read_stimulus_file(path: str | Path) -> StimulusFile:
         ) from None
     except json.JSONDecodeError as error:
         raise StimulusError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    except (RecursionError, ValueError) as error:
+        raise StimulusError(f"{path}: not valid JSON ({str(error)[:80]})") from None
     if not isinstance(data, dict) or not isinstance(data.get("items"), list):
         raise StimulusError(f'{path}: expected an object with a list "items"; see `lens-emotion stimuli format`')
+    for field in ("name", "language"):
+        _check_text(f"{path}: {field}", data.get(field, ""))
     language = str(data.get("language", "en"))
     items = tuple(_item(path, i, row, language) for i, row in enumerate(data["items"]))
     if not items:
         raise StimulusError(f"{path}: no items; give at least two emotions with two topics each")
     _unique_ids(path, items)
-    forbidden = {str(k): tuple(map(str, v)) for k, v in dict(data.get("forbidden", {})).items()}
+    forbidden = _forbidden(path, data.get("forbidden", {}))
     return StimulusFile(StimulusSet(str(data.get("name", path.stem)), items), forbidden)
 
 
@@ -60,9 +64,25 @@ def _item(path: Path, index: int, row: Any, language: str) -> Stimulus:
     for field in ("emotion", "topic", "text"):
         if not isinstance(row.get(field), str) or not row[field].strip():
             raise StimulusError(f'{where}: "{field}" is missing or empty; every item needs emotion, topic and text')
+    for field in ("id", "emotion", "topic", "text", "person", "language"):
+        _check_text(f"{where}: {field}", row.get(field, ""))
     name = str(row.get("id") or f"{row['emotion']}-{row['topic']}-{index + 1}")
     person, spoken = str(row.get("person", "")), str(row.get("language", language))
     return Stimulus(name, row["text"].strip(), row["emotion"], row["topic"], person, spoken)
+
+
+def _check_text(where: str, value: Any) -> None:
+    if not isinstance(value, str) or any("\ud800" <= c <= "\udfff" for c in value):
+        raise StimulusError(f"{where} is {str(value)[:40]!r}, which is no text")
+
+
+def _forbidden(path: Path, rules: Any) -> dict[str, tuple[str, ...]]:
+    lists = isinstance(rules, dict) and all(isinstance(stems, list) for stems in rules.values())
+    if not lists or not all(isinstance(stem, str) and stem.strip("$") for stems in rules.values() for stem in stems):
+        raise StimulusError(
+            f'{path}: "forbidden" is no object of lists of words, such as {{"happy": ["joy", "glad$"]}}'
+        )
+    return {emotion: tuple(stems) for emotion, stems in rules.items()}
 
 
 def _unique_ids(path: Path, items: tuple[Stimulus, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.artifacts import read_tensors, write_tensors
-from lens_emotion.errors import FingerprintError, UnknownEmotionError
+from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.errors import ArtifactError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
+from lens_emotion.models.access import Model
 
 KIND = "EmotionVectors"
 
@@ -59,6 +60,19 @@ class EmotionVector:
     def cosine(self, other: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Cosine with another vector, per layer."""
         return (self.direction * other.direction).sum(-1)
+
+    def to_gguf(self, path: str | Path, dose: float = 1.0, layers: int | str | Sequence[int] | None = None) -> Path:
+        """Write a control vector for llama.cpp and repeng (see `interchange.to_gguf`)."""
+        from lens_emotion.vectors.interchange import to_gguf
+
+        return to_gguf(self, path, dose, layers)
+
+    @staticmethod
+    def from_gguf(path: str | Path, model: Model | None = None, name: str = "") -> EmotionVector:
+        """Read a control vector (see `interchange.from_gguf`)."""
+        from lens_emotion.vectors.interchange import from_gguf
+
+        return from_gguf(path, model, name)
 
     def _combine(self, parts: list[tuple[float, EmotionVector]], name: str) -> EmotionVector:
         for _, part in parts:
@@ -203,16 +217,14 @@ class EmotionVectors:
     @staticmethod
     def load(path: str | Path) -> EmotionVectors:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
-        names = ("directions", "norms", "natural", "residual_norm")
-        tensors, meta = read_tensors(path, KIND, names)
-        return EmotionVectors(
-            tensors["directions"],
-            tuple(meta["emotions"]),
-            tensors["norms"],
-            tensors["natural"],
-            tensors["residual_norm"],
-            Header.from_dict(meta["header"]),
-        )
+        axes = {"directions": "e l d", "norms": "e l", "natural": "e l", "residual_norm": "l"}
+        tensors, meta = read_tensors(path, KIND, tuple(axes))
+        held, names = check_shapes(path, tensors, axes), meta.get("emotions")
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ArtifactError(f"{path} does not name its vectors; make it again")
+        if not len(set(names)) == len(names) == len(held["directions"]):
+            raise ArtifactError(f"{path} does not name each of its {len(held['directions'])} vectors; make it again")
+        return EmotionVectors(emotions=tuple(names), header=Header.from_dict(meta.get("header", {})), **held)
 
     def __repr__(self) -> str:
         return (

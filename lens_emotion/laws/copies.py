@@ -1,0 +1,76 @@
+"""HookedTransformer, Bridge and plain Hugging Face read the same residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lens_emotion.laws.law import LawResult, found, not_here
+from lens_emotion.laws.reading import states_alone
+from lens_emotion.laws.subject import Subject, deviation
+from lens_emotion.models import hooked
+from lens_emotion.models.access import Model, backend_of, device_of
+from lens_emotion.models.loading import resolve, tokenizer_of_source, weights_of_source
+from lens_emotion.models.quiet import quiet_loading
+
+States = Callable[[Sequence[int]], Float[Tensor, "n_layers pos d_model"]]
+
+
+def copies_agree(subject: Subject) -> LawResult:
+    """`resid_post` of this model equals the hidden states of every other implementation, at every layer."""
+    if subject.copies is None:
+        return not_here("the model was given as an object: its name or folder is needed to load it a second time")
+    mine = [states_alone(subject.model, ids) for ids in subject.ids]
+    worst: dict[str, float] = {}
+    for name, states in subject.copies():
+        apart = [deviation(m, states(ids)) for m, ids in zip(mine, subject.ids, strict=True)]
+        worst[name] = float(torch.tensor(apart).max())
+    note = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    return found(float(torch.tensor(list(worst.values())).max()), subject.tolerance, note=note)
+
+
+def other_copies(model: Model, name: str, revision: str | None = None) -> Iterator[tuple[str, States]]:
+    """Plain Hugging Face, then the backend that `model` is not, loaded anew in its precision and on its device."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    source, mine, place = resolve(name), backend_of(model), str(device_of(model))
+    with quiet_loading():
+        plain = weights_of_source(source, model.cfg.dtype, revision).to(place)
+        tokenizer = tokenizer_of_source(source, revision)
+    yield "Hugging Face", lambda ids: plain_states(plain, ids)
+    known = type(plain).__name__ in hooked.architectures()
+    if mine == "bridge" and hooked.available() and known:
+        with quiet_loading():
+            other = hooked.build_hooked(plain, tokenizer, source.label, model.cfg.dtype, place)
+        yield "HookedTransformer", lambda ids: states_alone(other, ids)
+    elif mine == "hooked":
+        with quiet_loading():
+            other = TransformerBridge.boot_transformers(
+                source.label, hf_model=plain, tokenizer=tokenizer, dtype=model.cfg.dtype, device=place
+            ).eval()
+        yield "Bridge", lambda ids: states_alone(other, ids)
+
+
+@torch.inference_mode()
+def plain_states(plain: nn.Module, ids: Sequence[int]) -> Float[Tensor, "n_layers pos d_model"]:
+    """Output of every block of a plain Hugging Face model (its last `hidden_states` entry is already normed)."""
+    seen: list[Tensor] = []
+    with ExitStack() as hooks:
+        for block in blocks_of(plain):
+            handle = block.register_forward_hook(
+                lambda _m, _i, out: seen.append(out[0] if isinstance(out, tuple) else out)
+            )
+            hooks.callback(handle.remove)
+        plain(torch.tensor([list(ids)], device=next(plain.parameters()).device), use_cache=False)
+    return torch.stack([state[0] for state in seen])
+
+
+def blocks_of(plain: nn.Module) -> nn.ModuleList:
+    """The list of transformer blocks of a Hugging Face causal model."""
+    n_layers = plain.config.get_text_config().num_hidden_layers  # type: ignore[operator, union-attr]
+    lists = [m for m in plain.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    return lists[0]

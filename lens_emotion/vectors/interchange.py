@@ -1,0 +1,221 @@
+"""Vectors for other tools and from them: llama.cpp, repeng (GGUF control vectors) and steering-vectors.
+
+All of them add one vector per layer to the output of a block. Block k, counted from 0, is our layer k (`resid_post`),
+`direction.k` in a GGUF file and `layer_activations[k]` of a steering-vectors object. What is written is the
+displacement at a dose, so that scale (multiplier, coefficient) 1 there is `le.steer(model, vector, dose)` here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
+from lens_emotion.extraction.activations import TextRecord
+from lens_emotion.extraction.header import Header
+from lens_emotion.extraction.pooling import story_mean
+from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.models.access import Model, describe, resolve_layer
+from lens_emotion.models.prompting import tokenise_text
+from lens_emotion.seal import check_seal, sealed
+from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.prompts import neutral_sentences
+from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
+from lens_emotion.vectors.gguf_file import ControlFile, read_control_file, write_control_file
+
+DECODER_BLOCK = "decoder_block"
+KIND = "EmotionVector"
+Layers = int | str | Sequence[int] | None  # None: the middle layer; "all"; one; several
+
+
+def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> dict[int, Tensor]:
+    """What steering at a dose (natural units) adds at each layer, float32, [d_model].
+
+    Args:
+        layers: None for the middle layer, as in `steer`; "all"; one layer or several.
+
+    Raises:
+        ArtifactError: a dose that is 0 or no number. UnsupportedModelError: a layer that the model does not have.
+    """
+    if not (dose and torch.isfinite(torch.tensor(float(dose)))):
+        raise ArtifactError(f"dose {dose:g} makes no vector; give how far scale 1 shall go, in natural units, e.g. 3")
+    n = vector.n_layers
+    if isinstance(layers, str) and layers != "all":
+        raise UnsupportedModelError(f"unknown layers '{layers}'; give 'all', a layer or a list of layers")
+    wanted = range(n) if layers == "all" else [n // 2] if layers is None else layers
+    chosen = [wanted] if isinstance(wanted, int) else [int(layer) for layer in wanted]
+    return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in (resolve_layer(c, n) for c in chosen)}
+
+
+def to_gguf(
+    vector: EmotionVector, path: str | Path, dose: float = 1.0, layers: Layers = None, model_hint: str | None = None
+) -> Path:
+    """Write a GGUF control vector that llama.cpp (`--control-vector`) and repeng (`ControlVector.import_gguf`) read.
+
+    Args:
+        dose: in natural units; scale 1 of the other tool is this dose.
+        layers: where; None for the middle layer. llama.cpp adds at every layer in the file and takes none at layer 0:
+            "all" leaves it out.
+        model_hint: Hugging Face's `model_type`, for repeng; default the family. llama.cpp does not read it.
+
+    Raises:
+        ArtifactError: layer 0 asked for by number, dose 0, no package gguf, not writable.
+    """
+    parts = displacements(vector, dose, layers)
+    if layers == "all":
+        parts.pop(0, None)
+    own = {
+        "kind": KIND,
+        "name": vector.name,
+        "dose": float(dose),
+        "n_layers": vector.n_layers,
+        "norm": vector.norm.tolist(),
+        "natural": vector.natural.tolist(),
+        "residual_norm": vector.residual_norm.tolist(),
+        "header": vector.header.to_dict(),
+    }
+    named = {str(k): v for k, v in parts.items()}
+    text = json.dumps(sealed(own, named), ensure_ascii=False, sort_keys=True)
+    return write_control_file(path, ControlFile(parts, model_hint or vector.header.family, text))
+
+
+def from_gguf(path: str | Path, model: Model | None = None, name: str = "") -> EmotionVector:
+    """Read a GGUF control vector as an EmotionVector; dose 1 is what is in the file.
+
+    Layers that the file does not hold have a zero direction. A file of lens_emotion brings its model, sizes and units
+    with it, and dose 1 is one natural unit again.
+
+    Args:
+        model: needed for files of other tools, whose model is not known: only the width and depth can be checked, and
+            the mean residual norm is measured on neutral sentences.
+        name: default the name in the file, or the file's own.
+
+    Raises:
+        ArtifactError: not a readable control vector. FingerprintError: of lens_emotion, but of another model.
+        UnsupportedModelError: of another width or depth than the model, or no model given.
+    """
+    read = read_control_file(path)
+    if read.own:
+        return _own(path, read, model, name)
+    if model is None:
+        raise UnsupportedModelError(f"{path} does not say which model it was made on; give it: from_gguf(path, model)")
+    note = f"imported from {Path(path).name} (model hint '{read.model_hint}'), which does not name its model"
+    return from_displacements(read.directions, model, name or Path(path).stem, note)
+
+
+def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) -> EmotionVector:
+    """A vector that lens_emotion wrote, with its units."""
+    try:
+        meta = json.loads(read.own)
+        check_seal(path, meta, {str(k): v for k, v in read.directions.items()})
+        n, dose = int(meta["n_layers"]), float(meta["dose"])
+        norm, natural, residual = (torch.tensor(meta[k]).float() for k in ("norm", "natural", "residual_norm"))
+        header, stored = Header.from_dict(meta["header"]), str(meta["name"])
+        if (
+            meta["kind"] != KIND
+            or dose == 0
+            or any(x.shape != (n,) or not bool(torch.isfinite(x).all()) for x in (norm, natural, residual))
+        ):
+            raise ValueError("its sizes do not fit")
+        stacked = _stacked(read.directions, n)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ArtifactError(f"{path}: what lens_emotion wrote beside the directions is damaged ({error})") from None
+    if model is not None and describe(model).fingerprint != header.fingerprint:
+        raise FingerprintError(f"{path} was made on {header.model}, not on {describe(model).name}")
+    direction = unit(stacked) * (1 if dose > 0 else -1)
+    return EmotionVector(name or stored, direction, norm, natural, residual, header)
+
+
+def _stacked(parts: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "n_layers d_model"]:
+    if max(parts) >= n_layers:
+        raise ValueError(f"it holds layer {max(parts)}, the model has {n_layers}")
+    stacked = torch.zeros(n_layers, next(iter(parts.values())).numel())
+    for layer, part in parts.items():
+        stacked[layer] = part.detach().float().cpu()
+    return stacked
+
+
+def from_displacements(
+    parts: Mapping[int, Float[Tensor, " d_model"]], model: Model, name: str, note: str
+) -> EmotionVector:
+    """An EmotionVector from what another tool adds at the output of each block; its natural unit is that length.
+
+    Raises:
+        UnsupportedModelError: another width or depth than the model. ProcessedModelError: processed weights.
+    """
+    info = describe(model)
+    widths = sorted({part.numel() for part in parts.values()})
+    if widths != [info.d_model] or not 0 <= min(parts) <= max(parts) < info.n_layers:
+        raise UnsupportedModelError(
+            f"{name} has width {', '.join(map(str, widths))} at layers {', '.join(map(str, sorted(parts)))}; "
+            f"{info.name} has width {info.d_model} and layers 0 to {info.n_layers - 1}: it was made on another model"
+        )
+    stacked = _stacked(parts, info.n_layers)
+    header = make_header(model, "imported", "", "", "", allow_processed=False).with_(notes=(note,))
+    size = stacked.norm(dim=-1)
+    return EmotionVector(name, unit(stacked), size, size, residual_norm(model), header)
+
+
+def residual_norm(model: Model) -> Float[Tensor, " n_layers"]:
+    """E||h|| per layer over neutral sentences: the relative unit of dose of vectors that came without one."""
+    readings = [Reading(tokenise_text(model, t), TextRecord(t, NEUTRAL, "", t)) for t in neutral_sentences()]
+    header = make_header(model, "imported", "", "", "", allow_processed=False)
+    return read_texts(model, readings, story_mean(), header, progress=False).residual_norm
+
+
+def to_steering_vector(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> Any:
+    """A `steering_vectors.SteeringVector`, to be applied with multiplier 1.
+
+    Raises:
+        ArtifactError: the package steering-vectors is not installed (`displacements` gives the plain dictionary).
+    """
+    try:
+        from steering_vectors import SteeringVector
+    except ImportError:
+        raise ArtifactError(
+            "no package steering-vectors here; install it, or pass displacements(vector, dose) to its SteeringVector "
+            "where it is installed"
+        ) from None
+    return SteeringVector(layer_activations=displacements(vector, dose, layers), layer_type=DECODER_BLOCK)
+
+
+def from_steering_vector(steering_vector: Any, model: Model, name: str = "steering-vectors") -> EmotionVector:
+    """An EmotionVector from a steering-vectors object (anything with `layer_activations` and `layer_type`).
+
+    Raises:
+        UnsupportedModelError: of another layer type than "decoder_block", or of another width or depth than the model.
+    """
+    kind = getattr(steering_vector, "layer_type", None)
+    parts = getattr(steering_vector, "layer_activations", None)
+    if kind != DECODER_BLOCK or not parts:
+        raise UnsupportedModelError(
+            f"expected a steering vector of layer type '{DECODER_BLOCK}', got {kind!r}; train one at the output of "
+            "blocks"
+        )
+    flat = {int(k): part.detach().float().flatten() for k, part in parts.items()}
+    return from_displacements(
+        flat, model, name, "imported from a steering-vectors object, which does not name its model"
+    )
+
+
+def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
+    """Single vectors of one model as a set, to be saved and steered with.
+
+    Raises:
+        FingerprintError: vectors of different models. ArtifactError: none, or two of one name.
+    """
+    if not vectors or len({v.name for v in vectors}) < len(vectors):
+        raise ArtifactError("give at least one vector, each with a name of its own")
+    if len({v.header.fingerprint for v in vectors}) > 1:
+        raise FingerprintError(f"vectors of different models: {', '.join(sorted({v.header.model for v in vectors}))}")
+    first, *_ = vectors
+    rows = ([v.direction for v in vectors], [v.norm for v in vectors], [v.natural for v in vectors])
+    directions, norms, natural = (torch.stack(r) for r in rows)
+    names = tuple(v.name for v in vectors)
+    return EmotionVectors(directions, names, norms, natural, first.residual_norm, first.header)
