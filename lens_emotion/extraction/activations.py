@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class PooledActivations:
 
     def _repr_html_(self) -> str:
         counts = self.table.groupby("emotion", sort=False)[["n_pooled", "n_skipped", "n_special"]].mean()
-        return f"<p><code>{self!r}</code></p>{counts.round(1).T.to_html()}"
+        return f"<p><code>{escape(repr(self))}</code></p>{counts.round(1).T.to_html()}"
 
     @property
     def n_layers(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -149,4 +150,4 @@ class DoseResponse:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.table.round(3).to_html(index=False)}"
+        return f"<p>{escape(self.summary())}</p>{self.table.round(3).to_html(index=False)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ class SideEffects:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.summary()}</p>{self.matrix.round(3).to_html()}"
+        return f"<p>{escape(self.summary())}</p>{self.matrix.round(3).to_html()}"
 
 
 def side_effects_of(

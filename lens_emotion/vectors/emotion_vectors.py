@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -234,4 +235,5 @@ class EmotionVectors:
 
     def _repr_html_(self) -> str:
         middle = self.table[self.table.layer == self.n_layers // 2].drop(columns="layer").round(4)
-        return f"<p><code>{self!r}</code>, sizes at layer {self.n_layers // 2}:</p>{middle.to_html(index=False)}"
+        words = escape(repr(self))
+        return f"<p><code>{words}</code>, sizes at layer {self.n_layers // 2}:</p>{middle.to_html(index=False)}"

@@ -1,0 +1,134 @@
+"""The documentation says what is true: names, commands, code and links in it exist."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+import typer
+
+import lens_emotion as le
+from lens_emotion.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@cache
+def site() -> ModuleType:
+    """The site's hooks, a script that is no part of the package."""
+    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(page: Path, language: str, title: str = "") -> list[str]:
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [code for kind, rest, code in found if kind == language and title in rest]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    hooks = site()
+    listed = {name for pairs in hooks.api_rooms().values() for _, name in pairs}
+    assert set(le.__all__) - {"__version__", "plots"} <= listed
+    assert set(le.plots.__all__) <= listed
+    assert all(len(pairs) == len(set(pairs)) for pairs in hooks.api_rooms().values())
+    pages = "".join(hooks.api_page(room) for room in hooks.api_rooms())
+    assert all(f".{name}\n" in pages for name in listed)
+
+
+def test_every_entry_of_the_api_reference_exists() -> None:
+    for pairs in site().api_rooms().values():
+        for module, name in pairs:
+            assert hasattr(importlib.import_module(f"lens_emotion.{module}"), name), (module, name)
+
+
+def test_the_reference_names_a_function_where_it_is_defined() -> None:
+    assert ("analysis.circumplex", "circumplex") in site().api_rooms()["analysis"]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
+def test_code_blocks_compile(page: Path) -> None:
+    for code in blocks(page, "python"):
+        compile(code, str(page), "exec")
+
+
+def test_the_quick_start_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = blocks(ROOT / "docs" / "index.md", "python", "quick start")
+    assert len(code) == 3
+    exec("\n".join(code), {})
+    said = capsys.readouterr().out
+    assert "Held-out 20-way decoding" in said and "The door opened and" in said
+    assert (tmp_path / "layers.html").exists()
+
+
+def test_the_readmes_six_lines_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    shown = []
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: shown.append(figure))
+    exec(blocks(ROOT / "README.md", "python")[0], {})
+    assert len(shown) == 1 and "The door opened and" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in LINK.findall(text):
+        path = target.split("#")[0]
+        if "://" in target or not path or path in {f"api/{room}.md" for room in site().api_rooms()}:
+            continue
+        assert (page.parent / path).exists(), f"{named(page)} links to {target}"
+
+
+def test_pictures_are_light_and_described() -> None:
+    for page in PAGES:
+        for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            assert len(alt) > 40, f"{named(page)}: {target} has no words for those who cannot see it"
+            assert (page.parent / target).stat().st_size < 150_000
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command line of every call of lens-emotion in a shell block."""
+    lines = [(named(p), line) for p in PAGES for code in blocks(p, "bash") for line in code.splitlines()]
+    return [
+        (page, line[line.index("lens-emotion ") :]) for page, line in lines if re.search(r"(^|&& )lens-emotion ", line)
+    ]
+
+
+def test_commands_and_their_options_exist() -> None:
+    assert len(commands()) >= 6
+    for page, line in commands():
+        command: click.Command = typer.main.get_command(app)
+        words = shlex.split(line, comments=True)[1:]
+        context = click.Context(command, info_name="lens-emotion")
+        while (known := getattr(command, "commands", None)) is not None:
+            assert words and words[0] in known, f"{page}: {line}"
+            command = known[words.pop(0)]
+            context = click.Context(command, parent=context)
+        try:
+            command.make_parser(context).parse_args(words)
+        except Exception as error:
+            pytest.fail(f"{page}: {line}: {error}")
+
+
+def test_a_formula_that_has_no_mathml_stops_the_build() -> None:
+    pytest.importorskip("latex2mathml")
+    hooks = site()
+    assert "<mfrac>" in hooks.on_page_content(r'<div class="arithmatex">\[\frac{1}{2}\]</div>')
+    with pytest.raises(ValueError, match="no MathML"):
+        hooks.on_page_content(r'<span class="arithmatex">\(\nosuch x\)</span>')
