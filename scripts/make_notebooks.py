@@ -9,15 +9,19 @@ python scripts/make_notebooks.py 02 --model gpt2 --out elsewhere   # on another 
 from __future__ import annotations
 
 import argparse
+import base64
 import re
 import time
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 SOURCES = Path(__file__).resolve().parent / "notebooks"
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+LARGE = 80_000  # letters of base64
 Cells = list[tuple[str, str]]
 
 # a code host shows the PNG, a live notebook the interactive figure beside it
@@ -66,9 +70,15 @@ def execute(notebook: nbformat.NotebookNode) -> None:
 
 
 def _lean(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without counters, and without the text form of a figure."""
+    """Without counters, and a large picture with a palette (its transparent ground stays)."""
     if "execution_count" in output:
         output.execution_count = None
+    png = output.get("data", {}).get("image/png")
+    if png and len(png) > LARGE:
+        made = BytesIO()
+        image = Image.open(BytesIO(base64.b64decode(png))).convert("RGBA")
+        image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+        output.data["image/png"] = base64.b64encode(made.getvalue()).decode()
     return output
 
 

@@ -106,7 +106,7 @@ def test_verification_draws_k_of_n_with_its_interval_and_the_controls():
     ]  # fmt: skip
     figure = plots.verification(of_rows(rows))
     words = [t.text for t in figure.data if t.mode == "text"]
-    assert words == [(" 23/40, dose 3",) * 2, (" 3/40",) * 2]
+    assert words == [("\u00a0\u00a0\u00a023/40, dose 3",) * 2, ("\u00a0\u00a0\u00a03/40",) * 2]
     assert (
         "judge: j (accuracy 0.3)" in figure.layout.title.subtitle.text and "0.05" in figure.layout.title.subtitle.text
     )

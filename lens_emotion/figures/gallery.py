@@ -8,6 +8,7 @@ from typing import Any
 
 from lens_emotion.artifacts import atomic_write
 from lens_emotion.figures.files import INDEX
+from lens_emotion.study.config import TINY_FIVE
 
 HEAD = """# Figures
 
@@ -20,17 +21,19 @@ A run folder gives the same bytes of data each time (six significant digits). To
 
     lens-emotion figures RUN [RUN ...] --out figures
 
-This page is written by that command.
+This page is written by that command. Folders of models and judges are given by their last name.
 """
+TOY = "\nThe tiny models are trained on a written toy world: a check of the tool, not a finding about language models."
 
 
 def write_gallery(out: Path) -> Path:
     """Write README.md for all sets in a folder, those of earlier calls too."""
-    pages = []
-    for index in sorted(out.glob(f"*/{INDEX}")):
-        data = json.loads(index.read_text(encoding="utf-8"))
-        pages.append(_page(index.parent.name, data))
-    return atomic_write(out / "README.md", "\n".join([HEAD, *pages]))
+    found = {i.parent.name: json.loads(i.read_text(encoding="utf-8")) for i in sorted(out.glob(f"*/{INDEX}"))}
+    contents = "".join(
+        f"- [{name}](#{_anchor(name)}): {len(data['figures'])} figures of {', '.join(data['models'])}\n"
+        for name, data in found.items()
+    )
+    return atomic_write(out / "README.md", "\n".join([HEAD, contents, *(_page(n, d) for n, d in found.items())]))
 
 
 def _page(name: str, data: dict[str, Any]) -> str:
@@ -38,6 +41,8 @@ def _page(name: str, data: dict[str, Any]) -> str:
     n = len(data["models"])
     lines = [f"## {name}\n", f"{n} model{'s' * (n != 1)}: {', '.join(data['models'])}.{shown} Made by\n"]
     lines += [f"    {command}" for command in [*data["made_by"], data["drawn_by"]]]
+    if all(model in TINY_FIVE for model in data["models"]):
+        lines.append(TOY)
     lines += [f"\nNot drawn: {figure} ({why})." for figure, why in data["missing"].items()]
     lines += [_entry(name, row) for row in data["figures"]]
     return "\n".join(lines) + "\n"
@@ -55,8 +60,13 @@ def _entry(folder: str, row: dict[str, Any]) -> str:
     )
 
 
+def _anchor(heading: str) -> str:
+    """How a code host links to a heading."""
+    return "".join(c for c in heading.lower().replace(" ", "-") if c.isalnum() or c in "-_")
+
+
 def _text(words: str) -> str:
-    """Words that markdown would take for marks are kept as they are."""
+    """Words in which what markdown would take for marks is kept as it is."""
     for mark in ("*", "_", "[", "|"):
         words = words.replace(mark, f"\\{mark}")
     return words

@@ -58,9 +58,8 @@ def steering(models: Sequence[ModelStudy], found: Across, verified: Verification
         yield Drawn("regimes", "How does steering break?", "; ".join(paths) + ".", plots.regimes(steered), tables)
     if found.architecture is not None:
         a = found.architecture
-        summary = a.summary()
         yield Drawn("architecture", "Is it architecture or size that sets where text breaks?",
-                    summary[:1].upper() + summary[1:] + ".", plots.by_architecture(a),
+                    f"{a.summary()}.", plots.by_architecture(a),
                     {"": a.models, "tests": a.table})  # fmt: skip
 
 

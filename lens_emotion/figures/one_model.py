@@ -73,9 +73,7 @@ def steering(m: ModelStudy) -> Iterator[Drawn]:
     if s is None:
         return
     question = "What does steering do, and from which dose does it break the text?"
-    summary = s.summary()
-    says = f"{summary[:1].upper()}{summary[1:]}."
-    yield _of(m, "dose_response", question, says, plots.dose_response(s), {"": s.table})
+    yield _of(m, "dose_response", question, f"{s.summary()}.", plots.dose_response(s), {"": s.table})
     if s.surgical_dose is not None:
         e, question = s.side_effects(), "Which other emotions does steering bring along?"
         yield _of(m, "side_effects", question, e.summary(), plots.side_effects(e), {"": e.table})

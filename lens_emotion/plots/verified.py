@@ -61,7 +61,7 @@ def _points(
         hovertemplate="%{customdata[0]}/%{customdata[1]} = %{x:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], dose "
         f"%{{customdata[4]}}<extra>{name}</extra>",
     )  # fmt: skip
-    counts = [f" {k}/{n}" for k, n in zip(rows["k"], rows["n"], strict=True)]
+    counts = [f"\u00a0\u00a0\u00a0{k}/{n}" for k, n in zip(rows["k"], rows["n"], strict=True)]
     if shift == max(height for *_, height in LOOKS.values()):
         counts = [f"{count}, dose {dose}" for count, dose in zip(counts, rows["dose"], strict=True)]
     words = go.Scatter(
