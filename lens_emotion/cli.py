@@ -130,6 +130,28 @@ def study(
 
 
 @app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `lens-emotion study`.")],
+    out: Annotated[Path, typer.Option(help="One folder per run is written here, and a gallery README.md.")] = Path(
+        "figures"
+    ),
+    across: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
+    ] = None,
+    images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+) -> None:
+    """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
+    from lens_emotion.console_figures import draw_and_print
+
+    draw_and_print(runs, out, across, model, images)
+
+
+@app.command()
 def models(
     family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,

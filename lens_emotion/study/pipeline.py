@@ -20,6 +20,7 @@ from lens_emotion.study.lock import writing
 from lens_emotion.study.results import ModelStudy, StudyRun
 from lens_emotion.study.steps import Say, gather
 from lens_emotion.study.store import Store, manifest
+from lens_emotion.study.stored import write_facts
 from lens_emotion.study.tables import write_tables
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -94,4 +95,5 @@ def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> tuple[
     del model
     study = judge_model(evidence, tokens, by_layer, config, started)
     write_tables(study, store)
+    write_facts(store, evidence, tokens)
     return evidence, study
