@@ -40,6 +40,14 @@ def drawn(stored) -> FigureSet:
     return run_set(stored)
 
 
+@pytest.fixture(scope="module")
+def gallery(finished, tmp_path_factory):
+    """A folder of figures without pictures."""
+    folder = tmp_path_factory.mktemp("figures")
+    draw_and_print([finished[0]], folder, None, None, images=False)
+    return folder
+
+
 pytestmark = pytest.mark.slow
 
 
@@ -55,13 +63,13 @@ def test_a_run_read_back_says_what_the_study_said(finished, stored):
     pd.testing.assert_frame_equal(stored.claims.table, run.claims.table)
 
 
-def test_the_same_run_gives_the_same_bytes_of_data(finished, tmp_path):
-    for place in ("one", "two"):
-        draw_and_print([finished[0]], tmp_path / place, None, None, images=False)
-    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
+def test_the_same_run_gives_the_same_bytes_of_data(finished, gallery, tmp_path):
+    again = tmp_path / "again"
+    draw_and_print([finished[0]], again, None, None, images=False)
+    files = sorted(p.relative_to(gallery) for p in gallery.rglob("*") if p.is_file())
     assert len(files) > 40 and {p.suffix for p in files} == {".csv", ".json", ".md"}
     for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+        assert (gallery / file).read_bytes() == (again / file).read_bytes(), file
 
 
 def test_every_figure_has_data_a_question_a_sentence_and_names_its_models(drawn, stored):
@@ -109,15 +117,14 @@ def test_regime_strip_bears_the_regime_of_every_dose(drawn, stored):
     assert letters == [plots.cells.LETTERS[r] for r in rows.regime]
 
 
-def test_gallery_shows_every_set_and_every_picture_once(finished, tmp_path):
-    draw_and_print([finished[0]], tmp_path, None, None, images=False)
-    page = (tmp_path / "README.md").read_text()
-    index = json.loads((tmp_path / "two" / "index.json").read_text())
+def test_gallery_shows_every_set_and_every_picture_once(finished, gallery):
+    page = (gallery / "README.md").read_text()
+    index = json.loads((gallery / "two" / "index.json").read_text())
     assert page.count("![") == len(index["figures"])
     for row in index["figures"]:
         assert f"(two/{row['name']}.png)" in page
-        assert all((tmp_path / "two" / file).exists() and f"(two/{file})" in page for file in row["data"])
-    assert "lens-emotion study tiny-llama tiny-qwen --doses 3,8" in page and str(tmp_path) not in page
+        assert all((gallery / "two" / file).exists() and f"(two/{file})" in page for file in row["data"])
+    assert "lens-emotion study tiny-llama tiny-qwen --doses 3,8" in page and str(finished[0].parent) not in page
 
 
 def test_an_unfinished_run_and_one_of_before_are_named_with_the_remedy(finished, tmp_path):
