@@ -44,12 +44,17 @@ class Atlas:
 
 def atlas(model: Model, acts: PooledActivations, config: StudyConfig) -> Atlas:
     """Similarity and circumplex of every layer, and the first texts of two opposite emotions."""
+    return replace(atlas_of(acts, config), texts=texts_by_layer(model, acts, config.seed))
+
+
+def atlas_of(acts: PooledActivations, config: StudyConfig) -> Atlas:
+    """The same without the texts, which need the model."""
     vectors = emotion_vectors(acts)
     planes = tuple(
         circumplex(vectors, layer, config.n_permutations, config.seed, n_draws=N_DRAWS)
         for layer in range(vectors.n_layers)
     )
-    return Atlas(similarity_by_layer(vectors), planes, texts_by_layer(model, acts, config.seed))
+    return Atlas(similarity_by_layer(vectors), planes, ())
 
 
 def texts_by_layer(model: Model, acts: PooledActivations, seed: int = 0) -> tuple[TextByLayer, ...]:

@@ -1,4 +1,5 @@
 """A finished run, read back from its folder without its models: what was measured, and every analysis made of it anew.
+Token scores of texts, which need the model, are left out.
 
 RUN/MODEL/model.json    the model's facts and what its logit lens was made with (the rest of it stands in tables/)
 """
@@ -19,11 +20,14 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.io import load_dose_response
+from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.judging import judge_model
+from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING
 from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.steps import DOSES
 from lens_emotion.study.store import Store
 from lens_emotion.study.verdict import Claims
 
@@ -97,23 +101,25 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         found = PooledActivations.load(path)
         return replace(found, header=found.header.with_(model=info.name))
 
-    story, last = acts("comprehension/story_mean"), acts("comprehension/last_token")
+    story, last = acts(f"{READING}/story_mean"), acts(f"{READING}/last_token")
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
-    steering = folder / "steering.json"
+    steering = folder / STEERING / DOSES
     evidence = Evidence(
         info=info,
         kind=facts["kind"],
         millions=facts["millions"],
         comprehension=story,
         last_token=last,
-        conditioned=acts("generation/conditioned"),
-        reread=acts("generation/reread"),
-        jeong=acts("generation_jeong/conditioned"),
+        conditioned=acts(f"{WRITING}/conditioned"),
+        reread=acts(f"{WRITING}/reread"),
+        jeong=acts(f"{PRESET}/conditioned"),
         steering=load_dose_response(steering) if steering.exists() else None,
         stimuli=facts["stimuli"],
     )
-    return StoredModel(evidence, judge_model(evidence, _lens(folder, facts["lens"]), config, time.monotonic()))
+    by_layer = atlas_of(evidence.comprehension, config)
+    tokens = _lens(folder, facts["lens"])
+    return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
 
 def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
