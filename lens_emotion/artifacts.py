@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -14,32 +15,55 @@ from torch import Tensor
 from lens_emotion.errors import ArtifactError
 from lens_emotion.seal import check_seal, sealed
 
+TEMPORARY = ".tmp"  # ends the names of files under way; a crash may leave one behind
+
 
 def atomic_write(path: str | Path, data: bytes | str) -> Path:
     """Write a file so that a reader sees the old content or the new, never a part: temporary file, fsync, rename.
 
     Raises:
-        ArtifactError: the folder cannot be made or written.
+        ArtifactError: the folder cannot be made or written, or the disk is full; the old content is still there.
     """
     path = Path(path)
     raw = data.encode() if isinstance(data, str) else data
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        try:
+            put(descriptor, raw)
+        finally:
+            os.close(descriptor)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        raise ArtifactError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder you may write to"
-        ) from None
     return path
+
+
+def put(descriptor: int, data: bytes, sync: bool = True) -> None:
+    """Write all of `data` and bring it to the disk. Every file of a run is written here, or not at all.
+
+    Without `sync` the system does that within seconds: enough for a killed process, not for a power cut.
+
+    Raises:
+        OSError: the disk is full (the system may take a part of the data first, and says so only when asked again).
+    """
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+    if sync:
+        os.fsync(descriptor)
+
+
+def unwritable(path: str | Path, error: OSError) -> ArtifactError:
+    """The error for a file that cannot be written, with the remedy that fits."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free space, then run the same again" if full else "choose a folder you may write to"
+    return ArtifactError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 def _umask() -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+import typer.core
 
 from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
@@ -23,6 +24,18 @@ app = typer.Typer(
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(vectors_app, name="vectors")
+
+
+class _ListUnlessNamed(typer.core.TyperGroup):
+    """`runs FOLDER` is `runs list FOLDER`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in {*self.commands, "-h", "--help"}
+        return list(super().parse_args(ctx, args if named else ["list", *args]))
+
+
+runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLDER]), verify, compare.")
+app.add_typer(runs_app, name="runs")
 
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -65,7 +78,7 @@ def _options(
 def study(
     models: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Names, hub ids, folders or .gguf files; default the tiny five."),
+        typer.Argument(help="Names, hub ids, folders or .gguf files, or 'paper'; default the tiny five."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder; the same folder continues an interrupted study.")] = Path(
         "runs/study"
@@ -87,12 +100,13 @@ def study(
     ] = None,
     generation: Annotated[bool, typer.Option(help="Let the model write stories and read it over them.")] = True,
     steering: Annotated[bool, typer.Option(help="Run the steering experiment.")] = True,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")] = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
-    from lens_emotion.study.config import TINY_FIVE, StudyConfig, parse_doses
+    from lens_emotion.study.config import TINY_FIVE, StudyConfig, expand, parse_doses
 
     config = StudyConfig(
-        models=tuple(models) if models else TINY_FIVE,
+        models=expand(models) if models else TINY_FIVE,
         stimuli=stimuli,
         judge=judge,
         backend=backend,
@@ -105,6 +119,11 @@ def study(
         generation=generation,
         steering=steering,
     )
+    if plan:
+        from lens_emotion.console_plan import plan_and_print
+
+        plan_and_print(config, out)
+        return
     from lens_emotion.console import run_and_print
 
     run_and_print(config, out, command=" ".join(["lens-emotion", *sys.argv[1:]]))
@@ -216,6 +235,28 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def play(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Steer live in a local page: text side by side as it is written, regimes, token scores."""
+    from lens_emotion.extras import need_extra
+
+    need_extra("play", "the playground", "starlette", "uvicorn")
+    from lens_emotion.console_play import play_and_print
+
+    play_and_print(model, vectors, port, browser, backend, dtype, device)
+
+
 @stimuli_app.command("list")
 def list_stimuli() -> None:
     """List the stimulus sets that ship with the package."""
@@ -255,6 +296,36 @@ def preview_text(
     from lens_emotion.console import preview_and_print
 
     preview_and_print(model, text, start)
+
+
+@runs_app.command("list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs"),
+) -> None:
+    """List runs: date, models, steps done, size, time of their steps."""
+    from lens_emotion.console_runs import print_runs
+
+    print_runs(folder)
+
+
+@runs_app.command("verify")
+def verify_run(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Check every checksum of a run; names each damaged file and exits with 1 if there is one."""
+    from lens_emotion.console_runs import verify_and_print
+
+    if not verify_and_print(run):
+        raise typer.Exit(1)
+
+
+@runs_app.command("compare")
+def compare_runs(
+    a: Annotated[Path, typer.Argument(help="A run folder.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+) -> None:
+    """Settings, versions and table cells in which two runs differ, with the largest difference."""
+    from lens_emotion.console_runs import compare_and_print
+
+    compare_and_print(a, b)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def print_models(family: str | None, hub: bool) -> None:
 def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.report_build import build_report
+    from lens_emotion.study.lock import writing
     from lens_emotion.study.pipeline import run_study
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
@@ -57,9 +58,10 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
     def say(model: str, doing: str) -> None:
         say_line(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}")
 
-    run = run_study(config, folder, command, say)
-    say("report", "drawing figures and writing the page")
-    report, rows = build_report(run)
+    with writing(folder):
+        run = run_study(config, folder, command, say)
+        say("report", "drawing figures and writing the page")
+        report, rows = build_report(run)
     say_line("\n[bold]Summary[/] (every number beside its null or control)")
     for row in rows:
         _print_summary(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report_build import build_report
-from lens_emotion.study import pipeline, steps
+from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.study import keys, pipeline, steps
 from lens_emotion.study.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
@@ -77,6 +79,12 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     assert path.stat().st_size < 8e6
     assert next(iter(rows[0])) == "model"
     assert "random" in page and "permuted labels" in page and "chance" in page
+    assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="tiny-llama-1"')
+    assert run.models[0].info.fingerprint in page and run.models[0].comprehension.header.stimuli_sha256 in page
+    assert str(path.parent) not in page, "a folder of this machine"
+    assert page.count('class="cell ') == 3 * len(CONFIG.doses)
+    for text in run.models[0].steering.texts.text.head(20):
+        assert json.dumps(text, ensure_ascii=False)[1:-1].replace("&", "\\u0026") in page
     assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()
 
 
@@ -112,9 +120,22 @@ def test_model_names_cannot_leave_the_run_folder(tmp_path):
     assert tmp_path.resolve() in inside.parents
 
 
-@pytest.mark.parametrize("step", ["comprehension", "generation", "jeong", "steering"])
-@pytest.mark.parametrize("change", [{"backend": "hooked"}, {"dtype": "bfloat16"}, {"stimuli": "mine.json"}])
-def test_what_another_backend_or_precision_computed_is_not_read_back(step, change):
-    assert CONFIG.with_(**change).key(step, "f") != CONFIG.key(step, "f")
-    assert CONFIG.key(step, "other model") != CONFIG.key(step, "f")
-    assert CONFIG.with_(n_permutations=99).key(step, "f") == CONFIG.key(step, "f")
+@pytest.mark.parametrize("step", ["comprehension", "generation", "generation_jeong", "steering"])
+def test_what_another_model_backend_precision_or_version_computed_is_not_read_back(step, monkeypatch):
+    texts, other_texts = load_stimuli("world-en"), load_stimuli("passages")
+    model = keys.Identity("f", "bridge", "float32", "cpu")
+
+    def key(config=CONFIG, model=model, texts=texts, read="sha"):
+        return keys.key_of(keys.step_inputs(step, config, model, texts, read))
+
+    for change in ({"fingerprint": "g"}, {"backend": "hooked"}, {"dtype": "bfloat16"}, {"device": "cuda"}):
+        assert key(model=replace(model, **change)) != key()
+    assert key(texts=other_texts) != key()
+    assert key(CONFIG.with_(n_permutations=99)) == key()
+    assert (key(CONFIG.with_(doses=(3.0,))) != key()) == (step == "steering")
+    assert (key(read="other states") != key()) == (step == "steering")
+    before = key()
+    monkeypatch.setattr(keys, "version", lambda package: "0.0")
+    assert key() != before
+    monkeypatch.setitem(keys.SCHEMAS, step, 99)
+    assert key() != before

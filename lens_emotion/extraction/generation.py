@@ -22,8 +22,9 @@ from lens_emotion.extraction.comprehension import check_classes, default_stimuli
 from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
-from lens_emotion.extraction.while_writing import StoryStates, states_of, watch
-from lens_emotion.models.access import Model, check_raw_basis
+from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
+from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import (
     TokenisedText,
@@ -42,8 +43,6 @@ JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 read
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
 WATCHED_BYTES = 1 << 30  # states held of a batch that is read while it is written: an 8B model's take half a MB a token
 
-
-Written = tuple[tuple[int, ...], StoryStates | None]  # new token ids, and what was read of them
 ReadAs = Callable[[ActivationCache, Sequence[Sequence[int]]], list[StoryStates]]
 
 
@@ -72,6 +71,10 @@ class GeneratedActivations:
     conditioned: PooledActivations
     reread: PooledActivations | None
 
+    def _repr_html_(self) -> str:
+        parts = [("instruction in front", self.conditioned), ("bare story read again", self.reread)]
+        return "".join(f"<p>{name}:</p>{acts._repr_html_()}" for name, acts in parts if acts is not None)
+
 
 def extract_generation(
     model: Model,
@@ -85,6 +88,7 @@ def extract_generation(
     capture: str = CAPTURES[0],
     allow_processed: bool = False,
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> GeneratedActivations:
     """Let the model write stories and read its states over them, every layer.
 
@@ -99,6 +103,7 @@ def extract_generation(
         pooling: default `story_mean(start=8)` ("topic-crossed") or `middle_token()` ("jeong").
         capture: how the conditioned states are had: "while writing" (kept as each token is written) or "reread" (a
             second pass over prompt and story). Equal up to rounding; the bare story always takes a pass of its own.
+        journal: keeps finished batches, and those it holds are neither written nor read again.
 
     Raises:
         StimulusError: a single emotion, stories too short to pool, an unknown `capture`.
@@ -114,9 +119,10 @@ def extract_generation(
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
     read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
-    stories = write_stories(model, chosen, max_new_tokens or (256 if jeong else 128), sampling, progress, read_as)
+    length, read_name = max_new_tokens or (256 if jeong else 128), (pooling.name, capture, jeong)
+    stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, read_name)
     variant = (preset, None if sampling.greedy else sampling.seed)
-    return _read(model, stories, pooling, read_as is not None, variant, allow_processed, progress)
+    return _read(model, stories, pooling, read_as is not None, variant, allow_processed, progress, journal)
 
 
 def _read(
@@ -127,6 +133,7 @@ def _read(
     variant: tuple[str, int | None],
     allow_processed: bool,
     progress: bool,
+    journal: Journal | None,
 ) -> GeneratedActivations:
     """Both readings of the stories; `variant` is the preset and the seed."""
     preset, seed = variant
@@ -148,12 +155,12 @@ def _read(
     if watched:
         conditioned = _gather(model, kept, readings, pooling, header)
     else:
-        conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress)
+        conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress, journal)
     if jeong:
         return GeneratedActivations(written, conditioned, None)
     bare = [Reading(_bare(model, s, special), _record(s)) for s in kept]
     header = header.with_(variant=f"{preset}, reread")
-    reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress)
+    reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress, journal)
     return GeneratedActivations(written, conditioned, reread)
 
 
@@ -164,28 +171,37 @@ def write_stories(
     sampling: Sampling,
     progress: bool = True,
     read_as: ReadAs | None = None,
+    journal: Journal | None = None,
+    read_name: object = "",
 ) -> list[Story]:
     """Let the model answer every prompt. Greedy answers to equal prompts are written once and shared.
 
-    `read_as` pools what is watched of a batch while it is written; the stories then carry their states.
+    `read_as` pools what is watched of a batch while it is written; the stories then carry their states. `journal`
+    keeps finished batches under a key that names `read_as` by `read_name`.
     """
     tokenised = [tokenise_prompt(model, p.text).ids for p in prompts]
     room = model.cfg.n_ctx - max(map(len, tokenised))
-    longest = max(tokenised, key=len)
-    check_length(model, len(longest), "story prompt", new_tokens=min(16, max_new_tokens))
+    check_length(model, max(map(len, tokenised)), "story prompt", new_tokens=min(16, max_new_tokens))
     new_tokens = min(max_new_tokens, room)
     jobs = list(dict.fromkeys(tokenised)) if sampling.greedy else tokenised
     done: list[Written] = [((), None)] * len(jobs)
 
-    def run(rows: list[int]) -> list[tuple[int, Written]]:
+    def run(rows: list[int]) -> list[Written]:
         seeds = [sampling.seed * 1_000_003 + i for i in rows]
-        written = _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
-        return list(zip(rows, written, strict=True))
+        return _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
+
+    def write(batch: list[int]) -> Record:
+        return as_record(run_halving(batch, run))
+
+    def key(batch: list[int]) -> str:
+        rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i
+        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows)
 
     least = watched_length(model, new_tokens) if read_as else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
     for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
-        for i, written in run_halving(batch, run):
+        found = remembered(journal, partial(key, batch), partial(write, batch))
+        for i, written in zip(batch, from_record(found), strict=True):
             done[i] = written
     answers = dict(zip(jobs, done, strict=True)) if sampling.greedy else {}
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -13,7 +14,8 @@ from lens_emotion.extraction.batching import budget_for, plan_batches, run_halvi
 from lens_emotion.extraction.capture import Pooled, pooled_reader
 from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content
-from lens_emotion.models.access import Model, check_raw_basis, describe
+from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.models.threads import fitting_threads
 from lens_emotion.progress import track
@@ -60,9 +62,10 @@ def read_texts(
     token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> PooledActivations:
     """Every text through the model once; one row per text and layer (see `read_poolings`)."""
-    return read_poolings(model, readings, [pooling], header, token_budget, label, progress)[0]
+    return read_poolings(model, readings, [pooling], header, token_budget, label, progress, journal)[0]
 
 
 def read_poolings(
@@ -73,6 +76,7 @@ def read_poolings(
     token_budget: int | None = None,
     label: str = "reading",
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> tuple[PooledActivations, ...]:
     """Every text through the model once, pooled in several ways: one PooledActivations per pooling.
 
@@ -82,6 +86,7 @@ def read_poolings(
         header: provenance to carry; each result names its own pooling.
         token_budget: padded tokens per forward pass; default what suits the device.
         progress: show a progress bar.
+        journal: keeps finished batches, and those it holds are not read again.
 
     Raises:
         StimulusError: a text with too few content tokens for the pooling.
@@ -93,17 +98,27 @@ def read_poolings(
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
     counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[tuple[list[int], Pooled]]:
+    def run(rows: list[int]) -> list[Pooled]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
         content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
-        return [(rows, read(tokens, mask, content))]
+        return [read(tokens, mask, content)]
+
+    def record(batch: list[int]) -> Record:
+        found = run_halving(batch, run)
+        rows, taken = (torch.cat([getattr(p, name) for p in found], 1) for name in ("rows", "n_pooled"))
+        return Record({}, {"rows": rows, "n_pooled": taken, "norms": torch.stack([p.norms for p in found])})
+
+    def key(batch: list[int]) -> str:
+        named = (header.with_(notes=()).to_dict(), [p.name for p in poolings], str(device_of(model)))
+        return batch_key(label, named, [(i, readings[i].tokens.ids, readings[i].tokens.content) for i in batch])
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
     with fitting_threads(model), pooled_reader(model, poolings) as read:
         for batch in track(batches, label, total=len(readings), step=len, show=progress):
-            for rows, pooled in run_halving(batch, run):
-                values[:, rows], counts[:, rows] = pooled.rows, pooled.n_pooled
-                norm_total += pooled.norms
+            found = remembered(journal, partial(key, batch), partial(record, batch)).tensors
+            values[:, batch], counts[:, batch] = found["rows"], found["n_pooled"]
+            for norms in found["norms"]:
+                norm_total += norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
     return tuple(
         PooledActivations(

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
+from lens_emotion.journal import Record
 from lens_emotion.models.access import Model, device_of, hook_name
 
 
@@ -26,6 +27,9 @@ class StoryStates:
     row: Float[Tensor, "n_layers d_model"]
     n_pooled: int
     norm_sum: Float[Tensor, " n_layers"]
+
+
+Written = tuple[tuple[int, ...], StoryStates | None]  # new token ids, and what was read of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,25 @@ def states_of(cache: ActivationCache, content: Sequence[Sequence[bool]], pooling
     taken = (pooling.weights(mask) > 0).sum(1).tolist()
     norms = row_norms(cache, mask)
     return [StoryStates(row, n, norm) for row, n, norm in zip(rows, taken, norms, strict=True)]
+
+
+def as_record(rows: Sequence[Written]) -> Record:
+    """A written batch as a record of a journal, in the order of its rows."""
+    states = [s for _, s in rows if s is not None]
+    values = {"new_ids": [list(new) for new, _ in rows], "n_pooled": [s.n_pooled for s in states]}
+    if not states:
+        return Record(values)
+    pooled, norms = torch.stack([s.row for s in states]), torch.stack([s.norm_sum for s in states])
+    return Record(values, {"pooled": pooled, "norm_sums": norms})
+
+
+def from_record(record: Record) -> list[Written]:
+    """The rows of a written batch."""
+    new = [tuple(int(i) for i in ids) for ids in record.values["new_ids"]]
+    if not record.tensors:
+        return [(ids, None) for ids in new]
+    read = zip(record.tensors["pooled"], record.values["n_pooled"], record.tensors["norm_sums"], strict=True)
+    return list(zip(new, (StoryStates(row, n, norm) for row, n, norm in read), strict=True))
 
 
 def row_norms(cache: ActivationCache, content: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch n_layers"]:

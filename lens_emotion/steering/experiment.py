@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lens_emotion.errors import DoseError
+from lens_emotion.journal import Journal
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.steering.dose import Dose, resolve_layers
@@ -48,6 +50,7 @@ def dose_response(
     seed: int = 0,
     other_emotion: bool = True,
     progress: bool = True,
+    journal: Journal | None = None,
 ) -> DoseResponse:
     """Steer every scenario towards its emotion at every dose, beside dose 0 and directions of equal length.
 
@@ -56,6 +59,7 @@ def dose_response(
         layers: None for the middle layer (see `dose.resolve_layers`).
         judge: scores the continuations; scenarios of emotions it does not know raise.
         other_emotion: also steer every scenario towards another emotion (drawn with the seed), judged on its own.
+        journal: keeps finished batches of texts, and those it holds are not generated again.
 
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
@@ -64,9 +68,8 @@ def dose_response(
     _check(vectors, scenarios, judge, doses)
     plan = _plan(vectors, scenarios, doses, unit, seed, other_emotion)
     conditions = [Condition(s.opening, seed=i) for i, s in enumerate(scenarios)] + [row.what for row in plan]
-    written = generate_steered(
-        model, conditions, chosen, max_new_tokens=max_new_tokens, sampling=sampling, progress=progress
-    )
+    run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "journal": journal}
+    written = generate_steered(model, conditions, chosen, progress=progress, **run)
     origin = [*range(len(scenarios)), *(row.scenario for row in plan)]
     unread = [False] * len(scenarios) + [row.condition == "null" for row in plan]
     measured = _measure(model, written, origin, unread, judge)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
-from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.models.access import Model, ModelInfo, describe
+from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, resolve_layers
@@ -18,6 +21,8 @@ from lens_emotion.steering.positions import Positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)
+OnIds = Callable[[dict[int, list[int]]], None]  # index of a condition -> its new tokens so far
+ROW_FORMAT = 1  # raised whenever equal keys would no longer mean equal texts
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def generate_steered(
     token_budget: int = GENERATION_BUDGET,
     label: str = "steering",
     progress: bool = True,
+    on_ids: OnIds | None = None,
+    journal: Journal | None = None,
 ) -> list[Continuation]:
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
 
@@ -80,24 +87,79 @@ def generate_steered(
         sampling: greedy, or sampled with the seed of each condition.
         positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.
+        on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
+            generation and leaves no hook behind. Without a journal only: stored texts do not grow.
+        journal: keeps finished batches, and those it holds are not generated again.
 
     Raises:
         FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: before anything is generated.
     """
     out: list[Continuation | None] = [None] * len(conditions)
-    batches = steered_batches(
-        model,
-        conditions,
-        layers,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        positions=positions,
-        token_budget=token_budget,
+    run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
+    batches = (
+        steered_batches(model, conditions, layers, token_budget=token_budget, on_ids=on_ids, **run)
+        if journal is None
+        else _kept_batches(model, conditions, layers, token_budget, journal, run)
     )
     for batch in track(batches, label, total=len(conditions), step=len, show=progress):
         for i, continuation in batch:
             out[i] = continuation
     return [c for c in out if c is not None]
+
+
+def _kept_batches(
+    model: Model,
+    conditions: Sequence[Condition],
+    layers: Sequence[int],
+    token_budget: int,
+    journal: Journal,
+    run: dict[str, Any],
+) -> Iterator[list[tuple[int, Continuation]]]:
+    """The same batches as without a journal, whatever it holds: rounding depends on who shares a batch."""
+    info, prompts = describe(model), {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+    lengths = [len(prompts[c.prompt]) + run["max_new_tokens"] for c in conditions]
+    for batch in plan_batches(lengths, token_budget):
+        chosen = [conditions[i] for i in batch]
+
+        def write(chosen: list[Condition] = chosen) -> Record:
+            found = steered_batches(model, chosen, layers, token_budget=token_budget, **run)
+            new = {i: c.new_ids for part in found for i, c in part}
+            return Record({"new_ids": [list(new[i]) for i in range(len(chosen))]})
+
+        def key(chosen: list[Condition] = chosen) -> str:
+            rows = [row_key(info, c, prompts[c.prompt], layers=layers, **run) for c in chosen]
+            return batch_key("steered", info.device, rows)
+
+        ids = remembered(journal, key, write).values["new_ids"]
+        yield [
+            (i, Continuation(prompts[c.prompt], tuple(new), decode_text(model, new)))
+            for i, c, new in zip(batch, chosen, ids, strict=True)
+        ]
+
+
+def row_key(
+    info: ModelInfo,
+    condition: Condition,
+    prompt_ids: Sequence[int],
+    *,
+    sampling: Sampling,
+    positions: Positions,
+    max_new_tokens: int,
+    layers: Sequence[int] = (),
+) -> str:
+    """Hash of all that a text depends on: model, backend, precision, what is done at which layer, prompt, sampling."""
+    where = positions if isinstance(positions, (str, int, slice)) else [int(p) for p in positions]
+    drawn = None if sampling.greedy else (sampling.temperature, sampling.top_p, sampling.seed, condition.seed)
+    model = (info.fingerprint, info.backend, info.dtype, info.processed)
+    digest = hashlib.sha256(repr((ROW_FORMAT, model, list(prompt_ids), repr(where), drawn, max_new_tokens)).encode())
+    done = condition.intervention(layers, info.n_layers)
+    if done is not None and not done.idle:
+        for layer in done.layers:
+            edit = done.at(layer)
+            for part in (edit.delta, edit.basis):
+                digest.update(f"|{layer}|".encode())
+                digest.update(b"" if part is None else part.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def steered_batches(
@@ -109,6 +171,7 @@ def steered_batches(
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
+    on_ids: OnIds | None = None,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """What `generate_steered` does, batch by batch: index of each condition, and what came of it."""
     done = [c.intervention(layers, model.cfg.n_layers) for c in conditions]
@@ -130,8 +193,21 @@ def steered_batches(
             [sampling.seed * 1_000_003 + conditions[i].seed for i in rows],
             share_prompts=positions == "generated" or not hooks,
             on_keep=edits.keep,
+            on_step=_growing(rows, on_ids) if on_ids else None,
         )
         return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
         yield run_halving(batch, run)
+
+
+def _growing(rows: Sequence[int], on_ids: OnIds) -> OnStep:
+    """New tokens of a batch's rows, as all tokens so far of their conditions: whole, so that a batch may begin anew."""
+    so_far: dict[int, list[int]] = {i: [] for i in rows}
+
+    def on_step(new: dict[int, int]) -> None:
+        for row, token in new.items():
+            so_far[rows[row]].append(token)
+        on_ids({rows[row]: list(so_far[rows[row]]) for row in new})
+
+    return on_step

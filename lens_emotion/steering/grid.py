@@ -19,8 +19,8 @@ from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, layers_in_words, mean_units, resolve_layers
-from lens_emotion.steering.generate import Condition, Continuation, steered_batches
-from lens_emotion.steering.grid_store import FILE, append_rows, read_rows, row_key
+from lens_emotion.steering.generate import Condition, Continuation, row_key, steered_batches
+from lens_emotion.steering.grid_store import FILE, append_rows, read_rows
 from lens_emotion.steering.positions import Positions, check_positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lens_emotion.seal import digest
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 
-SCHEMA = 3  # raised whenever a file of before cannot be read as the present DoseResponse
+SCHEMA = 4  # raised whenever a file of before cannot be read as the present DoseResponse
 _FRAMES = ("table", "texts", "others", "unsteered", "scores")
 _PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
 
@@ -25,7 +24,7 @@ _PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions",
 def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
     """Write a result as JSON, atomically."""
     data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
-    data |= {name: json.loads(getattr(result, name).to_json(orient="split", double_precision=15)) for name in _FRAMES}
+    data |= {name: _frame_to_json(getattr(result, name)) for name in _FRAMES}
     data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
     data["sha256"] = digest(data, {})
     return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
@@ -43,10 +42,7 @@ def load_dose_response(path: str | Path) -> DoseResponse:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         if "sha256" in data and data["sha256"] != digest(data, {}):
             raise ValueError("its content does not match its checksum")
-        frames = {
-            name: pd.read_json(StringIO(json.dumps(data[name])), orient="split", convert_dates=False)
-            for name in _FRAMES
-        }
+        frames = {name: _frame_from_json(data[name]) for name in _FRAMES}
         plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
         thresholds = record(Thresholds, data["thresholds"], "its thresholds")
         plain |= frames
@@ -54,3 +50,15 @@ def load_dose_response(path: str | Path) -> DoseResponse:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
+
+
+def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
+    """Exact: floats to the last bit, and with their types, so that a column of 1.0 and 2.0 does not become integers."""
+    types = {str(name): kind.name for name, kind in frame.dtypes.items() if kind.kind in "bif"}
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    return {"columns": [str(c) for c in frame.columns], "types": types, "data": rows}
+
+
+def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(data["data"], columns=data["columns"])
+    return frame.astype(data["types"])

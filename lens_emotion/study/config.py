@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lens_emotion.errors import LensEmotionError
-from lens_emotion.models.catalog import TINY
+from lens_emotion.models.catalog import CATALOG, TINY
 
+PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 
 
@@ -59,14 +59,19 @@ class StudyConfig:
         if not self.doses or min(self.doses) <= 0:
             raise ConfigError(f"doses are {self.doses}; give positive numbers (dose 0 is always run)")
 
-    def key(self, step: str, fingerprint: str, **more: Any) -> str:
-        """Hash that names the inputs of one step on one model: equal keys mean that a stored result may be reused."""
-        used = {name: value for name, value in asdict(self).items() if name in _INPUTS[step]}
-        text = json.dumps([step, fingerprint, used, more], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def used(self, step: str) -> dict[str, Any]:
+        """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
+        values = {name: getattr(self, name) for name in _USED[step]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def with_(self, **changes: Any) -> StudyConfig:
         return replace(self, **changes)
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Model names, with "paper" for those of arXiv 2604.04064, named or inferred."""
+    paper = [s.name for s in CATALOG if s.paper]
+    return tuple(dict.fromkeys(n for name in names for n in (paper if name == PAPER else [name])))
 
 
 def parse_doses(words: str) -> tuple[float, ...]:
@@ -81,10 +86,9 @@ def parse_doses(words: str) -> tuple[float, ...]:
         raise ConfigError(f"doses are numbers parted by commas, such as 1,2,4; got {words!r}") from None
 
 
-_COMMON = ("stimuli", "dtype", "backend")
-_INPUTS: dict[str, tuple[str, ...]] = {
-    "comprehension": _COMMON,
-    "generation": (*_COMMON, "story_tokens", "seed"),
-    "jeong": (*_COMMON, "jeong_tokens"),
-    "steering": (*_COMMON, "judge", "doses", "steered_tokens", "seed"),
+_USED: dict[str, tuple[str, ...]] = {
+    "comprehension": (),
+    "generation": ("story_tokens", "seed"),
+    "generation_jeong": ("jeong_tokens",),
+    "steering": ("judge", "doses", "steered_tokens", "seed"),
 }

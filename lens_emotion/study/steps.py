@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import GeneratedActivations, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
+from lens_emotion.journal import Journal
 from lens_emotion.models.access import Model, ModelInfo, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
@@ -17,17 +19,27 @@ from lens_emotion.models.prompting import has_chat_template
 from lens_emotion.steering.experiment import DoseResponse, dose_response
 from lens_emotion.steering.io import load_dose_response, save_dose_response
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
-from lens_emotion.stimuli.library import PASSAGES, WORLDS
-from lens_emotion.stimuli.prompts import scenarios
+from lens_emotion.stimuli.library import WORLDS
 from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.keys import (
+    PRESET,
+    READING,
+    STEERING,
+    WRITING,
+    Identity,
+    prompts_for,
+    scenarios_for,
+    step_inputs,
+)
 from lens_emotion.study.store import Store
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
+DOSES = "dose_response.json"
 
 
 def gather(model: Model, info: ModelInfo, texts: StimulusSet, config: StudyConfig, store: Store, say: Say) -> Evidence:
@@ -35,7 +47,7 @@ def gather(model: Model, info: ModelInfo, texts: StimulusSet, config: StudyConfi
     say(info.name, f"reading {len(texts)} texts")
     story, last = _comprehension(model, texts, config, store, info)
     vectors = emotion_vectors(story)
-    vectors.save(store.root / "vectors.safetensors")
+    store.save("vectors.safetensors", vectors.save)
     stories, jeong = None, None
     if config.generation:
         stories, jeong = _generation(model, texts, config, store, info, say)
@@ -72,10 +84,10 @@ def _comprehension(
             acts.save(folder / f"{name}.safetensors")
 
     return store.step(
-        "comprehension",
-        config.key("comprehension", info.fingerprint, texts=texts.sha256),
+        READING,
+        step_inputs(READING, config, Identity.of(info), texts),
         load,
-        lambda: extract_poolings(model, list(poolings.values()), texts),
+        lambda journal: extract_poolings(model, list(poolings.values()), texts, journal=journal),
         save,
     )
 
@@ -84,22 +96,24 @@ def _generation(
     model: Model, texts: StimulusSet, config: StudyConfig, store: Store, info: ModelInfo, say: Say
 ) -> tuple[GeneratedActivations, GeneratedActivations]:
     """The topic-crossed stories, and the paper's preset."""
-    prompts = texts.name if texts.name in WORLDS else PASSAGES
+    prompts = prompts_for(texts)
     say(info.name, "writing and reading stories")
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=config.seed)
+    topical: dict[str, Any] = {"max_new_tokens": config.story_tokens, "sampling": sampling}
     stories = store.step(
-        "generation",
-        config.key("generation", info.fingerprint, prompts=prompts),
+        WRITING,
+        step_inputs(WRITING, config, Identity.of(info), texts),
         _load_generated,
-        lambda: extract_generation(model, stimuli=prompts, max_new_tokens=config.story_tokens, sampling=sampling),
+        lambda journal: extract_generation(model, stimuli=prompts, journal=journal, **topical),
         _save_generated,
     )
     say(info.name, "writing and reading the jeong preset")
+    preset: dict[str, Any] = {"preset": "jeong", "max_new_tokens": config.jeong_tokens}
     jeong = store.step(
-        "generation_jeong",
-        config.key("jeong", info.fingerprint, prompts=prompts),
+        PRESET,
+        step_inputs(PRESET, config, Identity.of(info), texts),
         _load_generated,
-        lambda: extract_generation(model, preset="jeong", stimuli=prompts, max_new_tokens=config.jeong_tokens),
+        lambda journal: extract_generation(model, stimuli=prompts, journal=journal, **preset),
         _save_generated,
     )
     return stories, jeong
@@ -130,22 +144,20 @@ def _steering(
     store: Store,
     info: ModelInfo,
 ) -> DoseResponse:
-    chosen = [s for s in scenarios(texts.name) if s.emotion in vectors]
+    chosen = [s for s in scenarios_for(texts) if s.emotion in vectors]
+    doses: dict[str, Any] = {"doses": config.doses, "max_new_tokens": config.steered_tokens, "seed": config.seed}
 
-    def run() -> DoseResponse:
+    def run(journal: Journal) -> DoseResponse:
         judge = choose_judge(model, acts, texts, config)
-        return dose_response(
-            model,
-            vectors,
-            chosen,
-            judge,
-            doses=config.doses,
-            max_new_tokens=config.steered_tokens,
-            seed=config.seed,
-        )
+        return dose_response(model, vectors, chosen, judge, journal=journal, **doses)
 
-    key = config.key("steering", info.fingerprint, texts=texts.sha256, scenarios=[s.opening for s in chosen])
-    return store.step("steering.json", key, load_dose_response, run, save_dose_response)
+    return store.step(
+        STEERING,
+        step_inputs(STEERING, config, Identity.of(info), texts, store.digest(READING, "story_mean.safetensors")),
+        lambda folder: load_dose_response(folder / DOSES),
+        run,
+        lambda found, folder: save_dose_response(found, folder / DOSES),
+    )
 
 
 def choose_judge(model: Model, acts: PooledActivations, texts: StimulusSet, config: StudyConfig) -> Judge:

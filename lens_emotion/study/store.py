@@ -1,20 +1,24 @@
 """The run folder: one folder per model for what took long, and tables and figures that are made anew each time.
 
     RUN/manifest.json                 settings, versions, what ran and when
-    RUN/report.html
-    RUN/MODEL/comprehension.safetensors, generation_conditioned.safetensors, ..., vectors.safetensors, steering.json
+    RUN/report.html, RUN/claims.json, RUN/tables/*.csv
+    RUN/SHA256SUMS                    checksums of all that is made anew each time
+    RUN/MODEL/STEP/                   comprehension, generation, generation_jeong, steering (see `step_store`)
+    RUN/MODEL/vectors.safetensors
     RUN/MODEL/tables/*.csv            every number in the report
     RUN/MODEL/figures/*.json          plotly figures
 
-A step whose inputs have not changed is read back instead of run again, so that an interrupted study goes on where it
-stopped. Every file is written atomically.
+A step whose inputs have not changed is read back instead of run again, and an interrupted step goes on from its last
+finished batch. What a step gives is always what was read back from the disk, so that a resumed study and an
+uninterrupted one see the same. docs/run-folder.md describes the formats.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,11 +27,16 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from lens_emotion.artifacts import atomic_write, ensure_writable
+from lens_emotion.artifacts import TEMPORARY, atomic_write, ensure_writable
+from lens_emotion.checksums import compact, note, sha256_of
 from lens_emotion.errors import ArtifactError
+from lens_emotion.journal import Journal
+from lens_emotion.study import step_store
 from lens_emotion.study.config import StudyConfig
+from lens_emotion.study.keys import Inputs, key_of
 
 T = TypeVar("T")
+Tell = Callable[[str], None]
 _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy", "scipy", "scikit-learn", "plotly")
 
 
@@ -42,53 +51,132 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _silent(said: str) -> None:
+    return None
+
+
+def safe_name(model: str) -> str:
+    """A model's name as a folder name, which cannot lead out of the run folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in model).strip(".") or "model"
+
+
 @dataclass(frozen=True)
 class Store:
-    """A run folder, or one model's folder in it."""
+    """A run folder, or one model's folder in it.
+
+    Attributes:
+        root: the folder. run: the run folder; None if that is `root`.
+        tell: told of damage that was found.
+    """
 
     root: Path
+    run: Path | None = None
+    tell: Tell = _silent
 
     @staticmethod
     def open(folder: str | Path) -> Store:
-        """Raises ArtifactError if the folder cannot be made or written."""
-        return Store(ensure_writable(folder))
+        """A run folder to write into (hold its lock: `lock.writing`), cleared of files that a crash left half written.
 
-    def model(self, name: str) -> Store:
-        """The folder of one model; the name is made safe for a file system and cannot leave the run folder."""
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "model"
-        return Store(self.root / safe)
+        Raises:
+            ArtifactError: the folder cannot be made or written.
+        """
+        root = ensure_writable(folder)
+        for left in root.rglob(f".*{TEMPORARY}"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
+        return Store(root)
+
+    def model(self, name: str, tell: Tell = _silent) -> Store:
+        """The folder of one model."""
+        return Store(self.root / safe_name(name), self.root, tell)
 
     def step(
-        self, name: str, key: str, load: Callable[[Path], T], run: Callable[[], T], save: Callable[[T, Path], Any]
+        self,
+        name: str,
+        inputs: Inputs,
+        load: Callable[[Path], T],
+        run: Callable[[Journal], T],
+        save: Callable[[T, Path], Any],
     ) -> T:
-        """Read a step back if it was stored under the same key and can be read, else run and store it."""
-        path, mark = self.root / name, self.root / f".{name}.key"
-        if path.exists() and mark.exists() and mark.read_text(encoding="utf-8") == key:
+        """Read a step back if it is stored under these inputs and undamaged, else run and store it.
+
+        Raises:
+            ArtifactError: it cannot be written. Finished batches are kept, and so is all that was stored before.
+        """
+        key = key_of(inputs)
+        stored = self._read_back(name, key, load)
+        if stored is not None:
+            step_store.drop_journal(self.root, name, key)
+            return stored
+        journal = step_store.open_journal(self.root, name, key)
+        result = run(journal)
+        step_store.keep(self.root, name, inputs, lambda folder: save(result, folder), journal.seconds)
+        del result  # what was read back takes its place, not a place beside it
+        step_store.drop_journal(self.root, name, key)
+        return load(self.root / name)
+
+    def _read_back(self, name: str, key: str, load: Callable[[Path], T]) -> T | None:
+        found = step_store.find(self.root, name, key)
+        folder = found or self.root / name
+        damage = [str(d) for d in step_store.step_damages(folder)] if folder.exists() else []
+        if found and not damage:
             try:
-                return load(path)
-            except (ArtifactError, ValueError, KeyError):
-                pass  # damaged: made again below
-        result = run()
-        mark.unlink(missing_ok=True)
-        save(result, path)
-        atomic_write(mark, key)
-        return result
+                return load(step_store.put_in_place(self.root, name, key))
+            except (ArtifactError, ValueError, KeyError) as error:
+                folder, damage = self.root / name, [str(error)]
+        if damage:
+            aside = step_store.set_aside(self.root, folder)
+            self.tell(f"damaged, made again: {'; '.join(damage)} (what was found lies in {aside})")
+        return None
+
+    def digest(self, step: str, file: str) -> str:
+        """Checksum of a stored step's file."""
+        return sha256_of(self.root / step / file)
+
+    def write(self, name: str, data: str) -> Path:
+        """Write a file that is made anew in every run, and note its checksum."""
+        path = self.root / name
+        ensure = self.run or self.root
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note(ensure, path.relative_to(ensure).as_posix(), hashlib.sha256(data.encode()).hexdigest())
+        return atomic_write(path, data)
+
+    def save(self, name: str, save: Callable[[Path], Any]) -> Path:
+        """Let an object save itself under a name, and note its checksum."""
+        path, run = self.root / name, self.run or self.root
+        save(path)
+        note(run, path.relative_to(run).as_posix(), sha256_of(path))
+        return path
 
     def table(self, name: str, frame: pd.DataFrame) -> Path:
-        return atomic_write(self.root / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        return self.write(f"tables/{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
 
     def figure(self, name: str, figure: Any) -> Path:
-        return atomic_write(self.root / "figures" / f"{name}.json", str(figure.to_json()))
+        return self.write(f"figures/{name}.json", str(figure.to_json()))
 
     def json(self, name: str, data: Any) -> Path:
-        return atomic_write(self.root / name, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+        return self.write(name, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def only_tables(self, names: Iterable[str]) -> None:
+        """Remove tables that other settings left behind."""
+        wanted = {f"{name}.csv" for name in names}
+        for path in (self.root / "tables").glob("*.csv"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Tidy the checksums of a run: one line a file."""
+        compact(self.run or self.root)
 
 
-def manifest(config: StudyConfig, command: str, models: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def manifest(
+    config: StudyConfig, command: str, models: list[dict[str, Any]], seconds: float, done: bool = True
+) -> dict[str, Any]:
     """What a reader needs to make the run again."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
+        "done": done,
         "seconds": round(seconds, 1),
         "config": asdict(config),
         "versions": versions(),

@@ -14,18 +14,23 @@ from typing import Any
 
 import pandas as pd
 
+from lens_emotion.analysis.geometry import similarity_by_layer
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.io import load_dose_response
+from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.judging import judge_model
+from lens_emotion.study.keys import STEERING
 from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.steps import DOSES
 from lens_emotion.study.store import Store
 from lens_emotion.study.verdict import Claims
+from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
 _LENS = ("layer", "n_layers", "model", "k", "n_random", "form")
@@ -100,7 +105,7 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     story, last = acts("comprehension/story_mean"), acts("comprehension/last_token")
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
-    steering = folder / "steering.json"
+    steering = next((p for p in (folder / STEERING / DOSES, folder / "steering.json") if p.exists()), None)
     evidence = Evidence(
         info=info,
         kind=facts["kind"],
@@ -110,10 +115,13 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         conditioned=acts("generation/conditioned"),
         reread=acts("generation/reread"),
         jeong=acts("generation_jeong/conditioned"),
-        steering=load_dose_response(steering) if steering.exists() else None,
+        steering=load_dose_response(steering) if steering else None,
         stimuli=facts["stimuli"],
     )
-    return StoredModel(evidence, judge_model(evidence, _lens(folder, facts["lens"]), config, time.monotonic()))
+    # the atlas (every layer, token by token) needs the model and no figure here shows it
+    nothing = Atlas(similarity_by_layer(emotion_vectors(story)), (), ())
+    study = judge_model(evidence, _lens(folder, facts["lens"]), nothing, config, time.monotonic())
+    return StoredModel(evidence, study)
 
 
 def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
