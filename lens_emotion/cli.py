@@ -130,6 +130,28 @@ def study(
 
 
 @app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `lens-emotion study`.")],
+    out: Annotated[Path, typer.Option(help="One folder per run is written here, and a gallery README.md.")] = Path(
+        "figures"
+    ),
+    across: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
+    ] = None,
+    images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+) -> None:
+    """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
+    from lens_emotion.console_figures import draw_and_print
+
+    draw_and_print(runs, out, across, model, images)
+
+
+@app.command()
 def models(
     family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
@@ -211,6 +233,28 @@ def check(
 
     if not check_and_print(model, backend, dtype, device, vectors, compare):
         raise typer.Exit(1)
+
+
+@app.command()
+def play(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Steer live in a local page: text side by side as it is written, regimes, token scores."""
+    from lens_emotion.extras import need_extra
+
+    need_extra("play", "the playground", "starlette", "uvicorn")
+    from lens_emotion.console_play import play_and_print
+
+    play_and_print(model, vectors, port, browser, backend, dtype, device)
 
 
 @stimuli_app.command("list")

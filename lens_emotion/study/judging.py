@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.compare import compare
+from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import reliability
+from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
+from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.steering.judges import world_words
+from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.claims.per_model import claims_of
 from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.results import JeongStudy, MethodStudy, ModelStudy
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
-def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: float) -> ModelStudy:
+def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:
     """Every analysis of one model, and the paper's claims on it."""
     n, seed = config.n_permutations, config.seed
     reading = _method("comprehension", evidence.comprehension, config)
@@ -30,6 +36,8 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
     vectors = emotion_vectors(evidence.comprehension)
     written, jeong = evidence.conditioned, evidence.jeong
     best = reading.decoding.best_layer
+    axes = circumplex(vectors, best, seed=seed, acts=evidence.comprehension)
+    steering = evidence.steering
     study = ModelStudy(
         info=evidence.info,
         kind=evidence.kind,
@@ -46,14 +54,24 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
         ),
         anisotropy=anisotropy(evidence.comprehension, seed=seed),
         similarity=similarity(vectors, best),
-        circumplex=circumplex(vectors, best, seed=seed, acts=evidence.comprehension),
+        circumplex=axes,
+        atlas=by_layer.with_best(axes),
         lens=lens,
-        steering=evidence.steering,
-        leakage=leakage_of(evidence.steering, world_words("world-en-zh", "zh")),
-        judge=evidence.steering.judge if evidence.steering else "none",
+        steering=steering,
+        side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
+        leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
+        judge=steering.judge if steering else "none",
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:
+    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones."""
+    try:
+        return rsa_many(models, n_permutations=10 * config.n_permutations, seed=config.seed)
+    except (StimulusError, AnalysisError):
+        return None
 
 
 def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:

@@ -39,16 +39,21 @@ def tables_of(study: ModelStudy) -> dict[str, pd.DataFrame]:
     found["lens_scripts"] = study.lens.scripts
     found["anisotropy"] = study.anisotropy.table
     found["similarity"] = study.similarity.table
+    found["similarity_by_layer"] = study.atlas.similarity.table
     found["circumplex"] = study.circumplex.table
     found["circumplex_correlations"] = study.circumplex.correlations
+    by_layer = [c.correlations.assign(layer=c.layer) for c in study.atlas.circumplex]
+    found["circumplex_by_layer"] = pd.concat(by_layer)
+    for i, text in enumerate(study.atlas.texts, 1):
+        found[f"tokens_{i}"] = pd.concat([scores.table.assign(layer=scores.layer) for scores in text.scores])
     if study.steering:
         found["steering"] = study.steering.table
         found["steering_texts"] = study.steering.texts
         found["steering_unsteered"] = study.steering.unsteered
         found["steering_forms"] = study.steering.forms
         found["steering_by_emotion"] = study.steering.by_emotion
-        if study.steering.surgical_dose is not None:
-            found["steering_side_effects"] = study.steering.side_effects().table
+        if study.side_effects:
+            found["steering_side_effects"] = study.side_effects.table
     if study.leakage:
         found["leakage"] = study.leakage.table
         found["leakage_scripts"] = study.leakage.scripts
