@@ -22,8 +22,8 @@ def panel(
         index: show the table's row names.
         what: what the table is called.
     """
-    said = escape(lead)
-    head = f"<p><code>{said}</code></p>" if code else f"<p>{said}</p>"
+    words = escape(lead)
+    head = f"<p><code>{words}</code></p>" if code else f"<p>{words}</p>"
     if table is None or table.empty:
         return head
     size = f"{escape(what)}: {len(table):,} rows × {table.shape[1]} columns"
