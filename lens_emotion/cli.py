@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 import typer.core
 
+from lens_emotion.cli_runs import runs_app
 from lens_emotion.cli_stimuli import stimuli_app
 from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
@@ -26,15 +27,6 @@ app.add_typer(stimuli_app, name="stimuli")
 app.add_typer(vectors_app, name="vectors")
 
 
-class _ListUnlessNamed(typer.core.TyperGroup):
-    """`runs FOLDER` is `runs list FOLDER`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = bool(args) and args[0] in {*self.commands, "-h", "--help"}
-        return list(super().parse_args(ctx, args if named else ["list", *args]))
-
-
-runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLDER]), verify, compare.")
 app.add_typer(runs_app, name="runs")
 
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
@@ -157,6 +149,28 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] =
 
 
 @app.command()
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `lens-emotion study`.")],
+    out: Annotated[Path, typer.Option(help="One folder per run is written here, and a gallery README.md.")] = Path(
+        "figures"
+    ),
+    across: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
+    ] = None,
+    images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+) -> None:
+    """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
+    from lens_emotion.console_figures import draw_and_print
+
+    draw_and_print(runs, out, across, model, images)
+
+
+@app.command()
 def models(
     family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
@@ -257,34 +271,26 @@ def check(
         raise typer.Exit(1)
 
 
-@runs_app.command("list")
-def list_runs(
-    folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs"),
+@app.command()
+def play(
+    model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
 ) -> None:
-    """List runs: date, models, steps done, size, time of their steps."""
-    from lens_emotion.console_runs import print_runs
+    """Steer live in a local page: text side by side as it is written, regimes, token scores."""
+    from lens_emotion.extras import need_extra
 
-    print_runs(folder)
+    need_extra("play", "the playground", "starlette", "uvicorn")
+    from lens_emotion.console_play import play_and_print
 
-
-@runs_app.command("verify")
-def verify_run(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Check every checksum of a run; names each damaged file and exits with 1 if there is one."""
-    from lens_emotion.console_runs import verify_and_print
-
-    if not verify_and_print(run):
-        raise typer.Exit(1)
-
-
-@runs_app.command("compare")
-def compare_runs(
-    a: Annotated[Path, typer.Argument(help="A run folder.")],
-    b: Annotated[Path, typer.Argument(help="Another.")],
-) -> None:
-    """Settings, versions and table cells in which two runs differ, with the largest difference."""
-    from lens_emotion.console_runs import compare_and_print
-
-    compare_and_print(a, b)
+    play_and_print(model, vectors, port, browser, backend, dtype, device)
 
 
 if __name__ == "__main__":

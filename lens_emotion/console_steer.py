@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import regex
 from rich.text import Text
 
 from lens_emotion.console import out, say_line, table
-from lens_emotion.errors import DoseError
 from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import Sampling
@@ -19,13 +17,9 @@ from lens_emotion.steering.dose import Dose, layers_in_words, resolve_layers
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.interventions import Centre, projection_centre
 from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio
-from lens_emotion.user_files import name_of
-from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.mixture import mixture, parse_mixture, random_like
 from lens_emotion.vectors.recipes import emotion_vectors
-
-# letters of any script with their marks; a name with spaces or hyphens in quotes
-_NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
-_TERM = regex.compile(rf"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*({_NAME})\s*")
 
 
 @dataclass(frozen=True)
@@ -58,11 +52,7 @@ def steer_and_print(asked: SteerRequest) -> None:
     vectors, centre = _vectors(model, asked, stored, terms)
     vector = mixture(vectors, terms)
     chosen = resolve_layers(asked.layers, vectors.n_layers)
-    random = vectors.random(asked.seed)
-    # equal doses are equal lengths
-    control = EmotionVector(
-        random.name, random.direction, vector.norm, vector.natural, vector.residual_norm, random.header
-    )
+    control = random_like(vectors, vector, asked.seed)
     steered = [Condition(asked.prompt, v, amount, mode=asked.mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
         model,
@@ -91,37 +81,6 @@ def _vectors(
     acts = extract_comprehension(model)
     vectors = emotion_vectors(acts)
     return vectors, projection_centre(acts, mixture(vectors, terms)) if asked.mode == "clamp" else 0.0
-
-
-def parse_mixture(words: str) -> list[tuple[float, str]]:
-    """ "calm", or a mixture: "0.5*calm - 0.3*angry" -> [(0.5, "calm"), (-0.3, "angry")].
-
-    Names are of any script; one with spaces or hyphens stands in quotes: "0.5*'in love' - calm".
-
-    Raises:
-        DoseError: words that are no such expression.
-    """
-    terms: list[tuple[float, str]] = []
-    at = 0
-    while at < len(words):
-        match = _TERM.match(words, at)
-        if match is None or (terms and not match[1]):
-            raise DoseError(f"cannot read {words!r} as an emotion or a mixture such as '0.5*calm - 0.3*angry'")
-        terms.append((float(match[2] or 1) * (-1 if match[1] == "-" else 1), name_of(match[3].strip("'\""))))
-        at = match.end()
-    if not terms:
-        raise DoseError("no emotion given; give one, or a mixture such as '0.5*calm - 0.3*angry'")
-    return terms
-
-
-def mixture(vectors: EmotionVectors, terms: Sequence[tuple[float, str]]) -> EmotionVector:
-    """The weighted sum of vectors, in natural units; a single emotion with weight 1 is itself."""
-    made = None
-    for weight, emotion in terms:
-        part = vectors[emotion] if weight == 1 else weight * vectors[emotion]
-        made = part if made is None else made + part
-    assert made is not None
-    return made
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:

@@ -47,3 +47,7 @@ class UnknownEmotionError(LensEmotionError):
 
 class DoseError(LensEmotionError):
     """A steering dose, unit, layer or position that makes no sense for this model."""
+
+
+class MissingExtraError(LensEmotionError):
+    """A part of the package whose optional libraries are not installed; the message names the extra."""

@@ -1,19 +1,38 @@
-"""One progress bar for terminal and notebook; silent when output is not watched or LENS_EMOTION_PROGRESS=0."""
+"""One progress bar for terminal and notebook; silent unwatched, in tests, and with LENS_EMOTION_PROGRESS=0."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+def in_notebook() -> bool:
+    """True in a Jupyter kernel, not where its libraries are merely imported. Imports nothing."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "ipykernel" in sys.modules and getattr(shell, "kernel", None) is not None
+
+
 def _wanted() -> bool:
-    if os.environ.get("LENS_EMOTION_PROGRESS") == "0":
+    asked = os.environ.get("LENS_EMOTION_PROGRESS")
+    if asked in ("0", "1"):
+        return asked == "1"
+    if "PYTEST_CURRENT_TEST" in os.environ:
         return False
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return in_notebook() or sys.stderr.isatty()
+
+
+def _bar() -> Any:
+    """tqdm's widget in a notebook that has ipywidgets, its line of text anywhere else."""
+    if in_notebook() and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm.std import tqdm
+    return tqdm
 
 
 def track(
@@ -27,9 +46,7 @@ def track(
     if not (show and _wanted()):
         yield from items
         return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=label, leave=False, dynamic_ncols=True) as bar:
+    with _bar()(total=total, desc=label, leave=False, dynamic_ncols=True) as bar:
         for item in items:
             yield item
             bar.update(step(item))

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
 
 import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined, Template
@@ -23,123 +21,10 @@ from pandas.api.types import is_numeric_dtype
 from plotly.offline import get_plotlyjs
 
 from lens_emotion.artifacts import atomic_write
+from lens_emotion.report_json import cells_json, figure_json, layers_json, template_json
+from lens_emotion.report_parts import TONES, Cell, RunReport
 
-Tone = Literal["good", "noise", "plain"]
-Verdict = Literal["above its null", "not distinguishable from noise", "reported"]
-Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
-
-TONES: dict[str, Tone] = {"above its null": "good", "not distinguishable from noise": "noise", "reported": "plain"}
 ROWS_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the summary table.
-
-    Attributes:
-        value: what is written; numbers are rounded to three significant digits.
-        tone: "good" for a result above its null, "noise" for one that is not, "plain" otherwise.
-        note: a second, smaller line: the null, the control, the p-value.
-    """
-
-    value: object
-    tone: Tone = "plain"
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One number with what it is to be compared with, and the verdict of that comparison."""
-
-    label: str
-    value: str
-    control: str
-    verdict: Verdict
-    explanation: str = ""
-
-
-@dataclass(frozen=True)
-class TextPair:
-    """A steered text beside the unsteered text of the same prompt, and beside a random direction where there is one."""
-
-    prompt: str
-    unsteered: str
-    steered: str
-    label: str
-    note: str = ""
-    control: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """A part of a model's card that can be folded away.
-
-    Attributes:
-        title: its heading.
-        text: what the reader sees here; empty lines part paragraphs.
-        figures: (caption, figure) each.
-        tables: (caption, frame) each, or (caption, frame, where its CSV lies in the run folder).
-        pairs: steered texts beside unsteered ones.
-        opened: whether it is open when the page opens.
-    """
-
-    title: str
-    text: str = ""
-    figures: tuple[tuple[str, go.Figure], ...] = ()
-    tables: tuple[Table, ...] = ()
-    pairs: tuple[TextPair, ...] = ()
-    opened: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class ModelReport:
-    """Everything about one model; `kind` is base or instruct, `stimuli` names the texts it read."""
-
-    name: str
-    family: str
-    kind: str
-    stimuli: str
-    n_layers: int
-    d_model: int
-    seconds: float
-    findings: tuple[Finding, ...]
-    sections: tuple[Section, ...] = ()
-
-
-@dataclass(frozen=True)
-class ClaimRow:
-    """A claim under test: over all models, per model, and the sentences behind the verdicts."""
-
-    code: str
-    statement: str
-    overall: Cell
-    models: tuple[Cell, ...]
-    sentences: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class RunReport:
-    """A whole run.
-
-    Attributes:
-        title: heading of the page.
-        created: when, as it is to be printed.
-        command: the command or call that repeats the run.
-        summary_rows: one mapping of column to value or `Cell` per model; the first row names the columns.
-        models: one report per model, in the order of the page.
-        provenance: versions, seeds, hashes; may be nested.
-        lead: an optional sentence or two under the heading.
-        claims: the paper's claims, tested; their cells stand in the order of `models`.
-    """
-
-    title: str
-    created: str
-    command: str
-    summary_rows: Sequence[Mapping[str, object]]
-    models: tuple[ModelReport, ...]
-    provenance: Mapping[str, object]
-    lead: str = ""
-    claims: tuple[ClaimRow, ...] = ()
 
 
 def write_report(run: RunReport, path: str | Path) -> Path:
@@ -159,16 +44,9 @@ def render_report(run: RunReport) -> str:
         css=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
         plotly=Markup(get_plotlyjs()),
+        template=template_json(),
         figure_ids=_counter(),
     )
-
-
-def figure_json(figure: go.Figure) -> Markup:
-    """A figure as JSON that cannot end the script element it stands in."""
-    text = figure.to_json()
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def number(value: object) -> str:
@@ -237,7 +115,8 @@ def _asset(name: str) -> str:
 def _template() -> Template:
     """The page, with everything escaped that is not explicitly Markup."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, anchor=anchor, figure_json=figure_json, cell=as_cell)
+    environment.filters.update(number=number, anchor=anchor, cell=as_cell)
+    environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
     environment.tests.update(wide=_is_wide, numeric=_is_numeric)
     environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, flattened=flattened, next=next)
     return environment.from_string(_asset("report.html.j2"))

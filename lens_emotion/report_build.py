@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
 from lens_emotion import plots
 from lens_emotion.analysis.results import p_text
-from lens_emotion.report import Cell, Finding, ModelReport, RunReport, Section, Verdict, write_report
+from lens_emotion.report import write_report
 from lens_emotion.report_claims import claim_rows
-from lens_emotion.report_sections import (
-    geometry_section,
-    leakage_section,
-    steering_section,
-    token_section,
-    versus_section,
-)
+from lens_emotion.report_layers import layers_section
+from lens_emotion.report_parts import Cell, Finding, ModelReport, RunReport, Section, Verdict
+from lens_emotion.report_provenance import portable, provenance
+from lens_emotion.report_sections import leakage_section, steering_section, token_section, versus_section
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.store import Store
@@ -34,19 +30,29 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),
-        command=str(run.manifest["command"]),
+        command=portable(str(run.manifest["command"])),
         summary_rows=rows,
         models=tuple(model_report(m, store) for m in run.models),
-        provenance=_provenance(run),
+        provenance=provenance(run),
         lead=(
             "Every number stands beside its null or control. Decoding is held out by topic; p-values come from label "
             "permutations and are corrected over layers where a best layer was picked."
         ),
         claims=claim_rows(run),
+        claims_figure=plots.claims(run.claims),
+        over_models=_alike(run),
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()
     return path, rows
+
+
+def _alike(run: StudyRun) -> Section | None:
+    if run.alike is None:
+        return None
+    figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
+    tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
+    return Section("Do the models agree?", run.alike.summary(), (figure,), tables)
 
 
 def summary_row(m: ModelStudy) -> Row:
@@ -189,6 +195,10 @@ def _anisotropy_value(m: ModelStudy) -> str:
 def _sections(m: ModelStudy, folder: Store) -> list[Section]:
     draw = _Drawer(folder)
     where = f"{folder.root.name}/tables"
+    reliable = m.comprehension.reliability
+    draw("similarity", plots.similarity(m.similarity))  # the page has them of every layer
+    if not isinstance(m.circumplex, str):
+        draw("circumplex", plots.circumplex(m.circumplex))
     sections = [
         Section(
             "Where emotion can be read",
@@ -219,15 +229,24 @@ def _sections(m: ModelStudy, folder: Store) -> list[Section]:
                 ),
             ),
         ),
-        geometry_section(m, draw),
+        Section(
+            "How firm the vectors are",
+            reliable.summary(),
+            figures=(
+                ("Split-half reliability, comprehension", draw("reliability", plots.reliability(reliable))),
+                ("Confusion at the best layer", draw("confusion", plots.confusion(m.comprehension.decoding))),
+                ("Anisotropy of neutral text", draw("anisotropy", plots.anisotropy(m.anisotropy))),
+            ),
+        ),
     ]
     if m.versus:
-        sections.insert(2, versus_section(m, where))
-    sections.append(token_section(m, where))
+        sections.insert(2, versus_section(m, draw, where))
+    sections.insert(1, layers_section(m))
+    sections.append(token_section(m, draw, where))
     if m.steering:
-        sections.append(steering_section(m.steering, draw, where))
+        sections.append(steering_section(m, draw, where))
     if m.leakage:
-        sections.append(leakage_section(m, where))
+        sections.append(leakage_section(m, draw, where))
     return sections
 
 
@@ -247,19 +266,3 @@ class _Drawer:
     def __call__(self, name: str, figure: go.Figure) -> go.Figure:
         self.folder.figure(name, figure)
         return figure
-
-
-def _provenance(run: StudyRun) -> dict[str, object]:
-    facts: dict[str, Any] = {k: v for k, v in run.manifest.items() if k != "models"}
-    for m in run.models:
-        header = m.comprehension.header
-        facts[m.info.name] = {
-            "fingerprint": m.info.fingerprint,
-            "backend": m.info.backend,
-            "dtype": m.info.dtype,
-            "device": m.info.device,
-            "pooling": header.pooling,
-            "stimuli": f"{header.stimuli} {header.stimuli_sha256[:16]}",
-            "seconds": round(m.seconds, 1),
-        }
-    return facts

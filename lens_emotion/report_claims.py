@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lens_emotion.report import Cell, ClaimRow, Tone
+from lens_emotion.report_parts import Cell, ClaimRow, Tone
 from lens_emotion.study.results import StudyRun
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, Claim
 
@@ -21,7 +21,10 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         sentences = tuple(dict.fromkeys([overall[code].sentence, *(c.sentence for c in per_model.values())]))
         reason = overall[code].reason
         whole = Cell(overall[code].verdict, _TONES.get(overall[code].verdict, "plain"), reason)
-        rows.append(ClaimRow(code, STATEMENTS[code], whole, cells, sentences))
+        known = overall[code].effect
+        effect = str(known) if known is not None and math.isfinite(known.value) else ""
+        row = (code, STATEMENTS[code], whole, cells, sentences, effect, overall[code].null, overall[code].n)
+        rows.append(ClaimRow(*row))
     return tuple(rows)
 
 

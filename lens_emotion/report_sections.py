@@ -7,7 +7,8 @@ from collections.abc import Callable
 import plotly.graph_objects as go
 
 from lens_emotion import plots
-from lens_emotion.report import Section, TextPair
+from lens_emotion.report_cells import text_cells
+from lens_emotion.report_parts import Section, TextPair
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.study.results import ModelStudy
 
@@ -19,12 +20,14 @@ _OVERALL = [
 ]
 
 
-def versus_section(m: ModelStudy, where: str) -> Section:
+def versus_section(m: ModelStudy, draw: Draw, where: str) -> Section:
     """Writing against reading, paired; beside it the paper's unpaired test of its presets."""
     assert m.versus is not None
     text = m.versus.summary()
     tables = [("Over layers: a is writing, b is reading", m.versus.overall[_OVERALL], f"{where}/versus.csv")]
+    figures = [("Writing and reading, held-out decoding", draw("versus", plots.compare(m.versus)))]
     if m.versus_preset:
+        figures.append(("The paper's presets, mean cosine", draw("versus_preset", plots.compare(m.versus_preset))))
         text += (
             f"\n\nThe paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes layers as "
             "independent, which they are not; it is shown for comparison."
@@ -33,53 +36,50 @@ def versus_section(m: ModelStudy, where: str) -> Section:
     return Section(
         "Writing against reading",
         text,
+        figures=tuple(figures),
         tables=tuple(tables),
     )
 
 
-def geometry_section(m: ModelStudy, draw: Draw) -> Section:
-    """How the vectors lie to one another, and to people's ratings where there are any."""
-    ring = m.circumplex
-    words = f"No circumplex: {ring}." if isinstance(ring, str) else ring.summary()
-    rated = [] if isinstance(ring, str) else [("Principal components beside human norms", "circumplex", ring)]
-    return Section(
-        "Geometry",
-        f"{m.similarity.summary()} {words}",
-        figures=(
-            ("Similarity of the emotion vectors, clustered", draw("similarity", plots.similarity(m.similarity))),
-            *((title, draw(name, plots.circumplex(found))) for title, name, found in rated),
-            ("Confusion at the best layer", draw("confusion", plots.confusion(m.comprehension.decoding))),
-            ("Anisotropy", draw("anisotropy", plots.anisotropy(m.anisotropy))),
-        ),
-    )
-
-
-def token_section(m: ModelStudy, where: str) -> Section:
+def token_section(m: ModelStudy, draw: Draw, where: str) -> Section:
     """The logit lens of every vector: words, and their scripts against random directions."""
     rows = m.lens.table[(m.lens.table.side == "up") & (m.lens.table["rank"] <= 6)]
     words = rows.groupby("emotion", sort=False)["token"].apply(lambda tokens: "  ".join(map(str, tokens)))
     return Section(
         "Which tokens the vectors bring out",
         f"{m.lens.summary()} The tokens are read off the unembedding, without generating.",
+        figures=(("Tokens that every vector brings out, and their scripts", draw("lens", plots.lens(m.lens))),),
         tables=(("Top tokens", words.rename("tokens").reset_index(), f"{where}/lens.csv"),),
     )
 
 
-def leakage_section(m: ModelStudy, where: str) -> Section:
+def leakage_section(m: ModelStudy, draw: Draw, where: str) -> Section:
     """Foreign letters in the steered texts."""
     assert m.leakage is not None
     tables = [("Foreign letters by dose", m.leakage.table, f"{where}/leakage.csv")]
     if m.leakage.words is not None and (m.leakage.words.target > 0).any():
         tables.append(("Chinese words of the emotion by dose", m.leakage.words, f"{where}/leakage_words.csv"))
-    return Section("Other languages", f"{m.leakage.summary()}.", tables=tuple(tables))
+    figure = draw("leakage", plots.leakage(m.leakage))
+    shown = (("Letters of other scripts in steered texts", figure),)
+    return Section("Other languages", f"{m.leakage.summary()}.", figures=shown, tables=tuple(tables))
 
 
-def steering_section(steering: DoseResponse, draw: Draw, where: str) -> Section:
+def steering_section(m: ModelStudy, draw: Draw, where: str) -> Section:
+    """Dose and response, the texts behind every cell, and what else steering moves."""
+    steering = m.steering
+    assert steering is not None
+    figures = [("Dose-response", draw("dose_response", plots.dose_response(steering)))]
+    spill = ""
+    if m.side_effects:
+        figures.append(("Side effects at the surgical dose", draw("side_effects", plots.side_effects(m.side_effects))))
+        spill = f"\n\nSide effects: {m.side_effects.summary()}."
     return Section(
         "Steering",
         f"{steering.summary()}. Success: the target's score rises above the unsteered text's and above the 95th "
-        "percentile of random directions of the same length; a second set of random directions is the control shown.",
-        figures=(("Dose-response", draw("dose_response", plots.dose_response(steering))),),
+        "percentile of random directions of the same length; a second set of random directions is the control shown."
+        f"{spill}",
+        figures=tuple(figures),
+        cells=text_cells(steering),
         tables=(("Steering by dose", steering.table, f"{where}/steering.csv"),),
         pairs=tuple(_pairs(steering)),
     )

@@ -1,132 +1,55 @@
-"""Write the notebooks from plain Python, so that they can be reviewed as text, and execute them with their outputs.
+"""Make the notebooks from plain Python (scripts/notebooks/*.py, cells parted by `# %%`), executed, with their outputs.
 
 python scripts/make_notebooks.py            # writes and executes all
+python scripts/make_notebooks.py 02         # those whose names begin with 02
 python scripts/make_notebooks.py --no-run   # writes without outputs
+python scripts/make_notebooks.py 02 --model gpt2 --out elsewhere   # on another model
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import re
+import time
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
+SOURCES = Path(__file__).resolve().parent / "notebooks"
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+LARGE = 80_000  # letters of base64
+Cells = list[tuple[str, str]]
 
-EXTRACTION = [
-    (
-        "markdown",
-        """# 01 · Extraction: one pass over the text
-
-A language model reads short labelled texts. We keep the residual stream after every block (`resid_post`), pooled to one
-row per text and layer. Everything else in this package works on those rows: only steering runs the model again.
-
-The notebook runs in seconds on a tiny model that ships with the package. **Change `MODEL` to run it on a real one**
-(a catalog name such as `"gpt2"`, a hub id, a local folder, or a `.gguf` file).""",
-    ),
-    ("code", 'MODEL = "tiny-llama"'),
-    (
-        "code",
-        """import lens_emotion as le
-
-model = le.load_model(MODEL)
-le.describe(model)""",
-    ),
-    (
-        "markdown",
-        """## Which tokens are read?
-
-BOS, template tokens, pads and the first position (an attention sink with massive activations) never enter an average.
-`preview` shows what would be pooled.""",
-    ),
-    (
-        "code",
-        """for token in le.preview(model, "Anna was in the kitchen. She smiled at the cat.", le.story_mean(start=2)):
-    print(f"{token.position:>3}  {token.role:<8} {token.token!r}")""",
-    ),
-    (
-        "markdown",
-        "## Reading\n\nEvery layer in one pass, without the LM head, on the model's own stimulus set.",
-    ),
-    ("code", "acts = le.extract_comprehension(model)\nacts"),
-    ("code", "acts.table.groupby('emotion', sort=False)[['n_total', 'n_pooled', 'n_special']].mean().round(1).head(6)"),
-    (
-        "markdown",
-        """## Is there anything to find?
-
-Held-out decoding: nearest class mean on centred cosine, tested on topics the means have not seen. The grey band is what
-permuted labels reach; the best layer's p-value is corrected for having looked at all layers.""",
-    ),
-    ("code", "sweep = le.layer_sweep(acts)\nprint(sweep.summary())\nle.plots.layer_sweep(sweep).show()"),
-    (
-        "markdown",
-        """## Vectors
-
-A vector is the difference between a class mean and a baseline; here the mean of all emotions (`"centred"`).
-Directions are unit vectors; their sizes are kept apart.
-`natural` is the size of the emotion itself: the unit of a steering dose.""",
-    ),
-    ("code", 'vectors = le.emotion_vectors(acts)\nvectors["calm"], 0.5 * vectors["calm"] - 0.3 * vectors["angry"]'),
-    (
-        "code",
-        """similar = le.similarity(vectors, sweep.best_layer)
-print(similar.summary())
-le.plots.similarity(similar).show()""",
-    ),
-    (
-        "markdown",
-        """## The number everyone reports, in company
-
-Mean pairwise cosine between the vectors looks like a measure of separation, but noise lowers it too. So it comes with
-held-out accuracy, split-half reliability and a label-permutation null, and with a plain verdict.""",
-    ),
-    (
-        "code",
-        """separated = le.separation(acts)
-print(separated.summary())
-le.plots.separation(separated).show()""",
-    ),
-    (
-        "markdown",
-        """## Writing instead of reading
-
-Now the model writes one story per emotion and topic, and is read over what it wrote: with the instruction in front
-(*conditioned*), and the bare story again (*reread*). The two answer different questions.""",
-    ),
-    (
-        "code",
-        """generated = le.extract_generation(model, max_new_tokens=64)
-print(generated.stories.items[0].text, "\\n")
-for acts_of in (generated.conditioned, generated.reread):
-    print(f"{acts_of.header.variant:<28}", le.decoding(acts_of).summary())""",
-    ),
-    (
-        "markdown",
-        """The paper's own preset reads a single token in the middle of a greedy story. Five templates give five
-distinct texts per emotion, and the result says so.""",
-    ),
-    (
-        "code",
-        """jeong = le.extract_generation(model, preset="jeong", max_new_tokens=64).conditioned
-print(le.separation(jeong).summary(layer=jeong.n_layers // 2))
-print(*jeong.header.notes)""",
-    ),
-    ("markdown", "## Keeping it\n\nSafetensors with a JSON header that knows the model; no pickle."),
-    (
-        "code",
-        """import tempfile, pathlib
-
-with tempfile.TemporaryDirectory() as folder:
-    path = vectors.save(pathlib.Path(folder) / "vectors.safetensors")
-    print(le.EmotionVectors.load(path), f"{path.stat().st_size / 1e3:.0f} kB")""",
-    ),
-]
-
-NOTEBOOKS = {"01_extraction": EXTRACTION}
+# a code host shows the PNG, a live notebook the interactive figure beside it
+RENDERER = """import os
+import plotly.io as pio
+os.environ["LENS_EMOTION_PROGRESS"] = "0"
+pio.renderers["png"].width, pio.renderers["png"].height = 1000, None
+pio.renderers.default = "plotly_mimetype+png"
+"""
 
 
-def build(cells: list[tuple[str, str]]) -> nbformat.NotebookNode:
+def read_cells(path: Path) -> Cells:
+    """(kind, text) of every cell of a percent script."""
+    cells = []
+    for part in re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        head, _, body = part.partition("\n")
+        if "[markdown]" in head:
+            lines = [line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()]
+            cells.append(("markdown", "\n".join(lines)))
+        else:
+            cells.append(("code", body.strip()))
+    return cells
+
+
+NOTEBOOKS = {path.stem: read_cells(path) for path in sorted(SOURCES.glob("*.py"))}
+
+
+def build(cells: Cells) -> nbformat.NotebookNode:
     """A notebook of markdown and code cells, with ids that do not change from one run to the next."""
     make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
     made = [make[kind](text, id=f"cell-{i:02d}") for i, (kind, text) in enumerate(cells)]
@@ -134,25 +57,54 @@ def build(cells: list[tuple[str, str]]) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=made, metadata=metadata)
 
 
+def execute(notebook: nbformat.NotebookNode) -> None:
+    """Run all cells, figures as PNG beside the interactive form."""
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(RENDERER, id="renderer"))
+    NotebookClient(notebook, timeout=1800, kernel_name="python3").execute(cwd=str(FOLDER))
+    notebook.cells.pop(0)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.outputs = [_lean(o) for o in cell.outputs if o.get("name") != "stderr"]  # progress bars, warnings
+
+
+def _lean(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without counters, and a large picture with a palette (its transparent ground stays)."""
+    if "execution_count" in output:
+        output.execution_count = None
+    png = output.get("data", {}).get("image/png")
+    if png and len(png) > LARGE:
+        made = BytesIO()
+        image = Image.open(BytesIO(base64.b64decode(png))).convert("RGBA")
+        image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+        output.data["image/png"] = base64.b64encode(made.getvalue()).decode()
+    return output
+
+
+def on_model(cells: Cells, model: str) -> Cells:
+    """The same notebook with its one line changed."""
+    return [(kind, re.sub(r'^MODEL = ".*"', f"MODEL = {model!r}", text)) for kind, text in cells]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="beginnings of names; default all")
     parser.add_argument("--no-run", action="store_true", help="write the notebooks without executing them")
+    parser.add_argument("--model", help="instead of the one named in the notebook")
+    parser.add_argument("--out", type=Path, default=FOLDER)
     args = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for name, cells in NOTEBOOKS.items():
-        notebook = build(cells)
+        if args.names and not name.startswith(tuple(args.names)):
+            continue
+        started = time.monotonic()
+        notebook = build(on_model(cells, args.model) if args.model else cells)
         if not args.no_run:
-            # static images show on a code host; the interactive figure comes with them
-            setup = nbformat.v4.new_code_cell(
-                'import plotly.io as pio; pio.renderers.default = "png"', id="renderer", metadata={"tags": ["remove"]}
-            )
-            notebook.cells.insert(0, setup)
-            NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(FOLDER))
-            notebook.cells.pop(0)
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)
-        nbformat.write(notebook, FOLDER / f"{name}.ipynb")
-        print(f"{FOLDER / name}.ipynb")
+            execute(notebook)
+        path = args.out / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB, {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

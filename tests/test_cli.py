@@ -151,15 +151,15 @@ def test_models_list_preview_and_format_print_what_they_say(run):
     ],
 )
 def test_mixtures_are_read_as_typed(words, terms):
-    from lens_emotion.console_steer import parse_mixture
+    from lens_emotion.vectors.mixture import parse_mixture
 
     assert parse_mixture(words) == terms
 
 
 @pytest.mark.parametrize("words", ["", "0.5calm", "calm angry", "calm +", "3*"])
 def test_words_that_are_no_mixture_are_refused(words):
-    from lens_emotion.console_steer import parse_mixture
     from lens_emotion.errors import DoseError
+    from lens_emotion.vectors.mixture import parse_mixture
 
     with pytest.raises(DoseError, match="mixture"):
         parse_mixture(words)

@@ -233,7 +233,7 @@ def test_the_other_emotion_can_be_left_out(vectors):
 
 
 def test_texts_that_look_like_numbers_or_dates_stay_texts_in_a_stored_table():
-    """A steered model may well write "007" or a year: read back, they are those letters, and numbers keep their types."""
+    """A steered model may well write "007": read back, it is those letters, and numbers keep their types."""
     frame = pd.DataFrame(
         {
             "text": ["007", "1e5", "2026-11-22"],

@@ -97,12 +97,12 @@ def test_an_interrupted_reading_goes_on_bit_identically_and_reads_nothing_twice(
     texts = load_stimuli("world-en", per_cell=1).only(["calm", "angry", "neutral"])
     poolings = [story_mean(), last_token()]
     whole = extract_poolings(model, poolings, texts, token_budget=300)
-    first = stopping_after(monkeypatch, reader, "residual_cache", 2)
+    first = stopping_after(monkeypatch, reader, "run_halving", 2)
     with pytest.raises(KeyboardInterrupt):
         extract_poolings(model, poolings, texts, token_budget=300, journal=Journal.open(tmp_path / "j"))
     monkeypatch.undo()
     assert len(Journal.open(tmp_path / "j").places) == 2 and len(first) == 3
-    rest = stopping_after(monkeypatch, reader, "residual_cache", 999)
+    rest = stopping_after(monkeypatch, reader, "run_halving", 999)
     resumed = extract_poolings(model, poolings, texts, token_budget=300, journal=Journal.open(tmp_path / "j"))
     n_batches = len(Journal.open(tmp_path / "j").places)
     assert len(rest) == n_batches - 2 > 0

@@ -10,7 +10,6 @@ import lens_emotion as le
 from lens_emotion.analysis.circumplex import circumplex, missing_norms
 from lens_emotion.analysis.separation import separation
 from lens_emotion.cli import app
-from lens_emotion.console_steer import mixture, parse_mixture
 from lens_emotion.errors import LensEmotionError, StimulusError
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.stimuli.emotions import Norm
@@ -19,6 +18,7 @@ from lens_emotion.stimuli.reading import read_stimulus_file
 from lens_emotion.stimuli.scripts import main_script
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.study_file import read_study_file
+from lens_emotion.vectors.mixture import mixture, parse_mixture
 
 EMOTIONS = {
     "traurig": ("Sie weint und senkt den Kopf", "die Tränen laufen", "alles ist leer und grau"),

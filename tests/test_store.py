@@ -133,6 +133,12 @@ def test_a_real_limit_of_the_system_is_named_and_nothing_is_lost(run, monkeypatc
     assert verify_run(run).damages == ()
 
 
+def test_a_system_that_takes_a_part_at_a_time_gets_it_all(tmp_path, monkeypatch):
+    original = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: original(descriptor, bytes(data)[:7]))
+    assert atomic_write(tmp_path / "x", "twenty-three characters").read_text() == "twenty-three characters"
+
+
 def on_a_small_disk(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
@@ -158,6 +164,18 @@ def test_a_disk_that_is_really_full_is_named_and_what_fitted_is_kept(tmp_path):
             store.step("comprehension", INPUTS, lambda f: None, run, save)
         (kept,) = folder.rglob("*.journal")
         assert len(journal.Journal.open(kept).places) >= 2
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_mounted_read_only_is_named_and_what_is_on_it_can_be_verified(tmp_path):
+    folder = on_a_small_disk(tmp_path)
+    try:
+        Store.open(folder).json("manifest.json", {"config": {}})
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        with pytest.raises(ArtifactError, match="Read-only file system; choose a folder"), writing(folder):
+            pass
+        assert verify_run(folder).damages == () and verify_run(folder).n_files == 1
     finally:
         subprocess.run(["umount", folder], check=True)
 

@@ -79,6 +79,12 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     assert path.stat().st_size < 8e6
     assert next(iter(rows[0])) == "model"
     assert "random" in page and "permuted labels" in page and "chance" in page
+    assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="tiny-llama-1"')
+    assert run.models[0].info.fingerprint in page and run.models[0].comprehension.header.stimuli_sha256 in page
+    assert str(path.parent) not in page, "a folder of this machine"
+    assert page.count('class="cell ') == 3 * len(CONFIG.doses)
+    for text in run.models[0].steering.texts.text.head(20):
+        assert json.dumps(text, ensure_ascii=False)[1:-1].replace("&", "\\u0026") in page
     assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()
 
 

@@ -16,6 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import nct
 
 from lens_emotion.analysis.stats import check_samples
+from lens_emotion.display import panel
 
 HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
 ROUNDING = 1e-10  # an SD below this share of the means is rounding error
@@ -47,6 +48,9 @@ class EffectSize:
         """One sentence, with the warning if there is one."""
         text = f"{self.name} = {self.value:.2f} (95% {self.low:.2f} to {self.high:.2f}, n = {self.n})"
         return f"{text}: {self.warning}." if self.warning else f"{text}."
+
+    def _repr_html_(self) -> str:
+        return panel(self.summary())
 
 
 def cohens_d(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> EffectSize:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
+from lens_emotion.display import panel
 from lens_emotion.errors import LensEmotionError
 
 ALPHA = 0.05
@@ -28,8 +28,8 @@ class Result(Protocol):
 
 
 def result_html(result: Result) -> str:
-    """The summary above the table, for notebooks."""
-    return f"<p>{escape(result.summary())}</p>{result.table.round(4).to_html(index=False)}"
+    """The summary above the folded table, for notebooks."""
+    return panel(result.summary(), result.table)
 
 
 def resolve_layer(layer: int | None, n_layers: int, default: int) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -125,37 +125,100 @@ def token_scores(
         StimulusError, ContextLengthError: a text without content, or one longer than the model's context.
         AnalysisError: no such layer, no emotion, or n_random below 1.
     """
-    info = describe(model)
-    check_raw_basis(model, allow_processed)
-    if not allow_other_model:
-        vectors.check_model(info.fingerprint, info.name)
-        _check_acts(acts, info.fingerprint, info.name)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
+    name = _check_model(model, vectors, acts, allow_other_model, allow_processed)
+    found = _score(model, vectors, text, emotions, (at,), acts, n_random, seed)
+    return replace(found[0], model=name)
+
+
+def token_scores_by_layer(
+    model: Model,
+    vectors: EmotionVectors,
+    text: str,
+    emotions: Iterable[str] | None = None,
+    acts: PooledActivations | None = None,
+    n_random: int = 200,
+    seed: int = 0,
+) -> tuple[TokenScores, ...]:
+    """`token_scores` at every layer, from one pass over the text.
+
+    Raises:
+        As `token_scores`.
+    """
+    _check_model(model, vectors, acts)
+    return _score(model, vectors, text, emotions, range(vectors.n_layers), acts, n_random, seed)
+
+
+def _score(
+    model: Model,
+    vectors: EmotionVectors,
+    text: str,
+    emotions: Iterable[str] | None,
+    layers: Sequence[int],
+    acts: PooledActivations | None,
+    n_random: int,
+    seed: int,
+) -> tuple[TokenScores, ...]:
     chosen = _chosen(vectors, emotions)
     if n_random < 1:
         raise AnalysisError(f"n_random is {n_random}; give at least 1 (19 for p = 0.05 to be possible)")
-    tokens, content, states = _read(model, text, at)
-    origin = states.mean(0) if acts is None else class_means(acts)[:, at].float().mean(0)
-    control = ISOTROPIC if acts is None else MATCHED
-    rows = None if acts is None else acts.values[:, at]
-    random = random_controls(vectors.d_model, n_random, seed, rows)[control]
+    tokens, content, read = _read(model, text, layers)
+    centre = None if acts is None else class_means(acts).float().mean(0)
+    control, origin = (ISOTROPIC, OWN_MEAN) if acts is None else (MATCHED, EMOTION_MEAN)
     index = [vectors.emotions.index(e) for e in chosen]
-    found = _against(states - origin, vectors.at(at)[index].float(), random)
-    columns = _spread(found, vectors.natural[index, at].numpy()[:, None], content)
-    named = OWN_MEAN if acts is None else EMOTION_MEAN
-    return TokenScores(
-        tokens, content, chosen, columns["scores"], columns["null_low"], columns["null_high"], columns["p"],
-        columns["p_corrected"], at, vectors.n_layers, info.name, named, control, n_random,
-    )  # fmt: skip
+    found = []
+    for at, states in zip(layers, read, strict=True):
+        random = random_controls(vectors.d_model, n_random, seed, None if acts is None else acts.values[:, at])[control]
+        away = states - (states.mean(0) if centre is None else centre[at])
+        columns = _against(away, vectors.at(at)[index].float(), random)
+        columns = _spread(columns, vectors.natural[index, at].numpy()[:, None], content)
+        found.append(
+            TokenScores(
+                tokens,
+                content,
+                chosen,
+                columns["scores"],
+                columns["null_low"],
+                columns["null_high"],
+                columns["p"],
+                columns["p_corrected"],
+                at,
+                vectors.n_layers,
+                vectors.header.model,
+                origin,
+                control,
+                n_random,
+            )
+        )
+    return tuple(found)
 
 
-def _read(model: Model, text: str, layer: int) -> tuple[tuple[str, ...], Content, Float[Tensor, "n d_model"]]:
-    """What the tokens say, which are content, and the states of those at the layer."""
+def _read(
+    model: Model, text: str, layers: Sequence[int]
+) -> tuple[tuple[str, ...], Content, list[Float[Tensor, "n d_model"]]]:
+    """What the tokens say, which are content, and the states of those at every layer asked for."""
     read = tokenise_text(model, text)
     content = np.array(read.content)
-    states = residual_cache(model, torch.tensor([read.ids]))[hook_name(layer)][0].float().cpu()
+    cache, keep = residual_cache(model, torch.tensor([read.ids])), torch.from_numpy(content)
     tokenizer = tokenizer_of(model)
-    return tuple(str(tokenizer.decode([i])) for i in read.ids), content, states[torch.from_numpy(content)]
+    states = [cache[hook_name(layer)][0].float().cpu()[keep] for layer in layers]
+    return tuple(str(tokenizer.decode([i])) for i in read.ids), content, states
+
+
+def _check_model(
+    model: Model,
+    vectors: EmotionVectors,
+    acts: PooledActivations | None,
+    other_model: bool = False,
+    processed: bool = False,
+) -> str:
+    """The model's name, if vectors and activations are of it."""
+    info = describe(model)
+    check_raw_basis(model, processed)
+    if not other_model:
+        vectors.check_model(info.fingerprint, info.name)
+        _check_acts(acts, info.fingerprint, info.name)
+    return info.name
 
 
 def _check_acts(acts: PooledActivations | None, fingerprint: str, name: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
 from lens_emotion.records import record
@@ -84,7 +84,7 @@ class PooledActivations:
 
     def _repr_html_(self) -> str:
         counts = self.table.groupby("emotion", sort=False)[["n_pooled", "n_skipped", "n_special"]].mean()
-        return f"<p><code>{escape(repr(self))}</code></p>{counts.round(1).T.to_html()}"
+        return panel(repr(self), counts.round(1), index=True, code=True, what="mean tokens per text")
 
     @property
     def n_layers(self) -> int:

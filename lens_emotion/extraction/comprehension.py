@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import overload
 
+import pandas as pd
+
+from lens_emotion.display import panel
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, story_mean
@@ -16,6 +20,8 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+
+ROLES = ("pooled", "skipped", "special")
 
 
 def default_stimuli(model: Model) -> str:
@@ -126,7 +132,39 @@ class TokenRole:
     role: str
 
 
-def preview(model: Model, text: str, pooling: Pooling | None = None) -> list[TokenRole]:
+@dataclass(frozen=True)
+class Preview(Sequence[TokenRole]):
+    """The tokens of a previewed text, in order."""
+
+    roles: tuple[TokenRole, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> TokenRole: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TokenRole]: ...
+
+    def __getitem__(self, index: int | slice) -> TokenRole | Sequence[TokenRole]:
+        return self.roles[index]
+
+    def __len__(self) -> int:
+        return len(self.roles)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per token: position, token, role."""
+        return pd.DataFrame([asdict(r) for r in self.roles])
+
+    def summary(self) -> str:
+        """How many tokens are pooled, and which."""
+        counts = ", ".join(f"{sum(r.role == role for r in self.roles)} {role}" for role in ROLES)
+        return f"{len(self)} tokens: {counts}; pooled: {''.join(r.token for r in self.roles if r.role == 'pooled')!r}"
+
+    def _repr_html_(self) -> str:
+        return panel(self.summary(), self.table)
+
+
+def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
     """Which tokens of a text would be pooled, skipped or left out as special. Pads never occur here.
 
     Raises:
@@ -140,4 +178,4 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> list[Tok
     roles = ["pooled" if t else "skipped" if c else "special" for t, c in zip(taken, content[0].tolist(), strict=True)]
     tokenizer = tokenizer_of(model)
     strings = [str(tokenizer.decode([i])) for i in tokenised.ids]
-    return [TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))]
+    return Preview(tuple(TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))))

@@ -71,6 +71,10 @@ class GeneratedActivations:
     conditioned: PooledActivations
     reread: PooledActivations | None
 
+    def _repr_html_(self) -> str:
+        parts = [("instruction in front", self.conditioned), ("bare story read again", self.reread)]
+        return "".join(f"<p>{name}:</p>{acts._repr_html_()}" for name, acts in parts if acts is not None)
+
 
 def extract_generation(
     model: Model,

@@ -22,6 +22,7 @@ from lens_emotion.models.threads import fitting_threads
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]
+OnStep = Callable[[dict[int, int]], None]  # row -> its new token
 SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
 
 
@@ -66,6 +67,7 @@ def generate_tokens(
     share_prompts: bool = False,
     on_keep: Keep | None = None,
     read_last: bool = False,
+    on_step: OnStep | None = None,
 ) -> list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; the end-of-text token is not part of what returns.
 
@@ -81,6 +83,8 @@ def generate_tokens(
             that leave the rest of the prompt as it is.
         on_keep: told which rows go on when others leave, for hooks that hold something per row.
         read_last: feed the last token too, for hooks that read what was written (it is chosen, but never read).
+        on_step: told after every step which rows got which token, those that go on only. What it raises ends the
+            generation; hooks are gone then too.
 
     Returns:
         New token ids per row.
@@ -105,6 +109,8 @@ def generate_tokens(
                 going = (~finished).nonzero()[:, 0]
                 if len(going) == 0:
                     break
+                if on_step:
+                    on_step(dict(zip(alive[going.cpu()].tolist(), chosen[going].tolist(), strict=True)))
                 if (on_keep or not fwd_hooks) and len(alive) > SMALLEST and 2 * len(going) <= len(alive):
                     for keep in (decoder.keep, on_keep):
                         if keep:

@@ -19,15 +19,19 @@ from lens_emotion.plots.moved import drift, probe, transfer, transfer_within
 from lens_emotion.plots.opposed import opposites
 from lens_emotion.plots.paired import compare
 from lens_emotion.plots.paired_models import compare_models
+from lens_emotion.plots.panels import panels
 from lens_emotion.plots.plane import circumplex
 from lens_emotion.plots.promoted import lens
 from lens_emotion.plots.representations import rsa, rsa_human, rsa_many
 from lens_emotion.plots.spread import side_effects
-from lens_emotion.plots.theme import emotion_colour, on_paper, template
+from lens_emotion.plots.strips import regimes
+from lens_emotion.plots.theme import about, emotion_colour, on_paper, template
 from lens_emotion.plots.tokens import preview, token_scores
 from lens_emotion.plots.tuning import base_vs_instruct
+from lens_emotion.plots.verified import verification
 
 __all__ = [
+    "about",
     "anisotropy",
     "base_vs_instruct",
     "by_architecture",
@@ -45,9 +49,11 @@ __all__ = [
     "lens",
     "on_paper",
     "opposites",
+    "panels",
     "preview",
     "probe",
     "regime_map",
+    "regimes",
     "reliability",
     "rsa",
     "rsa_human",
@@ -59,4 +65,5 @@ __all__ = [
     "token_scores",
     "transfer",
     "transfer_within",
+    "verification",
 ]

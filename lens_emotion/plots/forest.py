@@ -83,7 +83,10 @@ def _panel(figure: go.Figure, rows: DataFrame, scopes: list[str], where: dict[st
         ends = known[["value", "low", "high"]]
         if float(ends.min().min()) <= 0 <= float(ends.max().max()):
             figure.add_vline(0, line={"color": LINE, "width": 1.2, "dash": "dot"}, **where)
-        figure.update_xaxes(title_text=plain(_unit(known)), **where)
+        least, most = float(ends.min().min()), float(ends.max().max())
+        wide = max(abs(least), 1.0) / 2 if least == most else None  # one point has no scale of its own
+        reach = {"range": [least - wide, most + wide]} if wide else {}
+        figure.update_xaxes(title_text=plain(_unit(known)), **reach, **where)
     else:
         figure.update_xaxes(showticklabels=False, ticks="", showgrid=False, range=[-1, 1], **where)
 
@@ -102,7 +105,7 @@ def _in_words(rows: DataFrame, scopes: list[str], known: DataFrame) -> go.Scatte
     words = [f"{verdict}: {word}" for verdict, word in zip(rows["verdict"], numbers, strict=True)]
     return go.Scatter(
         x=[_middle(known)] * len(rows), y=[scopes.index(s) for s in rows["scope"]], mode="text", name="in words",
-        text=[plain(textwrap.shorten(w, 84, placeholder=" …")) for w in words], textfont={"size": 10},
+        text=[plain(textwrap.shorten(w, 64, placeholder=" …")) for w in words], textfont={"size": 10},
         showlegend=False, customdata=_notes(rows), hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from lens_emotion.plots.theme import BLUE, GREY, LINE, VERMILLION, titled
 from lens_emotion.plots.words import p_words, plain
 
 PLACES = ("middle", "best")
+GAP = 122  # pixels between panels: an axis title and a heading of three lines
 MEASURES = {"accuracy": "accuracy", "mean cosine": "cosine"}
 
 
@@ -26,8 +27,9 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
     panels = [(m, p) for m in measures for p in PLACES if _known(result, m, p)]
     models = list(dict.fromkeys(result.table["model"]))[::-1]
     columns = len(PLACES)
+    height = max(400, 170 + len(measures) * (180 + 24 * len(models)))
     figure = make_subplots(
-        len(measures), columns, shared_yaxes=True, horizontal_spacing=0.05, vertical_spacing=0.44 / len(measures),
+        len(measures), columns, shared_yaxes=True, horizontal_spacing=0.05, vertical_spacing=GAP / (height - 222),
         subplot_titles=[_heading(result, m, p) for m, p in panels],
     )  # fmt: skip
     for i, (measure, place) in enumerate(panels):
@@ -50,10 +52,7 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
         "dashed: chance",
         "d and the unpaired p are the paper's form",
     )
-    height = 150 + len(measures) * (180 + 24 * len(models))
-    titled(
-        figure, f"Methods compared over models: {name_a} against {name_b}", facts, height=max(400, height), wide=True
-    )
+    titled(figure, f"Methods compared over models: {name_a} against {name_b}", facts, height, wide=True)
     return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 34})
 
 

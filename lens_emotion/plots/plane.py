@@ -78,8 +78,12 @@ def _write_names(
     low, high = np.array([x_range[0], y_range[1]]), np.array([x_range[1], y_range[0]])
     pixels = (points - low) / (high - low) * (PANEL_WIDTH, PANEL_HEIGHT)
     offsets = place_labels(pixels, names, PANEL_WIDTH, PANEL_HEIGHT)
-    for (x, y), name, (dx, dy) in zip(points.tolist(), names, offsets.tolist(), strict=True):
-        figure.add_annotation(
-            x=x, y=y, text=name, ax=dx, ay=dy, showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=LINE,
-            standoff=6, xanchor="center", yanchor="middle", font={"size": 11}, borderpad=0, row=1, col=col,
-        )  # fmt: skip
+    names_of_axes = {"xref": f"x{col if col > 1 else ''}", "yref": f"y{col if col > 1 else ''}"}
+    look = {"showarrow": True, "arrowhead": 0, "arrowwidth": 0.7, "arrowcolor": LINE, "standoff": 6, "borderpad": 0,
+            "xanchor": "center", "yanchor": "middle", "font": {"size": 11}}  # fmt: skip
+    written = [
+        {"x": x, "y": y, "text": name, "ax": dx, "ay": dy, **names_of_axes, **look}
+        for (x, y), name, (dx, dy) in zip(points.tolist(), names, offsets.tolist(), strict=True)
+    ]
+    # all at once: plotly checks every annotation again whenever one is added
+    figure.layout.annotations = [*(a.to_plotly_json() for a in figure.layout.annotations), *written]

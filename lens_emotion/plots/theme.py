@@ -110,6 +110,19 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
     return figure
 
 
+def about(figure: go.Figure, who: str) -> go.Figure:
+    """The same figure with words (a model, a method) before the line below its title."""
+    text, who = figure.layout.title.subtitle.text or "", escape(who, quote=False)
+    fits = len(text.split("<br>")[0]) + len(who) + 3 <= (170 if figure.layout.meta["wide"] else 84)
+    extra = 0 if fits else 15
+    figure.update_layout(
+        title={"subtitle": {"text": f"{who} · {text}" if fits else f"{who}<br>{text}"}},
+        height=figure.layout.height + extra,
+        margin={"t": figure.layout.margin.t + extra},
+    )
+    return figure
+
+
 def _lines(facts: Sequence[str], width: int) -> list[str]:
     """Facts joined with middle dots, in as many lines as they need."""
     lines: list[str] = []

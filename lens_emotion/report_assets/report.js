@@ -13,11 +13,14 @@
   const onPaper = {ink: "#000", soft: "#333", grid: "rgba(60,66,76,.16)", axis: "rgba(60,66,76,.5)", card: "#fff"};
   const paperWidth = {narrow: 480, wide: 975};  // print shrinks figures by the zoom in report.css
 
+  const read = element => element && JSON.parse(element.textContent);
+  const template = read(document.getElementById("template"));
+
   // Ink, grid and hover colours follow the page; a figure's own explicit colours stay as they are.
   const dressed = (figure, printing, wide) => {
     const colours = printing ? onPaper : onScreen();
     const layout = structuredClone(figure.layout);
-    const base = ((layout.template ??= {}).layout ??= {});
+    const base = ((layout.template ??= structuredClone(template)).layout ??= {});
     (base.font ??= {}).color = colours.ink;
     const subtitle = ((layout.title ??= {}).subtitle ??= {});
     subtitle.font = {size: 11.5, ...subtitle.font, color: colours.soft};
@@ -36,17 +39,161 @@
     return layout;
   };
 
+  // A figure beside a table of cells opens the cell that is clicked in its strip of regimes.
+  const listen = plot => {
+    const cells = plot.closest(".body")?.querySelector(".cells");
+    if (plot.listens || !cells || !plot.on) return;
+    plot.listens = true;
+    plot.on("plotly_click", event => {
+      const point = event.points[0];
+      const row = point.data.type === "heatmap" ? cells.row(point.y) : -1;
+      if (row >= 0) cells.open(row, point.x);
+    });
+  };
+
+  // The line of facts below a title breaks where the figure ends, and the figure grows by the lines that this adds.
+  const fitted = (layout, width) => {
+    const subtitle = layout.title?.subtitle;
+    if (!subtitle?.text) return 0;
+    const longest = Math.max(30, Math.floor((width - 28) / 6));
+    const before = subtitle.text.split("<br>");
+    const lines = before.flatMap(line => {
+      const parts = [""];
+      for (const word of line.split(" ")) {
+        if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
+        parts.push((parts.pop() + " " + word).trim());
+      }
+      return parts;
+    });
+    subtitle.text = lines.join("<br>");
+    return 15 * (lines.length - before.length);
+  };
+
   const draw = (plot, printing = false) => {
     if (typeof Plotly === "undefined") return;
-    plot.figure ??= JSON.parse(document.querySelector(`script[data-for="${plot.id}"]`).textContent);
+    plot.figure ??= plot.version?.() ?? read(document.querySelector(`script[data-for="${plot.id}"]`));
     const failed = error => {
       plot.innerHTML = "";
       plot.append(Object.assign(document.createElement("p"), {className: "failed", textContent: `Not drawn: ${error}`}));
     };
     try {
-      Plotly.react(plot, plot.figure.data, dressed(plot.figure, printing, !!plot.closest(".wide")), config).catch(failed);
+      const layout = dressed(plot.figure, printing, !!plot.closest(".wide"));
+      const added = fitted(layout, layout.width ?? plot.clientWidth);
+      if (added && layout.height) {
+        layout.height += added;
+        layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
+      }
+      if (layout.height) plot.style.minHeight = printing ? "" : `${layout.height}px`;
+      Plotly.react(plot, plot.figure.data, layout, config).then(() => listen(plot)).catch(failed);
     } catch (error) { failed(error); }
   };
+
+  const changed = (base, changes) => {
+    const figure = structuredClone(base);
+    for (const [path, value] of changes) {
+      let at = figure;
+      for (const key of path.slice(0, -1)) at = at[key];
+      at[path.at(-1)] = value;
+    }
+    return figure;
+  };
+
+  // One slider, all figures of its section.
+  const slides = [...document.querySelectorAll(".slides")].map(section => {
+    let known = null;  // parsed when first needed, so that the page opens at once
+    const data = () => (known ??= read(section.querySelector(".versions")));
+    const best = Number(section.dataset.best);
+    const input = section.querySelector("input[type=range]");
+    const bars = [...section.querySelectorAll(".bars i")];
+    const mine = [...section.querySelectorAll(".plot")];
+    let layer = best;
+    mine.forEach(plot => {
+      plot.version = () => {
+        const {base, changes} = data().figures[plot.dataset.slides];
+        return changed(base, changes[layer]);
+      };
+    });
+    const go = to => {
+      layer = to;
+      if (input) {
+        input.value = to;
+        const label = data().labels[to];
+        input.setAttribute("aria-valuetext", label);
+        section.querySelector("output").textContent = label;
+        bars.forEach((bar, i) => bar.classList.toggle("here", i === to));
+      }
+      mine.forEach(plot => { if (plot.figure) { plot.figure = plot.version(); draw(plot); } });
+    };
+    let waiting = 0;
+    input?.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => go(Number(input.value)), 20);  // one redraw for a drag over several layers
+    });
+    section.querySelector("button")?.addEventListener("click", () => go(best));
+    input?.setAttribute("aria-valuetext", section.querySelector("output").textContent);
+    bars[best]?.classList.add("here");
+    return () => { if (layer !== best) go(best); };
+  });
+
+  const made = (tag, text, name) => Object.assign(document.createElement(tag), {textContent: text, className: name ?? ""});
+  const column = (title, text, note, name) => {
+    const box = made("div", "", name);
+    box.append(made("h4", title), made("p", text), made("p", note, "measures"));
+    return box;
+  };
+
+  // The texts behind a cell; what models wrote is set as text, never as markup.
+  for (const section of document.querySelectorAll(".cells")) {
+    let known = null;
+    const data = () => (known ??= read(section.querySelector(".behind-cells")));
+    const behind = section.querySelector(".behind");
+    const buttons = [...section.querySelectorAll("button.cell")];
+    const names = [...section.querySelectorAll("tbody th")].map(th => th.textContent);
+    const doses = [...section.querySelectorAll("thead th")].slice(1).map(th => th.firstChild.textContent);
+    const measured = ([, , judged, regime, , score, ratio, distinct, loops], emotion) =>
+      `judged ${data().words[judged]}; score of ${emotion} ${score}; perplexity ratio ${ratio}, ` +
+      `distinct-2 ${distinct}, loop share ${loops}; ${data().words[regime]}`;
+    section.row = key => data().keys.indexOf(key);
+    section.open = (row, dose) => {
+      const {words, scenarios, keys, cells} = data();
+      const {facts, rows} = cells[row][dose];
+      buttons.forEach(b => b.setAttribute("aria-pressed", b.dataset.row == row && b.dataset.column == dose));
+      const head = made("p", "", "prompt");
+      head.append(made("b", `${names[row]}, dose ${doses[dose]} natural: `), made("span", `${facts}. n = ${rows.length} texts.`));
+      behind.replaceChildren(head, ...rows.map(found => {
+        const [scenario, text, , , success] = found;
+        const [emotion, prompt, unsteered, before, plainScore] = scenarios[scenario];
+        const plain = `judged ${before}; score of ${emotion} ${plainScore}`;
+        const box = made("div", "", "texts");
+        const line = made("p", "", "prompt");
+        line.append(made("b", emotion), made("span", ` “${prompt} …” `), made("span", success ? "succeeds" : "does not succeed", "note"));
+        const columns = made("div", "", "columns");
+        const control = row === keys.indexOf("emotion") ? cells[keys.indexOf("random")]?.[dose].rows : null;
+        const pushed = control?.find(other => other[0] === scenario);
+        columns.append(column("unsteered", unsteered, plain));
+        if (pushed) columns.append(column("random direction", words[pushed[1]], measured(pushed, emotion)));
+        columns.append(column(names[row], words[text], measured(found, emotion), "steered"));
+        box.append(line, columns);
+        return box;
+      }));
+      behind.scrollTop = 0;
+    };
+    buttons.forEach((button, i) => {
+      button.addEventListener("click", () => section.open(Number(button.dataset.row), Number(button.dataset.column)));
+      button.addEventListener("keydown", event => {
+        const step = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: doses.length, ArrowUp: -doses.length}[event.key];
+        if (!step || !buttons[i + step]) return;
+        event.preventDefault();
+        buttons[i + step].focus();
+        buttons[i + step].click();
+      });
+    });
+    const first = buttons.find(b => b.getAttribute("aria-pressed") === "true") ?? buttons[0];
+    const start = () => section.open(Number(first.dataset.row), Number(first.dataset.column));
+    const folded = section.closest("details");
+    if (folded && !folded.open) folded.addEventListener("toggle", () => { if (!known) start(); });
+    else if (first) start();
+  }
 
   const watcher = new IntersectionObserver(entries => {
     for (const entry of entries) if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
@@ -67,6 +214,7 @@
   let before = null;
   addEventListener("beforeprint", () => {
     before = sections.map(section => section.open);
+    slides.forEach(toBest => toBest());
     setAll(true);
     plots.forEach(plot => { watcher.unobserve(plot); draw(plot, true); });
   });

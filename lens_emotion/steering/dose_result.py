@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 import pandas as pd
 
+from lens_emotion.analysis.results import result_html
 from lens_emotion.errors import DoseError
 from lens_emotion.steering.cross_fit import CrossFitted, cross_fit
 from lens_emotion.steering.regimes import SURGICAL, Thresholds
@@ -150,4 +150,4 @@ class DoseResponse:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>{self.table.round(3).to_html(index=False)}"
+        return result_html(self)

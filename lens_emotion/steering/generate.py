@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
 from lens_emotion.journal import Journal, Record, batch_key, remembered
 from lens_emotion.models.access import Model, ModelInfo, describe
-from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, resolve_layers
@@ -21,6 +21,7 @@ from lens_emotion.steering.positions import Positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)
+OnIds = Callable[[dict[int, list[int]]], None]  # index of a condition -> its new tokens so far
 ROW_FORMAT = 1  # raised whenever equal keys would no longer mean equal texts
 
 
@@ -76,6 +77,7 @@ def generate_steered(
     token_budget: int = GENERATION_BUDGET,
     label: str = "steering",
     progress: bool = True,
+    on_ids: OnIds | None = None,
     journal: Journal | None = None,
 ) -> list[Continuation]:
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
@@ -85,6 +87,8 @@ def generate_steered(
         sampling: greedy, or sampled with the seed of each condition.
         positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.
+        on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
+            generation and leaves no hook behind. Without a journal only: stored texts do not grow.
         journal: keeps finished batches, and those it holds are not generated again.
 
     Raises:
@@ -93,7 +97,7 @@ def generate_steered(
     out: list[Continuation | None] = [None] * len(conditions)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
     batches = (
-        steered_batches(model, conditions, layers, token_budget=token_budget, **run)
+        steered_batches(model, conditions, layers, token_budget=token_budget, on_ids=on_ids, **run)
         if journal is None
         else _kept_batches(model, conditions, layers, token_budget, journal, run)
     )
@@ -167,6 +171,7 @@ def steered_batches(
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
+    on_ids: OnIds | None = None,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """What `generate_steered` does, batch by batch: index of each condition, and what came of it."""
     done = [c.intervention(layers, model.cfg.n_layers) for c in conditions]
@@ -188,8 +193,21 @@ def steered_batches(
             [sampling.seed * 1_000_003 + conditions[i].seed for i in rows],
             share_prompts=positions == "generated" or not hooks,
             on_keep=edits.keep,
+            on_step=_growing(rows, on_ids) if on_ids else None,
         )
         return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
         yield run_halving(batch, run)
+
+
+def _growing(rows: Sequence[int], on_ids: OnIds) -> OnStep:
+    """New tokens of a batch's rows, as all tokens so far of their conditions: whole, so that a batch may begin anew."""
+    so_far: dict[int, list[int]] = {i: [] for i in rows}
+
+    def on_step(new: dict[int, int]) -> None:
+        for row, token in new.items():
+            so_far[rows[row]].append(token)
+        on_ids({rows[row]: list(so_far[rows[row]]) for row in new})
+
+    return on_step

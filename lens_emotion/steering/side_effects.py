@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.analysis.stats import permutation_p
+from lens_emotion.display import panel
 
 N_SWAPS = 999
 
@@ -52,7 +52,7 @@ class SideEffects:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>{self.matrix.round(3).to_html()}"
+        return panel(self.summary(), self.matrix, index=True, what="steered × judged")
 
 
 def side_effects_of(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.circumplex import Circumplex, missing_norms
 from lens_emotion.analysis.compare import compare
+from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import reliability
+from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
+from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.steering.judges import world_words
+from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.claims.per_model import claims_of
 from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.config import StudyConfig
@@ -24,7 +29,7 @@ from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
-def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: float) -> ModelStudy:
+def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:
     """Every analysis of one model, and the paper's claims on it."""
     n, seed = config.n_permutations, config.seed
     reading = _method("comprehension", evidence.comprehension, config)
@@ -32,6 +37,8 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
     vectors = emotion_vectors(evidence.comprehension)
     written, jeong = evidence.conditioned, evidence.jeong
     best = reading.decoding.best_layer
+    axes = _circumplex(evidence, vectors, best, seed)
+    steering = evidence.steering
     study = ModelStudy(
         info=evidence.info,
         kind=evidence.kind,
@@ -48,11 +55,13 @@ def judge_model(evidence: Evidence, lens: Lens, config: StudyConfig, started: fl
         ),
         anisotropy=anisotropy(evidence.comprehension, seed=seed),
         similarity=similarity(vectors, best),
-        circumplex=_circumplex(evidence, vectors, best, seed),
+        circumplex=axes,
+        atlas=by_layer if isinstance(axes, str) else by_layer.with_best(axes),
         lens=lens,
-        steering=evidence.steering,
-        leakage=leakage_of(evidence.steering, world_words("world-en-zh", "zh")),
-        judge=evidence.steering.judge if evidence.steering else "none",
+        steering=steering,
+        side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
+        leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
+        judge=steering.judge if steering else "none",
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
@@ -63,6 +72,14 @@ def _circumplex(evidence: Evidence, vectors: EmotionVectors, layer: int, seed: i
     ratings = evidence.ratings or None
     lacking = missing_norms(vectors.emotions, ratings)
     return lacking or circumplex(vectors, layer, seed=seed, acts=evidence.comprehension, ratings=ratings)
+
+
+def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:
+    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones."""
+    try:
+        return rsa_many(models, n_permutations=10 * config.n_permutations, seed=config.seed)
+    except (StimulusError, AnalysisError):
+        return None
 
 
 def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:

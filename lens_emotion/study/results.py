@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import pandas as pd
 
 from lens_emotion.analysis.anisotropy import Anisotropy
 from lens_emotion.analysis.compare import Comparison
 from lens_emotion.analysis.decoding import Decoding
+from lens_emotion.analysis.families import RSAMatrix
 from lens_emotion.analysis.geometry import Circumplex, Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.display import panel
 from lens_emotion.extraction.header import Header
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.experiment import DoseResponse
 from lens_emotion.steering.leakage import Leakage
+from lens_emotion.steering.side_effects import SideEffects
+from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.verdict import Claim, Claims
 
 
@@ -71,7 +77,9 @@ class ModelStudy:
         jeong, jeong_reading: the paper's presets for writing (middle token) and reading (last token).
         versus: writing (instruction in front) against reading, paired by topic. None without writing.
         versus_preset: the same for the paper's presets and its cosine. None without writing.
+        atlas: similarity, circumplex and two texts token by token, at every layer.
         lens: top tokens of every vector at the best layer, by script, against random directions.
+        side_effects: of steering on other emotions at the surgical dose; None without such a dose.
         leakage: foreign letters and words in the steered texts; None without steering.
         circumplex: or, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
@@ -91,8 +99,10 @@ class ModelStudy:
     anisotropy: Anisotropy
     similarity: Similarity
     circumplex: Circumplex | str
+    atlas: Atlas
     lens: Lens
     steering: DoseResponse | None
+    side_effects: SideEffects | None
     leakage: Leakage | None
     judge: str
     claims: tuple[Claim, ...] = ()
@@ -101,12 +111,34 @@ class ModelStudy:
     def methods(self) -> tuple[MethodStudy, ...]:
         return (self.comprehension, *self.generation)
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per result: where it stands in this study, and what it says."""
+        methods = [(f"{m.name}.separation", m.separation) for m in self.methods]
+        own = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        said = [(name, found.summary()) for name, found in methods + own if hasattr(found, "summary")]
+        return pd.DataFrame(said, columns=["result", "summary"])
+
+    def _repr_html_(self) -> str:
+        lead = f"{self.info.name} ({self.info.family}, {self.kind}), {self.stimuli}, {self.seconds:.0f} s"
+        return panel(lead, self.table, what="results")
+
 
 @dataclass(frozen=True, eq=False)
 class StudyRun:
-    """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims."""
+    """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims.
+
+    `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
+    """
 
     folder: str
     manifest: dict[str, object]
     models: tuple[ModelStudy, ...]
     claims: Claims
+    alike: RSAMatrix | None = None
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(m.info.name for m in self.models)
+        return panel(
+            f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}", self.claims.table
+        )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lens_emotion.checksums import damages
+from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.keys import steps_of
@@ -69,6 +70,9 @@ class RunComparison:
         row = worst.iloc[0]
         where = f"{row.table} of {row.model or 'the run'} ({row['at']})"
         return f"{words}; largest difference {row.largest:.3g}, in {where}"
+
+    def _repr_html_(self) -> str:
+        return panel(self.summary(), self.tables, what="tables")
 
 
 def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:

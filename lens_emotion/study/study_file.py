@@ -67,7 +67,8 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
             overrides[name] = own
-    return StudyConfig(models=tuple(overrides), overrides={n: v for n, v in overrides.items() if v}, **general), _out(file)
+    own_settings = {name: row for name, row in overrides.items() if row}
+    return StudyConfig(models=tuple(overrides), overrides=own_settings, **general), _out(file)
 
 
 def _settings(file: UserFile, row: dict[str, Any], at: tuple[str | int, ...]) -> dict[str, Any]:

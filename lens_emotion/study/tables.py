@@ -38,23 +38,35 @@ def tables_of(study: ModelStudy) -> dict[str, pd.DataFrame]:
     found["lens"] = study.lens.table
     found["lens_scripts"] = study.lens.scripts
     found["anisotropy"] = study.anisotropy.table
-    found["similarity"] = study.similarity.table
-    if not isinstance(study.circumplex, str):
-        found["circumplex"] = study.circumplex.table
-        found["circumplex_correlations"] = study.circumplex.correlations
+    found |= _geometry(study)
+    for i, text in enumerate(study.atlas.texts, 1):
+        found[f"tokens_{i}"] = pd.concat([scores.table.assign(layer=scores.layer) for scores in text.scores])
     if study.steering:
         found["steering"] = study.steering.table
         found["steering_texts"] = study.steering.texts
         found["steering_unsteered"] = study.steering.unsteered
         found["steering_forms"] = study.steering.forms
         found["steering_by_emotion"] = study.steering.by_emotion
-        if study.steering.surgical_dose is not None:
-            found["steering_side_effects"] = study.steering.side_effects().table
+        if study.side_effects:
+            found["steering_side_effects"] = study.side_effects.table
     if study.leakage:
         found["leakage"] = study.leakage.table
         found["leakage_scripts"] = study.leakage.scripts
         if study.leakage.words is not None:
             found["leakage_words"] = study.leakage.words
+    return found
+
+
+def _geometry(study: ModelStudy) -> dict[str, pd.DataFrame]:
+    """Who is like whom, and the circumplex where the emotions are rated."""
+    found: dict[str, pd.DataFrame] = {}
+    found["similarity"] = study.similarity.table
+    if not isinstance(study.circumplex, str):
+        found["circumplex"] = study.circumplex.table
+        found["circumplex_correlations"] = study.circumplex.correlations
+        by_layer = [c.correlations.assign(layer=c.layer) for c in study.atlas.circumplex]
+        found["circumplex_by_layer"] = pd.concat(by_layer)
+    found["similarity_by_layer"] = study.atlas.similarity.table
     return found
 
 

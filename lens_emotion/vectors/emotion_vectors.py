@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.header import Header
 from lens_emotion.models.access import Model
@@ -108,6 +108,17 @@ class EmotionVector:
 
     def __sub__(self, other: EmotionVector) -> EmotionVector:
         return self._combine([(1.0, self), (-1.0, other)], f"{self.name} - {other.name}")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per layer: sizes in raw units, and the natural unit relative to the residual norm."""
+        frame = pd.DataFrame({"layer": np.arange(self.n_layers)})
+        for name in ("norm", "natural", "residual_norm"):
+            frame[name] = getattr(self, name).numpy()
+        return frame.assign(natural_relative=frame["natural"] / frame["residual_norm"])
+
+    def _repr_html_(self) -> str:
+        return panel(repr(self), self.table, code=True, what="sizes per layer")
 
     def __repr__(self) -> str:
         return f"EmotionVector({self.name!r}, {self.n_layers} layers x {self.direction.shape[1]}, {self.header.model})"
@@ -234,6 +245,5 @@ class EmotionVectors:
         )
 
     def _repr_html_(self) -> str:
-        middle = self.table[self.table.layer == self.n_layers // 2].drop(columns="layer").round(4)
-        words = escape(repr(self))
-        return f"<p><code>{words}</code>, sizes at layer {self.n_layers // 2}:</p>{middle.to_html(index=False)}"
+        middle = self.table[self.table.layer == self.n_layers // 2].drop(columns="layer")
+        return panel(repr(self), middle, code=True, what=f"sizes at layer {self.n_layers // 2}")

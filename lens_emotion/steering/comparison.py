@@ -1,0 +1,203 @@
+"""What one steered text shows: damage, effect and regime, beside the unsteered text and random directions.
+
+One text is weak evidence, and every sentence here says so. The effect is the model's own reading of the finished
+text, unsteered: how far its tokens lie along the vector. That reader is not independent of the writer; a verdict from
+outside is `experiment.dose_response` with a judge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from lens_emotion.analysis.results import p_text, result_html
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import TextRecord
+from lens_emotion.extraction.pooling import story_mean
+from lens_emotion.extraction.reader import Reading, read_texts
+from lens_emotion.models.access import Model
+from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.prompting import TokenisedText, special_ids
+from lens_emotion.steering.generate import Condition, Continuation, generate_steered
+from lens_emotion.steering.measures import edit_distance, mean_nll, perplexity_ratio, repetition
+from lens_emotion.steering.regimes import INERT, SURGICAL, Thresholds, text_regimes, thresholds_from
+from lens_emotion.steering.side_by_side import RANDOM, STEERED, Push, Written
+from lens_emotion.vectors.emotion_vectors import EmotionVector
+
+NOT_JUDGED = "effect not judged"
+N_NULLS = 19  # the fewest random directions with which p = 0.05 is possible
+Tick = Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class TextComparison:
+    """One prompt's texts beside one another.
+
+    Attributes:
+        table: one row per column: text, n_tokens, perplexity_ratio, distinct_2, loop_share, edit_distance,
+            reading: how much further along the vector than the unsteered text the model reads it, in natural units,
+            and damage: "explosive", "repetitive collapse" or "".
+        regime: of the steered text: inert, surgical, repetitive collapse, explosive, or "effect not judged" where
+            neither damage nor a control says which.
+        nulls: readings of random directions of the same length; the column's own control is the first.
+        p: share of random directions that are read as far along the vector or further; None if fewer than 19 ran.
+        n_unsteered: unsteered texts behind the thresholds.
+    """
+
+    table: pd.DataFrame
+    regime: str
+    nulls: tuple[float, ...]
+    p: float | None
+    thresholds: Thresholds
+    n_unsteered: int
+
+    def of(self, column: str) -> pd.Series:
+        """The row of a column."""
+        return self.table[self.table["column"] == column].iloc[0]
+
+    def summary(self) -> str:
+        """The regime and why, with its control."""
+        row = self.of(STEERED)
+        effect = f"read {row.reading:+.2f} natural units along the vector from the unsteered text"
+        if self.p is not None:
+            beside = f"{len(self.nulls)} random directions {np.mean(self.nulls):+.2f} on average, {p_text(self.p)}"
+        elif self.nulls:
+            beside = f"one random direction {self.nulls[0]:+.2f}; being the furthest of three has a chance of 1 in 3"
+        else:
+            beside = "no random direction beside it, so the effect has no control"
+        return (
+            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's "
+            f"(explosive above {self.thresholds.explosive_ratio:.1f}, set by {self.n_unsteered} unsteered texts), "
+            f"{row.loop_share:.0%} of it one loop; {effect} ({beside}; the model's own reading, not an outside judge)"
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def own_thresholds(
+    model: Model, prompts: Sequence[str], sampling: Sampling, max_new_tokens: int = 40, tick: Tick | None = None
+) -> Thresholds:
+    """Where regimes begin for this model, from its unsteered continuations of several prompts, sampled alike.
+
+    Args:
+        tick: called after every step; what it raises ends the work.
+
+    Raises:
+        StimulusError: fewer than two prompts, which have no spread.
+    """
+    if len(prompts) < 2:
+        raise StimulusError(f"{len(prompts)} prompt(s) for the thresholds of regimes; give at least two")
+    conditions = [Condition(prompt, seed=i) for i, prompt in enumerate(prompts)]
+    written = generate_steered(
+        model, conditions, (0,), max_new_tokens=max_new_tokens, sampling=sampling, progress=False, on_ids=tick
+    )
+    distinct, loops = repetition([w.new_ids for w in written])
+    return thresholds_from(
+        mean_nll(model, [w.prompt_ids for w in written], [w.new_ids for w in written]), distinct, loops
+    )
+
+
+def compare_texts(
+    model: Model,
+    push: Push,
+    written: Written,
+    thresholds: Thresholds,
+    n_unsteered: int,
+    nulls: Sequence[EmotionVector] = (),
+    tick: Tick | None = None,
+) -> TextComparison:
+    """Measure the texts of `write_side_by_side`, in a few passes of the unsteered model.
+
+    Args:
+        thresholds, n_unsteered: of `own_thresholds`, and the number of texts behind them.
+        nulls: more random directions of the same length, each of which writes a text of its own now.
+        tick: called after every step of that writing; what it raises ends the work.
+    """
+    more = _written_by(model, push, nulls, tick)
+    texts = [*written.values(), *more]
+    readings = read_along(model, push, texts)
+    readings = readings - readings[0]
+    table = _table(model, written, readings)
+    table["damage"] = _damage(table, thresholds)
+    row = table[table.column == STEERED].iloc[0]
+    drawn = [*(readings[2:3] if RANDOM in written else []), *readings[len(written) :]]
+    furthest = sum(not value < row.reading for value in drawn)  # nan counts against the effect
+    p = (furthest + 1) / (len(drawn) + 1) if len(drawn) >= N_NULLS else None
+    found = _regime(row, drawn, p, thresholds)
+    return TextComparison(table, found, tuple(float(x) for x in drawn), p, thresholds, n_unsteered)
+
+
+def _written_by(model: Model, push: Push, nulls: Sequence[EmotionVector], tick: Tick | None) -> list[Continuation]:
+    return generate_steered(
+        model,
+        [Condition(push.prompt, null, push.dose, push.sampling.seed) for null in nulls],
+        push.layers,
+        max_new_tokens=push.max_new_tokens,
+        sampling=replace(push.sampling, seed=0),
+        positions=push.positions,
+        progress=False,
+        on_ids=tick,
+    )
+
+
+def read_along(model: Model, push: Push, texts: Sequence[Continuation]) -> Float[np.ndarray, " n_texts"]:
+    """How far along the vector the unsteered model reads each text: mean projection of its new tokens at
+    `push.read_layer`, in natural units, in the direction of the push; nan for a text without tokens."""
+    special, layer = special_ids(model), push.read_layer
+    out = np.full(len(texts), np.nan)
+    readings = {}
+    for i, text in enumerate(texts):
+        content = (*(False,) * len(text.prompt_ids), *(t not in special for t in text.new_ids))
+        if any(content):
+            readings[i] = Reading(
+                TokenisedText((*text.prompt_ids, *text.new_ids), content), TextRecord(str(i), "", "", text.text)
+            )
+    if readings:
+        read = read_texts(model, list(readings.values()), story_mean(), push.vector.header, progress=False)
+        along = read.values[:, layer] @ push.vector.at(layer) / push.vector.natural[layer]
+        out[list(readings)] = math.copysign(1, push.dose.value) * along.double().numpy()
+    return out
+
+
+def _table(model: Model, written: Written, readings: Float[np.ndarray, " n_texts"]) -> pd.DataFrame:
+    texts = list(written.values())
+    ids = [t.new_ids for t in texts]
+    nll = mean_nll(model, [t.prompt_ids for t in texts], ids)
+    distinct, loops = repetition(ids)
+    return pd.DataFrame(
+        {
+            "column": list(written),
+            "text": [t.text for t in texts],
+            "n_tokens": [len(row) for row in ids],
+            "perplexity_ratio": [
+                perplexity_ratio([x], [nll[0]]) if np.isfinite([x, nll[0]]).all() else np.nan for x in nll
+            ],
+            "distinct_2": distinct,
+            "loop_share": loops,
+            "edit_distance": [edit_distance(row, ids[0]) for row in ids],
+            "reading": readings[: len(texts)],
+        }
+    )
+
+
+def _regime(row: pd.Series, drawn: Sequence[float], p: float | None, thresholds: Thresholds) -> str:
+    """The regime of one text; only damage can be told where nothing was drawn beside it."""
+    if row.edit_distance == 0:
+        return INERT
+    if row.damage:
+        return str(row.damage)
+    beyond = row.reading > 0 and (p <= thresholds.alpha if p is not None else all(row.reading > x for x in drawn))
+    return INERT if not beyond else SURGICAL if drawn else NOT_JUDGED
+
+
+def _damage(table: pd.DataFrame, thresholds: Thresholds) -> list[str]:
+    """The regime of each text where it is one of damage, else ""."""
+    ratio, distinct, loops = (table[c].to_numpy(dtype=float) for c in ("perplexity_ratio", "distinct_2", "loop_share"))
+    found = text_regimes(ratio, distinct, loops, np.zeros(len(table), dtype=bool), thresholds)
+    return ["" if name == INERT else name for name in found]

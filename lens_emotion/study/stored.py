@@ -1,0 +1,144 @@
+"""A finished run, read back from its folder without its models: what was measured, and every analysis made of it anew.
+Token scores of texts, which need the model, are left out.
+
+RUN/MODEL/model.json    the model's facts and what its logit lens was made with (the rest of it stands in tables/)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lens_emotion.analysis.lens import Lens
+from lens_emotion.errors import ArtifactError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.access import ModelInfo
+from lens_emotion.steering.io import load_dose_response
+from lens_emotion.study.atlas import atlas_of
+from lens_emotion.study.claims.over_models import all_claims, partner_of
+from lens_emotion.study.config import StudyConfig
+from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.judging import judge_model
+from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING
+from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.steps import DOSES
+from lens_emotion.study.store import Store
+from lens_emotion.study.verdict import Claims
+
+FACTS = "model.json"
+_LENS = ("layer", "n_layers", "model", "k", "n_random", "form")
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """One model of a run: what was measured, and what it means."""
+
+    evidence: Evidence
+    study: ModelStudy
+
+    @property
+    def name(self) -> str:
+        return self.evidence.name
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them."""
+
+    name: str
+    config: StudyConfig
+    models: tuple[StoredModel, ...]
+    claims: Claims
+
+
+def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
+    """Write what the tables and activations of a model's folder do not say."""
+    facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
+    facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in _LENS}}
+    return store.json(FACTS, facts)
+
+
+def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> StoredRun:
+    """Read a run folder and analyse it again with its own settings; nothing is written, no model is loaded.
+
+    Args:
+        folder: of `lens-emotion study`. say: told (model, step) as it goes on.
+
+    Raises:
+        ArtifactError: no run folder, unfinished, or of a version that stored less.
+    """
+    root = Path(folder)
+    manifest = _json(
+        root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`"
+    )
+    config = _config(manifest["config"])
+    again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
+    found = []
+    for row in manifest["models"]:
+        say(row["name"], "analysing")
+        found.append(_model(Store(root).model(row["name"]).root, config, again))
+    studies = [m.study for m in found]
+    names = [m.name for m in found]
+    paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
+    return StoredRun(root.resolve().name, config, tuple(found), all_claims(studies, paired, config))
+
+
+def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
+    facts = _json(folder / FACTS, f"{folder} holds no {FACTS}{again}")
+    info = ModelInfo(**facts["info"])
+
+    def acts(name: str) -> PooledActivations | None:
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        found = PooledActivations.load(path)
+        return replace(found, header=found.header.with_(model=info.name))
+
+    story, last = acts(f"{READING}/story_mean"), acts(f"{READING}/last_token")
+    if story is None or last is None:
+        raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
+    steering = folder / STEERING / DOSES
+    evidence = Evidence(
+        info=info,
+        kind=facts["kind"],
+        millions=facts["millions"],
+        comprehension=story,
+        last_token=last,
+        conditioned=acts(f"{WRITING}/conditioned"),
+        reread=acts(f"{WRITING}/reread"),
+        jeong=acts(f"{PRESET}/conditioned"),
+        steering=load_dose_response(steering) if steering.exists() else None,
+        stimuli=facts["stimuli"],
+    )
+    by_layer = atlas_of(evidence.comprehension, config)
+    tokens = _lens(folder, facts["lens"])
+    return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
+
+
+def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
+    # a token may read "nan" or "None": nothing in this table is missing
+    table = pd.read_csv(folder / "tables" / "lens.csv", na_filter=False)
+    return Lens(table, pd.read_csv(folder / "tables" / "lens_scripts.csv"), **facts)
+
+
+def _config(values: dict[str, Any]) -> StudyConfig:
+    return StudyConfig(**values | {"models": tuple(values["models"]), "doses": tuple(values["doses"])})
+
+
+def _json(path: Path, missing: str) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(missing) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path} holds no facts of a run")
+    return data
