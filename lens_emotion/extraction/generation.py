@@ -139,17 +139,9 @@ def _read(
     preset, seed = variant
     jeong = preset == "jeong"
     written, kept, notes = _usable(stories, pooling, jeong)
-    header = make_header(
-        model,
-        "generation",
-        pooling.name,
-        written.name,
-        written.sha256,
-        allow_processed=allow_processed,
-        variant=f"{preset}, conditioned",
-        seed=seed,
-        notes=notes,
-    )
+    facts: dict[str, Any] = {"allow_processed": allow_processed, "seed": seed, "notes": notes}
+    facts["variant"] = f"{preset}, conditioned"
+    header = make_header(model, "generation", pooling.name, written.name, written.sha256, **facts)
     special = special_ids(model)
     readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
     if watched:
