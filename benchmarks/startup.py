@@ -61,9 +61,11 @@ def until_first_bar(code: str) -> None:
     """Run code with a terminal as its stderr until a progress bar appears there, and end it."""
     try:
         import pty
+        import termios
     except ImportError:
         raise Skipped("no pseudo-terminals on this system: the first progress bar cannot be watched") from None
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))  # in a window without columns no bar is drawn
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=_environment(), stdout=subprocess.DEVNULL, stderr=theirs
     )
