@@ -26,7 +26,7 @@ from lens_emotion.steering.generate import Condition, Continuation, generate_ste
 from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
 from lens_emotion.steering.outcomes import dose_table, score_columns, with_targets
-from lens_emotion.steering.regimes import thresholds_from
+from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -70,15 +70,7 @@ def dose_response(
     conditions = [Condition(s.opening, seed=i) for i, s in enumerate(scenarios)] + [row.what for row in plan]
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "journal": journal}
     written = generate_steered(model, conditions, chosen, progress=progress, **run)
-    origin = [*range(len(scenarios)), *(row.scenario for row in plan)]
-    unread = [False] * len(scenarios) + [row.condition == "null" for row in plan]
-    measured = _measure(model, written, origin, unread, judge)
-    unsteered = measured.iloc[: len(scenarios)].assign(prompt=[s.opening for s in scenarios])
-    texts = measured.iloc[len(scenarios) :].reset_index(drop=True)
-    for position, name in enumerate(("condition", "dose", "scenario", "steered")):
-        texts.insert(position, name, [getattr(row, name) for row in plan])
-    thresholds = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
-    texts = with_targets(texts, unsteered, scenarios, judge, thresholds)
+    texts, unsteered, thresholds = _judged(model, written, scenarios, plan, judge)
     units = {float(d): mean_units(vectors, Dose(float(d), unit), chosen) for d in doses}
     table = dose_table(texts, units, thresholds, judge.groups)
     layer = chosen[0] if len(chosen) == 1 else "all" if len(chosen) == vectors.n_layers else str(list(chosen))
@@ -98,6 +90,22 @@ def dose_response(
         n_emotions=len({s.emotion for s in scenarios}),
         groups=dict(judge.groups or {}),
     )
+
+
+def _judged(
+    model: Model, written: Sequence[Continuation], scenarios: Sequence[Scenario], plan: Sequence[_Row], judge: Judge
+) -> tuple[pd.DataFrame, pd.DataFrame, Thresholds]:
+    """Measures of the steered texts and of the unsteered ones, and the thresholds that the latter give."""
+    origin = [*range(len(scenarios)), *(row.scenario for row in plan)]
+    unread = [False] * len(scenarios) + [row.condition == "null" for row in plan]
+    measured = _measure(model, written, origin, unread, judge)
+    unsteered = measured.iloc[: len(scenarios)].assign(prompt=[s.opening for s in scenarios])
+    texts = measured.iloc[len(scenarios) :].reset_index(drop=True)
+    for position, name in enumerate(("condition", "dose", "scenario", "steered")):
+        texts.insert(position, name, [getattr(row, name) for row in plan])
+    thresholds = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
+    texts = with_targets(texts, unsteered, scenarios, judge, thresholds)
+    return texts, unsteered, thresholds
 
 
 def _check(vectors: EmotionVectors, scenarios: Sequence[Scenario], judge: Judge, doses: Sequence[float]) -> None:
