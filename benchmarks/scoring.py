@@ -32,7 +32,7 @@ def _rows_of(name: str, model: Model, options: Options) -> list[Row]:
     plain = plain_model(name, options)
     small = plain.num_parameters() < SMALL
     n = 40 if options.quick else 400 if small or options.full else 24
-    repeats = options.repeats if small else 3
+    repeats = options.repeats if small else 1 if options.full else 3
     ids = token_ids(model, texts(n, is_real(options)))
     prompts, bodies = [i[:1] for i in ids], [i[1:] for i in ids]
     ways = {
