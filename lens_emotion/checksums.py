@@ -77,14 +77,15 @@ def read_sums(folder: Path) -> tuple[dict[str, list[str]], list[Damage]]:
     wrong = []
     for number, line in enumerate(raw.splitlines(keepends=True), 1):
         digest, _, name = line.rstrip("\n").partition("  ")
-        if len(digest) == 64 and set(digest) <= set("0123456789abcdef") and _inside(name) and line.endswith("\n"):
+        if len(digest) == 64 and set(digest) <= set("0123456789abcdef") and is_inside(name) and line.endswith("\n"):
             found.setdefault(name, []).append(digest)
         elif line.endswith("\n"):
             wrong.append(Damage(path, f"line {number} is no checksum of a file of this folder"))
     return found, wrong
 
 
-def _inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a relative path stays inside its folder."""
     parts = Path(name).parts
     return bool(parts) and ".." not in parts and not Path(name).is_absolute()
 

@@ -37,6 +37,15 @@ Stimuli = Annotated[
     Optional[str],  # noqa: UP045 - typer reads the annotation at run time
     typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine)."),
+]
+Gpus = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any."),
+]
+Cpus = Annotated[float, typer.Option(help="With ray: CPUs, and threads, of each task.")]
 
 
 def main() -> None:
@@ -121,6 +130,9 @@ def study(
         Optional[bool],  # noqa: UP045
         typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
     ] = None,
+    executor: Executor = "local",
+    gpus: Gpus = None,
+    cpus: Cpus = 1,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")] = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
@@ -134,8 +146,10 @@ def study(
         plan_and_print(settings, folder)
         return
     from lens_emotion.console import run_and_print
+    from lens_emotion.study.executors import executor_named
 
-    run_and_print(settings, folder, command=" ".join(["lens-emotion", *sys.argv[1:]]))
+    with executor_named(executor, gpus, cpus) as runs_it:
+        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
 
 
 @app.command()

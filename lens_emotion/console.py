@@ -12,6 +12,7 @@ from rich.text import Text
 from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.models.catalog import CATALOG
 from lens_emotion.study.config import StudyConfig
+from lens_emotion.study.executors import Executor
 
 out = Console(highlight=False)
 
@@ -45,7 +46,7 @@ def print_models(family: str | None, hub: bool) -> None:
     say_line("Any other hub id, Hugging Face folder or .gguf file works too.")
 
 
-def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
+def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Executor | None = None) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.report_build import build_report
     from lens_emotion.study.lock import writing
@@ -59,7 +60,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str) -> None:
         say_line(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}")
 
     with writing(folder):
-        run = run_study(config, folder, command, say)
+        run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
         report, rows = build_report(run)
     say_line("\n[bold]Summary[/] (every number beside its null or control)")

@@ -14,8 +14,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from lens_emotion.artifacts import atomic_write, put, unwritable
 from lens_emotion.errors import ArtifactError
 
 SYNC_EVERY = 1.0  # seconds; to wait for the disk at every batch would cost a tiny model more than the batch
+B = TypeVar("B")
 _START = b'{"key"'
 _SEAL = len(b', "sha256": ""}') + 64  # the checksum ends the line, and covers all before it and the block after it
 
@@ -35,6 +37,26 @@ class Record:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A worker's share of a step: every `of`-th batch that the journal lacks, from `index` on; 0 of 0 is none."""
+
+    index: int = 0
+    of: int = 0
+
+
+class PartDone(Exception):  # noqa: N818 - not an error
+    """Ends a step whose journal still lacked batches, once this worker's part of them is done.
+
+    Attributes:
+        missing: batches that the journal lacked when the part began, those of other workers included.
+    """
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"{missing} batches were missing")
+        self.missing = missing
+
+
 @dataclass(frozen=True, eq=False)
 class Journal:
     """An open journal.
@@ -44,14 +66,16 @@ class Journal:
         places: key -> where its record lies in the file; the records themselves stay on the disk.
         clock: [seconds spent on the records of earlier sessions, when this session began, when its last record came,
             when the file was last brought to the disk].
+        part: the share of the batches that this worker does; None for all.
     """
 
     path: Path
     places: dict[str, tuple[int, int]]
     clock: list[float]
+    part: Part | None = None
 
     @staticmethod
-    def open(path: str | Path) -> Journal:
+    def open(path: str | Path, part: Part | None = None) -> Journal:
         """Open or begin a journal; damaged records are left out.
 
         Raises:
@@ -61,7 +85,7 @@ class Journal:
         for start, end, values in scan(Path(path)):
             places[str(values["key"])] = (start, end)
             spent += float(values.get("seconds", 0.0))
-        return Journal(Path(path), places, [spent, *[time.monotonic()] * 3])
+        return Journal(Path(path), places, [spent, *[time.monotonic()] * 3], part)
 
     def __contains__(self, key: str) -> bool:
         return key in self.places
@@ -102,15 +126,31 @@ class Journal:
         self.places[key] = (start, self.path.stat().st_size)
 
 
-def remembered(journal: Journal | None, key: Callable[[], str], run: Callable[[], Record]) -> Record:
-    """What the journal holds under `key`, else what `run` gives, which is added. Without a journal, just `run`."""
-    if journal is None:
-        return run()
-    name = key()
-    found = journal.recall(name)
+def remembered_batches(
+    journal: Journal | None, batches: Sequence[B], key: Callable[[B], str], run: Callable[[B], Record]
+) -> Iterator[tuple[B, Record]]:
+    """Every batch with its record, from the journal or made now.
+
+    Raises:
+        PartDone: the journal is a worker's, and lacked batches; this worker's are there now.
+    """
+    if journal is not None and journal.part is not None:
+        missing = [batch for batch in batches if key(batch) not in journal]
+        part = journal.part
+        for batch in missing[part.index :: part.of] if part.of else ():
+            _remembered(journal, key(batch), partial(run, batch))
+        if missing:
+            raise PartDone(len(missing))
+    for batch in batches:
+        yield batch, run(batch) if journal is None else _remembered(journal, key(batch), partial(run, batch))
+
+
+def _remembered(journal: Journal, key: str, run: Callable[[], Record]) -> Record:
+    """What the journal holds under the key, else what `run` gives, which is added."""
+    found = journal.recall(key)
     if found is None:
         found = run()
-        journal.add(name, found)
+        journal.add(key, found)
     return found
 
 

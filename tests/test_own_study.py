@@ -132,7 +132,7 @@ def test_a_study_of_own_files_runs_into_a_report_that_says_what_it_could_not_do(
     ],
 )
 def test_files_that_do_not_go_together_are_refused_before_anything_is_loaded(folder, change, words, monkeypatch):
-    monkeypatch.setattr("lens_emotion.study.pipeline.load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("lens_emotion.study.outcome.load_model", lambda *_, **__: pytest.fail("loaded"))
     path = folder / "faulty.toml"
     path.write_text((folder / "study.toml").read_text(encoding="utf-8").replace(*change), encoding="utf-8")
     with pytest.raises(LensEmotionError, match=words):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part
 from benchmarks import kill_resume
 from lens_emotion.cli import main
 from lens_emotion.errors import ArtifactError
-from lens_emotion.study import pipeline
+from lens_emotion.study import outcome
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.plan import plan_study
@@ -60,8 +60,8 @@ def run(capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_study_killed_at_random_moments_ends_with_byte_identical_tables(tmp_path):
     config = CONFIG.with_(generation=False, n_permutations=20)
-    for outcome in kill_resume.kills(config, tmp_path, 3, seed=1):
-        assert outcome.different == () and outcome.faults == (), outcome
+    for killed in kill_resume.kills(config, tmp_path, 3, seed=1):
+        assert killed.different == () and killed.faults == (), killed
 
 
 def test_runs_lists_date_models_steps_size_and_time(study, run):
@@ -136,7 +136,7 @@ def test_cells_are_compared_as_written():
 
 
 def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(study, copy, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(outcome, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
 
     def states(config, folder=study):
         return [s.state for s in plan_study(config, folder).models[0].steps]

@@ -14,7 +14,7 @@ from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report_build import build_report
 from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study import keys, pipeline, steps
+from lens_emotion.study import keys, outcome, steps
 from lens_emotion.study.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
@@ -89,7 +89,7 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
 
 
 def test_bad_input_is_found_before_anything_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(outcome, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(StimulusError):
         run_study(CONFIG.with_(stimuli="poems"), tmp_path, "x")
     with pytest.raises(Exception, match="tiny-llama"):

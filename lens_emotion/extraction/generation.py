@@ -23,7 +23,7 @@ from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
-from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import (
@@ -191,8 +191,8 @@ def write_stories(
 
     least = watched_length(model, new_tokens) if read_as else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
-    for batch in track(batches, "writing stories", total=len(jobs), step=len, show=progress):
-        found = remembered(journal, partial(key, batch), partial(write, batch))
+    finished = remembered_batches(journal, batches, key, write)
+    for batch, found in track(finished, "writing stories", len(jobs), step=lambda pair: len(pair[0]), show=progress):
         for i, written in zip(batch, from_record(found), strict=True):
             done[i] = written
     answers = dict(zip(jobs, done, strict=True)) if sampling.greedy else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
@@ -14,7 +13,7 @@ from lens_emotion.extraction.batching import budget_for, plan_batches, run_halvi
 from lens_emotion.extraction.capture import Pooled, pooled_reader
 from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content
-from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.models.threads import fitting_threads
@@ -114,8 +113,9 @@ def read_poolings(
 
     batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
     with fitting_threads(model), pooled_reader(model, poolings) as read:
-        for batch in track(batches, label, total=len(readings), step=len, show=progress):
-            found = remembered(journal, partial(key, batch), partial(record, batch)).tensors
+        finished = remembered_batches(journal, batches, key, record)
+        for batch, kept in track(finished, label, len(readings), step=lambda pair: len(pair[0]), show=progress):
+            found = kept.tensors
             values[:, batch], counts[:, batch] = found["rows"], found["n_pooled"]
             for norms in found["norms"]:
                 norm_total += norms

@@ -9,7 +9,7 @@ from typing import Any
 
 from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
-from lens_emotion.journal import Journal, Record, batch_key, remembered
+from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
@@ -118,22 +118,23 @@ def _kept_batches(
     """The same batches as without a journal, whatever it holds: rounding depends on who shares a batch."""
     info, prompts = describe(model), {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
     lengths = [len(prompts[c.prompt]) + run["max_new_tokens"] for c in conditions]
-    for batch in plan_batches(lengths, token_budget):
+
+    def write(batch: list[int]) -> Record:
         chosen = [conditions[i] for i in batch]
+        found = steered_batches(model, chosen, layers, token_budget=token_budget, **run)
+        new = {i: c.new_ids for part in found for i, c in part}
+        return Record({"new_ids": [list(new[i]) for i in range(len(batch))]})
 
-        def write(chosen: list[Condition] = chosen) -> Record:
-            found = steered_batches(model, chosen, layers, token_budget=token_budget, **run)
-            new = {i: c.new_ids for part in found for i, c in part}
-            return Record({"new_ids": [list(new[i]) for i in range(len(chosen))]})
+    def key(batch: list[int]) -> str:
+        chosen = [conditions[i] for i in batch]
+        rows = [row_key(info, c, prompts[c.prompt], layers=layers, **run) for c in chosen]
+        return batch_key("steered", info.device, rows)
 
-        def key(chosen: list[Condition] = chosen) -> str:
-            rows = [row_key(info, c, prompts[c.prompt], layers=layers, **run) for c in chosen]
-            return batch_key("steered", info.device, rows)
-
-        ids = remembered(journal, key, write).values["new_ids"]
+    for batch, record in remembered_batches(journal, plan_batches(lengths, token_budget), key, write):
+        chosen = [conditions[i] for i in batch]
         yield [
             (i, Continuation(prompts[c.prompt], tuple(new), decode_text(model, new)))
-            for i, c, new in zip(batch, chosen, ids, strict=True)
+            for i, c, new in zip(batch, chosen, record.values["new_ids"], strict=True)
         ]
 
 

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.lens import lens
-from lens_emotion.extraction.comprehension import default_stimuli
-from lens_emotion.models.access import describe
-from lens_emotion.models.loading import load_model
-from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study.atlas import atlas
-from lens_emotion.study.claims.over_models import all_claims, partner_of
+from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.evidence import Evidence
+from lens_emotion.study.distribute import distributed
+from lens_emotion.study.executors import Executor
 from lens_emotion.study.inputs import check_inputs
-from lens_emotion.study.judging import judge_model, same_geometry
+from lens_emotion.study.judging import same_geometry
 from lens_emotion.study.lock import writing
-from lens_emotion.study.results import ModelStudy, StudyRun
-from lens_emotion.study.steps import Say, gather
+from lens_emotion.study.outcome import Outcome, loaded, study_model
+from lens_emotion.study.results import StudyRun
+from lens_emotion.study.steps import Say
 from lens_emotion.study.store import Store, manifest
-from lens_emotion.study.stored import write_facts
-from lens_emotion.study.tables import write_tables
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
-from lens_emotion.vectors.recipes import emotion_vectors
 
 
 def _silent(model: str, doing: str) -> None:
     return None
 
 
-def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: Say = _silent) -> StudyRun:
+def run_study(
+    config: StudyConfig, folder: str | Path, command: str = "", say: Say = _silent, executor: Executor | None = None
+) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 
     Args:
@@ -39,6 +34,7 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
         folder: run folder; made if it does not exist.
         command: the command line or call, for the manifest.
         say: told (model, step) as the study goes on.
+        executor: who runs the models; None for this process (see `executor_named`).
 
     Returns:
         The results, also written as tables next to activations and vectors, and claims.json.
@@ -49,49 +45,32 @@ def run_study(config: StudyConfig, folder: str | Path, command: str = "", say: S
     """
     check_inputs(config)
     with writing(folder):
-        return _run(config, Store.open(folder), command, say)
+        return _run(config, Store.open(folder), command, say, executor)
 
 
-def _run(config: StudyConfig, store: Store, command: str, say: Say) -> StudyRun:
+def _run(config: StudyConfig, store: Store, command: str, say: Say, executor: Executor | None) -> StudyRun:
     started = time.monotonic()
     store.json("manifest.json", manifest(config, command, [], 0.0, done=False))
-    found: list[ModelStudy] = []
-    vectors: list[tuple[str, EmotionVectors]] = []
-    paired: dict[str, Evidence] = {}  # only what a comparison of base and instruct will need stays in memory
-    for name in config.models:
-        evidence, study = _study_model(name, config.for_model(name), store, say)
-        found.append(study)
-        vectors.append((study.info.name, emotion_vectors(evidence.comprehension)))
-        if partner_of(study.info.name, config.models):
-            paired[study.info.name] = evidence
-    claims = all_claims(found, paired, config)
-    alike = same_geometry(vectors, config) if len(vectors) > 1 else None
+    found = list(distributed(config, store, say, executor) if executor else _here(config, store, say))
+    studies = tuple(o.study for o in found)
+    claims = all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config)
+    alike = same_geometry([(o.study.info.name, o.vectors) for o in found], config) if len(found) > 1 else None
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
     if alike:
         store.table("rsa", alike.table)
-    summary = [{"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in found]
+    summary = [
+        {"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in studies
+    ]
     facts = manifest(config, command, summary, time.monotonic() - started)
     store.json("manifest.json", facts)
     store.close()
-    return StudyRun(str(store.root), facts, tuple(found), claims, alike)
+    return StudyRun(str(store.root), facts, studies, claims, alike)
 
 
-def _study_model(name: str, config: StudyConfig, run: Store, say: Say) -> tuple[Evidence, ModelStudy]:
-    started = time.monotonic()
-    say(name, "loading")
-    model = load_model(name, backend=config.backend, dtype=config.dtype, device=config.device, quantise=config.quantise)
-    info = describe(model)
-    store = run.model(info.name, lambda said: say(info.name, said))
-    texts = load_stimuli(config.stimuli or default_stimuli(model))
-    evidence = gather(model, info, texts, config, store, say)
-    say(info.name, "analysing")
-    acts = evidence.comprehension
-    best = decoding(acts, n_permutations=1).best_layer
-    tokens = lens(model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
-    by_layer = atlas(model, acts, config, evidence.ratings)
-    del model
-    study = judge_model(evidence, tokens, by_layer, config, started)
-    write_tables(study, store)
-    write_facts(store, evidence, tokens)
-    return evidence, study
+def _here(config: StudyConfig, store: Store, say: Say) -> Iterator[Outcome]:
+    """One model after the other in this process, one in memory at a time."""
+    for name in config.models:
+        say(name, "loading")
+        own = config.for_model(name)
+        yield study_model(partial(loaded, name, own), own, config.models, store, say)

@@ -20,7 +20,9 @@ from typing import Any
 from lens_emotion.artifacts import atomic_write, unwritable
 from lens_emotion.checksums import FILE as SUMS
 from lens_emotion.checksums import Damage, damages, read_sums, write_sums
-from lens_emotion.journal import Journal
+from lens_emotion.errors import ArtifactError
+from lens_emotion.journal import Journal, Part
+from lens_emotion.study.files import Files, write_files
 from lens_emotion.study.keys import Inputs, key_of
 
 RECORD, KEPT, ASIDE, PARTIAL = "step.json", ".kept", ".set_aside", ".partial"
@@ -90,15 +92,50 @@ def keep(root: Path, name: str, inputs: Inputs, save: Callable[[Path], Any], sec
         record |= {"seconds": round(seconds, 3), "created": created}
         atomic_write(under_way / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         write_sums(under_way, [str(p.relative_to(under_way)) for p in under_way.rglob("*") if p.is_file()])
-        (root / KEPT).mkdir(exist_ok=True)
-        shutil.rmtree(root / KEPT / f"{name}-{key}", ignore_errors=True)
-        under_way.rename(root / KEPT / f"{name}-{key}")  # from here on the step is stored, whatever comes
-        _sync(root / KEPT)
+        _lay_down(root, under_way, f"{name}-{key}")
     except OSError as error:
         raise unwritable(root / name, error) from None
     finally:
         shutil.rmtree(under_way, ignore_errors=True)
     return put_in_place(root, name, key)
+
+
+def take_in(root: Path, name: str, files: Files) -> Path:
+    """Put a step that another machine wrote in its place.
+
+    Raises:
+        ArtifactError: it did not arrive whole, or cannot be written; what was stored before is untouched.
+    """
+    under_way = root / f".{name}.tmp"
+    try:
+        shutil.rmtree(under_way, ignore_errors=True)
+        write_files(under_way, files)
+        record = read_record(under_way)
+        if record is None or (wrong := step_damages(under_way)):
+            raise ArtifactError(f"the step {name} did not arrive whole: {wrong[0] if record else 'it has no record'}")
+        if (there := read_record(root / name)) is None or there.key != record.key:
+            _lay_down(root, under_way, f"{name}-{record.key}")
+    except OSError as error:
+        raise unwritable(root / name, error) from None
+    finally:
+        shutil.rmtree(under_way, ignore_errors=True)
+    drop_journal(root, name, record.key)
+    return put_in_place(root, name, record.key)
+
+
+def step_of(name: str) -> str:
+    """The step that a file of a model's folder belongs to, by the file's name from there; "" for none."""
+    first, _, rest = name.partition("/")
+    if first in (KEPT, PARTIAL):
+        return rest.split("/")[0].rsplit("-", 1)[0]
+    return first if rest else ""
+
+
+def _lay_down(root: Path, under_way: Path, kept: str) -> None:
+    (root / KEPT).mkdir(exist_ok=True)
+    shutil.rmtree(root / KEPT / kept, ignore_errors=True)
+    under_way.rename(root / KEPT / kept)  # from here on the step is stored, whatever comes
+    _sync(root / KEPT)
 
 
 def put_in_place(root: Path, name: str, key: str) -> Path:
@@ -132,9 +169,9 @@ def set_aside(root: Path, folder: Path) -> Path:
         raise unwritable(folder, error) from None
 
 
-def open_journal(root: Path, name: str, key: str) -> Journal:
+def open_journal(root: Path, name: str, key: str, part: Part | None = None) -> Journal:
     """The finished batches of a step that is not done."""
-    return Journal.open(root / PARTIAL / f"{name}-{key}.journal")
+    return Journal.open(root / PARTIAL / f"{name}-{key}.journal", part)
 
 
 def drop_journal(root: Path, name: str, key: str) -> None:

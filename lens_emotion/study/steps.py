@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.comprehension import extract_poolings
+from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings
 from lens_emotion.extraction.generation import GeneratedActivations, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
 from lens_emotion.journal import Journal
-from lens_emotion.models.access import Model, ModelInfo, parameter_count
+from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
@@ -20,7 +21,7 @@ from lens_emotion.steering.experiment import DoseResponse, dose_response
 from lens_emotion.steering.io import load_dose_response, save_dose_response
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
-from lens_emotion.stimuli.library import WORLDS
+from lens_emotion.stimuli.library import WORLDS, load_stimuli
 from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
@@ -31,52 +32,69 @@ from lens_emotion.study.keys import (
     STEERING,
     WRITING,
     Identity,
+    Inputs,
     prompts_for,
     scenarios_for,
     step_inputs,
 )
 from lens_emotion.study.store import Store
 from lens_emotion.user_files import is_user_file
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
 DOSES = "dose_response.json"
 
 
-def gather(model: Model, info: ModelInfo, texts: StimulusSet, config: StudyConfig, store: Store, say: Say) -> Evidence:
+@dataclass(frozen=True, eq=False)
+class ModelRun:
+    """One model of a study: loaded, with the texts it reads, its settings and its folder."""
+
+    model: Model
+    info: ModelInfo
+    texts: StimulusSet
+    config: StudyConfig
+    store: Store
+    say: Say
+
+    def inputs(self, step: str, read: str | None = None) -> Inputs:
+        """What a step's result depends on (see `keys.step_inputs`)."""
+        return step_inputs(step, self.config, Identity.of(self.info), self.texts, read)
+
+    def doing(self, what: str) -> None:
+        self.say(self.info.name, what)
+
+
+def open_model(model: Model, config: StudyConfig, run: Store, say: Say) -> ModelRun:
+    """A loaded model's place in a run folder."""
+    info = describe(model)
+    store = run.model(info.name, lambda said: say(info.name, said))
+    return ModelRun(model, info, load_stimuli(config.stimuli or default_stimuli(model)), config, store, say)
+
+
+def gather(run: ModelRun) -> Evidence:
     """Run or read back everything that needs the model."""
-    say(info.name, f"reading {len(texts)} texts")
-    story, last = _comprehension(model, texts, config, store, info)
-    vectors = emotion_vectors(story)
-    store.save("vectors.safetensors", vectors.save)
-    stories, jeong = None, None
-    if config.generation:
-        stories, jeong = _generation(model, texts, config, store, info, say)
-    steering = None
-    if config.steering:
-        say(info.name, "steering")
-        steering = _steering(model, story, vectors, texts, config, store, info)
-    spec = find_spec(info.name)
+    story, last = read(run)
+    run.store.save("vectors.safetensors", emotion_vectors(story).save)
+    stories, jeong = write(run) if run.config.generation else (None, None)
+    steering = steer(run, story) if run.config.steering else None
+    spec = find_spec(run.info.name)
     return Evidence(
-        info=info,
-        kind=spec.kind if spec else "instruct" if has_chat_template(model) else "base",
-        millions=spec.millions if spec else parameter_count(model) / 1e6,
+        info=run.info,
+        kind=spec.kind if spec else "instruct" if has_chat_template(run.model) else "base",
+        millions=spec.millions if spec else parameter_count(run.model) / 1e6,
         comprehension=story,
         last_token=last,
         conditioned=stories.conditioned if stories else None,
         reread=stories.reread if stories else None,
         jeong=jeong.conditioned if jeong else None,
         steering=steering,
-        stimuli=texts.name,
-        ratings=texts.norms,
+        stimuli=run.texts.name,
+        ratings=run.texts.norms,
     )
 
 
-def _comprehension(
-    model: Model, texts: StimulusSet, config: StudyConfig, store: Store, info: ModelInfo
-) -> Sequence[PooledActivations]:
-    """Story mean, and the paper's last token, out of one pass."""
+def read(run: ModelRun) -> Sequence[PooledActivations]:
+    """Comprehension: story mean, and the paper's last token, out of one pass."""
     poolings = {"story_mean": story_mean(), "last_token": last_token()}
 
     def load(folder: Path) -> list[PooledActivations]:
@@ -86,41 +104,33 @@ def _comprehension(
         for name, acts in zip(poolings, found, strict=True):
             acts.save(folder / f"{name}.safetensors")
 
-    return store.step(
+    run.doing(f"reading {len(run.texts)} texts")
+    return run.store.step(
         READING,
-        step_inputs(READING, config, Identity.of(info), texts),
+        run.inputs(READING),
         load,
-        lambda journal: extract_poolings(model, list(poolings.values()), texts, journal=journal),
+        lambda journal: extract_poolings(run.model, list(poolings.values()), run.texts, journal=journal),
         save,
     )
 
 
-def _generation(
-    model: Model, texts: StimulusSet, config: StudyConfig, store: Store, info: ModelInfo, say: Say
-) -> tuple[GeneratedActivations, GeneratedActivations | None]:
-    """The topic-crossed stories, and the paper's preset."""
-    say(info.name, "writing and reading stories")
+def write(run: ModelRun) -> tuple[GeneratedActivations, GeneratedActivations | None]:
+    """Generation: the topic-crossed stories, and the paper's preset."""
+    config = run.config
+    run.doing("writing and reading stories")
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=config.seed)
-    topical: dict[str, Any] = {"max_new_tokens": config.story_tokens, "sampling": sampling}
-    stories = store.step(
-        WRITING,
-        step_inputs(WRITING, config, Identity.of(info), texts),
-        _load_generated,
-        lambda journal: extract_generation(model, prompts_for(WRITING, config, texts), journal=journal, **topical),
-        _save_generated,
-    )
+    stories = _written(run, WRITING, max_new_tokens=config.story_tokens, sampling=sampling)
     if not config.jeong:
         return stories, None
-    say(info.name, "writing and reading the jeong preset")
-    preset: dict[str, Any] = {"preset": "jeong", "max_new_tokens": config.jeong_tokens}
-    jeong = store.step(
-        PRESET,
-        step_inputs(PRESET, config, Identity.of(info), texts),
-        _load_generated,
-        lambda journal: extract_generation(model, prompts_for(PRESET, config, texts), journal=journal, **preset),
-        _save_generated,
-    )
-    return stories, jeong
+    run.doing("writing and reading the jeong preset")
+    return stories, _written(run, PRESET, preset="jeong", max_new_tokens=config.jeong_tokens)
+
+
+def _written(run: ModelRun, step: str, **settings: Any) -> GeneratedActivations:
+    def generate(journal: Journal) -> GeneratedActivations:
+        return extract_generation(run.model, prompts_for(step, run.config, run.texts), journal=journal, **settings)
+
+    return run.store.step(step, run.inputs(step), _load_generated, generate, _save_generated)
 
 
 def _save_generated(result: GeneratedActivations, folder: Path) -> None:
@@ -139,27 +149,22 @@ def _load_generated(folder: Path) -> GeneratedActivations:
     )
 
 
-def _steering(
-    model: Model,
-    acts: PooledActivations,
-    vectors: EmotionVectors,
-    texts: StimulusSet,
-    config: StudyConfig,
-    store: Store,
-    info: ModelInfo,
-) -> DoseResponse:
-    chosen = [s for s in scenarios_for(config, texts) if s.emotion in vectors]
+def steer(run: ModelRun, acts: PooledActivations) -> DoseResponse:
+    """The dose-response experiment, along the vectors of what was read (story mean)."""
+    config, vectors = run.config, emotion_vectors(acts)
+    chosen = [s for s in scenarios_for(config, run.texts) if s.emotion in vectors]
     doses: dict[str, Any] = {"doses": config.doses, "max_new_tokens": config.steered_tokens, "seed": config.seed}
 
-    def run(journal: Journal) -> DoseResponse:
-        judge = choose_judge(model, acts, texts, config)
-        return dose_response(model, vectors, chosen, judge, journal=journal, **doses)
+    def experiment(journal: Journal) -> DoseResponse:
+        judge = choose_judge(run.model, acts, run.texts, config)
+        return dose_response(run.model, vectors, chosen, judge, journal=journal, **doses)
 
-    return store.step(
+    run.doing("steering")
+    return run.store.step(
         STEERING,
-        step_inputs(STEERING, config, Identity.of(info), texts, store.digest(READING, "story_mean.safetensors")),
+        run.inputs(STEERING, run.store.digest(READING, "story_mean.safetensors")),
         lambda folder: load_dose_response(folder / DOSES),
-        run,
+        experiment,
         lambda found, folder: save_dose_response(found, folder / DOSES),
     )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,7 @@ import pandas as pd
 from lens_emotion.artifacts import TEMPORARY, atomic_write, ensure_writable
 from lens_emotion.checksums import compact, note, sha256_of
 from lens_emotion.errors import ArtifactError
-from lens_emotion.journal import Journal
+from lens_emotion.journal import Journal, Part
 from lens_emotion.study import step_store
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.keys import Inputs, key_of
@@ -67,11 +67,13 @@ class Store:
     Attributes:
         root: the folder. run: the run folder; None if that is `root`.
         tell: told of damage that was found.
+        part: a worker's share of the batches of its steps; None for all of them.
     """
 
     root: Path
     run: Path | None = None
     tell: Tell = _silent
+    part: Part | None = None
 
     @staticmethod
     def open(folder: str | Path) -> Store:
@@ -88,7 +90,7 @@ class Store:
 
     def model(self, name: str, tell: Tell = _silent) -> Store:
         """The folder of one model."""
-        return Store(self.root / safe_name(name), self.root, tell)
+        return Store(self.root / safe_name(name), self.root, tell, self.part)
 
     def step(
         self,
@@ -102,13 +104,14 @@ class Store:
 
         Raises:
             ArtifactError: it cannot be written. Finished batches are kept, and so is all that was stored before.
+            PartDone: this store is a worker's, whose part of the step is done.
         """
         key = key_of(inputs)
         stored = self._read_back(name, key, load)
         if stored is not None:
             step_store.drop_journal(self.root, name, key)
             return stored
-        journal = step_store.open_journal(self.root, name, key)
+        journal = step_store.open_journal(self.root, name, key, self.part)
         result = run(journal)
         step_store.keep(self.root, name, inputs, lambda folder: save(result, folder), journal.seconds)
         del result  # what was read back takes its place, not a place beside it
@@ -125,21 +128,31 @@ class Store:
             except (ArtifactError, ValueError, KeyError) as error:
                 folder, damage = self.root / name, [str(error)]
         if damage:
-            aside = step_store.set_aside(self.root, folder)
-            self.tell(f"damaged, made again: {'; '.join(damage)} (what was found lies in {aside})")
+            self._set_aside(folder, damage)
         return None
+
+    def only_sound_steps(self, names: Iterable[str]) -> None:
+        """Set steps aside that are damaged: those that nobody here is about to read."""
+        for folder in (self.root / name for name in names):
+            if folder.exists() and (damage := [str(d) for d in step_store.step_damages(folder)]):
+                self._set_aside(folder, damage)
+
+    def _set_aside(self, folder: Path, damage: Sequence[str]) -> None:
+        aside = step_store.set_aside(self.root, folder)
+        self.tell(f"damaged, made again: {'; '.join(damage)} (what was found lies in {aside})")
 
     def digest(self, step: str, file: str) -> str:
         """Checksum of a stored step's file."""
         return sha256_of(self.root / step / file)
 
-    def write(self, name: str, data: str) -> Path:
+    def write(self, name: str, data: str | bytes) -> Path:
         """Write a file that is made anew in every run, and note its checksum."""
+        raw = data.encode() if isinstance(data, str) else data
         path = self.root / name
         ensure = self.run or self.root
         path.parent.mkdir(parents=True, exist_ok=True)
-        note(ensure, path.relative_to(ensure).as_posix(), hashlib.sha256(data.encode()).hexdigest())
-        return atomic_write(path, data)
+        note(ensure, path.relative_to(ensure).as_posix(), hashlib.sha256(raw).hexdigest())
+        return atomic_write(path, raw)
 
     def save(self, name: str, save: Callable[[Path], Any]) -> Path:
         """Let an object save itself under a name, and note its checksum."""
