@@ -14,6 +14,7 @@ import tempfile
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import torch
 
 import lens_emotion as le
 from benchmarks.measure import Options, Row, Skipped, interleaved, run_alone
-from benchmarks.subjects import TINY, is_real, loaded, texts
+from benchmarks.reading import BODY, as_reading, body, limit
+from benchmarks.subjects import TINY, is_real, loaded, plain_model, texts, tiny_tokenizer, token_ids
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import resolve
 from lens_emotion.stimuli.sets import StimulusSet
@@ -41,7 +43,7 @@ def rows(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         python = installed(Path(os.environ.get(ENVIRONMENT) or temporary))
         for name, model in loaded(options):
-            folder = {Path(f).name: f for f in options.models}.get(name) or _folder(name, temporary)
+            folder = {Path(f).name: f for f in options.models}.get(name) or _folder(name, options, temporary)
             chosen = texts(_size(model, options), is_real(options))
             found += _rows_of(name, model, folder, chosen, python, options)
     return found
@@ -52,13 +54,12 @@ def _size(model: Model, options: Options) -> int:
     return 20 if options.quick else 240 if not large or options.full else 24
 
 
-def _folder(name: str, temporary: str) -> str:
+def _folder(name: str, options: Options, temporary: str) -> str:
+    """Where the other packages find the model's weights."""
     if name == TINY:
         return resolve(TINY).location
-    from benchmarks.subjects import GPT2_SMALL_VOCABULARY, random_plain, tiny_tokenizer
-
     folder = str(Path(temporary) / name)
-    random_plain(12, 768, GPT2_SMALL_VOCABULARY).save_pretrained(folder)
+    plain_model(name, options).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 
@@ -121,14 +122,18 @@ def _rows_of(
     def ours() -> torch.Tensor:
         return le.extract_comprehension(model, chosen, pooling=le.last_token(), progress=False).values
 
+    plain, ids = plain_model(name, options), token_ids(model, chosen)
+    bare = partial(body, model, plain, [as_reading(row) for row in ids])
     with peer(python, folder, chosen, options.threads) as other:
         norms = ours()[:, -2].norm(dim=-1).numpy()
         agreement = {way: _median_difference(norms, other.ask(way)["norms"]) for way in GOALS}
-        calls = {"ours": ours, **{way: (lambda way=way: other.ask(way)) for way in GOALS}}
+        calls = {"ours": ours, BODY: bare, **{way: (lambda way=way: other.ask(way)) for way in GOALS}}
         samples = interleaved(calls, 3, warm_up=False)  # the comparison above was the warm-up
     what = f"last token of {len(chosen)} texts, every layer, {name}"
     return [
-        Row.measured(NAME, what, samples, "ours", way, goal, f"norms differ by {agreement[way]:.0e}")
+        Row.measured(
+            NAME, what, samples, "ours", way, goal, f"{limit(samples, way)}; norms differ by {agreement[way]:.0e}"
+        )
         for way, goal in GOALS.items()
     ]
 

@@ -29,6 +29,8 @@ app.add_typer(vectors_app, name="vectors")
 
 app.add_typer(runs_app, name="runs")
 
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
+
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
@@ -55,9 +57,10 @@ def main() -> None:
     except LensEmotionError as error:
         print(f"lens-emotion: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("lens-emotion: interrupted; finished steps are kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:  # typer makes an exit code of Ctrl-C
+        if end.code == INTERRUPTED:
+            print("lens-emotion: interrupted; finished steps are kept, run the same command to go on", file=sys.stderr)
+        raise
 
 
 def _version(value: bool | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -173,3 +175,18 @@ def test_words_that_are_no_mixture_are_refused(words):
 def test_steer_takes_modes_bands_and_positions(run, options):
     typed = ["steer", "tiny-llama", "0.5*calm - 0.3*angry", "--positions", "generated", "--tokens", "6", *options]
     assert "natural" in run(*typed).stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise there")
+def test_ctrl_c_says_that_finished_steps_are_kept(tmp_path):
+    command = [sys.executable, "-m", "lens_emotion.cli", "study", "tiny-llama", "--out", str(tmp_path / "run")]
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # also under `nohup &`
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes, **heed) as process:
+        assert any("reading" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == (
+        "lens-emotion: interrupted; finished steps are kept, run the same command to go on"
+    )

@@ -42,6 +42,7 @@ def distributed(config: StudyConfig, store: Store, say: Say, executor: Executor)
         LensEmotionError: what a worker raised, or a worker that cannot take part. All that came back is kept.
     """
     stop = Event()
+    say("workers", f"{executor.slots} tasks at once")
     try:
         models = [_Distributed(name, config, store, say, executor, stop) for name in config.models]
         yield from _together([model.run for model in models], stop)
@@ -92,6 +93,7 @@ class _Distributed:
         return Job(self.name, self.config.for_model(self.name), self.config.models)
 
     def run(self) -> Outcome:
+        self.say(self.label, "loading on a worker")
         self.store.only_sound_steps(_all_steps())
         self.complete(READING)
         wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}

@@ -14,9 +14,12 @@ NAMES = ("local", "ray")
 
 @runtime_checkable
 class Executor(Protocol):
-    """Whoever runs functions elsewhere; `slots` tasks run at once."""
+    """Whoever runs functions elsewhere; connects when it is first asked for `slots`."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        ...
 
     def put(self, value: Any) -> Any:
         """Make a value known to all workers; what it returns may be given to `submit` in the value's place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from lens_emotion.errors import LensEmotionError
@@ -16,17 +17,33 @@ RETRIES = 3  # of a task whose worker or machine died
 
 
 class RayExecutor:
-    """Tasks on the cluster that Ray is connected to (see `ray_executor`).
+    """Tasks on a Ray cluster, which is looked for, or begun, when the first of them is asked for (see `ray_executor`).
 
     Attributes:
-        slots: tasks that the cluster can run at once.
-        gpus, cpus: what each task asks for.
+        gpus, cpus: what each task asks for; gpus None is 1 where the cluster has any, else 0.
+        address: of the cluster; None takes RAY_ADDRESS, or else begins one on this machine.
+        mine: whether this executor connected, and has to let go.
     """
 
-    def __init__(self, gpus: float, cpus: float) -> None:
-        self.gpus, self.cpus = gpus, cpus
-        self.slots = slots(_ray().cluster_resources(), gpus, cpus)
+    def __init__(self, gpus: float | None, cpus: float, address: str | None = None) -> None:
+        self.gpus, self.cpus, self.address, self.mine = gpus, cpus, address, False
         self._running: dict[Any, str] = {}
+
+    @cached_property
+    def slots(self) -> int:
+        """Tasks that the cluster can run at once.
+
+        Raises:
+            ConfigError: no machine of the cluster could ever run one.
+            WorkerError: no cluster answers at the address.
+        """
+        if not _ray().is_initialized():
+            _connect(self.address)
+            self.mine = True
+        held = _ray().cluster_resources()
+        if self.gpus is None:
+            self.gpus = float(held.get("GPU", 0) > 0)
+        return slots(held, self.gpus, self.cpus)
 
     def put(self, value: Any) -> Any:
         return _ray().put(value)
@@ -54,29 +71,18 @@ class RayExecutor:
 
 @contextmanager
 def ray_executor(gpus: float | None = None, cpus: float = 1, address: str | None = None) -> Iterator[RayExecutor]:
-    """Connect to a Ray cluster, or begin one on this machine that ends with the block.
-
-    Args:
-        gpus: that each task asks for, parts of one too; None for 1 where the cluster has any, else 0.
-        cpus: that each task asks for, and runs as many threads on.
-        address: of the cluster; None takes the environment's RAY_ADDRESS, or else begins one here.
+    """An executor for the length of a block, at whose end a cluster that began for it ends too (see `RayExecutor`).
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigError: no machine of the cluster could ever run a task.
-        WorkerError: no cluster answers at the address.
     """
     need_extra("ray", "--executor ray", "ray")
-    ray, mine = _ray(), not _ray().is_initialized()
-    if mine:
-        _connect(address)
+    found = RayExecutor(gpus, cpus, address)
     try:
-        if gpus is None:
-            gpus = float(ray.cluster_resources().get("GPU", 0) > 0)
-        yield RayExecutor(gpus, cpus)
+        yield found
     finally:
-        if mine:
-            ray.shutdown()
+        if found.mine:
+            _ray().shutdown()
 
 
 def slots(resources: dict[str, float], gpus: float, cpus: float) -> int:
@@ -96,7 +102,7 @@ def slots(resources: dict[str, float], gpus: float, cpus: float) -> int:
 def _connect(address: str | None) -> None:
     environment = {"env_vars": {"LENS_EMOTION_PROGRESS": "0"}}
     try:
-        _ray().init(address=address, log_to_driver=False, configure_logging=False, runtime_env=environment)
+        _ray().init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         raise WorkerError(f"no Ray cluster: {error}; check RAY_ADDRESS, or unset it to begin one here") from None
 
