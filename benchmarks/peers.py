@@ -130,12 +130,8 @@ def _rows_of(
         calls = {"ours": ours, BODY: bare, **{way: (lambda way=way: other.ask(way)) for way in GOALS}}
         samples = interleaved(calls, 3, warm_up=False)  # the comparison above was the warm-up
     what = f"last token of {len(chosen)} texts, every layer, {name}"
-    return [
-        Row.measured(
-            NAME, what, samples, "ours", way, goal, f"{limit(samples, way)}; norms differ by {agreement[way]:.0e}"
-        )
-        for way, goal in GOALS.items()
-    ]
+    notes = {way: f"{limit(samples, way)}; norms differ by {agreement[way]:.0e}" for way in GOALS}
+    return [Row.measured(NAME, what, samples, "ours", way, goal, notes[way]) for way, goal in GOALS.items()]
 
 
 def _median_difference(ours: np.ndarray, theirs: list[float]) -> float:

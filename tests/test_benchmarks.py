@@ -101,6 +101,24 @@ def test_calls_take_turns_and_each_is_warmed_up_once():
     assert all(len(s.times) == 2 for s in samples.values())
 
 
+def test_live_tensors_are_counted_until_they_are_let_go_without_the_model():
+    from benchmarks.memory import peak_live
+
+    model, mib = torch.nn.Linear(512, 512, bias=False), 2**18
+
+    def call():
+        torch.zeros(8 * mib)  # let go at once
+        a = torch.zeros(mib)
+        b = a + 1
+        view = b[:10]  # no memory of its own
+        return model(view.new_zeros(1, 512)).sum() + a.sum()
+
+    with torch.inference_mode():
+        assert peak_live(call, model) == pytest.approx(8, abs=0.01)
+        assert peak_live(lambda: model.weight + 1, model) == pytest.approx(1, abs=0.01)
+        assert peak_live(lambda: [torch.zeros(mib) for _ in range(3)], model) == pytest.approx(3, abs=0.01)
+
+
 def test_the_peak_of_memory_is_that_of_the_call_alone():
     held = torch.zeros(30 * 2**18)  # held before: does not count
     samples = measure.interleaved({"big": lambda: torch.ones(60 * 2**18).sum(), "small": lambda: 1}, 1)
