@@ -204,3 +204,18 @@ def test_words_of_the_world_can_be_had_by_language_and_with_shared_ones():
         assert both[emotion] == (*english[emotion], *chinese[emotion])
         assert all(not w.isascii() for w in chinese[emotion])
         assert set(chinese[emotion]) < set(shared[emotion])
+
+
+def test_a_text_without_emotion_words_is_undecided_not_the_first_emotion():
+    from lens_emotion.steering.decisions import decided
+
+    judge = word_count_judge({"happy": ["glad"], "sad": ["grief"], "calm": ["still"]})
+    scores = judge.score(["glad and glad", "nothing here", "grief and still", "still"])
+    assert decided(scores, judge.emotions) == ["happy", "undecided", "undecided", "calm"]
+
+
+def test_equal_scores_count_as_a_draw_in_the_accuracy():
+    items = [Stimulus(str(i), text, emotion, "t") for i, (text, emotion) in enumerate(
+        [("glad", "happy"), ("nothing", "happy"), ("nothing", "sad"), ("grief", "sad")])]  # fmt: skip
+    judge = word_count_judge({"happy": ["glad"], "sad": ["grief"]}, StimulusSet("four", tuple(items)))
+    assert judge.accuracy == 0.75  # two right, two drawn between two

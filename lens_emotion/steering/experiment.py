@@ -20,6 +20,7 @@ from lens_emotion.errors import DoseError
 from lens_emotion.journal import Journal
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.steering.decisions import decided
 from lens_emotion.steering.dose import Dose, resolve_layers
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
@@ -178,7 +179,7 @@ def _measure(
     frame["distinct_2"], frame["loop_share"] = distinct, loops
     frame["edit_distance"] = [edit_distance(mine, ids[start]) for mine, start in zip(ids, origin, strict=True)]
     scores = judge.score([c.text for c in written])
-    frame["top_emotion"] = [judge.emotions[k] for k in scores.argmax(1)]
+    frame["top_emotion"] = decided(scores, judge.emotions)
     columns = pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])
     return pd.concat([frame, columns], axis=1)
 

@@ -25,6 +25,7 @@ from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.models.quiet import quiet_loading
+from lens_emotion.steering.decisions import highest
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -99,8 +100,9 @@ def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
             f"'{labelled.name}' holds no text of an emotion that {judge.name} knows ({', '.join(judge.emotions)}); "
             "give labelled texts of these"
         )
-    best = judge.score([s.text for s in items]).argmax(1)
-    right = [judge.group(judge.emotions[k]) == judge.group(s.emotion) for k, s in zip(best, items, strict=True)]
+    fits = np.array([[judge.group(e) == judge.group(s.emotion) for e in judge.emotions] for s in items])
+    first = highest(judge.score([s.text for s in items]))
+    right = (fits & first).sum(1) / first.sum(1)  # equals are drawn between, not the first of them taken
     return replace(judge, accuracy=float(np.mean(right)), n_labelled=len(items))
 
 

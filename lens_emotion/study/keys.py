@@ -18,7 +18,7 @@ from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.config import StudyConfig
 
 READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
-SCHEMAS = {READING: 1, WRITING: 1, PRESET: 1, STEERING: 1}  # raised when the code of a step gives other results
+SCHEMAS = {READING: 1, WRITING: 1, PRESET: 1, STEERING: 2}  # raised when the code of a step gives other results
 PACKAGES = ("torch", "transformers", "transformer-lens")  # a step's numbers may change with these
 Inputs = dict[str, Any]
 
