@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fuzz_own import own_readers
 from benchmarks.fuzz_subjects import Reader, readers
 from lens_emotion.errors import LensEmotionError
 
@@ -126,7 +127,7 @@ def mutated(rng: random.Random, reader: Reader) -> bytes:
 
 def fuzz(reader: Reader, inputs: int, seed: int, folder: Path) -> Tally:
     """Try a reader on `inputs` changed files."""
-    rng, tally, path = random.Random(f"{seed}-{reader.name}"), Tally(), folder / "file.json"
+    rng, tally, path = random.Random(f"{seed}-{reader.name}"), Tally(), folder / f"file{reader.suffix}"
     for i in range(inputs):
         data = mutated(rng, reader)
         path.write_bytes(data)
@@ -153,7 +154,7 @@ def run(inputs: int, seed: int) -> dict[str, Tally]:
     """Share the inputs evenly between all readers."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        found = readers(folder)
+        found = [*readers(folder), *own_readers(folder)]
         shares = Counter(found[i % len(found)].name for i in range(inputs))
         return {reader.name: fuzz(reader, shares[reader.name], seed, folder) for reader in found}
 

@@ -20,6 +20,7 @@ class Reader:
         good: bytes of a good file.
         read: reads a file.
         right: is this result what the (changed) bytes say?
+        suffix: of the file's name.
         text: where its JSON lies, so that values can be swapped: (bytes before, JSON, function that joins new JSON).
     """
 
@@ -28,6 +29,7 @@ class Reader:
     read: Callable[[Path], Any]
     right: Callable[[bytes, Any], bool]
     text: Callable[[], tuple[Any, Callable[[str], bytes]]] | None = None
+    suffix: str = ".json"
 
 
 def same(a: Any, b: Any) -> bool:

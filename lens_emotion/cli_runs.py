@@ -17,7 +17,7 @@ class _ListUnlessNamed(typer.core.TyperGroup):
         return list(super().parse_args(ctx, args if named else ["list", *args]))
 
 
-runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLDER]), verify, compare.")
+runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLDER]), verify, compare, prune.")
 
 
 @runs_app.command("list")
@@ -48,3 +48,14 @@ def compare_runs(
     from lens_emotion.console_runs import compare_and_print
 
     compare_and_print(a, b)
+
+
+@runs_app.command("prune")
+def prune_run(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is only listed.")] = False,
+) -> None:
+    """List what a run holds beside its study: steps under other settings, damaged steps, old batches."""
+    from lens_emotion.console_runs import prune_and_print
+
+    prune_and_print(run, delete)

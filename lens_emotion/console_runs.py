@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from lens_emotion.console import out, say_line, table
+from lens_emotion.study.prune import remove, spare_in
 from lens_emotion.study.run_check import verify_run
 from lens_emotion.study.runs import compare_runs, list_runs
 
@@ -45,6 +46,20 @@ def verify_and_print(run: Path) -> bool:
     else:
         say_line(f"all {found.n_files} files of {run} are what was written")
     return not found.damages
+
+
+def prune_and_print(run: Path, delete: bool) -> None:
+    """What the study of a run does not need, removed if asked to."""
+    found = spare_in(run)
+    if not found:
+        say_line(f"{run} holds nothing beside its study")
+        return
+    for spare in found:
+        say_line(f"{size(spare.n_bytes):>9}  {spare.path.relative_to(run)}  ({spare.why})")
+    whole = size(sum(spare.n_bytes for spare in found))
+    if delete:
+        remove(run, found)
+    say_line(f"{whole} removed" if delete else f"{whole} in all; --delete removes it")
 
 
 def compare_and_print(a: Path, b: Path) -> None:

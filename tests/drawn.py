@@ -32,7 +32,7 @@ def claims_result():
               "0", 0.01, "8 topics"),
         Claim("C1", "m2", UNDETERMINED, "wide", "s", Effect("accuracy, writing less reading", 0.1, -0.1, 0.3)),
         Claim("C1", ALL_MODELS, UNDETERMINED, "r", "s",
-              Effect("accuracy, writing less reading, median over models [range]", 0.15, 0.1, 0.2)),
+              Effect("accuracy, writing less reading", 0.15, 0.1, 0.2, over_models=True)),
         Claim("C6", "m2", SUPPORTED, "r", "s", Effect("explosive from dose (natural)", 4.0)),
         Claim("C6", ALL_MODELS, UNDETERMINED, "r", "s", Effect("variance of log onset", 1.1, 0.2, 24.0)),
         Claim("C8", ALL_MODELS, NOT_TESTABLE, "no pair", "s"),

@@ -15,12 +15,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part
 
 from benchmarks import kill_resume
 from lens_emotion.cli import main
+from lens_emotion.console_runs import prune_and_print
 from lens_emotion.errors import ArtifactError
 from lens_emotion.study import outcome
 from lens_emotion.study.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.plan import plan_study
+from lens_emotion.study.prune import spare_in
 from lens_emotion.study.rates import measured_in
+from lens_emotion.study.run_check import verify_run
 from lens_emotion.study.runs import compare_runs, compare_tables, list_runs
 
 CONFIG = StudyConfig(models=("tiny-llama",), device="cpu", **kill_resume.SMALL)
@@ -168,3 +171,29 @@ def test_speeds_come_from_stored_steps_and_say_so(study):
     again = plan_study(CONFIG, study.parent / "none").models[0].steps[0]
     seconds = json.loads((study / "tiny-llama" / "comprehension" / "step.json").read_text())["seconds"]
     assert again.seconds == pytest.approx(seconds, rel=0.01)
+
+
+def test_prune_lists_what_the_study_does_not_need_and_removes_it_on_demand(copy, capsys):
+    root, small = copy, CONFIG.with_(generation=False)
+    assert spare_in(root) == ()
+    run_study(small.with_(doses=(5.0,)), root)  # steering under other settings
+    model = root / "tiny-llama"
+    damaged = model / "comprehension" / "last_token.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    run_study(small.with_(doses=(5.0,)), root)
+    (model / ".partial").mkdir()
+    (model / ".partial" / f"steering-{'0' * 16}.journal").write_bytes(b"old")
+    shutil.rmtree(model / "generation_jeong")
+    (model / ".partial" / f"generation_jeong-{'0' * 16}.journal").write_bytes(b"waits for its study")
+    found = spare_in(root)
+    assert [s.path.parent.name for s in found] == [".kept", ".set_aside", ".partial"]
+    assert sum(s.n_bytes for s in found) > 1000
+
+    prune_and_print(root, delete=False)
+    assert "--delete removes it" in capsys.readouterr().out and spare_in(root) == found
+    prune_and_print(root, delete=True)
+    assert "removed" in capsys.readouterr().out and spare_in(root) == ()
+    assert [p.name for p in (model / ".partial").iterdir()] == [f"generation_jeong-{'0' * 16}.journal"]
+    assert not verify_run(root).damages
+    prune_and_print(root, delete=True)
+    assert "nothing beside its study" in capsys.readouterr().out

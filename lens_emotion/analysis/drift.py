@@ -57,10 +57,11 @@ class Drift:
         """The worst emotion and layer, and what became of decoding."""
         row, n = self.worst, len(self.by_layer)
         most = self.by_layer.iloc[int(self.by_layer["difference"].abs().argmax())]
+        cosine = f"{row.cosine:.4f}" if row.cosine < 0.9995 else f"1 - {max(0.0, 1 - row.cosine):.0e}"
         lowest = min(1.0, float(self.by_layer["p"].min()) * n)
         return (
             f"{self.n_texts} texts, {self.differs}: the emotion vectors differ most for {row.emotion} at "
-            f"{place(int(row.layer), n)}, cosine {row.cosine:.4f} (split-half reliability {row.reliability:.2f}); "
+            f"{place(int(row.layer), n)}, cosine {cosine} (split-half reliability {row.reliability:.2f}); "
             f"states differ by at most {self.by_layer['relative_max'].max():.2g} of their length; held-out accuracy "
             f"changes by at most {abs(most.difference):.3f} (layer {int(most.layer)}; smallest {p_text(lowest)} over "
             "layers, Bonferroni)."

@@ -25,7 +25,8 @@ WORDS = {
 
 def leakage(result: LeakageLike) -> go.Figure:
     """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion."""
-    words = result.words
+    found = result.words
+    words = found if found is not None and found[list(WORDS)].to_numpy().any() else None  # nothing to see: no panel
     panels = 1 if words is None else 2
     figure = make_subplots(panels, 1, shared_xaxes=True, vertical_spacing=0.09)
     doses = sorted(float(d) for d in result.table["dose"].unique())
@@ -49,6 +50,7 @@ def leakage(result: LeakageLike) -> go.Figure:
         f"n = {n[0]} texts per point" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per point",
         "bars: 95%",
         onset,
+        "none of the emotions' foreign words in any text" if found is not None and words is None else "",
         "filled blue marker: p ≤ 0.05 against the control, corrected over doses",
     )
     return titled(figure, "Leakage into another script", facts, height=400 if panels == 1 else 600)

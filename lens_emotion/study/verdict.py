@@ -36,16 +36,25 @@ STATEMENTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Effect:
-    """A number with its 95% interval; None where an end is not defined."""
+    """A number with its 95% interval, or with its range over models; None where an end is not defined."""
 
     name: str
     value: float
     low: float | None = None
     high: float | None = None
+    over_models: bool = False
+
+    @property
+    def ends(self) -> str:
+        """Its two ends in words, "" if they are not known."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.low:.2f} to {self.high:.2f}" if self.over_models else f"[{self.low:.2f}, {self.high:.2f}]"
 
     def __str__(self) -> str:
-        known = self.low is not None and self.high is not None
-        return f"{self.name} {self.value:.2f}" + (f" [{self.low:.2f}, {self.high:.2f}]" if known else "")
+        if self.over_models:
+            return f"{self.name}: median over models {self.value:.2f}" + (f" ({self.ends})" if self.ends else "")
+        return f"{self.name} {self.value:.2f}" + (f" {self.ends}" if self.ends else "")
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class Claims:
 
     @property
     def table(self) -> pd.DataFrame:
-        """code, claim, scope, verdict, effect, value, low, high, null, p, n, reason."""
+        """code, claim, scope, verdict, effect, value, low, high, ends (what low and high are), null, p, n, reason."""
         rows = []
         for c in self.claims:
             e = c.effect or Effect("", math.nan)
@@ -105,6 +114,7 @@ class Claims:
                     "value": e.value,
                     "low": np.nan if e.low is None else e.low,
                     "high": np.nan if e.high is None else e.high,
+                    "ends": "least and greatest" if e.over_models else "95%" if e.ends else "",
                     "null": c.null,
                     "p": np.nan if c.p is None else c.p,
                     "n": c.n,
@@ -186,11 +196,11 @@ def _models(n: int) -> str:
 
 
 def _median_effect(tested: Sequence[Claim]) -> Effect | None:
-    """Median over models; its ends are the least and the greatest, which the name says."""
+    """Median over models; its ends are the least and the greatest."""
     found = [c.effect for c in tested if c.effect is not None and math.isfinite(c.effect.value)]
     if not found:
         return None
     if len(found) == 1:
         return found[0]
     values = [e.value for e in found]
-    return Effect(f"{found[0].name}, median over models [range]", float(np.median(values)), min(values), max(values))
+    return Effect(found[0].name, float(np.median(values)), min(values), max(values), over_models=True)
