@@ -9,8 +9,10 @@ from typing import Annotated, Optional
 import typer
 import typer.core
 
+from lens_emotion.cli_options import Backend, Device, Dtype, Quantise, Stimuli
 from lens_emotion.cli_runs import runs_app
 from lens_emotion.cli_stimuli import stimuli_app
+from lens_emotion.cli_study import init, study
 from lens_emotion.cli_vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.version import __version__
@@ -30,24 +32,6 @@ app.add_typer(vectors_app, name="vectors")
 app.add_typer(runs_app, name="runs")
 
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
-
-Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
-Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
-Stimuli = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
-]
-Executor = Annotated[
-    str,
-    typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine)."),
-]
-Gpus = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any."),
-]
-Cpus = Annotated[float, typer.Option(help="With ray: CPUs, and threads, of each task.")]
 
 
 def main() -> None:
@@ -79,90 +63,8 @@ def _options(
     pass
 
 
-@app.command()
-def study(
-    models: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Names, hub ids, folders, .gguf files, 'paper', or a study file; default the tiny five."),
-    ] = None,
-    config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Study file in TOML or JSON (see `lens-emotion init`); options given go before it."),
-    ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Run folder, default runs/study; the same folder continues an interrupted study."),
-    ] = None,
-    stimuli: Stimuli = None,
-    prompts: Annotated[Optional[str], typer.Option(help="File of story prompts.")] = None,  # noqa: UP045
-    scenarios: Annotated[Optional[str], typer.Option(help="File of steering scenarios.")] = None,  # noqa: UP045
-    judge: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id)."),
-    ] = None,
-    backend: Annotated[Optional[str], typer.Option(help="auto (default), bridge or hooked.")] = None,  # noqa: UP045
-    dtype: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="auto (default), float32, bfloat16 or float16."),
-    ] = None,
-    device: Device = None,
-    quantise: Quantise = None,
-    seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Seed of sampling, permutations and random directions; default 0."),
-    ] = None,
-    permutations: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Label permutations behind every null; default 200."),
-    ] = None,
-    story_tokens: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Longest story the model may write; default 128."),
-    ] = None,
-    doses: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run."),
-    ] = None,
-    generation: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option(
-            "--generation/--no-generation", help="Let the model write stories and read it over them (default)."
-        ),
-    ] = None,
-    steering: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
-    ] = None,
-    executor: Executor = "local",
-    gpus: Gpus = None,
-    cpus: Cpus = 1,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")] = False,
-) -> None:
-    """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
-    given = {name: value for name, value in locals().items() if value is not None}
-    from lens_emotion.study.study_file import asked_for
-
-    settings, folder = asked_for(models or [], config, given)
-    if plan:
-        from lens_emotion.console_plan import plan_and_print
-
-        plan_and_print(settings, folder)
-        return
-    from lens_emotion.console import run_and_print
-    from lens_emotion.study.executors import executor_named
-
-    with executor_named(executor, gpus, cpus) as runs_it:
-        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
-
-
-@app.command()
-def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("my-study")) -> None:
-    """Write an example study of your own: passages, prompts, scenarios, judge; commented, and it runs as it stands."""
-    from lens_emotion.study.example import write_example
-
-    for path in write_example(folder):
-        print(path)
-    print(f"run it: lens-emotion study {folder / 'study.toml'}")
+app.command()(study)
+app.command()(init)
 
 
 @app.command()
