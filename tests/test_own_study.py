@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from lens_emotion.stimuli.lint import LintRules, lint
 from lens_emotion.stimuli.reading import read_stimulus_file
 from lens_emotion.stimuli.scripts import main_script
 from lens_emotion.study.pipeline import run_study
+from lens_emotion.study.stored import read_run
 from lens_emotion.study.study_file import read_study_file
 from lens_emotion.vectors.mixture import mixture, parse_mixture
 
@@ -163,3 +165,6 @@ def test_the_example_runs_as_it_stands(tmp_path):
     assert model.comprehension.separation.distinguishable(model.comprehension.decoding.best_layer) and not isinstance(
         model.circumplex, str
     )
+    (again,) = read_run(out).models  # people's own ratings come back with the run
+    pd.testing.assert_frame_equal(again.study.circumplex.table, model.circumplex.table)
+    assert again.evidence.ratings == read_stimulus_file(tmp_path / "stimuli.toml").stimuli.norms

@@ -20,6 +20,7 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.io import load_dose_response
+from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.config import StudyConfig
@@ -62,6 +63,7 @@ def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
     """Write what the tables and activations of a model's folder do not say."""
     facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
     facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in _LENS}}
+    facts |= {"ratings": [asdict(rating) for rating in evidence.ratings]}
     return store.json(FACTS, facts)
 
 
@@ -81,9 +83,9 @@ def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> Stored
     config = _config(manifest["config"])
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
     found = []
-    for row in manifest["models"]:
+    for row, asked in zip(manifest["models"], config.models, strict=True):
         say(row["name"], "analysing")
-        found.append(_model(Store(root).model(row["name"]).root, config, again))
+        found.append(_model(Store(root).model(row["name"]).root, config.for_model(asked), again))
     studies = [m.study for m in found]
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
@@ -116,8 +118,9 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         jeong=acts(f"{PRESET}/conditioned"),
         steering=load_dose_response(steering) if steering.exists() else None,
         stimuli=facts["stimuli"],
+        ratings=tuple(Norm(**rating) for rating in facts.get("ratings", ())),
     )
-    by_layer = atlas_of(evidence.comprehension, config)
+    by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
     tokens = _lens(folder, facts["lens"])
     return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
