@@ -106,8 +106,13 @@ def test_side_effects_and_leakage_draw_their_tables(figures, results):
     leak, table = figures["leakage"], results["leakage"].table
     mine = table[table["condition"] == "emotion"]
     np.testing.assert_allclose(curve(leak, "emotion vector").y, mine["foreign"])
-    np.testing.assert_allclose(curve(leak, "words of the target", "y2").y, results["leakage"].words["target"])
     assert curve(leak, "random direction").error_y.array is not None
+    assert not results["leakage"].words["target"].any()  # tiny-llama knows no Chinese: no empty panel
+    assert "foreign words in any text" in leak.layout.title.subtitle.text and len(list(leak.select_yaxes())) == 1
+    words = results["leakage"].words.assign(target=lambda w: np.linspace(0.1, 0.4, len(w)))
+    both = plots.leakage(replace(results["leakage"], words=words))
+    np.testing.assert_allclose(curve(both, "words of the target", "y2").y, words["target"])
+    assert "in any text" not in both.layout.title.subtitle.text
 
 
 def test_models_side_by_side_draw_their_matrices(figures, results):

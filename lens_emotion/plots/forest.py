@@ -105,7 +105,7 @@ def _in_words(rows: DataFrame, scopes: list[str], known: DataFrame) -> go.Scatte
     words = [f"{verdict}: {word}" for verdict, word in zip(rows["verdict"], numbers, strict=True)]
     return go.Scatter(
         x=[_middle(known)] * len(rows), y=[scopes.index(s) for s in rows["scope"]], mode="text", name="in words",
-        text=[plain(textwrap.shorten(w, 64, placeholder=" …")) for w in words], textfont={"size": 10},
+        text=[plain(textwrap.shorten(w, 58, placeholder=" …")) for w in words], textfont={"size": 10},
         showlegend=False, customdata=_notes(rows), hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
 

@@ -41,6 +41,7 @@ TILES_BOTH = [[0.0, "#E3935F"], [0.5, "#EFEFEC"], [1.0, "#79AEDB"]]
 
 REGIME_COLOURS = {"inert": "#C9CDD3", "surgical": "#7CCBB1", "repetitive collapse": "#F0C56B", "explosive": "#E89A6C"}
 DEPTH_TITLE = "depth (layer + 1) / n_layers"
+LINE_LENGTH, WIDE_LINE = 84, 132  # characters below a title: in a column, and on a page 900 pixels wide
 
 
 def _axis() -> dict[str, object]:
@@ -98,7 +99,7 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
     Facts that say nothing are left out, and the line breaks between facts where it would leave a narrow figure.
     `wide` asks the report for the full width of the page.
     """
-    lines = _lines([escape(fact, quote=False) for fact in facts if fact], 170 if wide else 84)
+    lines = _lines([escape(fact, quote=False) for fact in facts if fact], WIDE_LINE if wide else LINE_LENGTH)
     extra = 15 * (len(lines) - 1)
     figure.update_layout(
         template=template(),
@@ -113,7 +114,7 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
 def about(figure: go.Figure, who: str) -> go.Figure:
     """The same figure with words (a model, a method) before the line below its title."""
     text, who = figure.layout.title.subtitle.text or "", escape(who, quote=False)
-    fits = len(text.split("<br>")[0]) + len(who) + 3 <= (170 if figure.layout.meta["wide"] else 84)
+    fits = len(text.split("<br>")[0]) + len(who) + 3 <= (WIDE_LINE if figure.layout.meta["wide"] else LINE_LENGTH)
     extra = 0 if fits else 15
     figure.update_layout(
         title={"subtitle": {"text": f"{who} · {text}" if fits else f"{who}<br>{text}"}},
