@@ -151,14 +151,14 @@ def rows(options: Options) -> list[Row]:
     """Decoding with its permutations against plain NumPy, and every analysis once at a reduced size."""
     from benchmarks.measure import Row, interleaved
 
-    n_layers, width, n = (2, 64, 5) if options.quick else (4, 768, 50)
+    n_layers, width, n = (2, 64, 5) if options.quick else (32, 768, 1000) if options.full else (4, 768, 50)
     acts = planted(240, 12, n_layers, width, 1.0, options.seed)
     ours, plain = decoding(acts, n, options.seed), plain_decoding(acts, n, options.seed)
     if not np.allclose(ours.table["accuracy"], plain[0]) or not np.allclose(ours.null, plain[1:]):
         raise AssertionError("decoding and the plain NumPy loop do not give the same accuracies")
     name = "NumPy, loops over layers, labels and folds"
     calls = {"ours": lambda: decoding(acts, n), name: lambda: plain_decoding(acts, n, options.seed)}
-    samples = interleaved(calls, 3, warm_up=False)
+    samples = interleaved(calls, 1 if options.full else 3, warm_up=False)
     size = f"240 texts, {n_layers} layers of {width}, {n} permutations"
     note = "both grow alike with layers and permutations; the same accuracies to the last text"
     found = [

@@ -48,7 +48,7 @@ def _rows_of(name: str, model: Model, options: Options) -> list[Row]:
     return [
         Row.measured(NAME, what, samples, "ours", ALONE, 1.0),
         Row.measured(NAME, what, samples, "ours", BATCHED, 1.0),
-        Row.measured(NAME, f"{what}, and entropy", samples, "ours, with entropy", BATCHED, note="entropy: ours only"),
+        Row.measured(NAME, f"entropy and {what}", samples, "ours, with entropy", BATCHED, note="entropy: ours only"),
         *Row.peak(NAME, f"peak memory: {what}", samples, "ours", BATCHED, 1.0, f"its logits alone: {whole:.0f} MiB"),
     ]
 

@@ -29,6 +29,8 @@ LOOKS = {
     NOT_TESTABLE: (GREY, "circle-open"),
 }
 
+CHARACTERS = 52  # of a line of words in a panel
+
 
 def claims(result: ClaimsLike) -> go.Figure:
     """A forest plot: one panel per claim, one row per model, the verdict as mark and colour, the null on hover."""
@@ -105,9 +107,14 @@ def _in_words(rows: DataFrame, scopes: list[str], known: DataFrame) -> go.Scatte
     words = [f"{verdict}: {word}" for verdict, word in zip(rows["verdict"], numbers, strict=True)]
     return go.Scatter(
         x=[_middle(known)] * len(rows), y=[scopes.index(s) for s in rows["scope"]], mode="text", name="in words",
-        text=[plain(textwrap.shorten(w, 58, placeholder=" …")) for w in words], textfont={"size": 10},
+        text=[_two_lines(w) for w in words], textfont={"size": 10},
         showlegend=False, customdata=_notes(rows), hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+
+
+def _two_lines(words: str) -> str:
+    lines = textwrap.wrap(textwrap.shorten(words, 2 * CHARACTERS - 8, placeholder=" …"), CHARACTERS)
+    return "<br>".join(plain(line) for line in lines)
 
 
 def _middle(known: DataFrame) -> float:
