@@ -41,7 +41,7 @@ def claims(result: ClaimsLike) -> go.Figure:
     scopes = [*over, *models[::-1]]
     height = 250 + ((len(codes) + 1) // 2) * (128 + 19 * len(scopes))
     figure = make_subplots(
-        (len(codes) + 1) // 2, 2, horizontal_spacing=0.13, vertical_spacing=124 / height,
+        (len(codes) + 1) // 2, 2, horizontal_spacing=0.06, vertical_spacing=124 / height,
         subplot_titles=[_heading(table[table["code"] == code]) for code in codes],
     )  # fmt: skip
     for i, code in enumerate(codes):
@@ -53,6 +53,7 @@ def claims(result: ClaimsLike) -> go.Figure:
         tickvals=list(range(len(scopes))), ticktext=[f"<b>{s}</b>" if s in over else plain(s) for s in scopes],
         range=[-0.7, len(scopes) - 0.3], ticks="", showgrid=False, tickfont={"size": 10},
     )  # fmt: skip
+    figure.update_yaxes(showticklabels=False, col=2)  # the same rows as on the left, whatever the length of their names
     facts = (
         f"n = {len(models)} model{'s' * (len(models) != 1)}",
         "bars: 95% interval; for all models: least to greatest",
@@ -68,7 +69,7 @@ def _heading(rows: DataFrame) -> str:
     """Code, verdict over all models, and the claim in at most two lines."""
     whole = rows[rows["scope"] == ALL_MODELS]
     verdict = f": {whole['verdict'].iloc[0]}" if len(whole) else ""
-    claim = "<br>".join(plain(line) for line in textwrap.wrap(str(rows["claim"].iloc[0]), 66))
+    claim = "<br>".join(plain(line) for line in textwrap.wrap(str(rows["claim"].iloc[0]), 56))
     return f"<b>{rows['code'].iloc[0]}{verdict}</b><br>{claim}"
 
 
