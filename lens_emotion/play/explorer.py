@@ -65,14 +65,16 @@ def explorer(model: Model, vectors: EmotionVectors, acts: PooledActivations | No
 def _widgets(session: Session) -> Explorer:
     import ipywidgets as w
 
-    wide, n_layers = w.Layout(width="100%"), session.vectors.n_layers
+    wide, n_layers = w.Layout(width="98%"), session.vectors.n_layers
     inputs = {
         "prompt": w.Textarea(session.openings[0], description="prompt", layout=wide),
         "emotion": w.Dropdown(options=session.vectors.emotions, description="emotion"),
         "dose": w.FloatSlider(3.0, min=-16.0, max=16.0, step=0.25, description="dose", continuous_update=False),
         "layer": w.IntSlider(n_layers // 2, min=0, max=n_layers - 1, description="layer", continuous_update=False),
         "tokens": w.BoundedIntText(40, min=1, max=MAX_TOKENS, description="new tokens"),
-        "temperature": w.BoundedFloatText(0.0, min=0.0, max=2.0, step=0.1, description="temperature"),
+        "temperature": w.BoundedFloatText(
+            0.0, min=0.0, max=2.0, step=0.1, description="temp.", tooltip="temperature: 0 is greedy"
+        ),
         "seed": w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed"),
         "control": w.Checkbox(True, description="random direction of the same length", indent=False),
         "test": w.Checkbox(False, description="test against 19 of them", indent=False),
@@ -109,6 +111,8 @@ def _write(made: Explorer) -> None:
     push = push_of(made.session, ask)
     for widget in made.texts.values():
         widget.value = ""
+    first = "" if made.written else " (the first time, unsteered texts of the model are measured too)"
+    made.status.value = f"<p>writing…{first}</p>"
     write(made.session, push, ask.test, lambda event: _show(made, ask.prompt, event), threading.Event())
 
 
