@@ -100,7 +100,10 @@ def circumplex_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
     pc2 = (np.nan_to_num(arousal, nan=6) - 4.5) * 0.6 + rng.normal(0, 0.4, k)
     table = pd.DataFrame({"emotion": EMOTIONS[:k], "pc1": pc1, "pc2": pc2, "valence": valence, "arousal": arousal})
     pairs = [(c, n) for c in ("pc1", "pc2") for n in ("valence", "arousal")]
-    rows = [{"component": c, "norm": n, "r": 0.8, "abs_r": 0.8, "p": 0.001, "n": k - 1} for c, n in pairs]
+    rows = [
+        {"component": c, "norm": n, "r": 0.8, "abs_r": 0.8, "p": 0.001, "p_corrected": 0.002, "n": k - 1}
+        for c, n in pairs
+    ]
     return SimpleNamespace(table=table, correlations=pd.DataFrame(rows), explained=(0.31, 0.17), layer=12)
 
 
@@ -293,3 +296,19 @@ def test_importing_the_package_does_not_import_plotly():
 def test_figures_need_no_torch():
     code = "import sys, lens_emotion.plots; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_component_of_valence_lies_across_whichever_it_is():
+    straight = circumplex_result()
+    table = straight.table.rename(columns={"pc1": "pc2", "pc2": "pc1"})
+    strong = {("pc1", "valence"): 0.2, ("pc1", "arousal"): 0.7, ("pc2", "valence"): 0.9, ("pc2", "arousal"): 0.1}
+    r = [strong[c, n] for c, n in zip(straight.correlations["component"], straight.correlations["norm"], strict=True)]
+    swapped = SimpleNamespace(
+        **vars(straight) | {"table": table, "correlations": straight.correlations.assign(abs_r=r)}
+    )
+    figure = plots.circumplex(swapped)
+    np.testing.assert_allclose(figure.data[0].x, straight.table["pc1"])
+    assert figure.layout.xaxis.title.text.startswith("PC2 score (17%")
+    assert figure.layout.yaxis.title.text.startswith("PC1 score (31%")
+    assert "valence and PC2: |r| = 0.90, p = 0.002" in figure.layout.title.subtitle.text
+    assert "arousal and PC1: |r| = 0.70" in figure.layout.title.subtitle.text

@@ -61,6 +61,13 @@ class Circumplex:
             row = by_axis[axis]
             found = f"|r| = {row['abs_r']:.2f} ({row['low']:.2f} to {row['high']:.2f}), {p_text(row['p'])}"
             parts.append(f"{axis[0].upper()} ({share:.0%} of variance) against {axis[1]} {found}")
+        crossed = [by_axis[axis] for axis in zip(AXES, NORMS[::-1], strict=True)]
+        if sum(row["abs_r"] for row in crossed) > sum(by_axis[axis]["abs_r"] for axis in zip(AXES, NORMS, strict=True)):
+            better = [
+                f"{row['component'].upper()} against {row['norm']} {row['abs_r']:.2f} ({p_text(row['p_corrected'])})"
+                for row in crossed
+            ]
+            parts.append(f"better the other way round: {', '.join(better)}, corrected for the best of the four")
         n = self.correlations["n"].iloc[0]
         plane = ", ".join(
             f"{row['norm']} R2 = {row['r2_held_out']:.2f} ({p_text(row['p'])})" for _, row in self.plane.iterrows()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame, Series
@@ -11,20 +14,26 @@ from lens_emotion.plots.contracts import CircumplexLike
 from lens_emotion.plots.labels import Points, place_labels
 from lens_emotion.plots.theme import LINE, emotion_colour, titled
 
+P_VALUES = "p: corrected for the best of two components and two norms"
 COLOURS = "colour: human valence (hue) and arousal (darker: more)"
 PANEL_WIDTH, PANEL_HEIGHT = 430.0, 400.0
 
 
 def circumplex(result: CircumplexLike) -> go.Figure:
-    """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both."""
+    """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both.
+
+    The component that goes with valence lies across, as valence does, where the other one goes with arousal.
+    """
     table = result.table
     rated = table.dropna(subset=["valence", "arousal"])
-    first, second = (f"PC{i} score ({share:.0%} of variance)" for i, share in enumerate(result.explained, 1))
+    axes = _axes(result)
+    shares = dict(zip(("pc1", "pc2"), result.explained, strict=True))
+    first, second = (f"{pc.upper()} score ({shares[pc]:.0%} of variance)" for pc in axes)
     panels = ("in the model: principal components", "in people: mean ratings, 1 to 9")
     figure = make_subplots(1, 2, subplot_titles=panels, horizontal_spacing=0.1)
     for heading, x in zip(figure.layout.annotations, (0.0, 0.55), strict=True):
         heading.update(x=x, xanchor="left", font={"size": 12})
-    _panel(figure, 1, table, ("pc1", "pc2"), (first, second), 0.0)
+    _panel(figure, 1, table, axes, (first, second), 0.0)
     _panel(figure, 2, rated, ("valence", "arousal"), ("valence (9: pleasant)", "arousal (9: excited)"), 5.0)
     unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
     without = f"no human norm: {', '.join(unrated)}" if unrated else ""
@@ -34,10 +43,22 @@ def circumplex(result: CircumplexLike) -> go.Figure:
 
 
 def _correlations(result: CircumplexLike) -> list[str]:
-    """PC1 against valence and PC2 against arousal, in words."""
-    rows = {(str(row.component), str(row.norm)): row for row in result.correlations.itertuples()}
-    pairs = (("pc1", "valence"), ("pc2", "arousal"))
-    return [f"{a.upper()} and {b}: |r| = {rows[a, b].abs_r:.2f}, p = {rows[a, b].p:.2g}" for a, b in pairs]
+    """The component that goes best with valence and with arousal, in words."""
+    rows = _best(result)
+    words = [f"{row['norm']} and {row['component'].upper()}: |r| = {row['abs_r']:.2f}" for row in rows]
+    return [f"{word}, p = {row['p_corrected']:.2g}" for word, row in zip(words, rows, strict=True)] + [P_VALUES]
+
+
+def _best(result: CircumplexLike) -> list[dict[Hashable, Any]]:
+    """For valence and for arousal, the row of the component that goes with it best."""
+    rows = result.correlations.sort_values("abs_r", ascending=False).drop_duplicates("norm").to_dict("records")
+    return sorted(rows, key=lambda row: row["norm"] != "valence")
+
+
+def _axes(result: CircumplexLike) -> tuple[str, str]:
+    """What lies across and what up: PC1 and PC2, swapped where they go with the norms in the other order."""
+    across, up = (str(row["component"]) for row in _best(result))
+    return (across, up) if across != up else ("pc1", "pc2")
 
 
 def _panel(
