@@ -15,7 +15,7 @@ from benchmarks.fuzz_subjects import Reader
 
 def test_300_changed_files_give_a_typed_error_or_a_right_answer():
     tallies = fuzz_readers.run(300, seed=1)
-    assert len(tallies) == 10 and sum(t.inputs for t in tallies.values()) == 300
+    assert len(tallies) == 15 and sum(t.inputs for t in tallies.values()) == 300
     assert {name: t.failures for name, t in tallies.items() if t.failures} == {}
     assert all(t.inputs == t.errors + t.right and t.slowest < 5 for t in tallies.values())
 

@@ -112,7 +112,7 @@ def _write(made: Explorer) -> None:
     for widget in made.texts.values():
         widget.value = ""
     first = "" if made.written else " (the first time, unsteered texts of the model are measured too)"
-    made.status.value = f"<p>writing…{first}</p>"
+    made.status.value = f"<p>{escape('writing…' + first)}</p>"
     write(made.session, push, ask.test, lambda event: _show(made, ask.prompt, event), threading.Event())
 
 
