@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from lens_emotion.plots.contracts_steering import RegimeMapLike
 from lens_emotion.plots.halves import lowered
-from lens_emotion.plots.theme import REGIME_COLOURS, TILE_INK, titled
+from lens_emotion.plots.theme import GREY, REGIME_COLOURS, TILE_INK, titled
 from lens_emotion.plots.words import plain, wrapped
 
 LETTERS = {"inert": "I", "surgical": "S", "repetitive collapse": "R", "explosive": "E"}
@@ -92,7 +92,8 @@ def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
         doses = np.sort(mine.loc[mine["layer"] == layer, "dose_natural"].to_numpy(dtype=float))
         x.append(float(np.interp(np.log(natural), np.log(doses), np.arange(len(doses)))))
         words.append(f"layer {layer}: text breaks at {natural:.3g} natural = {relative:.2g} relative")
-    mark = {"symbol": "triangle-up", "size": 8, "color": TILE_INK}
+    edge = {"color": GREY, "width": 1}  # the key lies on the page, which may be as dark as the mark
+    mark = {"symbol": "triangle-up", "size": 9, "color": TILE_INK, "line": edge}
     return go.Scatter(
         x=x, y=[layers.index(int(layer)) - 0.38 for layer in rows["layer"]], mode="markers", marker=mark,
         name="text breaks (interpolated)", text=words, hovertemplate="%{text}<extra></extra>",
