@@ -26,13 +26,12 @@ from scipy.stats import kstest
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
-from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.header import Header
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
+from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.vectors.recipes import emotion_vectors
 

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz_subjects import Reader
-from lens_emotion.user_files import name_of
+from lens_emotion.files.user import name_of
 
 
 def own_readers(folder: Path) -> list[Reader]:
     """Each with its file of the example study, which is written into the folder: a study names the others."""
+    from lens_emotion.run.config import read_study_file, write_example
     from lens_emotion.steering.judge_files import read_judge_file
-    from lens_emotion.stimuli.prompt_files import read_prompts, read_scenarios
+    from lens_emotion.stimuli.prompts import read_prompts, read_scenarios
     from lens_emotion.stimuli.reading import read_stimulus_file
-    from lens_emotion.study.example import write_example
-    from lens_emotion.study.study_file import read_study_file
 
     write_example(folder)
 

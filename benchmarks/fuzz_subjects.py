@@ -102,11 +102,10 @@ def readers(folder: Path) -> list[Reader]:
     """Every reader of foreign files, each with a small good file."""
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.models.loading import load_model
-    from lens_emotion.steering.io import load_dose_response, save_dose_response
+    from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
     from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
-    from lens_emotion.vectors.gguf_file import ControlFile, read_control_file, write_control_file
-    from lens_emotion.vectors.interchange import from_gguf, to_gguf
+    from lens_emotion.vectors.interchange import ControlFile, from_gguf, read_control_file, to_gguf, write_control_file
     from lens_emotion.vectors.recipes import emotion_vectors
 
     model = load_model("tiny-llama", device="cpu")
@@ -173,14 +172,14 @@ ROWS = {f"{i:032x}": tuple(range(i, i + 6)) for i in range(4)}
 
 
 def _grid_rows(path: Path) -> Path:
-    from lens_emotion.steering.grid_store import append_rows
+    from lens_emotion.steering.grid import append_rows
 
     append_rows(path, [{"key": key, "new_ids": list(ids), "dose": 1.5} for key, ids in ROWS.items()])
     return path
 
 
 def _read_rows(path: Path) -> Any:
-    from lens_emotion.steering.grid_store import read_rows
+    from lens_emotion.steering.grid import read_rows
 
     return read_rows(path)
 

@@ -20,9 +20,9 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from lens_emotion.study.config import StudyConfig
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.look import verify_run
 from lens_emotion.study.pipeline import run_study
-from lens_emotion.study.run_check import verify_run
 
 SMALL = {"n_permutations": 20, "doses": (2.0,), "story_tokens": 24, "jeong_tokens": 24, "steered_tokens": 8}
 LEFT_BEHIND = (".partial", ".set_aside", ".kept")

@@ -13,8 +13,7 @@ from benchmarks.measure import Options
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, tokenizer_of
-from lens_emotion.models.loading import resolve
-from lens_emotion.models.quiet import quiet_loading
+from lens_emotion.models.loading import quiet_loading, resolve
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
 TINY = "tiny-llama"

@@ -4,6 +4,10 @@ Every error a user can cause is a `LensEmotionError`. The command line prints it
 exits with code 2; a library user catches the type. The words are the same in both places.
 """
 
+from __future__ import annotations
+
+from importlib.util import find_spec
+
 
 class LensEmotionError(Exception):
     """Base of every error that the user of this package can cause and mend."""
@@ -51,3 +55,13 @@ class DoseError(LensEmotionError):
 
 class MissingExtraError(LensEmotionError):
     """A part of the package whose optional libraries are not installed; the message names the extra."""
+
+
+# -------- extras
+# Optional libraries: one line that names the fix where they are missing.
+
+
+def need_extra(extra: str, what: str, *libraries: str) -> None:
+    """Raises MissingExtraError unless the libraries of an extra are installed; none of them is imported."""
+    if missing := [name for name in libraries if find_spec(name) is None]:
+        raise MissingExtraError(f'{what} needs {" and ".join(missing)}: pip install "lens-emotion[{extra}]"')

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.header import Header
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 
 HEADER = Header(

@@ -8,11 +8,18 @@ import torch
 from planted import HEADER, planted, pooled
 from scipy.stats import kstest, mannwhitneyu, ttest_1samp, wilcoxon
 
-from lens_emotion.analysis.compare import JEONG, PAIRED, RANKS, compare
-from lens_emotion.analysis.compare_models import compare_models
+from lens_emotion.analysis.compare import (
+    JEONG,
+    PAIRED,
+    RANKS,
+    Contributions,
+    compare,
+    compare_models,
+    cosine_contributions,
+    mean_cosines,
+)
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.drift import drift
-from lens_emotion.analysis.paired import Contributions, cosine_contributions, mean_cosines
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import mean_pairwise_cosine

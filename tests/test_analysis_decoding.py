@@ -13,13 +13,11 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
-from lens_emotion.analysis.auc import auc
-from lens_emotion.analysis.class_sums import Labellings
-from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.design import design_of, grams, label_permutations
-from lens_emotion.analysis.heldout import fold_gram, observed_scores, predict
+from lens_emotion.analysis.decoding import auc, decoding
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.errors import StimulusError
+from lens_emotion.stats.design import design_of, grams, label_permutations
+from lens_emotion.stats.gram import Labellings, fold_gram, observed_scores, predict
 from lens_emotion.stimuli.emotions import EMOTIONS
 
 
@@ -108,7 +106,7 @@ def test_every_design_decodes_as_the_plain_loop_does_under_permuted_labels_too(s
 def test_blocks_and_threads_change_nothing(monkeypatch):
     acts = planted(n_emotions=4, n_topics=5, signal=0.5).acts
     whole = decoding(acts, 20)
-    monkeypatch.setattr("lens_emotion.analysis.class_sums.CELLS", 3 * 20 * 4)  # three labellings at a time
+    monkeypatch.setattr("lens_emotion.stats.gram.CELLS", 3 * 20 * 4)  # three labellings at a time
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     parts = decoding(acts, 20)
     np.testing.assert_array_equal(whole.null, parts.null)

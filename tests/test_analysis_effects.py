@@ -6,8 +6,14 @@ from scipy.special import gamma
 from scipy.stats import chi2, norm
 from statsmodels.stats.power import TTestIndPower
 
-from lens_emotion.analysis.effects import bias_correction, cohens_d, hedges_g, noncentral_interval, paired_dz
 from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.stats.tests import (
+    bias_correction,
+    cohens_d,
+    hedges_g,
+    noncentral_interval,
+    paired_dz,
+)
 
 A, B = np.array([2.0, 4.0, 6.0, 8.0]), np.array([1.0, 2.0, 3.0])
 

@@ -78,7 +78,7 @@ def test_the_shape_over_depth_is_tested_over_topics_where_topics_have_curves():
 def test_a_cache_is_swept_like_the_activations_made_of_it():
     from transformer_lens import ActivationCache
 
-    from lens_emotion.extraction.from_cache import activations_from_cache
+    from lens_emotion.extraction.comprehension import activations_from_cache
 
     model = tiny()
     rng = torch.Generator().manual_seed(0)

@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.probes import LOGISTIC_C, probe
 from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.stats.design import design_of, label_permutations
 
 
 def pipeline(kind, known):

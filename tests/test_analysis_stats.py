@@ -7,9 +7,9 @@ from scipy.stats import binom, kstest
 from statsmodels.stats.contingency_tables import mcnemar as oracle_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from lens_emotion.analysis.bootstrap import bca_interval, mean_interval
 from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.analysis.stats import (
+from lens_emotion.stats.intervals import bca_interval, mean_interval
+from lens_emotion.stats.tests import (
     benjamini_hochberg,
     bootstrap_over_groups,
     mann_whitney,

@@ -11,8 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.analysis.transfer import CENTRINGS, training_rows, transfer
-from lens_emotion.analysis.transfer_within import OTHERS, transfer_within
+from lens_emotion.analysis.transfer import CENTRINGS, OTHERS, training_rows, transfer, transfer_within
 from lens_emotion.errors import FingerprintError, StimulusError
 
 

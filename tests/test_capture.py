@@ -8,10 +8,10 @@ from conftest import tiny
 from transformer_lens.hook_points import HookPoint
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.batching import CPU_BUDGET, TOKEN_BUDGET, budget_for
 from lens_emotion.extraction.capture import pooled_reader, residual_cache
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
+from lens_emotion.extraction.reader import CPU_BUDGET, TOKEN_BUDGET, budget_for
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling, generate_tokens

@@ -19,8 +19,7 @@ from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.over_models import partner_of
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
 from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
-from lens_emotion.study.evidence import Evidence
-from lens_emotion.study.results import JeongStudy
+from lens_emotion.study.results import Evidence, JeongStudy
 from lens_emotion.study.verdict import (
     ALL_MODELS,
     NOT_SUPPORTED,

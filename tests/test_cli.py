@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lens_emotion.cli import main
+from lens_emotion.cli.app import main
 from lens_emotion.models.catalog import TINY
 from lens_emotion.models.loading import tiny_folder
 
@@ -32,7 +32,7 @@ def run(capsys, monkeypatch):
 
 
 def test_a_mistake_in_a_process_of_its_own_is_one_line_and_exit_code_2():
-    command = [sys.executable, "-m", "lens_emotion.cli", "steer", "tiny-llama", "calm", "--unit", "metres"]
+    command = [sys.executable, "-m", "lens_emotion.cli.app", "steer", "tiny-llama", "calm", "--unit", "metres"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("lens-emotion: ") and len(done.stderr.strip().splitlines()) == 1
@@ -153,7 +153,7 @@ def test_models_list_preview_and_format_print_what_they_say(run):
     ],
 )
 def test_mixtures_are_read_as_typed(words, terms):
-    from lens_emotion.vectors.mixture import parse_mixture
+    from lens_emotion.vectors.emotion_vectors import parse_mixture
 
     assert parse_mixture(words) == terms
 
@@ -161,7 +161,7 @@ def test_mixtures_are_read_as_typed(words, terms):
 @pytest.mark.parametrize("words", ["", "0.5calm", "calm angry", "calm +", "3*"])
 def test_words_that_are_no_mixture_are_refused(words):
     from lens_emotion.errors import DoseError
-    from lens_emotion.vectors.mixture import parse_mixture
+    from lens_emotion.vectors.emotion_vectors import parse_mixture
 
     with pytest.raises(DoseError, match="mixture"):
         parse_mixture(words)
@@ -179,7 +179,7 @@ def test_steer_takes_modes_bands_and_positions(run, options):
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise there")
 def test_ctrl_c_says_that_finished_steps_are_kept(tmp_path):
-    command = [sys.executable, "-m", "lens_emotion.cli", "study", "tiny-llama", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "lens_emotion.cli.app", "study", "tiny-llama", "--out", str(tmp_path / "run")]
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # also under `nohup &`
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes, **heed) as process:

@@ -13,15 +13,20 @@ from threading import Thread
 import pytest
 from threadpoolctl import threadpool_limits
 
-from lens_emotion.checksums import damages
 from lens_emotion.errors import ArtifactError, StimulusError
-from lens_emotion.study import distribute
-from lens_emotion.study.config import ConfigError, StudyConfig
-from lens_emotion.study.executors import executor_named
+from lens_emotion.files.checksums import damages
+from lens_emotion.run.config import ConfigError, StudyConfig
+from lens_emotion.run.look import verify_run
+from lens_emotion.run.store import versions
+from lens_emotion.study import workers as distribute
 from lens_emotion.study.pipeline import run_study
-from lens_emotion.study.run_check import verify_run
-from lens_emotion.study.store import versions
-from lens_emotion.study.worker import SURVEY, Job, WorkerError, run_part
+from lens_emotion.study.workers import (
+    SURVEY,
+    Job,
+    WorkerError,
+    executor_named,
+    run_part,
+)
 
 CONFIG = StudyConfig(
     models=("tiny-llama",), n_permutations=20, doses=(1.0, 6.0), story_tokens=32, jeong_tokens=32, steered_tokens=12
@@ -145,7 +150,7 @@ def test_workers_whose_batches_never_fit_are_named_instead_of_asked_for_ever(tmp
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
-    from lens_emotion.study.files import write_files
+    from lens_emotion.files.checksums import write_files
 
     with pytest.raises(ArtifactError, match="leads out of"):
         write_files(tmp_path / "a", {"good": b"", "../bad": b""})
@@ -153,8 +158,8 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
 
 
 def test_a_step_that_did_not_arrive_whole_is_refused(tmp_path):
-    from lens_emotion.study.files import read_files
-    from lens_emotion.study.step_store import take_in
+    from lens_emotion.files.checksums import read_files
+    from lens_emotion.run.store import take_in
 
     run_study(CONFIG.with_(generation=False, steering=False), tmp_path / "run")
     step = tmp_path / "run" / "tiny-llama" / "comprehension"
@@ -176,7 +181,7 @@ def test_executors_are_found_by_name():
 
 
 def test_a_task_that_no_machine_can_run_is_refused():
-    from lens_emotion.study.ray_executor import slots
+    from lens_emotion.study.workers import slots
 
     assert slots({"CPU": 7.0, "GPU": 2.0}, 0.5, 1) == 4
     assert slots({"CPU": 7.0}, 0, 2) == 3

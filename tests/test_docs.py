@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import lens_emotion as le
-from lens_emotion.cli import app
+from lens_emotion.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])

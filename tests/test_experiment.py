@@ -12,14 +12,22 @@ from conftest import tiny
 
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.errors import ArtifactError, DoseError
-from lens_emotion.steering.cross_fit import cross_fit
 from lens_emotion.steering.dose import Dose
+from lens_emotion.steering.dose_result import (
+    _frame_from_json,
+    _frame_to_json,
+    changed,
+    cross_fit,
+    holm,
+    load_dose_response,
+    mcnemar_p,
+    save_dose_response,
+    side_effects_of,
+    target_first,
+)
 from lens_emotion.steering.experiment import dose_response, other_vector
-from lens_emotion.steering.io import _frame_from_json, _frame_to_json, load_dose_response, save_dose_response
 from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.steering.outcomes import changed, holm, mcnemar_p, target_first
 from lens_emotion.steering.regimes import REGIMES, Thresholds
-from lens_emotion.steering.side_effects import side_effects_of
 from lens_emotion.stimuli.prompts import scenarios
 
 LIMITS = Thresholds(explosive_ratio=4.0, loop_share=0.4, distinct_2=0.5)

@@ -10,11 +10,18 @@ import pytest
 from typer.testing import CliRunner
 
 from lens_emotion import plots
-from lens_emotion.cli import app
-from lens_emotion.figures.drawn import Drawn, FigureSet
-from lens_emotion.figures.files import ImagesError, check_images, csv, lean_svg, plotly_json, write_set
-from lens_emotion.figures.sets import study_command
-from lens_emotion.study.config import StudyConfig
+from lens_emotion.cli.app import app
+from lens_emotion.report.gallery import (
+    ImagesError,
+    check_images,
+    csv,
+    lean_svg,
+    plotly_json,
+    write_set,
+)
+from lens_emotion.report.parts import Drawn, FigureSet
+from lens_emotion.report.sets import study_command
+from lens_emotion.run.config import StudyConfig
 
 
 def test_the_command_of_a_run_names_no_folder_of_this_machine():

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from lens_emotion import plots
-from lens_emotion.console_figures import draw_and_print
+from lens_emotion.cli.runs import draw_and_print
 from lens_emotion.errors import ArtifactError
-from lens_emotion.figures.drawn import FigureSet
-from lens_emotion.figures.sets import FiguresError, across_set, run_set
-from lens_emotion.study.config import StudyConfig
+from lens_emotion.report.parts import FigureSet
+from lens_emotion.report.sets import FiguresError, across_set, run_set
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import StoredRun, read_run
 

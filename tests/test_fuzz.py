@@ -20,7 +20,9 @@ def test_300_changed_files_give_a_typed_error_or_a_right_answer():
     assert all(t.inputs == t.errors + t.right and t.slowest < 5 for t in tallies.values())
 
 
-@pytest.mark.parametrize("name", ["lens_emotion.artifacts.check_seal", "lens_emotion.vectors.interchange.check_seal"])
+@pytest.mark.parametrize(
+    "name", ["lens_emotion.files.artifacts.check_seal", "lens_emotion.vectors.interchange.check_seal"]
+)
 def test_the_fuzz_finds_wrong_numbers_where_the_checksum_is_not_looked_at(name, monkeypatch):
     monkeypatch.setattr(name, lambda *args: None)
     assert any(t.failures for t in fuzz_readers.run(300, seed=1).values())

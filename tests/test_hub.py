@@ -11,8 +11,7 @@ from hub_server import COMMIT, hub_server
 
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import ArtifactError, FingerprintError
-from lens_emotion.vectors.card import model_card
-from lens_emotion.vectors.hub import pull_vectors, push_vectors
+from lens_emotion.vectors.hub import model_card, pull_vectors, push_vectors
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ def test_a_missing_file_and_a_silent_hub_are_named(hub, api, monkeypatch):
 
 
 def test_the_command_line_pushes_and_pulls(hub, api, vectors, monkeypatch, tmp_path, capsys):
-    from lens_emotion.cli import main
+    from lens_emotion.cli.app import main
 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
     file = vectors.save(tmp_path / "v.safetensors")

@@ -16,7 +16,7 @@ from conftest import plain, tiny
 from safetensors import safe_open
 from steered import PROMPT
 
-from lens_emotion.cli import main
+from lens_emotion.cli.app import main
 from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.capture import residual_cache
@@ -25,14 +25,16 @@ from lens_emotion.models.access import hook_name
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.hooks import steer
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
-from lens_emotion.vectors.gguf_file import ControlFile, read_control_file, write_control_file
 from lens_emotion.vectors.interchange import (
+    ControlFile,
     as_set,
     displacements,
     from_gguf,
     from_steering_vector,
+    read_control_file,
     to_gguf,
     to_steering_vector,
+    write_control_file,
 )
 
 DOSE, LAYER = 2.5, 3
@@ -185,7 +187,9 @@ def test_single_vectors_make_a_set_that_is_saved(vectors, tmp_path):
 
 
 def schema(name):
-    found = json.loads(resources.files("lens_emotion.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        resources.files("lens_emotion.files.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    )
     jsonschema.Draft202012Validator.check_schema(found)
     return jsonschema.Draft202012Validator(found)
 
@@ -212,7 +216,7 @@ def test_every_file_keeps_to_its_schema(acts, vectors, tmp_path):
 
 @pytest.mark.parametrize(("key", "value", "words"), [("format", 3, "upgrade"), ("format", "two", "upgrade")])
 def test_a_newer_format_says_what_to_do(vectors, tmp_path, monkeypatch, key, value, words):
-    from lens_emotion import seal
+    from lens_emotion.files import artifacts as seal
 
     monkeypatch.setattr(seal, "FORMAT", value)
     path = vectors.save(tmp_path / "v.safetensors")
@@ -225,13 +229,13 @@ def test_a_newer_header_says_what_to_do_and_a_file_without_checksum_is_still_rea
     newer = replace(vectors, header=vectors.header.with_(schema=2)).save(tmp_path / "v.safetensors")
     with pytest.raises(ArtifactError, match="upgrade"):
         EmotionVectors.load(newer)
-    monkeypatch.setattr("lens_emotion.artifacts.sealed", lambda meta, tensors: meta)  # as version 0.1 wrote it
+    monkeypatch.setattr("lens_emotion.files.artifacts.sealed", lambda meta, tensors: meta)  # as version 0.1 wrote it
     assert torch.equal(PooledActivations.load(acts.save(tmp_path / "old.safetensors")).values, acts.values)
 
 
 @pytest.mark.parametrize("change", [{"emotoin": "x"}, {"emotion": 3}, {"n_pooled": True}, {"text": None}])
 def test_a_text_record_of_another_form_is_named(acts, tmp_path, monkeypatch, change):
-    from lens_emotion.artifacts import write_tensors
+    from lens_emotion.files.artifacts import write_tensors
 
     rows = [dict(r) for r in metadata(acts.save(tmp_path / "a.safetensors"))["records"]]
     rows[4] |= change

@@ -207,7 +207,7 @@ def test_words_of_the_world_can_be_had_by_language_and_with_shared_ones():
 
 
 def test_a_text_without_emotion_words_is_undecided_not_the_first_emotion():
-    from lens_emotion.steering.decisions import decided
+    from lens_emotion.steering.judges import decided
 
     judge = word_count_judge({"happy": ["glad"], "sad": ["grief"], "calm": ["still"]})
     scores = judge.score(["glad and glad", "nothing here", "grief and still", "still"])

@@ -11,13 +11,12 @@ import pytest
 import torch
 from conftest import needs_hooked, tiny
 
-from lens_emotion.cli import main
+from lens_emotion.cli.app import main
 from lens_emotion.errors import FingerprintError, ProcessedModelError
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.laws import copies, reading, steering
 from lens_emotion.laws.check import LAWS, check
-from lens_emotion.laws.law import Law, found
-from lens_emotion.laws.subject import deviation
+from lens_emotion.laws.subject import Law, deviation, found
 from lens_emotion.models import decoding
 from lens_emotion.models.access import backend_of, hook_name
 from lens_emotion.models.loading import load_model
@@ -84,7 +83,7 @@ def zero_is_not_zero(monkeypatch, model, stack):
 
 
 def longer_doses(monkeypatch, model, stack):
-    from lens_emotion.steering import interventions
+    from lens_emotion.steering import hooks as interventions
 
     real = interventions.displacement
     monkeypatch.setattr(interventions, "displacement", lambda v, dose: 1.01 * real(v, dose))
@@ -92,7 +91,7 @@ def longer_doses(monkeypatch, model, stack):
 
 def positions_of_the_pass(monkeypatch, model, stack):
     """Token indices counted within the present forward pass, so that steering misses what is generated."""
-    from lens_emotion.steering.positions import Tracker
+    from lens_emotion.steering.hooks import Tracker
 
     def go_on(self, new):
         self._mask = self._choose(torch.arange(new).expand(len(self._seen), new), self._length)
@@ -228,7 +227,7 @@ def test_half_precision_is_held_to_what_its_rounding_explains():
 
 @pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
 def test_the_command_exits_1_where_a_law_is_broken(broken, code, monkeypatch, capsys):
-    from lens_emotion import console_check
+    from lens_emotion.cli import model as console_check
 
     one = Law("BOS once", lambda subject: found(2.0 if broken else 0.0, 0.0, "tokens"), "mend the tokenizer")
     monkeypatch.setattr(console_check, "LAWS", (one,))

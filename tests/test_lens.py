@@ -9,15 +9,28 @@ import torch
 from conftest import BACKENDS, tiny
 from scipy.stats import kstest
 
-from lens_emotion.analysis import vocabulary as vocabulary_module
-from lens_emotion.analysis.lens import _against, lens
+from lens_emotion.analysis import lens as vocabulary_module
+from lens_emotion.analysis.lens import (
+    Vocabulary,
+    _against,
+    direction_logits,
+    final_norm_scale,
+    lens,
+    scan,
+    state_logits,
+    vocabulary,
+)
 from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.analysis.unembedding import direction_logits, final_norm_scale, scan, state_logits
-from lens_emotion.analysis.vocabulary import Vocabulary, vocabulary
 from lens_emotion.errors import FingerprintError, UnsupportedModelError
 from lens_emotion.models.access import fingerprint
-from lens_emotion.models.head import read_out
-from lens_emotion.stimuli.scripts import BYTES, SCRIPTS, count_scripts, main_script, scripts_of
+from lens_emotion.models.decoding import read_out
+from lens_emotion.stimuli.emotions import (
+    BYTES,
+    SCRIPTS,
+    count_scripts,
+    main_script,
+    scripts_of,
+)
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 
 
@@ -120,7 +133,7 @@ def test_one_pass_in_pieces_equals_the_whole_matrix(monkeypatch):
     matrix = torch.from_numpy(rng.standard_normal((4, 300)) * 3 + 1)
     script = rng.integers(0, len(SCRIPTS), 100)
     words = Vocabulary(np.arange(0, 300, 3), tuple(map(str, range(100))), script)
-    monkeypatch.setattr("lens_emotion.analysis.unembedding.PIECE", 17)
+    monkeypatch.setattr("lens_emotion.analysis.lens.PIECE", 17)
     found = scan(lambda ids: matrix[:, ids], words, k=20)
     seen = matrix[:, ::3].numpy()
     z = (seen - seen.mean(1, keepdims=True)) / seen.std(1, keepdims=True)

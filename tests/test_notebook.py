@@ -156,7 +156,7 @@ def test_the_explorer_is_shown_by_a_notebook(explorer):
 
 
 def test_without_ipywidgets_the_error_names_the_extra(vectors, monkeypatch):
-    from lens_emotion import extras
+    from lens_emotion import errors as extras
 
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r'pip install "lens-emotion\[notebooks\]"'):

@@ -10,17 +10,16 @@ from typer.testing import CliRunner
 import lens_emotion as le
 from lens_emotion.analysis.circumplex import circumplex, missing_norms
 from lens_emotion.analysis.separation import separation
-from lens_emotion.cli import app
+from lens_emotion.cli.app import app
 from lens_emotion.errors import LensEmotionError, StimulusError
+from lens_emotion.run.config import read_study_file
 from lens_emotion.steering.judge_files import judge_from_file
-from lens_emotion.stimuli.emotions import Norm
+from lens_emotion.stimuli.emotions import Norm, main_script
 from lens_emotion.stimuli.lint import LintRules, lint
 from lens_emotion.stimuli.reading import read_stimulus_file
-from lens_emotion.stimuli.scripts import main_script
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import read_run
-from lens_emotion.study.study_file import read_study_file
-from lens_emotion.vectors.mixture import mixture, parse_mixture
+from lens_emotion.vectors.emotion_vectors import mixture, parse_mixture
 
 EMOTIONS = {
     "traurig": ("Sie weint und senkt den Kopf", "die Tränen laufen", "alles ist leer und grau"),
@@ -120,7 +119,7 @@ def test_a_study_of_own_files_runs_into_a_report_that_says_what_it_could_not_do(
     assert isinstance(model.circumplex, str) and "wütend" in model.circumplex
     assert model.versus is not None and model.versus_preset is None
     assert {s for s in model.steering.texts.steered if not s.startswith("random")} == {"traurig", "wütend", "愉快"}
-    from lens_emotion.report_build import build_report
+    from lens_emotion.report.exhibits import build_report
 
     page = build_report(run)[0].read_text(encoding="utf-8")
     assert "No circumplex: only 0 of these 3 emotions" in page and "愉快" in page
@@ -134,7 +133,7 @@ def test_a_study_of_own_files_runs_into_a_report_that_says_what_it_could_not_do(
     ],
 )
 def test_files_that_do_not_go_together_are_refused_before_anything_is_loaded(folder, change, words, monkeypatch):
-    monkeypatch.setattr("lens_emotion.study.outcome.load_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("lens_emotion.study.one_model.load_model", lambda *_, **__: pytest.fail("loaded"))
     path = folder / "faulty.toml"
     path.write_text((folder / "study.toml").read_text(encoding="utf-8").replace(*change), encoding="utf-8")
     with pytest.raises(LensEmotionError, match=words):
@@ -156,7 +155,7 @@ def test_init_writes_a_study_that_the_command_line_plans(tmp_path):
 
 @pytest.mark.slow
 def test_the_example_runs_as_it_stands(tmp_path):
-    from lens_emotion.study.example import write_example
+    from lens_emotion.run.config import write_example
 
     write_example(tmp_path)
     assert not lint(read_stimulus_file(tmp_path / "stimuli.toml"), LintRules(min_words=30))

@@ -4,11 +4,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lens_emotion.cli import app
+from lens_emotion.cli.app import app
 from lens_emotion.errors import UnsupportedModelError
-from lens_emotion.models import loading, placement
+from lens_emotion.models import loading
+from lens_emotion.models import loading as placement
 from lens_emotion.models.loading import load_model
-from lens_emotion.study.config import StudyConfig
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 
 

@@ -23,11 +23,10 @@ from lens_emotion.errors import ArtifactError, FingerprintError
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
-from lens_emotion.play.ask import MAX_BODY, MAX_CHARACTERS
 from lens_emotion.play.server import STATIC, make_app
-from lens_emotion.play.session import session_of
+from lens_emotion.play.session import MAX_BODY, MAX_CHARACTERS, session_of
 from lens_emotion.steering.hooks import steer
-from lens_emotion.vectors.mixture import random_like
+from lens_emotion.vectors.emotion_vectors import random_like
 
 PORT = 8765
 PROMPT = "That morning Anna was in the kitchen. She"

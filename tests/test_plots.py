@@ -13,7 +13,13 @@ import plotly.graph_objects as go
 import pytest
 
 from lens_emotion import plots
-from lens_emotion.plots.labels import LETTER, LINE_HEIGHT, around, overlap, place_labels
+from lens_emotion.plots._circumplex import (
+    LETTER,
+    LINE_HEIGHT,
+    around,
+    overlap,
+    place_labels,
+)
 from lens_emotion.plots.theme import GREY, REGIME_COLOURS
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from lens_emotion import plots
-from lens_emotion.plots.words import by_valence
+from lens_emotion.plots.theme import by_valence
 
 
 def texts(figure: go.Figure) -> str:

@@ -13,10 +13,9 @@ from drawn import two_methods
 import lens_emotion as le
 from lens_emotion import plots
 from lens_emotion.analysis import compare as compare_module
-from lens_emotion.analysis import compare_models as models_module
-from lens_emotion.plots.paired import RANK_SUM, SIGN_FLIPS
-from lens_emotion.plots.theme import REGIME_COLOURS
-from lens_emotion.plots.words import by_valence
+from lens_emotion.analysis import compare as models_module
+from lens_emotion.plots._compare import RANK_SUM, SIGN_FLIPS
+from lens_emotion.plots.theme import REGIME_COLOURS, by_valence
 from lens_emotion.study.verdict import ALL_MODELS
 
 

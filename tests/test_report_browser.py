@@ -13,9 +13,8 @@ import plotly.graph_objects as go
 import pytest
 
 from lens_emotion import plots
-from lens_emotion.report import render_report
-from lens_emotion.report_json import figure_json
-from lens_emotion.report_parts import (
+from lens_emotion.report.page import figure_json, render_report
+from lens_emotion.report.parts import (
     LayerSlider,
     LayerStop,
     ModelReport,

@@ -14,17 +14,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
 from benchmarks import kill_resume
-from lens_emotion.cli import main
-from lens_emotion.console_runs import prune_and_print
+from lens_emotion.cli._runs import prune_and_print
+from lens_emotion.cli.app import main
 from lens_emotion.errors import ArtifactError
-from lens_emotion.study import outcome
-from lens_emotion.study.config import StudyConfig
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.look import compare_runs, compare_tables, list_runs, spare_in, verify_run
+from lens_emotion.study import one_model as outcome
 from lens_emotion.study.pipeline import run_study
-from lens_emotion.study.plan import plan_study
-from lens_emotion.study.prune import spare_in
-from lens_emotion.study.rates import measured_in
-from lens_emotion.study.run_check import verify_run
-from lens_emotion.study.runs import compare_runs, compare_tables, list_runs
+from lens_emotion.study.plan import measured_in, plan_study
 
 CONFIG = StudyConfig(models=("tiny-llama",), device="cpu", **kill_resume.SMALL)
 
@@ -45,7 +42,9 @@ def copy(study, tmp_path):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line inside this process, 80 columns wide."""
-    from lens_emotion import console, console_plan, console_runs
+    from lens_emotion.cli import _runs as console_runs
+    from lens_emotion.cli import say as console
+    from lens_emotion.cli import study as console_plan
 
     def call(*args):
         for module in (console, console_plan, console_runs):

@@ -11,12 +11,20 @@ from steered import PROMPT, made_vectors
 from lens_emotion.errors import ContextLengthError, DoseError, StimulusError
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import encode
-from lens_emotion.steering.comparison import NOT_JUDGED, compare_texts, own_thresholds
+from lens_emotion.steering.comparison import (
+    NOT_JUDGED,
+    RANDOM,
+    STEERED,
+    UNSTEERED,
+    Push,
+    compare_texts,
+    own_thresholds,
+    write_side_by_side,
+)
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.regimes import EXPLOSIVE, INERT, SURGICAL, Thresholds
-from lens_emotion.steering.side_by_side import RANDOM, STEERED, UNSTEERED, Push, write_side_by_side
-from lens_emotion.vectors.mixture import mixture, random_like
+from lens_emotion.vectors.emotion_vectors import mixture, random_like
 
 LENIENT = Thresholds(1e9, 1.0, 0.0)
 

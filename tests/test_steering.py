@@ -16,10 +16,10 @@ from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.dose import Dose, resolve_layers
+from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.hooks import steer, steering_hooks
-from lens_emotion.steering.io import load_dose_response, save_dose_response
 from lens_emotion.steering.judges import Judge, states_judge, word_count_judge, world_words
 from lens_emotion.steering.measures import distinct_n, loop_share, mean_nll, perplexity_ratio
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL, Thresholds, regime

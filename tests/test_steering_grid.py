@@ -16,8 +16,7 @@ from lens_emotion.models.prompting import encode
 from lens_emotion.steering import grid
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
-from lens_emotion.steering.grid import steering_grid
-from lens_emotion.steering.grid_store import FILE, append_rows, read_rows
+from lens_emotion.steering.grid import FILE, append_rows, read_rows, steering_grid
 from lens_emotion.steering.hooks import steering_hooks
 
 SAMPLINGS = {"greedy": Sampling(), "sampled": Sampling(0.9, 0.95, 3)}

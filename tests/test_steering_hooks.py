@@ -14,8 +14,7 @@ from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import generate_tokens, make_decoder
 from lens_emotion.models.prompting import encode, pad, pad_id
 from lens_emotion.steering.dose import Dose
-from lens_emotion.steering.hooks import ablate, steer, steering_hooks
-from lens_emotion.steering.interventions import projection_centre
+from lens_emotion.steering.hooks import ablate, projection_centre, steer, steering_hooks
 from lens_emotion.vectors.emotion_vectors import unit
 
 LAYER = 3

@@ -15,17 +15,17 @@ import pytest
 import torch
 from conftest import tiny
 
-from lens_emotion import artifacts, checksums, journal
-from lens_emotion.artifacts import atomic_write
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.pooling import last_token, story_mean
+from lens_emotion.files import artifacts, checksums, journal
+from lens_emotion.files.artifacts import atomic_write
+from lens_emotion.run import store as step_store
+from lens_emotion.run.lock import RunLockedError, writing
+from lens_emotion.run.look import verify_run
+from lens_emotion.run.store import Store
 from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study import step_store
-from lens_emotion.study.lock import RunLockedError, writing
-from lens_emotion.study.run_check import verify_run
-from lens_emotion.study.store import Store
 
 INPUTS = {"step": "comprehension", "settings": 1}
 POOLINGS = {"story_mean": story_mean(), "last_token": last_token()}

@@ -12,10 +12,12 @@ import pytest
 
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.report_build import build_report
+from lens_emotion.report.exhibits import build_report
+from lens_emotion.run import keys
+from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study import keys, outcome, steps
-from lens_emotion.study.config import ConfigError, StudyConfig, parse_doses
+from lens_emotion.study import one_model as outcome
+from lens_emotion.study import steps
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -114,7 +116,7 @@ def test_doses_are_read_as_typed_and_nonsense_is_named():
 
 
 def test_model_names_cannot_leave_the_run_folder(tmp_path):
-    from lens_emotion.study.store import Store
+    from lens_emotion.run.store import Store
 
     inside = Store(tmp_path).model("../../etc/passwd").root.resolve()
     assert tmp_path.resolve() in inside.parents

@@ -11,13 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_emotion.errors import LensEmotionError, StimulusError
+from lens_emotion.files.user import UserFile, read_user_file, schema_of
+from lens_emotion.run.config import FILES, StudyConfig, asked_for, read_study_file, write_example
 from lens_emotion.steering.judge_files import read_judge_file, words_of
-from lens_emotion.stimuli.prompt_files import read_prompts, read_scenarios
+from lens_emotion.stimuli.prompts import read_prompts, read_scenarios
 from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.example import FILES, write_example
-from lens_emotion.study.study_file import asked_for, read_study_file
-from lens_emotion.user_files import UserFile, read_user_file, schema_of
 
 STIMULI = '''name = "meins"   # 1
 

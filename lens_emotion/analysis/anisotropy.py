@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lens_emotion.analysis.results import AnalysisError, place, result_html
 from lens_emotion.analysis.separation import mean_pairwise_cosine
-from lens_emotion.analysis.stats import percentile_band
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.tests import percentile_band
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
 from lens_emotion.vectors.recipes import (

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.analysis.redraw import redrawn_directions
 from lens_emotion.analysis.results import check_permutations, p_text, place, resolve_layer, result_html
-from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.intervals import redrawn_directions
+from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import AnalysisError, p_text, place, result_html
-from lens_emotion.analysis.stats import mcnemar
 from lens_emotion.analysis.transfer import check_same_model
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.tests import mcnemar
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTORS = ("dtype", "backend", "transformer_lens", "pooling")

@@ -14,7 +14,6 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.rdm import Ranks, distances, ranks, relabellings, rho, shared_emotions
 from lens_emotion.analysis.results import (
     ALPHA,
     NOISE,
@@ -25,10 +24,25 @@ from lens_emotion.analysis.results import (
     resolve_layer,
     result_html,
 )
-from lens_emotion.analysis.rsa import RSA, rsa, rsa_activations
-from lens_emotion.analysis.stats import bootstrap_over_groups, max_corrected_p, percentile_band, permutation_p
+from lens_emotion.analysis.rsa import (
+    RSA,
+    Ranks,
+    distances,
+    ranks,
+    relabellings,
+    rho,
+    rsa,
+    rsa_activations,
+    shared_emotions,
+)
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.tests import (
+    bootstrap_over_groups,
+    max_corrected_p,
+    percentile_band,
+    permutation_p,
+)
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import Recipe, emotion_vectors

@@ -14,7 +14,6 @@ from transformer_lens import ActivationCache
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import Decoding, decoding
-from lens_emotion.analysis.design import design_of, label_permutations
 from lens_emotion.analysis.reliability import half_cosines, topic_halves
 from lens_emotion.analysis.results import (
     ALPHA,
@@ -26,18 +25,19 @@ from lens_emotion.analysis.results import (
     result_html,
 )
 from lens_emotion.analysis.separation import cosine_null
-from lens_emotion.analysis.stats import (
+from lens_emotion.analysis.ushape import UShape, two_lines
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.comprehension import activations_from_cache
+from lens_emotion.extraction.pooling import Pooling
+from lens_emotion.models.access import Model
+from lens_emotion.stats.design import design_of, label_permutations
+from lens_emotion.stats.tests import (
     bootstrap_over_groups,
     max_corrected_p,
     percentile_band,
     permutation_p,
     spearman_brown,
 )
-from lens_emotion.analysis.ushape import UShape, two_lines
-from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.from_cache import activations_from_cache
-from lens_emotion.extraction.pooling import Pooling
-from lens_emotion.models.access import Model
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 Metric = Callable[[PooledActivations], Any]

@@ -19,9 +19,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
 
-from lens_emotion.analysis.auc import auc_table
-from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.design import Design, coordinates, design_of, label_permutations
+from lens_emotion.analysis.decoding import auc_table, decoding
 from lens_emotion.analysis.results import (
     ALPHA,
     NOISE,
@@ -32,9 +30,15 @@ from lens_emotion.analysis.results import (
     resolve_layer,
     result_html,
 )
-from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.progress import track
+from lens_emotion.stats.design import (
+    Design,
+    coordinates,
+    design_of,
+    label_permutations,
+)
+from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
 
 KINDS = ("lda", "logistic")
 # inverse L2 penalty on texts of mean squared length 1: as C = 1 on a hundred standardised features

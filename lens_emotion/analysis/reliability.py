@@ -8,12 +8,27 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.design import Design, design_of, grams, label_permutations
-from lens_emotion.analysis.halves import class_halves, half_cosines, layer_half_cosines, topic_halves
-from lens_emotion.analysis.jackknife import half_width
 from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, check_permutations, p_text, place, result_html
-from lens_emotion.analysis.stats import max_corrected_p, percentile_band, permutation_p, spearman_brown
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.design import (
+    Design,
+    design_of,
+    grams,
+    label_permutations,
+)
+from lens_emotion.stats.intervals import half_width
+from lens_emotion.stats.split_half import (
+    class_halves,
+    half_cosines,
+    layer_half_cosines,
+    topic_halves,
+)
+from lens_emotion.stats.tests import (
+    max_corrected_p,
+    percentile_band,
+    permutation_p,
+    spearman_brown,
+)
 
 __all__ = ["Reliability", "half_cosines", "reliability", "topic_halves"]
 

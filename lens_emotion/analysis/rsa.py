@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
 from torch import Tensor
 
-from lens_emotion.analysis.rdm import Ranks, distances, mantel, ranks, rho, shared_emotions, vector_ranks
 from lens_emotion.analysis.reliability import topic_halves
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
-from lens_emotion.analysis.stats import max_corrected_p, permutation_p, spearman_brown
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.stats.tests import max_corrected_p, permutation_p, spearman_brown
+from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, codes, emotion_vectors, recipe_steps
 
 
@@ -219,3 +221,153 @@ def _half_ranks(
         means = weights @ texts[torch.from_numpy(half)]
         made.append(apply_steps(recipe_steps(recipe)[1], means[:, None], plain))
     return ranks(distances(torch.cat(made, dim=1)))
+
+
+# -------- rdm
+# Distance matrices of emotions, their rank correlation, and its Mantel null: the parts of every RSA.
+
+
+# Ranks are kept centred and of length 1: Spearman's rho of two matrices is then one inner product.
+Ranks = Float[np.ndarray, "_ n n"]
+LEAST = 4  # emotions: 6 distances
+
+
+def distances(directions: Float[Tensor, "n m d_model"]) -> Float[np.ndarray, "m n n"]:
+    """1 - cosine of every two of the n directions, for each of m layers (or samples)."""
+    rows = unit(directions.detach().cpu().double()).transpose(0, 1)
+    return (1 - rows @ rows.transpose(1, 2)).numpy()
+
+
+def ranks(distance: Float[np.ndarray, "m n n"]) -> Ranks:
+    """Ranks of the distances of each matrix (ties share one), each pair once; NaN where all distances are equal."""
+    n = distance.shape[-1]
+    upper = np.triu_indices(n, 1)
+    # equal distances come out of a matrix product a few bits apart
+    values = rankdata(distance[:, upper[0], upper[1]].round(10), axis=1)
+    values = values - values.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        values = values / np.sqrt((values**2).sum(1, keepdims=True))
+    square = np.zeros_like(distance)
+    square[:, upper[0], upper[1]] = values
+    return square + square.transpose(0, 2, 1)
+
+
+def rho(a: Ranks, b: Ranks) -> Float[np.ndarray, "n_a n_b"]:
+    """Spearman's rho of every matrix of a with every matrix of b."""
+    upper = np.triu_indices(a.shape[-1], 1)
+    return np.asarray(a[:, upper[0], upper[1]] @ b[:, upper[0], upper[1]].T)
+
+
+def relabellings(n: int, n_permutations: int, seed: int) -> Int[np.ndarray, "n_permutations n"]:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(n) for _ in range(n_permutations)])
+
+
+def mantel(a: Ranks, b: Ranks, n_permutations: int, seed: int) -> Float[np.ndarray, "m n_a n_b"]:
+    """rho when the emotions of b are relabelled: rows and columns together, the same for all matrices."""
+    names = relabellings(a.shape[-1], n_permutations, seed)
+    return np.stack([rho(a, b[:, p][:, :, p]) for p in names])
+
+
+def shared_emotions(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+    """Emotions of a that b has too. Raises StimulusError below 4."""
+    shared = tuple(e for e in a if e in b)
+    if len(shared) < LEAST:
+        raise StimulusError(
+            f"RSA needs at least {LEAST} emotions in common, there are {len(shared)} ({', '.join(shared) or 'none'}); "
+            "extract both with the same emotions"
+        )
+    return shared
+
+
+def vector_ranks(vectors: EmotionVectors, emotions: tuple[str, ...]) -> Ranks:
+    """Ranked distances between some of the emotions, per layer."""
+    return ranks(distances(vectors.directions[[vectors.emotions.index(e) for e in emotions]]))
+
+
+# -------- rsa_human
+# Representational similarity with people: are emotions alike in a model that people rate alike?
+
+
+SPACES = {"valence and arousal": (0, 1), "valence": (0,), "arousal": (1,)}
+
+
+@dataclass(frozen=True, eq=False)
+class HumanRSA:
+    """Spearman correlation of a model's emotion distances with distances between human ratings of the words.
+
+    Attributes:
+        table: layer, depth, space ("valence and arousal", "valence", "arousal"), rho, p (Mantel, this layer),
+            p_corrected (best of all layers, per space).
+        layer: the layer asked for. n_layers: of how many. model: its name.
+        emotions: emotions with ratings.
+        n_permutations: relabellings.
+    """
+
+    table: pd.DataFrame
+    layer: int
+    n_layers: int
+    model: str
+    emotions: tuple[str, ...]
+    n_permutations: int
+
+    def summary(self) -> str:
+        """One sentence on the layer asked for."""
+        rows = self.table[self.table["layer"] == self.layer]
+        parts = [
+            f"{r['space']} rho = {r['rho']:.2f} ({p_text(r['p'])}{'' if r['p'] <= ALPHA else ', ' + NOISE})"
+            for _, r in rows.iterrows()
+        ]
+        return (
+            f"Distances of {len(self.emotions)} emotions in {self.model} at {place(self.layer, self.n_layers)} against "
+            f"human ratings: {'; '.join(parts)}."
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def rsa_human(
+    vectors: EmotionVectors,
+    layer: int | None = None,
+    n_permutations: int = 2000,
+    seed: int = 0,
+    ratings: Sequence[Norm] | None = None,
+) -> HumanRSA:
+    """Distances of the emotion vectors against Euclidean distances in standardised human valence and arousal.
+
+    Emotions without ratings are left out; nothing is imputed. `ratings` are a stimulus set's own `norms`.
+
+    Raises:
+        StimulusError: fewer than 4 emotions with ratings.
+        AnalysisError: no such layer, or n_permutations below 1.
+    """
+    check_permutations(n_permutations)
+    layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
+    known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
+    rated = tuple(e for e in known if known[e].valence is not None and known[e].arousal is not None)
+    emotions = shared_emotions(vectors.emotions, rated)
+    human = ranks(_human_distances(np.array([(known[e].valence, known[e].arousal) for e in emotions], dtype=float)))
+    model = vector_ranks(vectors, emotions)
+    observed, null = rho(model, human), mantel(model, human, n_permutations, seed)
+    parts = [
+        pd.DataFrame(
+            {
+                "layer": np.arange(vectors.n_layers),
+                "depth": (np.arange(vectors.n_layers) + 1) / vectors.n_layers,
+                "space": space,
+                "rho": observed[:, i],
+                "p": permutation_p(observed[:, i], null[:, :, i]),
+                "p_corrected": max_corrected_p(observed[:, i], null[:, :, i]),
+            }
+        )
+        for i, space in enumerate(SPACES)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return HumanRSA(table, layer, vectors.n_layers, vectors.header.model, emotions, n_permutations)
+
+
+def _human_distances(ratings: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "3 n n"]:
+    z = (ratings - ratings.mean(0)) / ratings.std(0)
+    gaps = (z[:, None] - z[None]) ** 2
+    return np.stack([np.sqrt(gaps[..., list(axes)].sum(-1)) for axes in SPACES.values()])

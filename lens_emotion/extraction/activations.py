@@ -7,20 +7,20 @@ split halves, anisotropy, geometry) without reading the model again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lens_emotion.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
-from lens_emotion.extraction.header import Header
-from lens_emotion.records import record
+from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.files.user import record
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 KIND = "PooledActivations"
@@ -174,3 +174,69 @@ class PooledActivations:
             raise ArtifactError(f"{path} lists no texts; make it again")
         records = tuple(record(TextRecord, r, f"text {i} of {path}") for i, r in enumerate(meta["records"]))
         return PooledActivations(values, records, norm, Header.from_dict(meta.get("header", {})))
+
+
+# -------- header
+# The header every artifact carries: which model, which texts, how read. It travels as JSON inside the file.
+
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """Provenance of activations and vectors.
+
+    Attributes:
+        model: name or folder the model was loaded from.
+        fingerprint: hash of the model's architecture and weights; equal on every backend and precision.
+        family: "gpt2", "gemma", "qwen", "llama", "mistral" or the Hugging Face model type.
+        backend: "bridge" or "hooked".
+        transformer_lens: version of TransformerLens that produced the activations.
+        dtype: precision of the forward pass ("float32", "bfloat16", ...).
+        method: "comprehension" or "generation".
+        variant: how the method was run ("passages", "topic-crossed, conditioned", "jeong, conditioned", ...).
+        pooling: which tokens became the text's row ("story_mean(start=0)", "last_token", "middle_token").
+        stimuli: name of the stimulus set; stimuli_sha256 hashes its texts and labels.
+        seed: seed of sampling, None where nothing was drawn.
+        processed: True if the model's weights were folded or centred (accepted on request only).
+        recipe: how vectors were made from activations; empty for activations.
+        schema: version of this header.
+        notes: facts a reader of the numbers must know (e.g. duplicate greedy stories).
+    """
+
+    model: str
+    fingerprint: str
+    family: str
+    backend: str
+    transformer_lens: str
+    dtype: str
+    method: str
+    pooling: str
+    stimuli: str
+    stimuli_sha256: str
+    variant: str = ""
+    seed: int | None = None
+    processed: bool = False
+    recipe: str = ""
+    schema: int = SCHEMA_VERSION
+    notes: tuple[str, ...] = field(default=())
+
+    def with_(self, **changes: Any) -> Header:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Header:
+        """Raises ArtifactError when the header is of another schema, lacks a field or holds one of another type."""
+        found = data.get("schema") if isinstance(data, dict) else None
+        if found != SCHEMA_VERSION:
+            newer = isinstance(found, int) and found > SCHEMA_VERSION
+            raise ArtifactError(
+                f"the file's header has schema {found!r}, this version of lens_emotion reads {SCHEMA_VERSION}; "
+                + ("upgrade lens-emotion" if newer else "make the file again with this version")
+            )
+        return record(Header, data, "the file's header")

@@ -16,14 +16,25 @@ import torch
 from transformer_lens import ActivationCache
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.batching import plan_batches, run_halving
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.comprehension import check_classes, default_stimuli
-from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
-from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
+from lens_emotion.extraction.reader import (
+    Reading,
+    account,
+    check_readings,
+    make_header,
+    plan_batches,
+    read_texts,
+    run_halving,
+)
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
-from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
+from lens_emotion.files.journal import (
+    Journal,
+    Record,
+    batch_key,
+    remembered_batches,
+)
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.prompting import (

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from lens_emotion.errors import ContextLengthError
-from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.capture import Pooled, pooled_reader
-from lens_emotion.extraction.header import Header
 from lens_emotion.extraction.pooling import Pooling, check_content
-from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
+from lens_emotion.files.journal import (
+    Journal,
+    Record,
+    batch_key,
+    remembered_batches,
+)
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
+from lens_emotion.models.decoding import fitting_threads
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
-from lens_emotion.models.threads import fitting_threads
 from lens_emotion.progress import track
 
 
@@ -152,3 +156,46 @@ def account(reading: Reading, n_pooled: int) -> TextRecord:
         n_skipped=n_content - n_pooled,
         n_special=len(reading.tokens) - n_content,
     )
+
+
+# -------- batching
+# Length-sorted batches under a token budget; a batch that does not fit into memory is halved and tried again.
+
+
+T = TypeVar("T")
+
+TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
+CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
+
+
+def budget_for(model: Model) -> int:
+    """Padded tokens per forward pass that suit the model's device."""
+    return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
+
+
+def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> list[list[int]]:
+    """Indices of texts in batches: longest first, so that memory peaks at once, and neighbours need little padding.
+
+    Every batch holds at least one text, and its padded size (rows x longest) stays within the budget otherwise.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        longest = lengths[batches[-1][0]] if batches else 0
+        if batches and (len(batches[-1]) + 1) * longest <= token_budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def run_halving(rows: list[int], run: Callable[[list[int]], list[T]]) -> list[T]:
+    """Run a batch; out of memory on the accelerator, run its halves. A single row that does not fit raises."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    return run_halving(rows[:middle], run) + run_halving(rows[middle:], run)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
-from lens_emotion.journal import Record
+from lens_emotion.files.journal import Record
 from lens_emotion.models.access import Model, device_of, hook_name
 
 

@@ -10,9 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from lens_emotion.analysis.results import result_html
-from lens_emotion.laws import copies, reading, repeating, steering
-from lens_emotion.laws.law import Law, LawResult, apply_law
-from lens_emotion.laws.subject import make_subject
+from lens_emotion.laws import (
+    copies,
+    reading,
+    steering,
+)
+from lens_emotion.laws import (
+    reading as repeating,
+)
+from lens_emotion.laws.subject import Law, LawResult, apply_law, make_subject
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.loading import load_model
 from lens_emotion.vectors.emotion_vectors import EmotionVectors

@@ -9,13 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lens_emotion.laws.law import LawResult, found, not_here
 from lens_emotion.laws.reading import states_alone
-from lens_emotion.laws.subject import Subject, deviation
+from lens_emotion.laws.subject import LawResult, Subject, deviation, found, not_here
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of
-from lens_emotion.models.loading import resolve, tokenizer_of_source, weights_of_source
-from lens_emotion.models.quiet import quiet_loading
+from lens_emotion.models.loading import quiet_loading, resolve, tokenizer_of_source, weights_of_source
 
 States = Callable[[Sequence[int]], Float[Tensor, "n_layers pos d_model"]]
 

@@ -7,14 +7,12 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from lens_emotion.laws.law import LawResult, found
 from lens_emotion.laws.reading import states_alone, states_together
-from lens_emotion.laws.subject import Subject, deviation
+from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models.access import Model, device_of
 from lens_emotion.models.decoding import make_decoder
 from lens_emotion.steering.dose import Dose
-from lens_emotion.steering.hooks import RowEdits, steer
-from lens_emotion.steering.interventions import Intervention
+from lens_emotion.steering.hooks import Intervention, RowEdits, steer
 
 HALF = Dose(0.5, "relative")  # of the mean residual norm: far enough to be seen behind rounding in every layer
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from lens_emotion.errors import LensEmotionError
+from lens_emotion.errors import LensEmotionError, need_extra
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extras import need_extra
 from lens_emotion.models.access import Model
-from lens_emotion.play.ask import MAX_TOKENS, Ask, Look
-from lens_emotion.play.session import Event, Session, look, push_of, session_of, write
-from lens_emotion.steering.side_by_side import COLUMNS
+from lens_emotion.play.session import MAX_TOKENS, Ask, Event, Look, Session, look, push_of, session_of, write
+from lens_emotion.steering.comparison import COLUMNS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 _BOX = "white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5; padding: 0 1em 0 0"

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutations, p_text, result_html
-from lens_emotion.analysis.stats import percentile_band, permutation_p
+from lens_emotion.stats.tests import percentile_band, permutation_p
 from lens_emotion.steering.regime_map import RegimeMap
 
 UNITS = ("natural", "relative")

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from lens_emotion.errors import ModelUnavailableError, StimulusError
-from lens_emotion.models.quiet import quiet_loading
+from lens_emotion.models.loading import quiet_loading
 from lens_emotion.steering.judges import Judge, calibrated
 from lens_emotion.stimuli.emotions import EMOTIONS
 from lens_emotion.stimuli.sets import StimulusSet

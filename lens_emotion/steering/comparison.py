@@ -8,7 +8,7 @@ outside is `experiment.dose_response` with a judge.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,12 +21,13 @@ from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.prompting import TokenisedText, special_ids
+from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.prompting import TokenisedText, check_length, encode, special_ids
+from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
+from lens_emotion.steering.hooks import Positions, check_fits, check_positions
 from lens_emotion.steering.measures import edit_distance, mean_nll, perplexity_ratio, repetition
 from lens_emotion.steering.regimes import INERT, SURGICAL, Thresholds, text_regimes, thresholds_from
-from lens_emotion.steering.side_by_side import RANDOM, STEERED, Push, Written
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NOT_JUDGED = "effect not judged"
@@ -201,3 +202,80 @@ def _damage(table: pd.DataFrame, thresholds: Thresholds) -> list[str]:
     ratio, distinct, loops = (table[c].to_numpy(dtype=float) for c in ("perplexity_ratio", "distinct_2", "loop_share"))
     found = text_regimes(ratio, distinct, loops, np.zeros(len(table), dtype=bool), thresholds)
     return ["" if name == INERT else name for name in found]
+
+
+# -------- side_by_side
+# One prompt continued side by side: unsteered, steered, and pushed as far in a random direction.
+#
+# What the playground, the explorer and anyone with one prompt needs. A sweep over doses and scenarios is
+# `experiment.dose_response`.
+
+
+UNSTEERED, STEERED, RANDOM = "unsteered", "steered", "random"
+COLUMNS = (UNSTEERED, STEERED, RANDOM)
+Written = Mapping[str, Continuation]  # column -> what was written
+OnGrowth = Callable[[dict[str, list[int]]], None]  # column -> its new tokens so far
+
+
+@dataclass(frozen=True)
+class Push:
+    """What is done to one prompt.
+
+    Attributes:
+        vector: one vector, or a mixture of some.
+        dose: how far, at every one of `layers`.
+        layers: from 0.
+        control: a random direction of the same sizes (`vectors.mixture.random_like`); None: no third column.
+        sampling: the same draws in every column, so that columns differ by the push alone.
+    """
+
+    prompt: str
+    vector: EmotionVector
+    dose: Dose
+    layers: tuple[int, ...]
+    control: EmotionVector | None = None
+    max_new_tokens: int = 40
+    sampling: Sampling = GREEDY
+    positions: Positions = "all"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return COLUMNS if self.control is not None else COLUMNS[:2]
+
+    @property
+    def read_layer(self) -> int:
+        """Where texts are read for their effect: the middle one of the steered layers."""
+        return self.layers[len(self.layers) // 2]
+
+
+def check_push(model: Model, push: Push) -> None:
+    """Raise what `write_side_by_side` would, before anything is computed.
+
+    Raises:
+        FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: see `generate_steered`.
+    """
+    check_fits(model, push.vector, allow_processed=True)
+    check_positions(push.positions)
+    check_length(model, len(encode(model, push.prompt)), push.prompt, push.max_new_tokens)
+
+
+def write_side_by_side(model: Model, push: Push, on_growth: OnGrowth | None = None) -> dict[str, Continuation]:
+    """Continue the prompt in all columns at once; each text is what `steer` and `generate_tokens` give alone.
+
+    Args:
+        on_growth: told after every step all new tokens so far of the columns that grew; what it raises ends the
+            writing and leaves no hook behind.
+    """
+    check_push(model, push)
+    vectors = (None, push.vector, push.control)
+    written = generate_steered(
+        model,
+        [Condition(push.prompt, v, push.dose, push.sampling.seed) for v in vectors[: len(push.columns)]],
+        push.layers,
+        max_new_tokens=push.max_new_tokens,
+        sampling=replace(push.sampling, seed=0),  # the condition carries it
+        positions=push.positions,
+        progress=False,
+        on_ids=(lambda ids: on_growth({COLUMNS[i]: row for i, row in ids.items()})) if on_growth else None,
+    )
+    return dict(zip(push.columns, written, strict=True))

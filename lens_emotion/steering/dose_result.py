@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
+from scipy.stats import binomtest, wilcoxon
 
-from lens_emotion.analysis.results import result_html
-from lens_emotion.errors import DoseError
-from lens_emotion.steering.cross_fit import CrossFitted, cross_fit
-from lens_emotion.steering.regimes import SURGICAL, Thresholds
-from lens_emotion.steering.side_effects import SideEffects, side_effects_of
+from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text, result_html
+from lens_emotion.display import panel
+from lens_emotion.errors import ArtifactError, DoseError
+from lens_emotion.files.artifacts import atomic_write, digest
+from lens_emotion.files.user import record
+from lens_emotion.stats.tests import permutation_p, wilson_interval
+from lens_emotion.steering.judges import Judge
+from lens_emotion.steering.measures import perplexity_ratio
+from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
+from lens_emotion.stimuli.prompts import Scenario
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,3 +162,386 @@ class DoseResponse:
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+
+# -------- cross_fit
+# The best dose without picking it on the scenarios it is reported on.
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """Success at a dose that was chosen on other openings of the same emotions.
+
+    Attributes:
+        table: one row per half: opening tested on, dose (None if no dose was surgical on the other half), n, success,
+            random, other (successes of the controls on the same scenarios; nan if other was not run).
+        success, n: over both halves; a half without a surgical dose counts as failures.
+        low, high: 95% Wilson interval of success / n.
+        random, other: successes of the controls at the same doses.
+        p: exact McNemar of emotion against random directions on the same scenarios.
+    """
+
+    table: pd.DataFrame
+    success: int
+    n: int
+    low: float
+    high: float
+    random: int
+    other: int | None
+    p: float
+
+    def summary(self) -> str:
+        doses = ", ".join("none" if pd.isna(d) else f"{d:g}" for d in self.table.dose)
+        other = "" if self.other is None else f", another emotion's vector {self.other}/{self.n}"
+        return (
+            f"dose chosen on one opening of each emotion, tested on the other: {self.success}/{self.n} "
+            f"[{self.low:.2f}, {self.high:.2f}] (doses {doses}); random directions {self.random}/{self.n}{other}; "
+            f"McNemar {p_text(self.p)}"
+        )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def cross_fit(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds) -> CrossFitted:
+    """Choose the best surgical dose on one opening of each emotion, test it on the other, and the other way round.
+
+    Args:
+        texts: of conditions "emotion" and "random". others: of the other-emotion control, perhaps empty.
+
+    Raises:
+        AnalysisError: fewer than two openings per emotion.
+    """
+    parity = texts["opening"] % 2
+    if parity.nunique() < 2:
+        raise AnalysisError("cross-fitting needs two openings per emotion; give two scenarios of each")
+    rows, mine_all, random_all = [], [], []
+    for half in (0, 1):
+        dose = best_dose(texts[parity != half], thresholds)
+        tested = texts[parity == half]
+        n = int(tested["scenario"].nunique())
+        row: dict[str, float] = {"opening": half, "dose": float("nan"), "n": n, "success": 0, "random": 0, "other": 0}
+        if dose is not None:
+            mine, random = (_hits(tested, dose, c) for c in ("emotion", "random"))
+            other = _hits(others[others["opening"] % 2 == half], dose, "other")
+            row |= {"dose": dose, "success": int(mine.sum()), "random": int(random.sum()), "other": int(other.sum())}
+            mine_all += mine.tolist()
+            random_all += random.tolist()
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    success, n_all = int(table.success.sum()), int(table.n.sum())
+    low, high = wilson_interval(success, n_all)
+    p = mcnemar_p(pd.Series(mine_all, dtype=bool).to_numpy(), pd.Series(random_all, dtype=bool).to_numpy())
+    other_total = None if others.empty else int(table.other.sum())
+    return CrossFitted(table, success, n_all, low, high, int(table.random.sum()), other_total, p)
+
+
+def best_dose(texts: pd.DataFrame, thresholds: Thresholds) -> float | None:
+    """The surgical dose with most successes (the smaller of equals); None if no dose is surgical."""
+    found: dict[float, int] = {}
+    for dose, group in texts.groupby("dose"):
+        mine, random = (group[group.condition == c].sort_values("scenario") for c in ("emotion", "random"))
+        if condition_row(mine, random, None, thresholds)["regime"] == SURGICAL:
+            found[float(str(dose))] = int(mine.success.sum())
+    return max(sorted(found), key=lambda d: found[d]) if found else None
+
+
+def _hits(texts: pd.DataFrame, dose: float, condition: str) -> pd.Series:
+    rows = texts[(texts.dose == dose) & (texts.condition == condition)].sort_values("scenario")
+    return rows["success"].astype(bool)
+
+
+# -------- io
+# A DoseResponse as a JSON file: tables and texts, to be read back without running anything again.
+
+
+SCHEMA = 4  # raised whenever a file of before cannot be read as the present DoseResponse
+_FRAMES = ("table", "texts", "others", "unsteered", "scores")
+_PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
+
+
+def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
+    """Write a result as JSON, atomically."""
+    data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
+    data |= {name: _frame_to_json(getattr(result, name)) for name in _FRAMES}
+    data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
+    data["sha256"] = digest(data, {})
+    return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def load_dose_response(path: str | Path) -> DoseResponse:
+    """Read a file written by `save_dose_response`.
+
+    Raises:
+        ArtifactError: missing, truncated, changed since, of another kind, or written by a version with other columns.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
+        if "sha256" in data and data["sha256"] != digest(data, {}):
+            raise ValueError("its content does not match its checksum")
+        frames = {name: _frame_from_json(data[name]) for name in _FRAMES}
+        plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
+        thresholds = record(Thresholds, data["thresholds"], "its thresholds")
+        plain |= frames
+        return DoseResponse(**plain, thresholds=thresholds, notes=tuple(data["notes"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
+
+
+def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
+    """Exact: floats to the last bit, and with their types, so that a column of 1.0 and 2.0 does not become integers."""
+    types = {str(name): kind.name for name, kind in frame.dtypes.items() if kind.kind in "bif"}
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    return {"columns": [str(c) for c in frame.columns], "types": types, "data": rows}
+
+
+def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(data["data"], columns=data["columns"])
+    return frame.astype(data["types"])
+
+
+# -------- outcomes
+# What came of steered texts: success of each, and rates, tests and regime of each condition beside its control.
+
+
+NULL_QUANTILE = 0.95  # of the random directions' target scores, which success must exceed
+
+
+def with_targets(
+    texts: pd.DataFrame, unsteered: pd.DataFrame, scenarios: Sequence[Scenario], judge: Judge, thresholds: Thresholds
+) -> pd.DataFrame:
+    """Add prompt, emotion, opening, the target's score before and after, the success rule and the regime per text."""
+    index = texts["scenario"].to_numpy()
+    emotions = [s.emotion for s in scenarios]
+    names = score_columns(texts)
+    column = np.array([names.index(f"score_{emotions[i]}") for i in index])
+    out = texts.copy()
+    out["prompt"] = np.array([s.opening for s in scenarios])[index]
+    out["emotion"] = np.array(emotions)[index]
+    out["opening"] = np.array([emotions[:i].count(e) for i, e in enumerate(emotions)])[index]
+    out["target_score"] = texts[names].to_numpy()[np.arange(len(texts)), column]
+    out["unsteered_score"] = unsteered[names].to_numpy()[index, column]
+    out["moved"] = out["target_score"] > out["unsteered_score"]
+    null = out[out.condition == "null"].groupby("dose")["target_score"].quantile(NULL_QUANTILE)
+    out["success"] = out["moved"] & (out["target_score"] > out["dose"].map(null))
+    out["unsteered_nll"] = unsteered["nll"].to_numpy()[index]
+    out["perplexity_ratio"] = np.exp(out["nll"] - out["unsteered_nll"])
+    ratio, distinct, loops = (out[c].to_numpy() for c in ("perplexity_ratio", "distinct_2", "loop_share"))
+    out["text_regime"] = text_regimes(ratio, distinct, loops, out["success"].to_numpy(), thresholds)
+    return out
+
+
+def score_columns(frame: pd.DataFrame) -> list[str]:
+    return [c for c in frame.columns if c.startswith("score_")]
+
+
+def dose_table(
+    texts: pd.DataFrame,
+    units: Mapping[float, tuple[float, float]],
+    thresholds: Thresholds,
+    groups: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """One row per dose and condition ("emotion", "random"), with the other-emotion control in columns of the former.
+
+    Args:
+        texts: of conditions "emotion", "random" and perhaps "other", with score columns.
+        units: dose -> (natural, relative).
+        groups: label groups of the judge (see `Judge.groups`).
+    """
+    rows = []
+    for dose in sorted(texts.dose.unique().tolist()):
+        of_dose = {
+            name: group.sort_values("scenario") for name, group in texts[texts.dose == dose].groupby("condition")
+        }
+        natural, relative = units[dose]
+        place = {"dose": dose, "dose_natural": natural, "dose_relative": relative}
+        for condition in ("emotion", "random"):
+            mine = of_dose[condition]
+            first = {"top_emotions": target_first(mine, groups)}
+            rows.append(
+                {**place, "condition": condition}
+                | condition_row(mine, of_dose["random"], of_dose.get("other"), thresholds)
+                | first
+            )
+    table = pd.DataFrame(rows)
+    table["p_corrected"] = np.nan
+    emotion = table.condition == "emotion"
+    table.loc[emotion, "p_corrected"] = holm(table.loc[emotion, "p_random"].to_numpy())
+    return table
+
+
+def condition_row(
+    mine: pd.DataFrame, random: pd.DataFrame, other: pd.DataFrame | None, thresholds: Thresholds
+) -> dict[str, Any]:
+    """Rates, tests against the controls, damage and regime of one condition; rows of all frames in scenario order."""
+    row: dict[str, Any] = rate("success", mine.success) | rate("moved", mine.moved) | _damage(mine)
+    gain = float(mine.success.mean() - random.success.mean())
+    p = mcnemar_p(mine.success.to_numpy(), random.success.to_numpy())
+    itself = mine is random
+    row |= {
+        "p_random": np.nan if itself else p,
+        "p_moved": np.nan if itself else mcnemar_p(mine.moved.to_numpy(), random.moved.to_numpy()),
+    }
+    if other is not None and not itself:
+        row |= {f"other_{k}": v for k, v in (rate("success", other.success) | rate("moved", other.moved)).items()}
+        row["p_other"] = mcnemar_p(mine.success.to_numpy(), other.success.to_numpy())
+    damage = [float(row[name]) for name in ("perplexity_ratio", "distinct_2", "loop_share")]
+    row["looping"] = looping(damage[1], damage[2], thresholds)
+    row["changed"] = not itself and changed(mine, random, thresholds.alpha)
+    row["regime"] = regime(damage[0], damage[1], damage[2], gain, thresholds, p)
+    return {"n": len(mine), **row}
+
+
+def rate(name: str, hits: pd.Series) -> dict[str, float]:
+    """Count, share and 95% Wilson interval: success, success_rate, success_low, success_high."""
+    k, n = int(hits.sum()), len(hits)
+    low, high = wilson_interval(k, n)
+    return {name: k, f"{name}_rate": k / n, f"{name}_low": low, f"{name}_high": high}
+
+
+def _damage(texts: pd.DataFrame) -> dict[str, float]:
+    ratio = perplexity_ratio(texts.nll.to_numpy(), texts.unsteered_nll.to_numpy())
+    means = ("entropy", "distinct_2", "loop_share", "edit_distance")
+    return {"perplexity_ratio": ratio, **{name: float(texts[name].mean()) for name in means}}
+
+
+def changed(mine: pd.DataFrame, control: pd.DataFrame, alpha: float = 0.05) -> bool:
+    """Whether texts differ from the control's in edit distance (from unsteered) or NLL: Wilcoxon, alpha shared by both.
+
+    An inert condition that is changed has other texts than the control, but not in the emotion asked for.
+    """
+    return any(_wilcoxon_p(mine[c].to_numpy(), control[c].to_numpy()) <= alpha / 2 for c in ("edit_distance", "nll"))
+
+
+def _wilcoxon_p(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    difference = (a - b)[np.isfinite(a - b)]
+    if len(difference) == 0 or not difference.any():
+        return 1.0
+    return float(wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue)
+
+
+def mcnemar_p(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
+    """Exact two-sided McNemar p-value of two verdicts on the same scenarios; 1 if they never disagree."""
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """p-values corrected for their number (Holm 1979): they hold whichever of the n is picked."""
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    out = np.empty(len(p))
+    out[order] = np.minimum(steps, 1.0)
+    return out
+
+
+def target_first(group: pd.DataFrame, groups: Mapping[str, str] | None = None) -> int:
+    """Number of target emotions whose own mean score is the highest of all emotions over their texts.
+
+    With label groups it is enough that an emotion of the target's group is the highest.
+    """
+    means = group.groupby("emotion")[score_columns(group)].mean()
+    label = {e: e for e in means.index} | dict(groups or {})
+
+    def same(target: str, best: str) -> bool:
+        return label.get(best, best) == label[target]
+
+    return sum(same(str(e), str(best).removeprefix("score_")) for e, best in means.idxmax(axis=1).items())
+
+
+# -------- side_effects
+# What steering towards one emotion does to the scores of all others.
+
+
+N_SWAPS = 999
+
+
+@dataclass(frozen=True, eq=False)
+class SideEffects:
+    """Mean change in score against the random control, at one dose.
+
+    Attributes:
+        matrix: steered emotion x judged emotion; the diagonal is the effect asked for.
+        table: the same, one row per pair: steered, judged, change, n (scenarios), target (whether on the diagonal).
+        dose: in the unit of the experiment.
+        target: mean of the diagonal. spill: mean absolute value off the diagonal.
+        null_spill: 95th percentile of the spill when emotion and random texts are swapped at random per scenario.
+        p_target, p_spill: permutation p-values of both, from the same swaps.
+    """
+
+    matrix: pd.DataFrame
+    table: pd.DataFrame
+    dose: float
+    target: float
+    spill: float
+    null_spill: float
+    p_target: float
+    p_spill: float
+
+    def summary(self) -> str:
+        off = self.table[~self.table.target]
+        spill = f"side effects on other emotions average {self.spill:.3f} ({p_text(self.p_spill)})"
+        if self.p_spill > ALPHA or off.empty:
+            spill += ", not distinguishable from noise"
+        else:
+            worst = off.iloc[int(off.change.abs().argmax())]
+            spill += f"; the largest: {worst.steered} on {worst.judged} {worst.change:+.3f} (n = {worst.n})"
+        return (
+            f"at dose {self.dose:g} the target's score rises by {self.target:.3f} over random directions "
+            f"({p_text(self.p_target)}); {spill}"
+        )
+
+    def _repr_html_(self) -> str:
+        return panel(self.summary(), self.matrix, index=True, what="steered × judged")
+
+
+def side_effects_of(
+    scores: pd.DataFrame,
+    emotions: pd.Series,
+    dose: float,
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> SideEffects:
+    """The matrix of side effects from the scores of the emotion and random conditions.
+
+    Args:
+        scores: columns condition, dose, scenario, and one per judged emotion.
+        emotions: target emotion, indexed by scenario.
+        groups: label groups of the judge; emotions of the target's group are no side effect.
+    """
+    label = dict(groups or {})
+    judged = [c for c in scores.columns if c not in ("condition", "dose", "scenario")]
+    at = scores[np.isclose(scores.dose, dose)].set_index("scenario")
+    pair = [at[at.condition == c][judged].loc[emotions.index] for c in ("emotion", "random")]
+    difference = pair[0].to_numpy() - pair[1].to_numpy()
+    steered = list(dict.fromkeys(emotions))
+    member = np.array([[e == s for e in emotions] for s in steered], dtype=float)
+    member /= member.sum(1, keepdims=True)
+    on = np.array([[label.get(j, j) == label.get(s, s) for j in judged] for s in steered])
+    rng = np.random.default_rng(seed)
+    signs = rng.choice([-1.0, 1.0], size=(N_SWAPS, len(emotions)))
+    null = np.stack([_two(member @ (difference * s[:, None]), on) for s in signs])
+    observed = _two(member @ difference, on)
+    p = permutation_p(observed, null)
+    matrix = pd.DataFrame(member @ difference, index=pd.Index(steered, name="steered"), columns=judged)
+    counts = emotions.value_counts()
+    table = pd.DataFrame(
+        {
+            "steered": np.repeat(steered, len(judged)),
+            "judged": np.tile(judged, len(steered)),
+            "change": matrix.to_numpy().reshape(-1),
+            "n": np.repeat(counts.loc[steered].to_numpy(), len(judged)),
+            "target": on.reshape(-1),
+        }
+    )
+    high = float(np.quantile(null[:, 1], 0.95))
+    return SideEffects(matrix, table, dose, observed[0], observed[1], high, float(p[0]), float(p[1]))
+
+
+def _two(matrix: Float[np.ndarray, "steered judged"], on: np.ndarray) -> Float[np.ndarray, " two"]:
+    """(mean of the diagonal, mean absolute value off it)."""
+    off = np.abs(matrix[~on])
+    return np.array([matrix[on].mean() if on.any() else np.nan, off.mean() if off.size else np.nan])

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lens_emotion.extraction.batching import plan_batches, run_halving
 from lens_emotion.extraction.generation import GENERATION_BUDGET
-from lens_emotion.journal import Journal, Record, batch_key, remembered_batches
+from lens_emotion.extraction.reader import plan_batches, run_halving
+from lens_emotion.files.journal import (
+    Journal,
+    Record,
+    batch_key,
+    remembered_batches,
+)
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, resolve_layers
-from lens_emotion.steering.hooks import RowEdits, check_fits
-from lens_emotion.steering.interventions import Centre, Intervention
-from lens_emotion.steering.positions import Positions
+from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)

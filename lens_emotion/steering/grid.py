@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.analysis.results import result_html
-from lens_emotion.artifacts import ensure_writable
 from lens_emotion.errors import DoseError
 from lens_emotion.extraction.generation import GENERATION_BUDGET
+from lens_emotion.files.artifacts import ensure_writable
+from lens_emotion.files.journal import append, record_bytes, scan
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, layers_in_words, mean_units, resolve_layers
 from lens_emotion.steering.generate import Condition, Continuation, row_key, steered_batches
-from lens_emotion.steering.grid_store import FILE, append_rows, read_rows
-from lens_emotion.steering.positions import Positions, check_positions
+from lens_emotion.steering.hooks import Positions, check_positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 CONTROLS = ("random", "other")
@@ -197,3 +198,32 @@ def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -
 
 def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[str, Any]:
     return {"key": key, **row, "text": continuation.text, "new_ids": list(continuation.new_ids)}
+
+
+# -------- grid_store
+# Finished rows of a grid as lines of a journal: a batch is appended in one write; a damaged line is made again.
+
+
+FILE = "steering_grid.jsonl"
+
+
+def read_rows(path: Path) -> dict[str, tuple[int, ...]]:
+    """Key -> token ids of every whole row; lines that are torn or damaged are left out.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for _, _, values in scan(path):
+        with suppress(ValueError, KeyError, TypeError):
+            found[str(values["key"])] = tuple(int(i) for i in values["new_ids"])
+    return found
+
+
+def append_rows(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Append whole rows in one write and bring them to the disk.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    append(path, [record_bytes(r["key"], {k: v for k, v in r.items() if k != "key"}) for r in records])

@@ -14,9 +14,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from lens_emotion.files.user import UserFile, name_of, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
-from lens_emotion.user_files import UserFile, name_of, read_user_file
 
 
 def read_judge_file(path: str | Path) -> UserFile:

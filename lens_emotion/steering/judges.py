@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import regex
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lens_emotion.analysis.stats import wilson_interval
 from lens_emotion.errors import ModelUnavailableError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
+from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
-from lens_emotion.models.quiet import quiet_loading
-from lens_emotion.steering.decisions import highest
+from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -292,3 +291,20 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
 
     accuracy = held_out_accuracy(train, labels, [s.topic for s in items])
     return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy, n_labelled=len(labels))
+
+
+# -------- decisions
+# From a judge's scores to the emotion that it names: nothing where several are equal.
+
+
+UNDECIDED = "undecided"
+
+
+def highest(scores: Float[np.ndarray, "n_texts n_emotions"]) -> Bool[np.ndarray, "n_texts n_emotions"]:
+    """Which emotions have a text's highest score; several where they are equal."""
+    return scores == scores.max(1, keepdims=True)
+
+
+def decided(scores: Float[np.ndarray, "n_texts n_emotions"], emotions: Sequence[str]) -> list[str]:
+    """The emotion that each text's scores put first, or "undecided" where several are equal."""
+    return [emotions[row.argmax()] if row.sum() == 1 else UNDECIDED for row in highest(scores)]

@@ -14,11 +14,15 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text, result_html
-from lens_emotion.analysis.stats import bootstrap_over_groups, max_corrected_p, percentile_band, permutation_p
-from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.stats.tests import (
+    bootstrap_over_groups,
+    max_corrected_p,
+    percentile_band,
+    permutation_p,
+)
+from lens_emotion.steering.dose_result import DoseResponse, holm, mcnemar_p, rate
 from lens_emotion.steering.judges import any_word
 from lens_emotion.steering.measures import letter_shares, script_shares
-from lens_emotion.steering.outcomes import holm, mcnemar_p, rate
 
 NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is called nothing
 N_FLIPS = 1999

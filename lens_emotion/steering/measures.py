@@ -14,13 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens_emotion.extraction.batching import budget_for, plan_batches, run_halving
+from lens_emotion.extraction.reader import budget_for, plan_batches, run_halving
 from lens_emotion.models.access import Model, backend_of, device_of
-from lens_emotion.models.head import CHUNK, read_out
+from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
 from lens_emotion.models.prompting import pad, pad_id
 from lens_emotion.models.shortcut import shortcut
-from lens_emotion.models.threads import fitting_threads
-from lens_emotion.stimuli.scripts import COMMON, scripts_of
+from lens_emotion.stimuli.emotions import COMMON, scripts_of
 
 ROWS = CHUNK // 4  # of logits at a time: for the entropy they are held several times over
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from lens_emotion.analysis.stats import wilson_interval
+from lens_emotion.stats.tests import wilson_interval
 
 INERT, SURGICAL, COLLAPSE, EXPLOSIVE = "inert", "surgical", "repetitive collapse", "explosive"
 REGIMES = (INERT, SURGICAL, COLLAPSE, EXPLOSIVE)

@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 from lens_emotion.errors import StimulusError
+from lens_emotion.files.user import is_user_file
 from lens_emotion.stimuli.reading import StimulusFile, read_stimulus_file
 from lens_emotion.stimuli.sets import StimulusSet
-from lens_emotion.user_files import is_user_file
 
 PASSAGES = "passages"
 WORLDS = ("world-en", "world-en-zh")

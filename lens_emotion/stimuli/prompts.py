@@ -7,16 +7,18 @@ cycling through them, ten neutral ones), "topic-crossed" asks for one story per 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from lens_emotion.errors import StimulusError
+from lens_emotion.files.user import UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
-from lens_emotion.stimuli.prompt import PRESETS, STORIES_PER_EMOTION, Scenario, StoryPrompt
-from lens_emotion.stimuli.prompt_files import read_prompts, read_scenarios
-from lens_emotion.user_files import is_user_file
+from lens_emotion.stimuli.reading import check_ids
 
 
 @cache
@@ -103,3 +105,153 @@ def scenarios(stimuli: str = PASSAGES) -> tuple[Scenario, ...]:
 def neutral_sentences() -> tuple[str, ...]:
     """Mundane one-sentence texts without emotion, for the anisotropy baseline."""
     return tuple(_data()["neutral_topics"])
+
+
+# -------- prompt
+# A prompt and a scenario: what a model is asked to write, and an opening that it is asked to continue.
+
+
+PRESETS = ("topic-crossed", "jeong")
+STORIES_PER_EMOTION = 10  # Jeong's protocol
+
+
+@dataclass(frozen=True)
+class StoryPrompt:
+    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template."""
+
+    prompt_id: str
+    text: str
+    emotion: str
+    topic: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2)."""
+
+    scenario_id: str
+    emotion: str
+    opening: str
+
+
+# -------- prompt_files
+# Files of story prompts and of scenarios, in TOML or JSON; schemas: lens_emotion/schemas/{prompts,scenarios}.json.
+#
+# Prompts are templates crossed with topics, so that the wording goes with neither, or are written one by one:
+#
+#     templates = ["Write a short story about {topic} in which someone feels {emotion}."]
+#     neutral_templates = ["Describe {topic} in plain words."]
+#     topics.letter = "a letter"
+#     emotions.jealous = "jealous"      # the words that stand for the emotion in a prompt
+#
+#     [[prompts]]
+#     emotion = "jealous"
+#     topic = "exam"
+#     text = "..."
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """Prompts of a file. `jeong` is empty without plain templates: then the paper's protocol is left out."""
+
+    path: str
+    crossed: tuple[StoryPrompt, ...]
+    jeong: tuple[StoryPrompt, ...]
+
+    def of(self, preset: str) -> tuple[StoryPrompt, ...]:
+        """The prompts of a preset.
+
+        Raises:
+            StimulusError: the file has none for it.
+        """
+        found = self.jeong if preset == "jeong" else self.crossed
+        if not found:
+            raise StimulusError(f'{self.path} has no "plain_templates", which the preset {preset} is made of; add some')
+        return found
+
+
+def read_prompts(path: str | Path) -> PromptFile:
+    """Read a file of story prompts.
+
+    Raises:
+        StimulusError: a fault of syntax or form, a template without its place holder, with file and line.
+    """
+    file = read_user_file(path, "prompts")
+    rows = file.data.get("prompts", [])
+    ids = [row.get("id") or f"{name_of(row['emotion'])}-{row['topic']}-{i + 1}" for i, row in enumerate(rows)]
+    own = [StoryPrompt(n, r["text"], name_of(r["emotion"]), r["topic"]) for n, r in zip(ids, rows, strict=True)]
+    crossed = (*_crossed(file), *own)
+    check_ids(file, "prompts", ids)
+    if not crossed:
+        file.fail((), "no prompts; give templates with topics and emotions, or a list of prompts")
+    if len({p.emotion for p in crossed} - {NEUTRAL}) < 2:
+        file.fail(("prompts",), "prompts for one emotion only; give two at least")
+    return PromptFile(str(path), crossed, _plain(file))
+
+
+def _crossed(file: UserFile) -> list[StoryPrompt]:
+    """Every emotion on every topic, the templates in a Latin square."""
+    topics, found = file.data.get("topics", {}), []
+    for row, (emotion, words) in enumerate(_words(file, "templates", "neutral_templates").items()):
+        name = "neutral_templates" if emotion == NEUTRAL else "templates"
+        for column, (topic, phrase) in enumerate(topics.items()):
+            text = _fill(file, name, row + column, emotion=words, topic=phrase)
+            found.append(StoryPrompt(f"{emotion}-{topic}", text, emotion, topic))
+    if "templates" in file.data and not topics:
+        file.fail(("templates",), "templates need topics to be crossed with; add a table topics")
+    return found
+
+
+def _plain(file: UserFile) -> tuple[StoryPrompt, ...]:
+    """The paper's protocol: ten stories an emotion, cycling through templates without a topic."""
+    found = []
+    if "plain_templates" in file.data:
+        for emotion, words in _words(file, "plain_templates").items():
+            for i in range(STORIES_PER_EMOTION):
+                text = _fill(file, "plain_templates", i, emotion=words)
+                topic = f"template-{i % len(file.data['plain_templates'])}"
+                found.append(StoryPrompt(f"{emotion}-{i}", text, emotion, topic))
+        if not file.data.get("plain_neutral"):
+            file.fail(("plain_templates",), "the paper's protocol needs neutral prompts too; add plain_neutral")
+        for i, text in enumerate(file.data["plain_neutral"]):
+            found.append(StoryPrompt(f"{NEUTRAL}-{i}", text, NEUTRAL, f"plain-{i}"))
+    return tuple(found)
+
+
+def _words(file: UserFile, needed: str, neutral: str = "") -> dict[str, str]:
+    """Emotion -> its words in a template; neutral comes last, where it has templates."""
+    words = {name_of(e): w for e, w in file.data.get("emotions", {}).items()}
+    if needed in file.data and not words:
+        file.fail((needed,), "templates need emotions to be filled with; add a table emotions")
+    if needed not in file.data:
+        words = {}
+    return {e: w for e, w in words.items() if e != NEUTRAL} | ({NEUTRAL: ""} if neutral in file.data else {})
+
+
+def _fill(file: UserFile, name: str, i: int, **words: str) -> str:
+    """The i-th template, cyclically, with its place holders filled."""
+    templates = file.data[name]
+    at, wanted = i % len(templates), words if name != "neutral_templates" else {"topic": words["topic"]}
+    text = template = str(templates[at])
+    for holder, phrase in wanted.items():
+        if f"{{{holder}}}" not in template:
+            file.fail((name, at), f"got {template[:40]!r}, which has no {{{holder}}}; write it where the words belong")
+        text = text.replace(f"{{{holder}}}", phrase)
+    return text
+
+
+def read_scenarios(path: str | Path) -> tuple[Scenario, ...]:
+    """Read a file of scenarios: [[scenarios]] with emotion and opening.
+
+    Raises:
+        StimulusError: a fault of syntax or form, two scenarios with one id, with file and line.
+    """
+    file = read_user_file(path, "scenarios")
+    count: Counter[str] = Counter()
+    found = []
+    for row in file.data["scenarios"]:
+        emotion = name_of(row["emotion"])
+        found.append(Scenario(row.get("id") or f"{emotion}-{count[emotion]}", emotion, row["opening"]))
+        count[emotion] += 1
+    check_ids(file, "scenarios", [s.scenario_id for s in found])
+    return tuple(found)

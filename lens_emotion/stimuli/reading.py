@@ -26,9 +26,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lens_emotion.files.user import UserFile, name_of, read_user_file
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
-from lens_emotion.user_files import UserFile, name_of, read_user_file
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def check_ids(file: UserFile, field: str, ids: list[str]) -> None:
 
 def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
     """Write a stimulus set in the format that `read_stimulus_file` reads."""
-    from lens_emotion.artifacts import atomic_write
+    from lens_emotion.files.artifacts import atomic_write
 
     items = [
         {

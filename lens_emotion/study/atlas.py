@@ -13,8 +13,8 @@ from lens_emotion.analysis.tokens import TokenScores, token_scores_by_layer
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.models.access import Model
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS, Norm
-from lens_emotion.study.config import StudyConfig
 from lens_emotion.vectors.recipes import emotion_vectors
 
 OPENING = 24  # words of a text that are shown

@@ -18,13 +18,12 @@ from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.claims.per_model import claims_of
+from lens_emotion.study.claims.over_models import claims_of
 from lens_emotion.study.claims.steering import leakage_of
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.evidence import Evidence
-from lens_emotion.study.results import JeongStudy, MethodStudy, ModelStudy
+from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 

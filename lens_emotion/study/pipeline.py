@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.lock import writing
+from lens_emotion.run.store import Store, manifest
 from lens_emotion.study.claims.over_models import all_claims
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.distribute import distributed
-from lens_emotion.study.executors import Executor
-from lens_emotion.study.inputs import check_inputs
 from lens_emotion.study.judging import same_geometry
-from lens_emotion.study.lock import writing
-from lens_emotion.study.outcome import Outcome, loaded, study_model
+from lens_emotion.study.one_model import Outcome, loaded, study_model
+from lens_emotion.study.plan import check_inputs
 from lens_emotion.study.results import StudyRun
 from lens_emotion.study.steps import Say
-from lens_emotion.study.store import Store, manifest
+from lens_emotion.study.workers import Executor, distributed
 
 
 def _silent(model: str, doing: str) -> None:

@@ -16,11 +16,11 @@ from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.display import panel
-from lens_emotion.extraction.header import Header
+from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.steering.experiment import DoseResponse
+from lens_emotion.steering.dose_result import DoseResponse, SideEffects
 from lens_emotion.steering.leakage import Leakage
-from lens_emotion.steering.side_effects import SideEffects
+from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.verdict import Claim, Claims
 
@@ -142,3 +142,37 @@ class StudyRun:
         return panel(
             f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}", self.claims.table
         )
+
+
+# -------- evidence
+# Everything that was measured on one model, before it is judged: activations and experiments.
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the claims are tested on.
+
+    Attributes:
+        info: the model; kind: "base" or "instruct"; millions: parameters, None if unknown.
+        comprehension: passages, story mean. last_token: the same pass, last token (the paper's comprehension preset).
+        conditioned, reread: the model's own stories, with the instruction in front and bare; None if not run.
+        jeong: the paper's generation preset; None if not run.
+        steering: the dose-response experiment; None if not run.
+        stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
+    """
+
+    info: ModelInfo
+    kind: str
+    millions: float | None
+    comprehension: PooledActivations
+    last_token: PooledActivations
+    conditioned: PooledActivations | None
+    reread: PooledActivations | None
+    jeong: PooledActivations | None
+    steering: DoseResponse | None
+    stimuli: str
+    ratings: tuple[Norm, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.info.name

@@ -12,21 +12,14 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings
 from lens_emotion.extraction.generation import GeneratedActivations, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
-from lens_emotion.journal import Journal
+from lens_emotion.files.journal import Journal
+from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
-from lens_emotion.steering.experiment import DoseResponse, dose_response
-from lens_emotion.steering.io import load_dose_response, save_dose_response
-from lens_emotion.steering.judge_files import judge_from_file
-from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
-from lens_emotion.stimuli.library import WORLDS, load_stimuli
-from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
-from lens_emotion.stimuli.sets import StimulusSet
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.evidence import Evidence
-from lens_emotion.study.keys import (
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.keys import (
     PRESET,
     READING,
     STEERING,
@@ -37,8 +30,15 @@ from lens_emotion.study.keys import (
     scenarios_for,
     step_inputs,
 )
-from lens_emotion.study.store import Store
-from lens_emotion.user_files import is_user_file
+from lens_emotion.run.store import Store
+from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
+from lens_emotion.steering.experiment import dose_response
+from lens_emotion.steering.judge_files import judge_from_file
+from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
+from lens_emotion.stimuli.library import WORLDS, load_stimuli
+from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
+from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)

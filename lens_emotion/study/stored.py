@@ -19,17 +19,21 @@ from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.steering.io import load_dose_response
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.keys import (
+    PRESET,
+    READING,
+    STEERING,
+    WRITING,
+)
+from lens_emotion.run.store import Store
+from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.evidence import Evidence
 from lens_emotion.study.judging import judge_model
-from lens_emotion.study.keys import PRESET, READING, STEERING, WRITING
-from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.results import Evidence, ModelStudy
 from lens_emotion.study.steps import DOSES
-from lens_emotion.study.store import Store
 from lens_emotion.study.verdict import Claims
 
 FACTS = "model.json"

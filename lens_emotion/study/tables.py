@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lens_emotion.run.store import Store
 from lens_emotion.study.results import ModelStudy
-from lens_emotion.study.store import Store
 
 
 def write_tables(study: ModelStudy, store: Store) -> None:

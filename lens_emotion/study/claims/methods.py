@@ -9,13 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from lens_emotion.analysis.compare import PAIRED, Comparison, unpaired
+from lens_emotion.analysis.compare import PAIRED, Comparison, decoding_contributions, unpaired
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.paired import decoding_contributions
 from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.study.evidence import Evidence
-from lens_emotion.study.results import JeongStudy, ModelStudy
+from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 from lens_emotion.study.verdict import (
     NOT_SUPPORTED,
     SUPPORTED,

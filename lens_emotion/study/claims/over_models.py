@@ -9,13 +9,13 @@ import pandas as pd
 
 from lens_emotion.analysis.results import ALPHA, AnalysisError
 from lens_emotion.models.catalog import CATALOG, find_spec
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.architecture import by_architecture
+from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models
-from lens_emotion.study.claims.methods import tuning
-from lens_emotion.study.claims.steering import onset_of
-from lens_emotion.study.config import StudyConfig
-from lens_emotion.study.evidence import Evidence
-from lens_emotion.study.results import ModelStudy
+from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
+from lens_emotion.study.claims.steering import causal, onset_of, other_languages, regimes
+from lens_emotion.study.results import Evidence, ModelStudy
 from lens_emotion.study.verdict import (
     ALL_MODELS,
     NOT_SUPPORTED,
@@ -140,3 +140,22 @@ def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> l
     if not pairs:
         return [untestable("C8", ALL_MODELS, NO_PAIR)]
     return [*pairs, combined("C8", pairs, universal=False)]
+
+
+# -------- per_model
+# The claims that one model can answer: C1 to C7.
+
+
+def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tuple[Claim, ...]:
+    """C1 to C7 on one model, from its activations, its experiments and the analyses made of them."""
+    name, n, seed = evidence.name, config.n_permutations, config.seed
+    reading = study.comprehension
+    return (
+        better_by_writing(name, study.versus, study.versus_preset, study.jeong, study.jeong_reading),
+        middle_layers(name, reading.sweep),
+        u_shape(name, reading.sweep, reading.separation),
+        beyond_anisotropy(name, evidence.comprehension, reading.decoding, n, seed),
+        causal(name, evidence.steering),
+        regimes(name, evidence.steering),
+        other_languages(name, evidence.steering, study.lens, study.leakage),
+    )

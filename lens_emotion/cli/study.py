@@ -1,0 +1,160 @@
+"""The commands `study` and `init`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from lens_emotion.cli._runs import duration, size
+from lens_emotion.cli.options import Device, Quantise, Stimuli
+from lens_emotion.cli.say import out, say_line, table
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.study.plan import ANALYSIS, ASSUMED, BEGUN, STORED, ModelPlan, plan_study
+
+Models = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads the annotations at run time
+    typer.Argument(help="Names, hub ids, folders, .gguf files, 'paper', or a study file; default the tiny five."),
+]
+Config = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Study file in TOML or JSON (see `lens-emotion init`); options given go before it."),
+]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Run folder, default runs/study; the same folder continues an interrupted study."),
+]
+Prompts = Annotated[Optional[str], typer.Option(help="File of story prompts.")]  # noqa: UP045
+Scenarios = Annotated[Optional[str], typer.Option(help="File of steering scenarios.")]  # noqa: UP045
+Judge = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id)."),
+]
+Backend = Annotated[Optional[str], typer.Option(help="auto (default), bridge or hooked.")]  # noqa: UP045
+Dtype = Annotated[Optional[str], typer.Option(help="auto (default), float32, bfloat16 or float16.")]  # noqa: UP045
+Seed = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Seed of sampling, permutations and random directions; default 0."),
+]
+Permutations = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Label permutations behind every null; default 200."),
+]
+StoryTokens = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Longest story the model may write; default 128."),
+]
+Doses = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run."),
+]
+Generation = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option("--generation/--no-generation", help="Let the model write stories and read it over them (default)."),
+]
+Steering = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
+]
+Executor = Annotated[
+    str,
+    typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine)."),
+]
+Gpus = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any."),
+]
+Cpus = Annotated[float, typer.Option(help="With ray: CPUs, and threads, of each task.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")]
+
+
+def study(
+    models: Models = None,
+    config: Config = None,
+    out: Out = None,
+    stimuli: Stimuli = None,
+    prompts: Prompts = None,
+    scenarios: Scenarios = None,
+    judge: Judge = None,
+    backend: Backend = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    quantise: Quantise = None,
+    seed: Seed = None,
+    permutations: Permutations = None,
+    story_tokens: StoryTokens = None,
+    doses: Doses = None,
+    generation: Generation = None,
+    steering: Steering = None,
+    executor: Executor = "local",
+    gpus: Gpus = None,
+    cpus: Cpus = 1,
+    plan: Plan = False,
+) -> None:
+    """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    from lens_emotion.run.config import asked_for
+
+    settings, folder = asked_for(models or [], config, given)
+    if plan:
+        plan_and_print(settings, folder)
+        return
+    from lens_emotion.cli.say import run_and_print
+    from lens_emotion.study.workers import executor_named
+
+    with executor_named(executor, gpus, cpus) as runs_it:
+        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
+
+
+def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("my-study")) -> None:
+    """Write an example study of your own: passages, prompts, scenarios, judge; commented, and it runs as it stands."""
+    from lens_emotion.run.config import write_example
+
+    for path in write_example(folder):
+        print(path)
+    print(f"run it: lens-emotion study {folder / 'study.toml'}")
+
+
+# -------- console_plan
+# What `lens-emotion study --plan` prints.
+
+
+SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+MARKS = {STORED: "[green]ok[/]", BEGUN: "[yellow]part[/]"}
+
+
+def plan_and_print(config: StudyConfig, folder: Path) -> None:
+    """One line per model: steps, memory, disk, time."""
+    plan = plan_study(config, folder)
+    say_line(f"[bold]plan[/]: {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
+    steps = [s.name for s in plan.models[0].steps]
+    made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
+    made.columns[0].no_wrap = False
+    for model in plan.models:
+        made.add_row(model.name.split("/")[-1], *_cells(model))
+    out.print(made)
+    say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
+    say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
+    say_line("time it takes. memory: where the model runs, weights and largest batch; RAM: activations of all texts.")
+    basis = sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED})
+    for words in basis:
+        say_line(f"speed: {_explained(words, plan.device)}")
+    say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
+
+
+def _cells(model: ModelPlan) -> list[str]:
+    steps = [MARKS.get(s.state, duration(s.seconds)) if s.work else MARKS.get(s.state, "?") for s in model.steps]
+    if model.needs is None:
+        return [*steps, "?", "?", "?", "?"]
+    needs = model.needs
+    return [*steps, size(needs.device), size(needs.host), size(needs.disk), duration(model.seconds)]
+
+
+def _explained(basis: str, device: str) -> str:
+    if basis != "assumed":
+        return basis if basis.startswith("measured") else f"{basis}: give a local folder, or a name of the catalog"
+    reading, writing = ASSUMED.get(device.split(":")[0], ASSUMED["cpu"])
+    kind = "two CPU cores" if device == "cpu" else "a recent data-centre GPU" if device.startswith("cuda") else device
+    return f"assumed, {reading / 1e9:g} GFLOP/s reading and {writing / 1e9:g} writing ({kind}); no earlier run is near"

@@ -1,0 +1,236 @@
+"""Square figures: who was taken for whom (confusion) and which vectors lie close together (similarity)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from lens_emotion.plots._depth import SIGNIFICANCE, tested_curve
+from lens_emotion.plots.contracts import DecodingLike, SimilarityLike
+from lens_emotion.plots.contracts_models import HumanRSALike, RSALike, RSAMatrixLike
+from lens_emotion.plots.contracts_steering import SideEffectsLike
+from lens_emotion.plots.theme import (
+    BLUE,
+    DIVERGING,
+    GREEN,
+    GREY,
+    ORANGE,
+    SEQUENTIAL,
+    TILE_INK,
+    TILES_BOTH,
+    by_valence,
+    counted,
+    depth_axis,
+    p_words,
+    plain,
+    swatch,
+    titled,
+)
+
+
+def confusion(result: DecodingLike) -> go.Figure:
+    """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant."""
+    matrix = result.confusion
+    order = by_valence([str(name) for name in matrix.index])
+    matrix = matrix.loc[order, [name for name in order if name in matrix.columns]]
+    heat = go.Heatmap(
+        z=matrix.to_numpy(), x=list(matrix.columns), y=list(matrix.index), colorscale=SEQUENTIAL, zmin=0,
+        hovertemplate="true %{y}<br>predicted %{x}<br>%{z} texts<extra></extra>", colorbar=colour_bar("texts"),
+        xgap=1, ygap=1,
+    )  # fmt: skip
+    figure = square(heat, "predicted emotion", "true emotion")
+    scored = f"accuracy {result.best_accuracy:.2f}, chance {float(result.table['chance'].iloc[0]):.2f}"
+    facts = (f"layer {result.best_layer}", counted(result, "texts"), scored, "ordered by human valence")
+    return titled(figure, "Confusion, held-out texts", facts, height=560)
+
+
+def similarity(result: SimilarityLike) -> go.Figure:
+    """Cosine between every two emotion vectors at one layer, in clustered order, on a scale centred at 0."""
+    order = list(result.order)
+    matrix = result.matrix.loc[order, order]
+    heat = go.Heatmap(
+        z=matrix.to_numpy(), x=order, y=order, colorscale=DIVERGING, zmin=-1, zmax=1, zmid=0,
+        hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>", colorbar=colour_bar("cosine"), xgap=1, ygap=1,
+    )  # fmt: skip
+    figure = square(heat, "emotion", "emotion")
+    mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
+    facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
+    return titled(figure, "Similarity of emotion vectors", facts, height=560)
+
+
+def colour_bar(title: str) -> dict[str, object]:
+    """A thin colour bar with its unit."""
+    words = {"text": title, "side": "top", "font": {"size": 12}}
+    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
+
+
+def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
+    """A heatmap with square cells, every name readable, first row on top."""
+    figure = go.Figure(heat)
+    names = max(len(heat.x), len(heat.y))
+    ticks = {"size": 10 if names > 12 else 11}
+    figure.update_xaxes(title_text=x, showgrid=False, tickangle=-90 if names > 8 else 0, tickfont=ticks, dtick=1)
+    figure.update_yaxes(title_text=y, showgrid=False, autorange="reversed", tickfont=ticks, dtick=1)
+    figure.update_xaxes(constrain="domain", showline=False, ticks="")
+    figure.update_yaxes(scaleanchor="x", constrain="domain", showline=False, ticks="")
+    figure.update_xaxes(tickvals=list(heat.x), ticktext=[swatch(name) for name in heat.x])
+    figure.update_yaxes(tickvals=list(heat.y), ticktext=[swatch(name) for name in heat.y])
+    figure.update_layout(margin={"b": 60})
+    return figure
+
+
+# -------- representations
+# Do models, and people, find the same emotions alike? Representational similarity.
+
+
+SPACES = {
+    "valence and arousal": (BLUE, "circle", "solid"),
+    "valence": (GREEN, "square", "dash"),
+    "arousal": (ORANGE, "diamond", "dot"),
+}
+
+
+def rsa(result: RSALike) -> go.Figure:
+    """Correlation of the distances between emotions, every layer of one model with every layer of the other."""
+    matrix = result.matrix
+    p = result.table.pivot(index="layer_a", columns="layer_b", values="p_corrected")
+    heat = go.Heatmap(
+        z=matrix.to_numpy(), x=list(matrix.columns), y=list(matrix.index), customdata=p.to_numpy(),
+        colorscale=DIVERGING, zmin=-1, zmid=0, zmax=1, colorbar=colour_bar("rho"), xgap=1, ygap=1,
+        hovertemplate="layer %{y} with layer %{x}<br>rho = %{z:.2f}, p corrected %{customdata:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(heat)
+    mark = {"symbol": "square-open", "size": 14, "color": ORANGE, "line": {"width": 2.4}}
+    chosen = f"the layers asked for ({result.layer_a}, {result.layer_b})"
+    place = {"x": [result.layer_b], "y": [result.layer_a]}
+    figure.add_trace(go.Scatter(**place, mode="markers", marker=mark, name=chosen, hoverinfo="skip"))
+    figure.update_xaxes(title_text=f"layer of {plain(result.model_b)}", showgrid=False, constrain="domain", **_whole(
+        result.n_layers_b))  # fmt: skip
+    figure.update_yaxes(title_text=f"layer of {plain(result.model_a)}", showgrid=False, **_whole(result.n_layers_a))
+    ceiling = result.ceiling
+    most = ""
+    if ceiling is not None:
+        most = f"noise ceiling {ceiling.ceiling:.2f}; on different topics {ceiling.disjoint:.2f} of "
+        most += f"{ceiling.disjoint_ceiling:.2f}"
+    facts = (
+        f"n = {len(result.emotions)} emotions, {result.n_permutations:,} relabellings",
+        f"rho = {result.rho:.2f} (Mantel {p_words(result.p)})",
+        most,
+    )
+    titled(figure, f"The same emotions alike? {result.model_a} and {result.model_b}", facts, height=540)
+    return figure.update_layout(showlegend=True)
+
+
+def _whole(n: int) -> dict[str, object]:
+    """Ticks at whole layers, and no more of them than fit."""
+    return {"tickmode": "linear", "tick0": 0, "dtick": 1 + (n - 1) // 12, "range": [-0.5, n - 0.5]}
+
+
+def rsa_many(result: RSAMatrixLike) -> go.Figure:
+    """Correlation of every two models, with its q and, where known, the noise ceiling and the value on other topics."""
+    names = list(result.names)
+    matrix = result.matrix.loc[names, names].to_numpy(dtype=float, copy=True)
+    words = [["" for _ in names] for _ in names]
+    for i in range(len(names)):
+        matrix[i, i] = float("nan")
+    for row in result.table.to_dict("records"):
+        i, j = names.index(row["a"]), names.index(row["b"])
+        words[i][j] = words[j][i] = _pair(row)
+    heat = go.Heatmap(
+        z=matrix, x=[plain(n) for n in names], y=[plain(n) for n in names], text=words, texttemplate="%{text}",
+        textfont={"size": 11, "color": TILE_INK}, colorscale=TILES_BOTH, zmin=-1, zmid=0, zmax=1, xgap=2, ygap=2,
+        colorbar=colour_bar("rho"), hovertemplate="%{y} and %{x}<br>%{text}<extra></extra>", hoverongaps=False,
+    )  # fmt: skip
+    figure = go.Figure(heat)
+    figure.update_xaxes(title_text="model", showgrid=False, showline=False, ticks="", constrain="domain")
+    figure.update_yaxes(title_text="model", showgrid=False, showline=False, ticks="", autorange="reversed")
+    n = sorted({int(x) for x in result.table["n_emotions"]})
+    at = "; ".join(f"{name} {layer}" for name, layer in _layers(result).items())
+    facts = (
+        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} emotions, {result.n_permutations:,} relabellings",
+        "large: rho; below: its noise ceiling, and rho on different topics",
+        "q: Mantel, over pairs; in brackets: q > 0.05",
+        f"layers: {at}",
+    )
+    titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 140 + 80 * len(names)))
+    return figure.update_layout(margin={"b": 60})
+
+
+def _layers(result: RSAMatrixLike) -> dict[str, int]:
+    found = dict(zip(result.table["a"], result.table["layer_a"], strict=True))
+    found |= dict(zip(result.table["b"], result.table["layer_b"], strict=True))
+    return {name: int(found[name]) for name in result.names}
+
+
+def _pair(row: Mapping[Any, Any]) -> str:
+    """rho (in brackets where chance explains it), ceiling and value on other topics, q."""
+    rho = f"{row['rho']:.2f}"
+    lines = [f"<b>{rho}</b>" if row["q"] <= 0.05 else f"({rho})"]
+    if row["ceiling"] == row["ceiling"] or row["disjoint"] == row["disjoint"]:
+        lines.append(f"of {row['ceiling']:.2f}; {row['disjoint']:.2f}")
+    return "<br>".join([*lines, p_words(row["q"]).replace("p", "q", 1)])
+
+
+def rsa_human(result: HumanRSALike) -> go.Figure:
+    """Correlation of a model's distances between emotions with those of human ratings, at every layer."""
+    figure = go.Figure()
+    for space, (colour, symbol, dash) in SPACES.items():
+        rows = result.table[result.table["space"] == space]
+        if len(rows):
+            figure.add_traces(tested_curve(rows, "rho", space, colour, "p_corrected", symbol, dash))
+    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"})
+    figure.add_vline((result.layer + 1) / result.n_layers, line={"color": ORANGE, "width": 1.4, "dash": "dot"})
+    figure.update_yaxes(title_text="rho with human distances (Spearman)")
+    depth_axis(figure)
+    facts = (
+        f"{result.model}, n = {len(result.emotions)} emotions with ratings, {result.n_permutations:,} relabellings",
+        f"vertical line: layer {result.layer}",
+        f"{SIGNIFICANCE} (Mantel, corrected over layers)",
+    )
+    return titled(figure, "Emotions alike in the model and in people", facts, height=420)
+
+
+# -------- spread
+# Side effects: what steering towards one emotion does to the scores of all others.
+
+
+def side_effects(result: SideEffectsLike) -> go.Figure:
+    """Mean change in every emotion's score against random directions; the target's own change is written in its cell.
+
+    The scale is that of the side effects, so that they can be seen beside targets many times as large.
+    """
+    rows = by_valence([str(e) for e in result.matrix.index])
+    columns = [*[e for e in rows if e in result.matrix.columns], *[e for e in result.matrix.columns if e not in rows]]
+    matrix = result.matrix.loc[rows, columns]
+    on = result.table.pivot(index="steered", columns="judged", values="target").loc[rows, columns].to_numpy(dtype=bool)
+    changes = matrix.to_numpy()
+    most = max(float(abs(changes[~on]).max(initial=0.0)), 1e-6)
+    n = sorted({int(x) for x in result.table["n"]})
+    written = [[_written(x) if own else "" for x, own in zip(r, o, strict=True)]
+               for r, o in zip(changes, on, strict=True)]  # fmt: skip
+    heat = go.Heatmap(
+        z=changes, x=[plain(c) for c in columns], y=[plain(r) for r in rows], colorscale=DIVERGING, zmin=-most,
+        zmid=0, zmax=most, text=written, texttemplate="%{text}", textfont={"size": 9}, xgap=1, ygap=1,
+        colorbar=colour_bar("change"),
+        hovertemplate="steered to %{y}<br>judged %{x}: %{z:+.3f}<extra></extra>",
+    )  # fmt: skip
+    figure = square(heat, "judged emotion", "steered towards")
+    facts = (
+        f"dose {result.dose:g}, n = {_range(n)} scenarios per row, against random directions",
+        f"targets {result.target:+.3f} ({p_words(result.p_target)})",
+        f"others {result.spill:.3f} in absolute value ({p_words(result.p_spill)}, swapped labels to "
+        f"{result.null_spill:.3f})",
+        "written: the target's own change, off the scale",
+    )
+    return titled(figure, "Side effects of steering: change in judged score", facts, height=580)
+
+
+def _written(change: float) -> str:
+    """One digit, which fits a cell: .9, 1, -.2."""
+    return f"{change:.1f}".replace("0.", ".").removesuffix(".0")
+
+
+def _range(n: list[int]) -> str:
+    return str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"

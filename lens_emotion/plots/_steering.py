@@ -1,0 +1,517 @@
+"""Dose and response: success, damage and regime of a steering vector, always beside a random direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from pandas import DataFrame, Series
+from plotly.subplots import make_subplots
+
+from lens_emotion.plots._depth import bars, lowered, marks
+from lens_emotion.plots.contracts import DoseResponseLike, HasTable
+from lens_emotion.plots.contracts_models import ArchitectureTestLike
+from lens_emotion.plots.contracts_steering import LeakageLike, RegimeMapLike
+from lens_emotion.plots.theme import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    REGIME_COLOURS,
+    SKY,
+    TILE_INK,
+    VERMILLION,
+    plain,
+    titled,
+    wrapped,
+)
+
+STYLES = {
+    "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),
+    "random": ("random direction, same norm", GREY, "square", "dash", 0.05),
+}
+SHORT = {"repetitive collapse": "repetitive"}
+
+
+def dose_response(result: DoseResponseLike) -> go.Figure:
+    """Success rate with Wilson intervals, perplexity ratio on a log axis, and the regime, for every dose tried.
+
+    Doses stand side by side at equal steps, in natural units, with the relative unit below in brackets.
+    """
+    table = result.table
+    doses = sorted(float(dose) for dose in table["dose"].unique())
+    place = {dose: position for position, dose in enumerate(doses)}
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.44, 0.38, 0.18])
+    for condition, style in STYLES.items():
+        rows = table[table["condition"] == condition].sort_values("dose")
+        figure.add_trace(_success(rows, place, style), row=1, col=1)
+        figure.add_trace(_perplexity(rows, place, style), row=2, col=1)
+    figure.add_trace(_regimes(table, doses), row=3, col=1)
+    figure.add_hline(1, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=2, col=1)
+    _mark_surgical(figure, result, place)
+    _axes(figure, table, doses)
+    titled(figure, "Dose and response", _facts(result), height=620)
+    return figure
+
+
+def _facts(result: DoseResponseLike) -> tuple[str, str, str]:
+    """Layer, n per point, and the judge with its measured accuracy."""
+    per_point = sorted({int(n) for n in result.table["n"]})
+    n = f"{per_point[0]}" if len(per_point) == 1 else f"{per_point[0]} to {per_point[-1]}"
+    layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
+    judge = f"judge: {result.judge}"
+    if "accuracy" not in result.judge:
+        measured = result.judge_accuracy
+        judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
+    return layer, f"n = {n} texts per point, bars: 95% Wilson", judge
+
+
+def _success(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
+    name, colour, symbol, dash, shift = style
+    bars = {"type": "data", "symmetric": False, "thickness": 1.3, "width": 4,
+            "array": rows["success_high"] - rows["success_rate"],
+            "arrayminus": rows["success_rate"] - rows["success_low"]}  # fmt: skip
+    return go.Scatter(
+        x=[place[d] + shift for d in rows["dose"]], y=rows["success_rate"], error_y=bars, name=name, legendgroup=name,
+        mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"color": colour, "symbol": symbol, "size": 7},
+        customdata=rows[["dose", "n", "success_low", "success_high"]].to_numpy(),
+        hovertemplate="dose %{customdata[0]:g}, n = %{customdata[1]}<br>success %{y:.2f} "
+        f"[%{{customdata[2]:.2f}}, %{{customdata[3]:.2f}}]<extra>{name}</extra>",
+    )  # fmt: skip
+
+
+def _perplexity(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
+    name, colour, symbol, dash, shift = style
+    return go.Scatter(
+        x=[place[d] + shift for d in rows["dose"]], y=rows["perplexity_ratio"], name=name, legendgroup=name,
+        showlegend=False, mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"color": colour, "symbol": symbol, "size": 7},
+        customdata=rows[["dose", "distinct_2", "loop_share", "regime"]].to_numpy(),
+        hovertemplate="dose %{customdata[0]:g}: %{customdata[3]}<br>perplexity ratio %{y:.2f}<br>distinct-2 "
+        f"%{{customdata[1]:.2f}}, loop share %{{customdata[2]:.2f}}<extra>{name}</extra>",
+    )  # fmt: skip
+
+
+def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
+    """A strip of coloured, worded cells: one row per condition, one cell per dose."""
+    kinds = list(REGIME_COLOURS)
+    keys = zip(table["condition"], table["dose"].astype(float), strict=True)
+    found = dict(zip(keys, table["regime"].astype(str), strict=True))
+    conditions = [c for c in ("random", "emotion") if (table["condition"] == c).any()]
+    words = [[found.get((condition, dose), "") for dose in doses] for condition in conditions]
+    codes = [[kinds.index(word) if word in kinds else None for word in row] for row in words]
+    short = [[SHORT.get(word, word) for word in row] for row in words]
+    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
+    return go.Heatmap(
+        z=codes, x=list(range(len(doses))), y=conditions, text=short, texttemplate="%{text}", customdata=words,
+        textfont={"size": 10, "color": "#1b1d21"}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
+        xgap=2, ygap=2, hovertemplate="%{y}: %{customdata}<extra></extra>",
+    )  # fmt: skip
+
+
+def _mark_surgical(figure: go.Figure, result: DoseResponseLike, place: dict[float, int]) -> None:
+    """A line through both panels at the surgical dose, if there is one among the doses tried."""
+    dose = result.surgical_dose
+    if dose is None or float(dose) not in place:
+        return
+    name = f"surgical dose {dose:g}"
+    figure.add_trace(
+        go.Scatter(x=[None], y=[None], mode="lines", line={"color": GREEN, "width": 1.6, "dash": "dot"}, name=name),
+        row=1, col=1,
+    )  # fmt: skip
+    for row in (1, 2):
+        figure.add_vline(place[float(dose)], line={"color": GREEN, "width": 1.6, "dash": "dot"}, row=row, col=1)
+
+
+def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
+    natural = "dose_natural" if "dose_natural" in table else "dose"
+    units = table.groupby("dose")[[natural, "dose_relative"]].first().loc[doses]
+    words = [f"{n:.3g}<br>({r:.2g})" for n, r in zip(units[natural], units["dose_relative"], strict=True)]
+    title = "dose, natural units (relative to E‖h‖ in brackets)"
+    figure.update_xaxes(range=[-0.55, len(doses) - 0.45], tickvals=list(range(len(doses))), showgrid=False)
+    figure.update_xaxes(ticktext=words, tickangle=0, title_text=title, row=3, col=1)
+    figure.update_yaxes(title_text="success rate<br>(share of texts)", range=[-0.03, 1.03], row=1, col=1)
+    ratios = table["perplexity_ratio"]
+    ticks = "D2" if ratios.max() < 30 * ratios.min() else 1
+    figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", dtick=ticks, row=2, col=1)
+    figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)
+
+
+# -------- cells
+# Regimes over layer and dose: a map of the emotion vectors beside the same map of random directions.
+
+
+LETTERS = {"inert": "I", "surgical": "S", "repetitive collapse": "R", "explosive": "E"}
+PANELS = {"emotion": "emotion vectors", "random": "random directions, same length"}
+
+
+def regime_map(result: RegimeMapLike) -> go.Figure:
+    """One cell per layer and dose with the regime's colour and letter, and one of its texts on hover."""
+    conditions = [c for c in PANELS if (result.table["condition"] == c).any()]
+    doses = sorted(float(d) for d in result.table["dose"].unique())
+    layers = sorted(int(x) for x in result.table["layer"].unique())
+    figure = make_subplots(
+        1, len(conditions), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[PANELS[c] for c in conditions]
+    )
+    for col, condition in enumerate(conditions, 1):
+        rows = result.table[result.table["condition"] == condition]
+        texts = result.texts[result.texts["condition"] == condition]
+        figure.add_trace(_map(rows, texts, layers, doses), row=1, col=col)
+    figure.add_trace(_onsets(result, layers), row=1, col=1)
+    for name, colour in REGIME_COLOURS.items():
+        key = {"symbol": "square", "size": 11, "color": colour}
+        label = f"<b>{LETTERS[name]}</b> {name}"
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    _map_axes(figure, result, layers, doses)
+    n = sorted({int(x) for x in result.table["n"]})
+    facts = (
+        f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
+        f"n = {n[0]} texts per cell" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per cell",
+        "* also loops",
+        f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
+        f"judge: {result.judge}",
+    )
+    titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
+    return lowered(figure)
+
+
+def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float]) -> go.Heatmap:
+    kinds = list(REGIME_COLOURS)
+    cells = {(int(r["layer"]), float(r["dose"])): r for r in rows.to_dict("records")}
+    first = texts.drop_duplicates(["layer", "dose"]).to_dict("records")
+    samples = {(int(r["layer"]), float(r["dose"])): r for r in first}
+    codes, letters, hovers = [], [], []
+    for layer in layers:
+        found = [cells.get((layer, dose)) for dose in doses]
+        codes.append([None if r is None else kinds.index(str(r["regime"])) for r in found])
+        letters.append(["" if r is None else LETTERS[str(r["regime"])] + "*" * bool(r["looping"]) for r in found])
+        shown = zip(found, [samples.get((layer, dose)) for dose in doses], strict=True)
+        hovers.append(["" if r is None else _hover(r, sample) for r, sample in shown])
+    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
+    return go.Heatmap(
+        z=codes, x=list(range(len(doses))), y=list(range(len(layers))), text=letters, texttemplate="%{text}",
+        customdata=hovers, hovertemplate="%{customdata}<extra></extra>", textfont={"size": 12, "color": TILE_INK},
+        colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False, xgap=2, ygap=2,
+    )  # fmt: skip
+
+
+def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
+    """The numbers of a cell, and the first of its texts."""
+    head = (
+        f"layer {r['layer']} (depth {r['depth']:.2f}), dose {r['dose_natural']:.3g} natural = "
+        f"{r['dose_relative']:.2g} relative<br><b>{r['regime']}</b>{' (loops)' * bool(r['looping'])}: success "
+        f"{r['success_rate']:.2f} [{r['success_low']:.2f}, {r['success_high']:.2f}], random {r['control_rate']:.2f}"
+        f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, distinct-2 {r['distinct_2']:.2f}, loop share "
+        f"{r['loop_share']:.2f}, n = {r['n']}"
+    )
+    if sample is None:
+        return head
+    return f"{head}<br><br><i>{plain(sample['emotion'])}:</i> {wrapped(str(sample['prompt']) + str(sample['text']))}"
+
+
+def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
+    """A small mark in every row at the dose where text breaks, between the doses that were run."""
+    mine = result.table[result.table["condition"] == "emotion"]
+    rows = result.onsets[result.onsets["onset_natural"].notna()]
+    x, words = [], []
+    for layer, natural, relative in zip(rows["layer"], rows["onset_natural"], rows["onset_relative"], strict=True):
+        doses = np.sort(mine.loc[mine["layer"] == layer, "dose_natural"].to_numpy(dtype=float))
+        x.append(float(np.interp(np.log(natural), np.log(doses), np.arange(len(doses)))))
+        words.append(f"layer {layer}: text breaks at {natural:.3g} natural = {relative:.2g} relative")
+    edge = {"color": GREY, "width": 1}  # the key lies on the page, which may be as dark as the mark
+    mark = {"symbol": "triangle-up", "size": 9, "color": TILE_INK, "line": edge}
+    return go.Scatter(
+        x=x, y=[layers.index(int(layer)) - 0.38 for layer in rows["layer"]], mode="markers", marker=mark,
+        name="text breaks (interpolated)", text=words, hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def _map_axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses: list[float]) -> None:
+    mine = result.table[result.table["condition"] == "emotion"]
+    middle = layers[len(layers) // 2]
+    units = mine[mine["layer"] == middle].sort_values("dose")
+    words = [f"{n:.3g}<br>({r:.2g})" for n, r in zip(units["dose_natural"], units["dose_relative"], strict=True)]
+    title = f"dose, natural units (relative to E‖h‖ at layer {middle})"
+    figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=words, tickangle=0, title_text=title)
+    figure.update_xaxes(showgrid=False, showline=False, ticks="")
+    depth = dict(zip(mine["layer"], mine["depth"], strict=True))
+    named = [f"{layer} ({depth[layer]:.2f})" for layer in layers]
+    # with many layers every other one is named, or fewer, so that names stay apart
+    step = 1 + (len(layers) - 1) // 24
+    figure.update_yaxes(tickvals=list(range(0, len(layers), step)), ticktext=named[::step], showgrid=False)
+    figure.update_yaxes(showline=False, ticks="")
+    figure.update_yaxes(title_text="layer (depth)", row=1, col=1)
+
+
+# -------- families
+# Onset of broken text by architecture and scale, in both units of dose.
+
+
+FAMILY_LOOKS = ((BLUE, "circle"), (VERMILLION, "square"), (GREEN, "diamond"), (ORANGE, "triangle-up"), (PURPLE, "x"),
+         (SKY, "cross"))  # fmt: skip
+AXES = {"natural": "onset dose, natural units", "relative": "onset dose, relative to E‖h‖"}
+
+
+def by_architecture(result: ArchitectureTestLike) -> go.Figure:
+    """The dose at which text breaks in every model, by size and family, with what either explains."""
+    models = result.models
+    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=[_heading(result, u) for u in AXES])
+    for i, (family, rows) in enumerate(models.groupby("family", sort=False)):
+        colour, symbol = FAMILY_LOOKS[i % len(FAMILY_LOOKS)]
+        for col, unit in enumerate(AXES, 1):
+            points = go.Scatter(
+                x=rows["size"], y=rows[f"onset_{unit}"], mode="markers", name=plain(family), legendgroup=str(family),
+                showlegend=col == 1, marker={"color": colour, "symbol": symbol, "size": 10},
+                customdata=[plain(m) for m in rows["model"]],
+                hovertemplate="%{customdata}<br>%{x:.3g}, breaks at %{y:.3g}<extra>" + plain(family) + "</extra>",
+            )  # fmt: skip
+            figure.add_trace(points, row=1, col=col)
+    for col, unit in enumerate(AXES, 1):
+        figure.update_xaxes(**_scale(models["size"], "size, millions of parameters"), row=1, col=col)
+        figure.update_yaxes(**_scale(models[f"onset_{unit}"], AXES[unit]), row=1, col=col)
+    ratio = result.variance_ratio
+    units = (
+        "too few models to compare the units"
+        if ratio != ratio
+        else f"variance of log onset, natural over relative: {ratio:.2f} [{result.low:.2f}, {result.high:.2f}]"
+    )
+    facts = (f"n = {len(models)} models with an onset", units)
+    titled(figure, "Where text breaks, by architecture and size", facts, height=440, wide=True)
+    return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 14})
+
+
+def _scale(values: Series, title: str) -> dict[str, object]:
+    """Logarithmic where the values span a factor of 5, which ticks at 1, 2 and 5 can show."""
+    if float(values.max()) < 5 * float(values.min()):
+        return {"title_text": title}
+    return {"title_text": f"{title} (log)", "type": "log", "dtick": "D2"}
+
+
+def _heading(result: ArchitectureTestLike, unit: str) -> str:
+    """What family and size explain, in two lines."""
+    return "<br>".join(
+        f"{row['factor']}: {row['verdict']}"
+        if row["share"] != row["share"]
+        else f"{row['factor']}: {row['share']:.0%} of the variance, {row['null_mean']:.0%} by chance, {row['verdict']}"
+        for row in result.table[result.table["unit"] == unit].to_dict("records")
+    )
+
+
+# -------- leaks
+# Leakage: letters of another script against dose, beside random directions and another emotion's vector.
+
+
+LEAK_LOOKS = {
+    "unsteered": ("unsteered", GREEN, "diamond", "solid", 0.0),
+    "emotion": ("emotion vector", BLUE, "circle", "solid", -0.06),
+    "random": ("random direction", GREY, "square", "dash", 0.0),
+    "other": ("another emotion", ORANGE, "triangle-up", "dot", 0.06),
+}
+WORDS = {
+    "target": ("words of the target", BLUE, "circle", "solid"),
+    "others": ("words of others", ORANGE, "triangle-up", "dot"),
+    "random": ("words, random direction", GREY, "square", "dash"),
+}
+
+
+def leakage(result: LeakageLike) -> go.Figure:
+    """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion."""
+    found = result.words
+    words = found if found is not None and found[list(WORDS)].to_numpy().any() else None  # nothing to see: no panel
+    panels = 1 if words is None else 2
+    figure = make_subplots(panels, 1, shared_xaxes=True, vertical_spacing=0.09)
+    doses = sorted(float(d) for d in result.table["dose"].unique())
+    place = {dose: i for i, dose in enumerate(doses)}
+    for condition, look in LEAK_LOOKS.items():
+        rows = result.table[result.table["condition"] == condition].sort_values("dose")
+        if len(rows):
+            figure.add_trace(_letters(rows, result.scripts, result.home, place, condition, look), row=1, col=1)
+    figure.update_yaxes(title_text=f"letters not {result.home}<br>(mean share)", tickformat=".3~%", row=1, col=1)
+    if words is not None:
+        figure.add_traces([_word_curve(words, place, column) for column in WORDS], rows=2, cols=1)
+        figure.update_yaxes(title_text="texts with a word<br>(share)", tickformat=".3~%", row=2, col=1)
+    figure.update_yaxes(rangemode="tozero")
+    if float(result.table["high"].max()) == 0:
+        figure.update_yaxes(range=[-0.0005, 0.01], row=1, col=1)
+    figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
+    figure.update_xaxes(title_text="dose, natural units (0: unsteered)", row=panels, col=1)
+    n = sorted({int(x) for x in result.table["n"]})
+    onset = "no dose leaks beyond random" if result.onset is None else f"leaks from dose {result.onset:g}"
+    facts = (
+        f"n = {n[0]} texts per point" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per point",
+        "bars: 95%",
+        onset,
+        "none of the emotions' foreign words in any text" if found is not None and words is None else "",
+        "filled blue marker: p ≤ 0.05 against the control, corrected over doses",
+    )
+    return titled(figure, "Leakage into another script", facts, height=400 if panels == 1 else 600)
+
+
+def _letters(
+    rows: DataFrame,
+    scripts: DataFrame,
+    home: str,
+    place: dict[float, int],
+    condition: str,
+    look: tuple[str, str, str, str, float],
+) -> go.Scatter:
+    name, colour, symbol, dash, shift = look
+    tested = condition == "emotion"
+    found = [_scripts(scripts, home, float(dose), condition) for dose in rows["dose"]]
+    p = [f", p = {x:.3f}" if x == x else "" for x in rows["p_corrected"]] if tested else [""] * len(rows)
+    return go.Scatter(
+        x=[place[float(d)] + shift for d in rows["dose"]], y=rows["foreign"], name=name, mode="lines+markers",
+        error_y=bars(rows, "foreign"), line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"color": colour, "size": 7, "symbol": marks(rows["p_corrected"]) if tested else symbol,
+                "line": {"color": colour, "width": 1.4}},
+        customdata=list(zip(rows["dose"], rows["n"], rows["texts"], found, p, strict=True)),
+        hovertemplate="dose %{customdata[0]:g}, n = %{customdata[1]}: %{y:.2%}%{customdata[4]}"
+        f"<br>in %{{customdata[2]:.0%}} of the texts%{{customdata[3]}}<extra>{name}</extra>",
+    )  # fmt: skip
+
+
+def _scripts(scripts: DataFrame, home: str, dose: float, condition: str) -> str:
+    """Which scripts the foreign letters belong to."""
+    rows = scripts[(scripts["dose"] == dose) & (scripts["condition"] == condition) & (scripts["script"] != home)]
+    return "".join(f"<br>{s} {share:.2%}" for s, share in zip(rows["script"], rows["share"], strict=True) if share > 0)
+
+
+def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Scatter:
+    name, colour, symbol, dash = WORDS[column]
+    target = column == "target"
+    strictest = words[["p_random", "p_others"]].max(axis=1)
+    return go.Scatter(
+        x=[place[float(d)] for d in words["dose"]], y=words[column], name=name, mode="lines+markers",
+        error_y=bars(words, "target") if target else None, line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"color": colour, "size": 7, "symbol": marks(strictest) if target else symbol},
+        customdata=words[["dose", "n", "p_random", "p_others"]].to_numpy(),
+        hovertemplate="dose %{customdata[0]:g}, n = %{customdata[1]}: %{y:.1%}"
+        + ("<br>p against random %{customdata[2]:.3f}, others %{customdata[3]:.3f}" if target else "")
+        + f"<extra>{name}</extra>",
+    )  # fmt: skip
+
+
+# -------- strips
+# Regimes of several models by dose: one strip per model and condition.
+
+
+def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
+    """One cell per model and dose: the regime's colour and letter, the perplexity ratio; beside random directions.
+
+    Args:
+        results: model -> its dose-response experiment; doses in natural units.
+    """
+    doses = sorted({float(d) for r in results.values() for d in r.table["dose"]})
+    models = list(results)[::-1]
+    headings = list(PANELS.values())
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
+    for col, condition in enumerate(PANELS, 1):
+        figure.add_trace(_cells(results, models, doses, condition), row=1, col=col)
+    for name, colour in REGIME_COLOURS.items():
+        key = {"symbol": "square", "size": 11, "color": colour}
+        label = f"<b>{LETTERS[name]}</b> {name}"
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
+    figure.update_xaxes(showline=False, ticks="", title_text="dose, natural units")
+    ticks = [f"{plain(m)}, layer {results[m].layer}" for m in models]
+    figure.update_yaxes(tickvals=list(range(len(models))), ticktext=ticks, showgrid=False, showline=False, ticks="")
+    n = sorted({int(x) for r in results.values() for x in r.table["n"]})
+    facts = (
+        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} texts per cell",
+        "number: perplexity ratio (1 = unsteered)",
+        "* also loops",
+        "blank: dose not run",
+    )
+    return lowered(titled(figure, "Regimes by model and dose", facts, max(300, 180 + 46 * len(models)), wide=True))
+
+
+def _cells(
+    results: Mapping[str, DoseResponseLike], models: list[str], doses: list[float], condition: str
+) -> go.Heatmap:
+    kinds = list(REGIME_COLOURS)
+    codes, words = [], []
+    for model in models:
+        table = results[model].table
+        rows = table[table["condition"] == condition].to_dict("records")
+        found = {float(r["dose"]): r for r in rows}
+        codes.append([kinds.index(str(found[d]["regime"])) if d in found else None for d in doses])
+        words.append([_words(found[d]) if d in found else "" for d in doses])
+    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
+    return go.Heatmap(
+        z=codes, x=list(range(len(doses))), y=list(range(len(models))), text=words, texttemplate="%{text}",
+        textfont={"size": 11, "color": TILE_INK}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
+        xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def _words(row: Mapping[Any, Any]) -> str:
+    ratio = float(row["perplexity_ratio"])
+    number = f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    return f"<b>{LETTERS[str(row['regime'])]}{'*' * bool(row['looping'])}</b><br>{number}"
+
+
+# -------- verified
+# Steering as an outside judge sees it: k of n scenarios with Wilson intervals, beside random directions.
+
+
+VERIFIED_LOOKS = {
+    "emotion": ("emotion vector", BLUE, "circle", 0.22),
+    "random": ("random direction, same length", GREY, "square", 0.0),
+    "other": ("another emotion's vector", ORANGE, "triangle-up", -0.22),
+}
+
+
+def verification(result: HasTable) -> go.Figure:
+    """One panel per form of success, one row per model: share of scenarios, its interval and k/n."""
+    table = result.table
+    forms = list(dict.fromkeys(table["form"]))
+    models = list(dict.fromkeys(table["model"]))[::-1]
+    figure = make_subplots(
+        1, len(forms), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=[plain(f) for f in forms]
+    )
+    for col, form in enumerate(forms, 1):
+        for condition, look in VERIFIED_LOOKS.items():
+            rows = table[(table["form"] == form) & (table["condition"] == condition)]
+            if len(rows):
+                figure.add_traces(_points(rows, models, look, col == 1), rows=1, cols=col)
+    figure.update_xaxes(title_text="share of scenarios", range=[-0.03, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    figure.update_yaxes(
+        tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
+        range=[-0.6, len(models) - 0.4], showgrid=False, ticks="",
+    )  # fmt: skip
+    n = sorted({int(x) for x in table["n"]})
+    facts = (
+        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} scenarios per model",
+        "bars: 95% Wilson",
+        *(f"judge: {j}" for j in dict.fromkeys(table["judge"])),
+        f"guessing: {table['chance'].iloc[0]:.2f}",
+    )
+    titled(figure, "Steering, verified by a judge", facts, height=max(300, 190 + 64 * len(models)), wide=True)
+    return lowered(figure)
+
+
+def _points(
+    rows: DataFrame, models: list[str], look: tuple[str, str, str, float], first: bool
+) -> tuple[go.Scatter, go.Scatter]:
+    """Shares with their intervals, and k/n behind each interval."""
+    name, colour, symbol, shift = look
+    places = [models.index(m) + shift for m in rows["model"]]
+    points = go.Scatter(
+        x=rows["rate"], y=places, name=name, legendgroup=name, showlegend=first, mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 8}, error_x=bars(rows, "rate") | {"color": colour},
+        cliponaxis=False, customdata=rows[["k", "n", "low", "high", "dose"]].to_numpy(),
+        hovertemplate="%{customdata[0]}/%{customdata[1]} = %{x:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], dose "
+        f"%{{customdata[4]}}<extra>{name}</extra>",
+    )  # fmt: skip
+    counts = [f"\u00a0\u00a0\u00a0{k}/{n}" for k, n in zip(rows["k"], rows["n"], strict=True)]
+    if shift == max(height for *_, height in VERIFIED_LOOKS.values()):
+        counts = [f"{count}, dose {dose}" for count, dose in zip(counts, rows["dose"], strict=True)]
+    words = go.Scatter(
+        x=rows["high"], y=places, mode="text", text=counts, textposition="middle right", textfont={"size": 10},
+        showlegend=False, legendgroup=name, hoverinfo="skip", cliponaxis=False,
+    )  # fmt: skip
+    return points, words

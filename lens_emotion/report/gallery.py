@@ -1,0 +1,218 @@
+"""A set of figures as files: CSV for every table, plotly JSON, PNG and SVG, and an index with the captions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lens_emotion.errors import LensEmotionError
+from lens_emotion.files.artifacts import atomic_write
+from lens_emotion.plots import on_paper
+from lens_emotion.report.parts import Drawn, FigureSet
+from lens_emotion.run.config import TINY_FIVE
+
+INDEX = "index.json"
+DIGITS = "%.6g"  # more would differ with the number of threads
+NARROW, WIDE = 620, 1150
+NO_KALEIDO = (
+    "PNG and SVG need kaleido and a Chrome or Chromium: pip install 'lens-emotion[notebooks]', then plotly_get_chrome; "
+    "or give --no-images for data and plotly JSON only"
+)
+
+
+class ImagesError(LensEmotionError):
+    """Pictures cannot be written."""
+
+
+def write_set(figures: FigureSet, out: Path, images: bool = True) -> Path:
+    """Write one folder of figures; files of the same names are replaced, others are left.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ImagesError: pictures are asked for and kaleido or a browser is missing.
+    """
+    folder = out / figures.name
+    for drawn in figures.figures:
+        for part, table in drawn.tables.items():
+            atomic_write(folder / f"{_stem(drawn, part)}.csv", csv(table))
+        atomic_write(folder / f"{drawn.name}.json", plotly_json(drawn.figure))
+    if images:
+        _write_images(figures.figures, folder)
+    atomic_write(folder / INDEX, json.dumps(_index(figures), indent=1, ensure_ascii=False) + "\n")
+    return folder
+
+
+def csv(table: pd.DataFrame) -> str:
+    """A table with six significant digits and one kind of line end."""
+    return str(table.to_csv(index=False, lineterminator="\n", float_format=DIGITS))
+
+
+def plotly_json(figure: go.Figure) -> str:
+    """The interactive figure (`plotly.io.read_json`), its numbers as text of six significant digits."""
+    return json.dumps(_rounded(figure.to_plotly_json()), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _rounded(value: object) -> object:
+    """Plain values: floats of six digits, arrays (encoded or not) as lists, what is not a number as null."""
+    if isinstance(value, dict) and "bdata" in value:
+        shape = [int(n) for n in str(value.get("shape", "-1")).split(",")]
+        value = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).reshape(shape)
+    if isinstance(value, dict):
+        return {str(k): _rounded(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_rounded(v) for v in value]
+    if isinstance(value, float):
+        return float(DIGITS % value) if value - value == 0 else None
+    return value
+
+
+def check_images() -> None:
+    """Before any long work: is there what pictures need?
+
+    Raises:
+        ImagesError: kaleido is not installed, or finds no browser.
+    """
+    _kaleido(lambda: go.Figure().to_image("svg"))
+
+
+def _kaleido(draw: Callable[[], object]) -> None:
+    try:
+        draw()
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise ImagesError(f"{NO_KALEIDO} ({str(error).strip().splitlines()[0]})") from None
+
+
+def _write_images(drawn: tuple[Drawn, ...], folder: Path) -> None:
+    """All pictures with one browser, white paper and near-black ink."""
+    import plotly.io as pio
+
+    papers = [on_paper(d.figure) for d in drawn]
+    width = [WIDE if d.figure.layout.meta["wide"] else NARROW for d in drawn]
+    height = [int(d.figure.layout.height) for d in drawn]
+    with TemporaryDirectory() as scratch:
+        made = [Path(scratch) / f"{d.name}.{kind}" for kind in ("png", "svg") for d in drawn]
+        sizes = {"width": width * 2, "height": height * 2}
+        _kaleido(lambda: pio.write_images(papers * 2, [str(p) for p in made], scale=1.25, **sizes))
+        for path in made:
+            atomic_write(folder / path.name, lean_png(path) if path.suffix == ".png" else lean_svg(path))
+
+
+def lean_png(path: Path) -> bytes:
+    """The picture with a palette of 256 colours, none of them off by more than a few steps: a third of the bytes."""
+    from PIL import Image
+
+    made = BytesIO()
+    Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        made, "PNG", optimize=True
+    )
+    return made.getvalue()
+
+
+def lean_svg(path: Path) -> str:
+    """The drawing with two decimals, and the font named once instead of at every word."""
+    text = re.sub(r"(\d\.\d{2})\d+", r"\1", path.read_text(encoding="utf-8"))
+    fonts = re.findall(r"font-family: ([^;]*);", text)
+    if fonts:
+        text = text.replace(f"font-family: {fonts[0]}; ", "").replace("<svg ", f'<svg font-family="{fonts[0]}" ', 1)
+    return re.sub(r"(?<![-\w])opacity: 1; ", "", text) + "\n"
+
+
+def _stem(drawn: Drawn, part: str) -> str:
+    return f"{drawn.name}.{part}" if part else drawn.name
+
+
+def _index(figures: FigureSet) -> dict[str, object]:
+    """What the gallery says of the set."""
+    rows = [
+        {
+            "name": d.name,
+            "question": d.question,
+            "says": d.says,
+            "facts": str(d.figure.layout.title.subtitle.text),
+            "data": [f"{_stem(d, part)}.csv" for part in d.tables],
+        }
+        for d in figures.figures
+    ]
+    head = {"models": list(figures.models), "shown": figures.shown, "made_by": list(figures.made_by)}
+    head |= {"drawn_by": figures.drawn_by}
+    return head | {"missing": dict(figures.missing), "figures": rows}
+
+
+# -------- gallery
+# README.md of a folder of figures: every set in it, each picture with its question, its caption and its data.
+
+
+HEAD = """# Figures
+
+Every picture stands beside the data it was drawn from: `NAME.csv` (and `NAME.PART.csv`), `NAME.svg`, `NAME.png`, and
+`NAME.json`, the interactive figure (`plotly.io.read_json("NAME.json").show()`). The caption is the analysis's own
+sentence, with its null. There is no HTML: a page that works offline carries plotly.js, which is over 4 MiB; a run's
+`report.html` has it once, for all figures.
+
+A run folder gives the same bytes of data each time (six significant digits). To draw your own:
+
+    lens-emotion figures RUN [RUN ...] --out figures
+
+This page is written by that command. Folders of models and judges are given by their last name.
+"""
+TOY = "\nThe tiny models are trained on a written toy world: a check of the tool, not a finding about language models."
+
+
+def write_gallery(out: Path) -> Path:
+    """Write README.md for all sets in a folder, those of earlier calls too."""
+    found = {i.parent.name: json.loads(i.read_text(encoding="utf-8")) for i in sorted(out.glob(f"*/{INDEX}"))}
+    contents = "".join(
+        f"- [{name}](#{_anchor(name)}): {len(data['figures'])} figures of {', '.join(data['models'])}\n"
+        for name, data in found.items()
+    )
+    return atomic_write(out / "README.md", "\n".join([HEAD, contents, *(_page(n, d) for n, d in found.items())]))
+
+
+def _page(name: str, data: dict[str, Any]) -> str:
+    shown = f" Figures of a single model show {data['shown']}." if data["shown"] else ""
+    n = len(data["models"])
+    lines = [f"## {name}\n", f"{n} model{'s' * (n != 1)}: {', '.join(data['models'])}.{shown} Made by\n"]
+    lines += [f"    {command}" for command in [*data["made_by"], data["drawn_by"]]]
+    if all(model in TINY_FIVE for model in data["models"]):
+        lines.append(TOY)
+    lines += [f"\nNot drawn: {figure} ({why})." for figure, why in data["missing"].items()]
+    lines += [_entry(name, row) for row in data["figures"]]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(folder: str, row: dict[str, Any]) -> str:
+    """A picture with its question above, and its caption, numbers and files below."""
+    at = f"{folder}/{row['name']}"
+    files = [f"[{file}]({folder}/{file})" for file in row["data"]]
+    files += [f"[{kind}]({at}.{kind})" for kind in ("json", "svg")]
+    facts = row["facts"].replace("<br>", " · ")
+    return (
+        f"\n### {row['question']}\n\n![{row['name']}: {row['question']}]({at}.png)\n\n{_text(row['says'])}\n\n"
+        f"*{_text(facts)}*\n\n{' · '.join(files)}"
+    )
+
+
+def _anchor(heading: str) -> str:
+    """How a code host links to a heading."""
+    return "".join(c for c in heading.lower().replace(" ", "-") if c.isalnum() or c in "-_")
+
+
+def _text(words: str) -> str:
+    """Words in which what markdown would take for marks is kept as it is."""
+    for mark in ("*", "_", "[", "|"):
+        words = words.replace(mark, f"\\{mark}")
+    return words

@@ -1,0 +1,226 @@
+"""One self-contained HTML page per run: no network, figures drawn when they come into view, model output escaped.
+
+The page computes nothing. A study hands over words, numbers, figures and tables; every finding comes with the null
+or control it is to be read against.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+from pandas import DataFrame
+from pandas.api.types import is_numeric_dtype
+from plotly.offline import get_plotlyjs
+
+from lens_emotion.files.artifacts import atomic_write
+from lens_emotion.plots import template
+from lens_emotion.report.parts import TONES, Cell, LayerSlider, RunReport, SteeredText, TextCells
+
+ROWS_SHOWN = 12
+
+
+def write_report(run: RunReport, path: str | Path) -> Path:
+    """Write the page of a run as one HTML file that needs nothing else, and return its path.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    return atomic_write(path, render_report(run))
+
+
+def render_report(run: RunReport) -> str:
+    """The page of a run as a string."""
+    return _template().render(
+        run=run,
+        columns=_columns(run.summary_rows),
+        css=Markup(_asset("report.css")),
+        script=Markup(_asset("report.js")),
+        plotly=Markup(get_plotlyjs()),
+        template=template_json(),
+        figure_ids=_counter(),
+    )
+
+
+def number(value: object) -> str:
+    """A value as the tables print it: three significant digits, an en dash for what is missing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    if isinstance(value, Integral):
+        return f"{int(value):,}" if abs(int(value)) >= 100_000 else str(value)
+    real = float(value)
+    if math.isnan(real):
+        return "–"
+    return f"{real:.3f}" if 0.001 <= abs(real) < 1 else f"{real:.4g}"
+
+
+def anchor(name: str) -> str:
+    """A name as an HTML id."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-").lower() or "model"
+
+
+def flattened(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Provenance as rows: nested keys joined with dots, sequences with commas."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple | set):
+            yield f"{prefix}{key}", ", ".join(str(item) for item in value)
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def as_cell(value: object) -> Cell:
+    """A summary value as a cell."""
+    return value if isinstance(value, Cell) else Cell(value)
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Every column that any row has, in order of appearance."""
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _counter() -> Iterator[int]:
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+def _is_wide(figure: go.Figure) -> bool:
+    """Whether the figure asked for the whole width of the page."""
+    meta = figure.layout.meta
+    return isinstance(meta, Mapping) and bool(meta.get("wide"))
+
+
+def _is_numeric(frame: DataFrame, position: int) -> bool:
+    """Whether a column is set flush right."""
+    return is_numeric_dtype(frame.dtypes.iloc[position])
+
+
+def _asset(name: str) -> str:
+    return resources.files("lens_emotion.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    """The page, with everything escaped that is not explicitly Markup."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, anchor=anchor, cell=as_cell)
+    environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
+    environment.tests.update(wide=_is_wide, numeric=_is_numeric)
+    environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, flattened=flattened, next=next)
+    return environment.from_string(_asset("report.html.j2"))
+
+
+# -------- report_json
+# Figures and texts as the JSON that stands in a page: it cannot end its element, and it is small.
+#
+# Numbers keep six digits, arrays single precision, the template is written once, and of the figures that a slider drives
+# only the first is whole: the others are lists of what differs from it.
+
+
+Route = list[str | int]
+
+
+def figure_json(figure: go.Figure) -> Markup:
+    """A figure as JSON that cannot end the script element it stands in."""
+    return safe_json(compact(figure))
+
+
+def layers_json(slider: LayerSlider) -> Markup:
+    """All figures of a slider: the one of the best layer, and for every layer what differs from it."""
+    figures = []
+    for _, versions in slider.figures:
+        plain = [compact(f) for f in versions]
+        base = plain[slider.best]
+        figures.append({"base": base, "changes": [differences(base, other) for other in plain]})
+    return safe_json({"best": slider.best, "labels": [s.label for s in slider.stops], "figures": figures})
+
+
+def cells_json(table: TextCells) -> Markup:
+    """The texts behind a table of cells."""
+    words: dict[str, int] = {}  # weak doses write the same texts again
+
+    def row(t: SteeredText) -> list[float]:
+        said = [words.setdefault(w, len(words)) for w in (t.text, t.judged, t.regime)]
+        numbers = (t.target_score, t.perplexity_ratio, t.distinct_2, t.loop_share)
+        return [t.scenario, *said, int(t.success), *(_digits(x, 3) for x in numbers)]
+
+    cells = [[{"facts": c.facts, "rows": [row(t) for t in c.texts]} for c in cells] for _, cells in table.rows]
+    scenarios = [(s.emotion, s.prompt, s.text, s.judged, _digits(s.target_score, 3)) for s in table.scenarios]
+    return safe_json({"words": list(words), "scenarios": scenarios, "keys": table.keys, "cells": cells})
+
+
+def template_json() -> Markup:
+    """The template that figures of this package share, which `compact` leaves out of each."""
+    return safe_json(_shared_template())
+
+
+def safe_json(data: Any) -> Markup:
+    """JSON without the three characters by which HTML could begin."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def compact(figure: go.Figure) -> dict[str, Any]:
+    """A figure as plain values, shortened; without its template where that is the package's own."""
+    plain: dict[str, Any] = _shortened(json.loads(figure.to_json()))
+    layout = plain.get("layout", {})
+    if layout.get("template") == _shared_template():
+        del layout["template"]
+    return plain
+
+
+def differences(base: Any, other: Any, at: Route | None = None) -> list[tuple[Route, Any]]:
+    """What must be set, and where, to turn one into the other."""
+    at = at or []
+    if base == other:
+        return []
+    if isinstance(base, dict) and isinstance(other, dict) and base.keys() == other.keys() and "bdata" not in base:
+        return [d for key in base for d in differences(base[key], other[key], [*at, key])]
+    if isinstance(base, list) and isinstance(other, list) and len(base) == len(other) and _of_objects(base):
+        return [d for i, pair in enumerate(zip(base, other, strict=True)) for d in differences(*pair, [*at, i])]
+    return [(at, other)]
+
+
+def _of_objects(values: list[Any]) -> bool:
+    return any(isinstance(v, dict) for v in values)
+
+
+@cache
+def _shared_template() -> dict[str, Any]:
+    shortened: dict[str, Any] = _shortened(json.loads(go.Figure(layout={"template": template()}).to_json()))
+    found: dict[str, Any] = shortened["layout"]["template"]
+    return found
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get("dtype") == "f8" and "bdata" in value:
+            numbers = np.frombuffer(base64.b64decode(value["bdata"]), dtype="<f8").astype("<f4")
+            return value | {"dtype": "f4", "bdata": base64.b64encode(numbers.tobytes()).decode()}
+        return {key: _shortened(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_shortened(v) for v in value]
+    return _digits(value, 6) if isinstance(value, float) else value
+
+
+def _digits(value: float, n: int) -> float:
+    short = float(f"{value:.{n}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short

@@ -1,0 +1,269 @@
+"""The parts of a run's page: plain values, handed over by a study, set by `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+from pandas import DataFrame
+
+Tone = Literal["good", "noise", "plain"]
+Verdict = Literal["above its null", "not distinguishable from noise", "reported"]
+Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
+
+TONES: dict[str, Tone] = {"above its null": "good", "not distinguishable from noise": "noise", "reported": "plain"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the summary table.
+
+    Attributes:
+        value: what is written; numbers are rounded to three significant digits.
+        tone: "good" for a result above its null, "noise" for one that is not, "plain" otherwise.
+        note: a second, smaller line: the null, the control, the p-value.
+    """
+
+    value: object
+    tone: Tone = "plain"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number with what it is to be compared with, and the verdict of that comparison."""
+
+    label: str
+    value: str
+    control: str
+    verdict: Verdict
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A steered text beside the unsteered text of the same prompt, and beside a random direction where there is one."""
+
+    prompt: str
+    unsteered: str
+    steered: str
+    label: str
+    note: str = ""
+    control: str | None = None
+
+
+@dataclass(frozen=True)
+class LayerStop:
+    """One stop of the layer slider.
+
+    Attributes:
+        label: what is said there ("layer 2 of 4, depth 75%: held-out accuracy 0.62, chance 0.05").
+        value: height of its bar, from 0 to 1. null: height of the null's mark.
+    """
+
+    label: str
+    value: float
+    null: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSlider:
+    """Figures that show one layer each and move together.
+
+    Attributes:
+        stops: one per layer. best: the stop to start at, and its name for readers. measure: what the bars show.
+        figures: (caption, one figure per layer) each.
+    """
+
+    stops: tuple[LayerStop, ...]
+    best: int
+    measure: str
+    figures: tuple[tuple[str, tuple[go.Figure, ...]], ...]
+
+
+@dataclass(frozen=True)
+class SteeredText:
+    """One text behind a cell, with the judge's verdict and its measures; `scenario` counts the table's scenarios."""
+
+    scenario: int
+    text: str
+    judged: str
+    regime: str
+    success: bool
+    target_score: float
+    perplexity_ratio: float
+    distinct_2: float
+    loop_share: float
+
+
+@dataclass(frozen=True)
+class PlainText:
+    """A scenario: the emotion steered towards, the prompt, and the unsteered text with its verdict and score."""
+
+    emotion: str
+    prompt: str
+    text: str
+    judged: str
+    target_score: float
+
+
+@dataclass(frozen=True)
+class TextCell:
+    """One cell: what it says, its class (a regime, or ""), its numbers in a line, and its texts."""
+
+    label: str
+    note: str
+    kind: str
+    facts: str
+    texts: tuple[SteeredText, ...]
+
+
+@dataclass(frozen=True)
+class TextCells:
+    """A table of conditions by doses whose cells open their texts.
+
+    Attributes:
+        caption: what the cells say. columns: (dose, its other unit) each. keys: the conditions' short names, as figures
+            write them.
+        rows: (condition, its cells) each.
+        opened: (row, column) that is open when the page opens.
+    """
+
+    caption: str
+    columns: tuple[tuple[str, str], ...]
+    keys: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[TextCell, ...]], ...]
+    scenarios: tuple[PlainText, ...]
+    opened: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A part of a model's card that can be folded away.
+
+    Attributes:
+        title: its heading.
+        text: what the reader sees here; empty lines part paragraphs.
+        figures: (caption, figure) each.
+        tables: (caption, frame) each, or (caption, frame, where its CSV lies in the run folder).
+        pairs: steered texts beside unsteered ones.
+        opened: whether it is open when the page opens.
+        layers: figures that one slider drives.
+        cells: a table whose cells open the texts behind them.
+    """
+
+    title: str
+    text: str = ""
+    figures: tuple[tuple[str, go.Figure], ...] = ()
+    tables: tuple[Table, ...] = ()
+    pairs: tuple[TextPair, ...] = ()
+    opened: bool = False
+    layers: LayerSlider | None = None
+    cells: TextCells | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelReport:
+    """Everything about one model; `kind` is base or instruct, `stimuli` names the texts it read."""
+
+    name: str
+    family: str
+    kind: str
+    stimuli: str
+    n_layers: int
+    d_model: int
+    seconds: float
+    findings: tuple[Finding, ...]
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim under test.
+
+    Attributes:
+        overall: verdict over all models, with the reason. effect, null, n: what the verdict rests on.
+        models: verdict on each model. sentences: behind the verdicts.
+    """
+
+    code: str
+    statement: str
+    overall: Cell
+    models: tuple[Cell, ...]
+    sentences: tuple[str, ...]
+    effect: str = ""
+    null: str = ""
+    n: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """A whole run.
+
+    Attributes:
+        title: heading of the page.
+        created: when, as it is to be printed.
+        command: the command or call that repeats the run.
+        summary_rows: one mapping of column to value or `Cell` per model; the first row names the columns.
+        models: one report per model, in the order of the page.
+        provenance: versions, seeds, hashes; may be nested.
+        lead: an optional sentence or two under the heading.
+        claims: the paper's claims, tested; their cells stand in the order of `models`. claims_figure: beside them.
+        over_models: what sets the models side by side.
+    """
+
+    title: str
+    created: str
+    command: str
+    summary_rows: Sequence[Mapping[str, object]]
+    models: tuple[ModelReport, ...]
+    provenance: Mapping[str, object]
+    lead: str = ""
+    claims: tuple[ClaimRow, ...] = ()
+    claims_figure: go.Figure | None = None
+    over_models: Section | None = None
+
+
+# -------- drawn
+# A figure with the tables it was drawn from and the words below it.
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One figure of a set.
+
+    Attributes:
+        name: of its files, such as "layers".
+        question: what it answers, the heading in the gallery.
+        says: the analysis's own sentence, with its null; what a reader should see.
+        figure: what is drawn.
+        tables: its data; "" is the main table (NAME.csv), any other part becomes NAME.PART.csv.
+    """
+
+    name: str
+    question: str
+    says: str
+    figure: go.Figure
+    tables: Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class FigureSet:
+    """The figures of one run, or of the models of several.
+
+    Attributes:
+        name: of its folder. models: whose figures. shown: the model of the figures that show only one.
+        made_by: the commands that make the runs, without folders of one machine. drawn_by: that which draws the set.
+        missing: figures that these runs cannot give, and why.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    shown: str
+    made_by: tuple[str, ...]
+    figures: tuple[Drawn, ...]
+    drawn_by: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,235 @@
+"""What a study runs: models, methods, sizes, seeds. Plain values, so that it can be written into the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.files.artifacts import atomic_write, ensure_writable
+from lens_emotion.files.user import UserFile, is_user_file, read_user_file
+from lens_emotion.models.catalog import CATALOG, TINY
+from lens_emotion.stimuli.library import NAMES
+from lens_emotion.stimuli.prompts import read_prompts
+
+PAPER = "paper"
+TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
+
+
+class ConfigError(LensEmotionError):
+    """A study setting that makes no sense."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Settings of a study.
+
+    Attributes:
+        models: names, folders or GGUF files; default the tiny five.
+        stimuli: stimulus set, TOML or JSON file; None takes each model's own.
+        prompts, scenarios: files of one's own; None takes those of the package that fit the stimuli.
+        backend, dtype, device, quantise: as in `load_model`.
+        generation: also let the model write stories (topic-crossed).
+        jeong: and those of the "jeong" preset.
+        steering: also run the dose-response experiment.
+        judge: judge file, or folder of a sentence encoder, that judges steered texts; None: word counts for the tiny
+            world, else the unsteered model's own states (which the report then says).
+        doses: in natural units.
+        story_tokens, jeong_tokens, steered_tokens: how much is written.
+        n_permutations: label permutations behind every null.
+        seed: of sampling, permutations and random directions.
+        overrides: model -> settings of its own, which go before these.
+    """
+
+    models: tuple[str, ...] = TINY_FIVE
+    stimuli: str | None = None
+    backend: str = "auto"
+    dtype: str = "auto"
+    device: str | None = None
+    generation: bool = True
+    steering: bool = True
+    judge: str | None = None
+    doses: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+    story_tokens: int = 128
+    jeong_tokens: int = 256
+    steered_tokens: int = 40
+    n_permutations: int = 200
+    seed: int = 0
+    prompts: str | None = None
+    scenarios: str | None = None
+    jeong: bool = True
+    quantise: str | None = None
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ConfigError("no model given; name at least one (see `lens-emotion models`)")
+        for name, least in (("story_tokens", 16), ("jeong_tokens", 16), ("steered_tokens", 8), ("n_permutations", 20)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if not self.doses or min(self.doses) <= 0:
+            raise ConfigError(f"doses are {self.doses}; give positive numbers (dose 0 is always run)")
+
+    def used(self, step: str) -> dict[str, Any]:
+        """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
+        values = {name: getattr(self, name) for name in _USED[step]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def for_model(self, name: str) -> StudyConfig:
+        """The settings of one of the models."""
+        return replace(self, **self.overrides.get(name, {}))
+
+    def with_(self, **changes: Any) -> StudyConfig:
+        return replace(self, **changes)
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Model names, with "paper" for those of arXiv 2604.04064, named or inferred."""
+    paper = [s.name for s in CATALOG if s.paper]
+    return tuple(dict.fromkeys(n for name in names for n in (paper if name == PAPER else [name])))
+
+
+def parse_doses(words: str) -> tuple[float, ...]:
+    """ "1,2,4" -> (1.0, 2.0, 4.0).
+
+    Raises:
+        ConfigError: words that are no numbers.
+    """
+    try:
+        return tuple(float(w) for w in words.split(","))
+    except ValueError:
+        raise ConfigError(f"doses are numbers parted by commas, such as 1,2,4; got {words!r}") from None
+
+
+_USED: dict[str, tuple[str, ...]] = {
+    "comprehension": (),
+    "generation": ("story_tokens", "seed"),
+    "generation_jeong": ("jeong_tokens",),
+    "steering": ("judge", "doses", "steered_tokens", "seed"),
+}
+
+
+# -------- example
+# A study's files to begin with: commented, and one that runs as it stands.
+
+
+FILES = ("study.toml", "stimuli.toml", "prompts.toml", "scenarios.toml", "judge.toml")
+
+
+def write_example(folder: str | Path) -> tuple[Path, ...]:
+    """Write the example study into a folder, which is made if need be.
+
+    Raises:
+        ArtifactError: one of the files is there already (none is touched), or the folder cannot be written.
+    """
+    folder = Path(folder)
+    if there := [name for name in FILES if (folder / name).exists()]:
+        raise ArtifactError(f"{folder} holds {', '.join(there)} already; give another folder, or move them away")
+    ensure_writable(folder)
+    source = resources.files("lens_emotion.stimuli").joinpath("data/example")
+    return tuple(atomic_write(folder / name, source.joinpath(name).read_text(encoding="utf-8")) for name in FILES)
+
+
+# -------- study_file
+# A study from a file, in TOML or JSON; schema: lens_emotion/schemas/study.json.
+#
+# Paths are taken from the file's folder.
+#
+# stimuli = "stimuli.toml"
+# permutations = 200
+#
+# [[models]]
+# name = "tiny-llama"     # name, hub id, folder or .gguf file; any setting of the file may stand here too
+
+
+_FILES = ("stimuli", "prompts", "scenarios", "judge")
+_RENAMED = {"permutations": "n_permutations"}
+
+
+DEFAULT_OUT = Path("runs/study")
+
+
+def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]) -> tuple[StudyConfig, Path]:
+    """Settings and run folder of a command: what was given goes before the file, and the file before the defaults.
+
+    Args:
+        models: names of models, or one study file.
+        path: the study file, if it was named as such.
+        given: the options that stood on the command line; others are passed over.
+    """
+    if path is None and len(models) == 1 and is_user_file(models[0]):
+        path, models = Path(models[0]), ()
+    config, out = read_study_file(path) if path else (StudyConfig(), None)
+    known = {f.name for f in fields(StudyConfig)} - {"models", "overrides"}  # of the command line
+    changed = {name: value for key, value in given.items() if (name := _RENAMED.get(key, key)) in known}
+    if "doses" in changed:
+        changed["doses"] = parse_doses(changed["doses"])
+    if "prompts" in changed:
+        changed["jeong"] = bool(read_prompts(changed["prompts"]).jeong)
+    own = {m: {k: v for k, v in row.items() if k not in changed} for m, row in config.overrides.items()}
+    config = config.with_(**changed, overrides=own, **({"models": expand(models)} if models else {}))
+    return config, given.get("out") or out or DEFAULT_OUT
+
+
+def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
+    """Read a study's settings, and its run folder if the file names one.
+
+    Raises:
+        StimulusError: a fault of syntax or form, a file it names that is missing, a model named twice, a run folder
+            outside the file's own; with file and line. Files that it names are checked when the study begins.
+        ConfigError: a setting that makes no sense.
+    """
+    file = read_user_file(path, "study")
+    general = _settings(file, file.data, ())
+    overrides: dict[str, dict[str, Any]] = {}
+    for i, row in enumerate(file.data["models"]):
+        own = _settings(file, row, ("models", i))
+        for name in expand([_model(file, row["name"])]):
+            if name in overrides:
+                file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
+            overrides[name] = own
+    own_settings = {name: row for name, row in overrides.items() if row}
+    return StudyConfig(models=tuple(overrides), overrides=own_settings, **general), _out(file)
+
+
+def _settings(file: UserFile, row: dict[str, Any], at: tuple[str | int, ...]) -> dict[str, Any]:
+    """The settings in a table, with whole paths."""
+    known = {f.name for f in fields(StudyConfig)} - {"models", "overrides"}
+    found = {name: value for key, value in row.items() if (name := _RENAMED.get(key, key)) in known}
+    for name in set(_FILES) & set(found):
+        found[name] = _path(file, (*at, name), str(found[name]))
+    if "doses" in found:
+        found["doses"] = tuple(map(float, found["doses"]))
+    if "prompts" in found:
+        found["jeong"] = bool(read_prompts(found["prompts"]).jeong)
+    return found
+
+
+def _path(file: UserFile, at: tuple[str | int, ...], name: str) -> str:
+    """A file or folder beside the study's file; a set's name or a hub id stays as it is."""
+    beside = file.beside(name)
+    if Path(beside).exists():
+        return beside
+    if is_user_file(name) or at[-1] in ("prompts", "scenarios"):
+        file.fail(at, f"there is no file {beside}; paths are taken from the folder of {file.path.name}")
+    if at[-1] == "stimuli" and name not in NAMES:
+        file.fail(at, f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a file")
+    return name
+
+
+def _model(file: UserFile, name: str) -> str:
+    beside = file.beside(name)
+    return beside if name.startswith((".", "~")) or Path(beside).exists() else name
+
+
+def _out(file: UserFile) -> Path | None:
+    """The run folder, which a file may not place outside its own folder."""
+    if "out" not in file.data:
+        return None
+    home, out = file.path.parent.resolve(), Path(file.beside(file.data["out"]))
+    if out.resolve() == home or not out.resolve().is_relative_to(home):
+        file.fail(("out",), f"the run folder lies outside {home}; name a folder inside it, or say --out elsewhere")
+    return out

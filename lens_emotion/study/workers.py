@@ -1,0 +1,448 @@
+"""A study on many workers: one task per model, method and part of the batches; the run folder stays with one writer.
+
+Of a method whose batches are not all in its journal, every worker does a part and sends back the records, which are
+added to the journal here as they come: a worker that dies costs its part, an interrupted study none of those that came
+back. Once nothing is missing, one worker brings the method to its end. So tables are those of a study in one process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from lens_emotion.errors import LensEmotionError, need_extra
+from lens_emotion.files.checksums import Files, check_inside, read_files, write_files
+from lens_emotion.files.journal import Part, PartDone, append
+from lens_emotion.models.access import Model
+from lens_emotion.models.loading import load_model, resolve
+from lens_emotion.run.config import ConfigError, StudyConfig
+from lens_emotion.run.keys import (
+    PRESET,
+    READING,
+    STEERING,
+    WRITING,
+)
+from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
+from lens_emotion.study.one_model import Outcome, study_model
+from lens_emotion.study.steps import ModelRun, Say, open_model, read, steer, write
+
+PARTS_PER_SLOT = 2  # parts that are not equally long even out, and a worker that dies costs less
+T = TypeVar("T")
+
+
+class _Stopped(Exception):  # noqa: N818 - only ends a thread
+    pass
+
+
+def distributed(config: StudyConfig, store: Store, say: Say, executor: Executor) -> Iterator[Outcome]:
+    """Every model's outcome, in the order of the models; models and methods run side by side.
+
+    Raises:
+        LensEmotionError: what a worker raised, or a worker that cannot take part. All that came back is kept.
+    """
+    stop = Event()
+    say("workers", f"{executor.slots} tasks at once")
+    try:
+        models = [_Distributed(name, config, store, say, executor, stop) for name in config.models]
+        yield from _together([model.run for model in models], stop)
+    finally:
+        stop.set()
+        executor.cancel()
+
+
+def _together(calls: Sequence[Callable[[], T]], stop: Event) -> list[T]:
+    """Run calls in threads of their own; the first that fails stops all."""
+    with ThreadPoolExecutor(max(1, len(calls))) as threads:
+        try:
+            running = [threads.submit(call) for call in calls]
+            wait(running, return_when=FIRST_EXCEPTION)
+            if any(future.done() and future.exception() for future in running):
+                stop.set()
+            errors = [error for future in running if (error := future.exception()) is not None]
+        except BaseException:  # the user's own interruption
+            stop.set()
+            raise
+    if errors:
+        raise next((error for error in errors if not isinstance(error, _Stopped)), errors[0])
+    return [future.result() for future in running]
+
+
+@dataclass(frozen=True)
+class _Distributed:
+    """One model of a study, run by others; only its own folder is written."""
+
+    name: str
+    config: StudyConfig
+    run_store: Store
+    say: Say
+    executor: Executor
+    stop: Event
+    began: float = field(default_factory=monotonic)
+
+    @property
+    def label(self) -> str:
+        return resolve(self.name).label
+
+    @property
+    def store(self) -> Store:
+        return self.run_store.model(self.label, lambda said: self.say(self.label, said))
+
+    @property
+    def job(self) -> Job:
+        return Job(self.name, self.config.for_model(self.name), self.config.models)
+
+    def run(self) -> Outcome:
+        self.say(self.label, "loading on a worker")
+        self.store.only_sound_steps(_all_steps())
+        self.complete(READING)
+        wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}
+        _together([partial(self.complete, method) for method, asked in wanted.items() if asked], self.stop)
+        self.say(self.label, "analysing")
+        outcome, files = self.result(finish, self.job, self.files(_all_steps()))
+        self.lay_down(files)
+        return replace(outcome, study=replace(outcome.study, seconds=monotonic() - self.began))
+
+    def complete(self, method: str) -> None:
+        """Round after round what is missing is shared out; a worker that misses nothing ends the method."""
+        before = 0
+        while True:
+            files = self.files(STEPS[method])
+            seen: Found = self.result(run_part, self.job, method, files, SURVEY)
+            if not seen.missing:
+                break
+            if seen.missing == before:
+                raise WorkerError(
+                    f"{self.label}: {before} batches of {method} were run, and none is what the next worker asks for; "
+                    "give every worker the same kind of device, and the same weights"
+                )
+            before = seen.missing
+            self.share_out(method, files, seen.missing)
+        for step in STEPS[method]:
+            mine = {name.split("/", 1)[1]: data for name, data in seen.steps.items() if step_of(name) == step}
+            if mine:
+                take_in(self.store.root, step, mine)
+
+    def share_out(self, method: str, files: Any, missing: int) -> None:
+        parts = min(missing, PARTS_PER_SLOT * max(1, self.executor.slots))
+        self.say(self.label, f"{method}: {missing} batches in {parts} parts")
+        name = f"{self.label}:{method}"
+        waiting = {
+            self.executor.submit(f"{name}:{k}", run_part, self.job, method, files, Part(k, parts)) for k in range(parts)
+        }
+        while waiting:
+            done, waiting = self.wait(waiting)
+            for future in sorted(done, key=lambda d: d.exception() is not None):  # what came back is kept
+                records: Files = future.result().records
+                check_inside(self.store.root, records)
+                for journal, data in records.items():
+                    append(self.store.root / journal, [data])
+            self.say(self.label, f"{method}: {parts - len(waiting)} of {parts} parts done")
+
+    def files(self, steps: Sequence[str]) -> Any:
+        """What is stored of these steps, where workers find it."""
+        return self.executor.put(read_files(self.store.root, lambda name: step_of(name) in steps))
+
+    def lay_down(self, files: Files) -> None:
+        """Write what the analyses gave."""
+        check_inside(self.store.root, files)
+        for name, data in files.items():
+            self.store.write(name, data)
+        self.store.only_tables(name.removeprefix("tables/").removesuffix(".csv") for name in files)
+
+    def result(self, call: Callable[..., Any], *args: Any) -> Any:
+        waiting = {self.executor.submit(f"{self.label}:{call.__name__}", call, *args)}
+        while waiting:
+            done, waiting = self.wait(waiting)
+        return next(iter(done)).result()
+
+    def wait(self, waiting: set[Future[Any]]) -> tuple[set[Future[Any]], set[Future[Any]]]:
+        """Those that are done and those that are not; ends the thread if the study has ended."""
+        while True:
+            done, left = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            if self.stop.is_set():
+                raise _Stopped
+            if done:
+                return done, left
+
+
+def _all_steps() -> list[str]:
+    return list(dict.fromkeys(step for steps in STEPS.values() for step in steps))
+
+
+# -------- executors
+# Who runs the tasks of a study, by name. Ray itself is in `ray_executor`, which only its users need.
+
+
+NAMES = ("local", "ray")
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Whoever runs functions elsewhere; connects when it is first asked for `slots`."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        ...
+
+    def put(self, value: Any) -> Any:
+        """Make a value known to all workers; what it returns may be given to `submit` in the value's place."""
+
+    def submit(self, name: str, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a function elsewhere, again if its worker dies."""
+
+    def cancel(self) -> None:
+        """Let go of all that was submitted."""
+
+
+@contextmanager
+def executor_named(name: str, gpus: float | None = None, cpus: float = 1) -> Iterator[Executor | None]:
+    """An executor for the length of a block; None for "local", one model after the other in this process.
+
+    Args:
+        gpus, cpus: what each task asks for, with "ray".
+
+    Raises:
+        ConfigError: an unknown name, or what each task asks for where nobody is asked.
+        MissingExtraError: Ray is not installed.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"no executor '{name}'; there are {' and '.join(NAMES)}")
+    if name == "local":
+        if gpus is not None or cpus != 1:
+            raise ConfigError("--gpus and --cpus are what each task asks for, with --executor ray")
+        yield None
+        return
+
+    with ray_executor(gpus, cpus) as found:
+        yield found
+
+
+# -------- ray_executor
+# Ray as the one who runs a study's tasks: a cluster that is there already, or one on this machine.
+
+
+RETRIES = 3  # of a task whose worker or machine died
+
+
+class RayExecutor:
+    """Tasks on a Ray cluster, which is looked for, or begun, when the first of them is asked for (see `ray_executor`).
+
+    Attributes:
+        gpus, cpus: what each task asks for; gpus None is 1 where the cluster has any, else 0.
+        address: of the cluster; None takes RAY_ADDRESS, or else begins one on this machine.
+        mine: whether this executor connected, and has to let go.
+    """
+
+    def __init__(self, gpus: float | None, cpus: float, address: str | None = None) -> None:
+        self.gpus, self.cpus, self.address, self.mine = gpus, cpus, address, False
+        self._running: dict[Any, str] = {}
+
+    @cached_property
+    def slots(self) -> int:
+        """Tasks that the cluster can run at once.
+
+        Raises:
+            ConfigError: no machine of the cluster could ever run one.
+            WorkerError: no cluster answers at the address.
+        """
+        if not _ray().is_initialized():
+            _connect(self.address)
+            self.mine = True
+        held = _ray().cluster_resources()
+        if self.gpus is None:
+            self.gpus = float(held.get("GPU", 0) > 0)
+        return slots(held, self.gpus, self.cpus)
+
+    def put(self, value: Any) -> Any:
+        return _ray().put(value)
+
+    def submit(self, name: str, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        wanted = {"num_gpus": self.gpus, "num_cpus": self.cpus, "max_retries": RETRIES, "name": name}
+        task = _ray().remote(call).options(**wanted).remote(*args)
+        self._running[task] = name
+        out: Future[Any] = Future()
+        task.future().add_done_callback(lambda done: self._pass_on(task, done, out))
+        return out
+
+    def cancel(self) -> None:
+        for task in list(self._running):
+            _ray().cancel(task, force=True)
+        self._running.clear()
+
+    def _pass_on(self, task: Any, done: Future[Any], out: Future[Any]) -> None:
+        name, error = self._running.pop(task, "a task"), done.exception()
+        if error is None:
+            out.set_result(done.result())
+        else:
+            out.set_exception(_plain(name, error))
+
+
+@contextmanager
+def ray_executor(gpus: float | None = None, cpus: float = 1, address: str | None = None) -> Iterator[RayExecutor]:
+    """An executor for the length of a block, at whose end a cluster that began for it ends too (see `RayExecutor`).
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    need_extra("ray", "--executor ray", "ray")
+    found = RayExecutor(gpus, cpus, address)
+    try:
+        yield found
+    finally:
+        if found.mine:
+            _ray().shutdown()
+
+
+def slots(resources: dict[str, float], gpus: float, cpus: float) -> int:
+    """Tasks that resources hold at once.
+
+    Raises:
+        ConfigError: not one.
+    """
+    held = [resources.get(kind, 0.0) / each for kind, each in (("CPU", cpus), ("GPU", gpus)) if each > 0]
+    found = int(min(held, default=1.0) + 1e-9)
+    if found < 1:
+        have = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+        raise ConfigError(f"a task asks for {cpus:g} CPUs and {gpus:g} GPUs, the Ray cluster has {have}; ask for less")
+    return found
+
+
+def _connect(address: str | None) -> None:
+    environment = {"env_vars": {"LENS_EMOTION_PROGRESS": "0"}}
+    try:
+        _ray().init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        raise WorkerError(f"no Ray cluster: {error}; check RAY_ADDRESS, or unset it to begin one here") from None
+
+
+def _plain(name: str, error: BaseException) -> BaseException:
+    """The worker's own error if it says what to do, else one that names the task."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, LensEmotionError):
+        return cause
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return WorkerError(f"{name} failed on a worker: {words[-1].strip()} ({type(error).__name__})")
+
+
+def _ray() -> Any:
+    import ray
+
+    return ray
+
+
+# -------- worker
+# What a worker does of a study: a part of a method's batches, or a model's analyses. Knows no cluster.
+#
+# A worker shares no folder with whoever sends it: files of the model's folder come and go as bytes. It works in a
+# temporary run folder by the very code that runs in one process, so both find the same.
+
+
+SURVEY = Part(0, 0)
+METHODS: dict[str, Callable[[ModelRun], Any]] = {
+    READING: read,
+    WRITING: write,
+    STEERING: lambda run: steer(run, read(run)[0]),
+}
+STEPS = {  # that a method reads or writes
+    READING: (READING,),
+    WRITING: (WRITING, PRESET),
+    STEERING: (READING, STEERING),
+}
+
+
+class WorkerError(LensEmotionError):
+    """A worker cannot take part in the study."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model of a study, as a worker needs to know it.
+
+    Attributes:
+        model: name, folder or hub id, the same on every machine.
+        config: the settings of this model. names: all models of the study.
+        versions: of the packages, where the study was begun; a worker has to have the same.
+    """
+
+    model: str
+    config: StudyConfig
+    names: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a worker did.
+
+    Attributes:
+        missing: batches that were missing when it began; 0 if the method is complete.
+        records: journal -> what this worker has to add to it.
+        steps: the files of the method's steps, if it is complete.
+    """
+
+    missing: int
+    records: Files
+    steps: Files
+
+
+def run_part(job: Job, method: str, files: Files, part: Part) -> Found:
+    """This worker's part of the batches that a method lacks; where it lacks none, the method is brought to its end.
+
+    Args:
+        files: of the model's folder: finished steps, and journals of those that are not.
+        part: `SURVEY` only counts what is missing.
+
+    Raises:
+        WorkerError: other packages than where the study was begun.
+    """
+    with _folder(job, files, part) as (run, folder):
+        before = {name: len(data) for name, data in files.items() if name.startswith(f"{PARTIAL}/")}
+        missing = 0
+        try:
+            METHODS[method](run)
+        except PartDone as done:
+            missing = done.missing
+        journals = read_files(folder, lambda name: name.startswith(f"{PARTIAL}/"))
+        added = {name: data[before.get(name, 0) :] for name, data in journals.items()}
+        steps = {} if missing else read_files(folder, lambda name: name.split("/")[0] in STEPS[method])
+        return Found(missing, {name: data for name, data in added.items() if data}, steps)
+
+
+def finish(job: Job, files: Files) -> tuple[Outcome, Files]:
+    """Analyse a model whose steps are complete: what was found, and the files to lay beside the steps."""
+    with _folder(job, files, None) as (run, folder):
+        outcome = study_model(lambda: run.model, job.config, job.names, Store(folder.parent), _silent)
+        return outcome, read_files(folder, lambda name: name not in files and not name.startswith("."))
+
+
+@contextmanager
+def _folder(job: Job, files: Files, part: Part | None) -> Iterator[tuple[ModelRun, Path]]:
+    """The model, and a run folder that holds these files of its folder."""
+    if (here := versions()) != job.versions:
+        other = [f"{p} {v} here, {job.versions.get(p)} there" for p, v in here.items() if v != job.versions.get(p)]
+        raise WorkerError(f"a worker has other packages: {', '.join(other)}; install the same on every machine")
+    with tempfile.TemporaryDirectory(prefix="lens-emotion-") as temporary:
+        config = job.config
+        model = _loaded(job.model, config.backend, config.dtype, config.device, config.quantise)
+        run = open_model(model, config, Store(Path(temporary), part=part), _silent)
+        write_files(run.store.root, files)
+        yield run, run.store.root
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, backend: str, dtype: str, device: str | None, quantise: str | None) -> Model:
+    """A worker keeps its last model: the next task is most likely of the same one."""
+    return load_model(name, backend=backend, dtype=dtype, device=device, quantise=quantise)
+
+
+def _silent(model: str, doing: str) -> None:
+    return None

@@ -1,0 +1,183 @@
+"""Figures of the house: files, lines, the longest chain of imports, imports against the order, circles, what a call passes.
+
+    python scripts/structure.py                  # from the imports as text; a second
+    python scripts/structure.py --trace          # also runs `extract_comprehension` and one model of a study, under a profiler
+    python scripts/structure.py --root ../before # of another checkout
+
+Every import counts, also those inside functions and those for type checkers. A file that only names a package counts as
+no step of a chain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "lens_emotion"
+# from left to right; a room imports from rooms before it, and those in one group not from each other
+ORDER = (
+    ("errors", "version"), ("display", "progress"), ("files",), ("models", "stimuli"), ("extraction",), ("vectors",), ("stats",),
+    ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",), ("report", "play"), ("cli",),
+)  # fmt: skip
+TRACE = """
+import os, sys
+os.environ |= {"HF_HUB_OFFLINE": "1", "LENS_EMOTION_PROGRESS": "0"}
+import lens_emotion as le
+import tempfile
+from pathlib import Path
+home, seen = str(Path(le.__file__).parent), set()
+def look(code, offset):
+    if code.co_filename.startswith(home) and not code.co_name.startswith("<"):
+        seen.add((code.co_filename, code.co_qualname, code.co_firstlineno))
+    return sys.monitoring.DISABLE
+def follow(what):
+    seen.clear()
+    if sys.version_info >= (3, 12):
+        sys.monitoring.use_tool_id(3, "structure")
+        sys.monitoring.register_callback(3, sys.monitoring.events.PY_START, look)
+        sys.monitoring.set_events(3, sys.monitoring.events.PY_START)
+        what()
+        sys.monitoring.free_tool_id(3)
+    else:
+        import threading
+        def profile(frame, event, arg):
+            if event == "call":
+                look(frame.f_code, 0)
+        threading.setprofile(profile); sys.setprofile(profile)
+        what()
+        sys.setprofile(None); threading.setprofile(None)
+    return len({f for f, *_ in seen}), len(seen)
+model = le.load_model("tiny-llama")
+print("extract", *follow(lambda: le.extract_comprehension(model)))
+STUDY
+with tempfile.TemporaryDirectory() as folder:
+    settings = config(models=("tiny-llama",), out=folder, n_permutations=20)
+    print("study", *follow(lambda: run(settings)))
+"""
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """The package's modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name in known}
+    return found & known.keys()
+
+
+def room(module: str) -> str:
+    """The room of a module; the package itself is its front door and may name anything."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def against_the_order(graph: dict[str, set[str]]) -> Iterator[str]:
+    """Imports that run from right to left, or between rooms of one group."""
+    rank = {name: i for i, group in enumerate(ORDER) for name in group}
+    for a, targets in graph.items():
+        for b in sorted(targets):
+            x, y = room(a), room(b)
+            if x and y and x != y and (x not in rank or y not in rank or rank[y] >= rank[x]):
+                yield f"{a} imports {b}"
+
+
+def longest_chain(graph: dict[str, set[str]]) -> list[str]:
+    """The longest path; modules in a circle are counted once."""
+
+    @cache
+    def below(module: str) -> tuple[str, ...]:
+        open_.add(module)
+        ways = [below(t) for t in sorted(graph[module]) if t not in open_]
+        open_.discard(module)
+        return (module, *max(ways, key=len, default=()))
+
+    open_: set[str] = set()
+    return list(max((below(m) for m in graph), key=len, default=()))
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(m: str) -> None:
+        index[m] = low[m] = len(index)
+        stack.append(m)
+        for t in graph[m]:
+            if t not in index:
+                visit(t)
+                low[m] = min(low[m], low[t])
+            elif t in stack:
+                low[m] = min(low[m], index[t])
+        if low[m] == index[m]:
+            group = set()
+            while True:
+                group.add(stack.pop())
+                if m in group:
+                    break
+            if len(group) > 1:
+                found.append(group)
+
+    for module in graph:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def traced(root: Path) -> dict[str, tuple[int, int]]:
+    """Files and functions of the package that a call passes through, counted in a process of its own."""
+    new = (root / PACKAGE / "run").is_dir()
+    where = ("run" if new else "study") + ".config"
+    study = f"from lens_emotion.{where} import StudyConfig as config\nfrom lens_emotion.study.pipeline import run_study as run"
+    done = subprocess.run(
+        [sys.executable, "-c", TRACE.replace("STUDY", study)],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("extract ", "study "))]
+    return {name: (int(files), int(functions)) for name, files, functions in rows}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--root", type=Path, default=Path(__file__).parents[1])
+    options.add_argument("--trace", action="store_true", help="also run a study of one model and count what it passes")
+    chosen = options.parse_args()
+    root = chosen.root.resolve()
+    known = modules(root)
+    graph = {m: imports(path, known) - {m, PACKAGE} for m, path in known.items() if m != PACKAGE}
+    sizes = {m: path.read_text(encoding="utf-8").count("\n") for m, path in known.items()}
+    chain, wrong, rings = longest_chain(graph), list(against_the_order(graph)), circles(graph)
+    print(f"files {len(known)}, lines {sum(sizes.values()):,}")
+    print(f"under 60 lines {sum(n < 60 and not known[m].name.startswith('__') for m, n in sizes.items())}, "
+          f"over 600 {[m for m, n in sizes.items() if n > 600]}")  # fmt: skip
+    print(f"longest chain of imports {len(chain)}: {' > '.join(m.removeprefix(PACKAGE + '.') for m in chain)}")
+    print(f"against the order {len(wrong)}", *wrong, sep="\n  ")
+    print(f"circles {len(rings)}", *(", ".join(sorted(g)) for g in rings), sep="\n  ")
+    if chosen.trace:
+        for name, (files, functions) in traced(root).items():
+            print(f"{name} passes through {files} files and {functions} functions")
+
+
+if __name__ == "__main__":
+    main()
