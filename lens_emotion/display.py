@@ -1,14 +1,61 @@
-"""How an object looks in a notebook: what it says first, its table folded below, everything escaped."""
+"""How objects look: a line or two at a prompt; in a notebook words first, the table folded below, all escaped."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from html import escape
-from typing import TYPE_CHECKING
+from reprlib import Repr
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 SHOWN = 60  # rows of a table; a page with ten thousand is of no use to anyone
+SENTENCE = 300  # characters of a summary at a prompt
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 40
+_SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 3
+
+
+class Result:
+    """What a result looks like: `summary()` says it in one sentence, and `.table`, where it has one, is a tidy frame.
+
+    Results are frozen dataclasses with `repr=False`, so that the repr is the one below.
+    """
+
+    def summary(self) -> str:
+        """One sentence."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        table = getattr(self, "table", None)
+        shape = "" if table is None else f" [table: {len(table)} rows x {table.shape[1]} columns]"
+        return f"{type(self).__name__}: {shorten(self.summary(), SENTENCE, placeholder=' ...')}{shape}"
+
+    def _repr_html_(self) -> str:
+        return panel(self.summary(), getattr(self, "table", None))
+
+
+class Brief:
+    """The repr of a frozen dataclass (`repr=False`) that holds much: its fields, arrays and frames as their shapes."""
+
+    def __repr__(self) -> str:
+        held = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        words = ", ".join(f"{name}={_brief(value)}" for name, value in held)
+        return f"{type(self).__name__}({shorten(words, SENTENCE, placeholder=' ...')})"
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words: the kind of an object that describes itself, the shape or size of a large one."""
+    kind = type(value).__name__
+    if isinstance(value, Result | Brief):
+        return kind
+    if (shape := getattr(value, "shape", None)) is not None and len(shape):
+        return f"{kind}[{' x '.join(map(str, shape))}]"
+    if isinstance(value, tuple | list | dict) and len(value) > 3:
+        return f"{kind} of {len(value)}"
+    return _SHORT.repr(value)
 
 
 def panel(

@@ -53,8 +53,22 @@ class DoseError(LensEmotionError):
     """A steering dose, unit, layer or position that makes no sense for this model."""
 
 
+class AnalysisError(LensEmotionError, ValueError):
+    """An option of an analysis that makes no sense: an unknown metric, no such layer, no permutations."""
+
+
+class LayerError(DoseError, AnalysisError):
+    """A layer that the model does not have, or words that name none: an error of steering and of analysis alike,
+    since both take layers."""
+
+
 class MissingExtraError(LensEmotionError):
     """A part of the package whose optional libraries are not installed; the message names the extra."""
+
+
+def no_layer(layer: int, n_layers: int) -> LayerError:
+    """The error for a layer that a model of n_layers does not have."""
+    return LayerError(f"no layer {layer}: the model has layers 0 to {n_layers - 1} (or -{n_layers} to -1)")
 
 
 # -------- extras

@@ -21,8 +21,9 @@ import torch
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.models.access import Model
+from lens_emotion.models.layers import resolve_layers
 from lens_emotion.models.loading import load_model
-from lens_emotion.steering.dose import Dose, resolve_layers
+from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.judges import word_count_judge, world_words

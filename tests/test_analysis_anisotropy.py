@@ -9,7 +9,7 @@ import torch
 from planted import planted, pooled
 
 from lens_emotion.analysis.anisotropy import anisotropy
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.vectors.recipes import class_means, emotion_vectors
 

@@ -14,8 +14,7 @@ from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
 from lens_emotion.analysis.decoding import auc, decoding
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.design import design_of, grams, label_permutations
 from lens_emotion.stats.gram import Labellings, fold_gram, observed_scores, predict
 from lens_emotion.stimuli.emotions import EMOTIONS

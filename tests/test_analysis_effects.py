@@ -6,7 +6,7 @@ from scipy.special import gamma
 from scipy.stats import chi2, norm
 from statsmodels.stats.power import TTestIndPower
 
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import (
     bias_correction,
     cohens_d,

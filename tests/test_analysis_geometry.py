@@ -13,8 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from lens_emotion.analysis.circumplex import aligned_scores
 from lens_emotion.analysis.geometry import circumplex, opposites, principal_scores, similarity, similarity_by_layer
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.intervals import _weights, redrawn_directions
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, OPPOSITE_PAIRS, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.probes import LOGISTIC_C, probe
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.design import design_of, label_permutations
 
 

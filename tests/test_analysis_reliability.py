@@ -8,7 +8,7 @@ from test_analysis_decoding import DESIGNS
 
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.reliability import half_cosines, reliability, topic_halves
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.tests import spearman_brown
 

@@ -9,9 +9,8 @@ from planted import HEADER, planted
 from scipy.stats import kstest, spearmanr
 
 from lens_emotion.analysis.families import base_vs_instruct, rsa_many
-from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.rsa import distances, ranks, rho, rsa, rsa_activations, rsa_human
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import emotion_vectors

@@ -7,7 +7,7 @@ from scipy.stats import binom, kstest
 from statsmodels.stats.contingency_tables import mcnemar as oracle_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.intervals import bca_interval, mean_interval
 from lens_emotion.stats.tests import (
     benjamini_hochberg,

@@ -10,9 +10,8 @@ from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.transfer import CENTRINGS, OTHERS, training_rows, transfer, transfer_within
-from lens_emotion.errors import FingerprintError, StimulusError
+from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError
 
 
 def two_sets(same=True, shift=0.0, signal=3.0, n_topics=6, n_layers=2, seed=0, topics="uv"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.ushape import two_lines
+from lens_emotion.errors import AnalysisError
 
 ONE_LINE = {
     "linear": lambda x: x,

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from conftest import tiny
 
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.errors import ArtifactError, DoseError
+from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import (
     _frame_from_json,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import leakage
 from lens_emotion.steering.regimes import Thresholds

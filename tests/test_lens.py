@@ -20,8 +20,7 @@ from lens_emotion.analysis.lens import (
     state_logits,
     vocabulary,
 )
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.errors import FingerprintError, UnsupportedModelError
+from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
 from lens_emotion.models.access import fingerprint
 from lens_emotion.models.decoding import read_out
 from lens_emotion.stimuli.emotions import (

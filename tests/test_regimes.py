@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import tiny
 
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.steering.architecture import by_architecture
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.steering.regime_map import ABOVE, BELOW, onset_dose, regime_map

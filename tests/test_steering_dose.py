@@ -9,8 +9,9 @@ from conftest import tiny
 from steered import OTHER, PROMPT, no_hooks_left, vectors_of
 
 from lens_emotion.errors import DoseError
+from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import encode, tokenise_text
-from lens_emotion.steering.dose import Dose, layers_in_words, mean_units, resolve_layers
+from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import steer
 from lens_emotion.steering.solve import iso_kl, solve_edge, solve_kl
 

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lens_emotion.analysis.results import AnalysisError, place, result_html
 from lens_emotion.analysis.separation import mean_pairwise_cosine
-from lens_emotion.errors import StimulusError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place
 from lens_emotion.stats.tests import percentile_band
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
@@ -29,8 +30,8 @@ from lens_emotion.vectors.recipes import (
 TOP = (1, 3, 10)  # rogue dimensions: the largest 1, 3 and 10
 
 
-@dataclass(frozen=True, eq=False)
-class Anisotropy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Anisotropy(Result):
     """Mean pairwise cosines of states, per layer, and what they are made of; scale-free, to compare models.
 
     Attributes:
@@ -78,9 +79,6 @@ class Anisotropy:
             f"There the uncentred emotion means have a cosine of {row.emotion_raw:.2f}; {row.baseline_share:.0%}"
             f"{between} of what they share is the state of neutral text."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_draws: int = 200) -> Anisotropy:

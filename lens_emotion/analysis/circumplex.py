@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.analysis.results import check_permutations, p_text, place, resolve_layer, result_html
+from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.intervals import redrawn_directions
-from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stats.tests import check_permutations, max_corrected_p, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -26,8 +27,8 @@ LEAST_RATED = 4
 CANDIDATES = 4  # components of a redrawn sample among which the two axes are looked for
 
 
-@dataclass(frozen=True, eq=False)
-class Circumplex:
+@dataclass(frozen=True, eq=False, repr=False)
+class Circumplex(Result):
     """The two main axes of the emotion vectors at one layer, against human valence and arousal.
 
     Attributes:
@@ -76,9 +77,6 @@ class Circumplex:
             f"At {place(self.layer, self.n_layers)}: {'; '.join(parts)} (n = {n} emotions, 95% over {self.bootstrap}). "
             f"From the plane of both, for an emotion held out: {plane}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def circumplex(

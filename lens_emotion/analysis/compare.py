@@ -15,17 +15,21 @@ from scipy.stats import wilcoxon
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutations, p_text, resolve_layer, result_html
 from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.analysis.transfer import check_same_model, shared_emotions
-from lens_emotion.errors import StimulusError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import resolve_layer
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
+    ALPHA,
     EffectSize,
+    check_permutations,
     cohens_d,
     mann_whitney,
     max_corrected_p,
+    p_text,
     paired_dz,
     permutation_p,
     permutation_test,
@@ -39,8 +43,8 @@ RANKS = "Wilcoxon, paired over emotions"
 JEONG = "Mann-Whitney on mean cosines, unpaired, layers taken as independent (arXiv 2604.04064)"
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
     """Two methods on one model.
 
     Attributes:
@@ -99,9 +103,6 @@ class Comparison:
             f"{name} {row.a:.2f} against {row.b:.2f}, difference {row.estimate:.2f}{less} "
             f"({row.low:.2f} to {row.high:.2f}, {p_text(row.p)}, {row.n} {row.unit})"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def compare(
@@ -269,8 +270,8 @@ PAIRED_MODELS = "sign flips, paired over models"
 JEONG_MODELS = "Mann-Whitney, unpaired over models (arXiv 2604.04064)"
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(Result):
     """Two methods over models.
 
     Attributes:
@@ -312,9 +313,6 @@ class ModelComparison:
             f"{row.measure} {row.a:.2f} against {row.b:.2f}, difference {row.difference:.2f} "
             f"({row.low:.2f} to {row.high:.2f}, paired {p_text(row.p)})"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def compare_models(pairs: Sequence[tuple[str, PooledActivations, PooledActivations]]) -> ModelComparison:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, result_html
+from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place
 from lens_emotion.stats.design import (
     Design,
     design_of,
@@ -20,15 +21,19 @@ from lens_emotion.stats.design import (
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
+    check_permutations,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
     wilson_interval,
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Decoding:
+@dataclass(frozen=True, eq=False, repr=False)
+class Decoding(Result):
     """Held-out decoding of every layer.
 
     Attributes:
@@ -121,9 +126,6 @@ class Decoding:
             f"{row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
             f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) -> Decoding:

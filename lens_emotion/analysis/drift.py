@@ -10,18 +10,19 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.results import AnalysisError, p_text, place, result_html
 from lens_emotion.analysis.transfer import check_same_model
-from lens_emotion.errors import StimulusError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stats.tests import mcnemar
+from lens_emotion.models.layers import place
+from lens_emotion.stats.tests import mcnemar, p_text
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTORS = ("dtype", "backend", "transformer_lens", "pooling")
 
 
-@dataclass(frozen=True, eq=False)
-class Drift:
+@dataclass(frozen=True, eq=False, repr=False)
+class Drift(Result):
     """How far two readings of the same texts lie apart.
 
     Attributes:
@@ -66,9 +67,6 @@ class Drift:
             f"changes by at most {abs(most.difference):.3f} (layer {int(most.layer)}; smallest {p_text(lowest)} over "
             "layers, Bonferroni)."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def drift(a: PooledActivations, b: PooledActivations, allow_other_weights: bool = False) -> Drift:

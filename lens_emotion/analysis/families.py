@@ -14,16 +14,6 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.results import (
-    ALPHA,
-    NOISE,
-    AnalysisError,
-    check_permutations,
-    p_text,
-    place,
-    resolve_layer,
-    result_html,
-)
 from lens_emotion.analysis.rsa import (
     RSA,
     Ranks,
@@ -35,11 +25,17 @@ from lens_emotion.analysis.rsa import (
     rsa_activations,
     shared_emotions,
 )
-from lens_emotion.errors import StimulusError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
     bootstrap_over_groups,
+    check_permutations,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
 )
@@ -48,8 +44,8 @@ from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import Recipe, emotion_vectors
 
 
-@dataclass(frozen=True, eq=False)
-class RSAMatrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class RSAMatrix(Result):
     """Representational similarity of every two of several models.
 
     Attributes:
@@ -87,9 +83,6 @@ class RSAMatrix:
             f"{held} of {len(self.table)} pairs of {len(self.names)} models find the same emotions alike (Mantel, "
             f"q <= {ALPHA}); rho from {low.rho:.2f} ({low.a}, {low.b}) to {high.rho:.2f} ({high.a}, {high.b}){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def rsa_many(
@@ -143,8 +136,8 @@ def _compare(
     return rsa(a, b, layer_a, layer_b, n_permutations, seed)
 
 
-@dataclass(frozen=True, eq=False)
-class BaseVsInstruct:
+@dataclass(frozen=True, eq=False, repr=False)
+class BaseVsInstruct(Result):
     """What instruction tuning changed, layer by layer.
 
     Attributes:
@@ -177,9 +170,6 @@ class BaseVsInstruct:
             f"{row.rho:.2f} ({p_text(row.rho_p)}); decoding goes from {row.accuracy_base:.2f} to "
             f"{row.accuracy_instruct:.2f}, {change}{verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def base_vs_instruct(

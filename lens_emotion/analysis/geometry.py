@@ -16,10 +16,19 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from lens_emotion.analysis.circumplex import Circumplex, circumplex, principal_scores
-from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
 from lens_emotion.analysis.separation import mean_pairwise_cosine
+from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
-from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
+    check_permutations,
+    max_corrected_p,
+    p_text,
+    percentile_band,
+    permutation_p,
+)
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -36,8 +45,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Similarity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Similarity(Result):
     """Cosines between emotion vectors at one layer.
 
     Attributes:
@@ -75,9 +84,6 @@ class Similarity:
             f"({far.cosine:.2f}) to {near.emotion}-{near.other} ({near.cosine:.2f})."
         )
 
-    def _repr_html_(self) -> str:
-        return result_html(self)
-
 
 def similarity(vectors: EmotionVectors, layer: int | None = None) -> Similarity:
     """Cosine matrix of the emotion vectors at a layer (default n_layers // 2; negative counts from the end).
@@ -103,8 +109,8 @@ def _clustered(matrix: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(matrix.index[i]) for i in leaves_list(tree))
 
 
-@dataclass(frozen=True, eq=False)
-class SimilarityByLayer:
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityByLayer(Result):
     """Cosines between emotion vectors at every layer, laid out alike, so that a slider moves colours, not names.
 
     Attributes:
@@ -146,9 +152,6 @@ class SimilarityByLayer:
             f"{place(low, n)}, {means[low]:.2f}, and highest at {place(high, n)}, {means[high]:.2f}."
         )
 
-    def _repr_html_(self) -> str:
-        return result_html(self)
-
 
 def similarity_by_layer(vectors: EmotionVectors) -> SimilarityByLayer:
     """`similarity` at every layer, in one common clustered order.
@@ -166,8 +169,8 @@ def similarity_by_layer(vectors: EmotionVectors) -> SimilarityByLayer:
 # Opposite pairs: do happy and sad, calm and desperate point apart more than any two emotions do?
 
 
-@dataclass(frozen=True, eq=False)
-class Opposites:
+@dataclass(frozen=True, eq=False, repr=False)
+class Opposites(Result):
     """Cosines of opposite pairs against all other pairs.
 
     Attributes:
@@ -194,9 +197,6 @@ class Opposites:
             f"{row.opposite:.2f}, the other {self.n_others} pairs {row.other:.2f} (relabelled emotions "
             f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)}){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def opposites(

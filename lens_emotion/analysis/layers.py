@@ -15,25 +15,23 @@ from transformer_lens import ActivationCache
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import half_cosines, topic_halves
-from lens_emotion.analysis.results import (
-    ALPHA,
-    NOISE,
-    AnalysisError,
-    check_permutations,
-    p_text,
-    place,
-    result_html,
-)
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.analysis.ushape import UShape, two_lines
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import activations_from_cache
 from lens_emotion.extraction.pooling import Pooling
 from lens_emotion.models.access import Model
+from lens_emotion.models.layers import place
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
     bootstrap_over_groups,
+    check_permutations,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
     spearman_brown,
@@ -65,8 +63,8 @@ class Curve:
     units: Float[np.ndarray, "n_units n_layers"] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class LayerSweep:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerSweep(Result):
     """One measure at every layer.
 
     Attributes:
@@ -120,9 +118,6 @@ class LayerSweep:
         if self.shape is not None:
             text += f"; shape over depth ({self.shape.form}): {self.shape.verdict}"
         return f"{text}."
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def layer_sweep(

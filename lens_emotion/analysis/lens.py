@@ -17,12 +17,13 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, place, resolve_layer, result_html
-from lens_emotion.errors import FingerprintError, UnsupportedModelError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
-from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, main_script
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
 from lens_emotion.vectors.recipes import check_finite
@@ -30,8 +31,8 @@ from lens_emotion.vectors.recipes import check_finite
 ISOTROPIC, MATCHED = "isotropic", "matched"
 
 
-@dataclass(frozen=True, eq=False)
-class Lens:
+@dataclass(frozen=True, eq=False, repr=False)
+class Lens(Result):
     """Tokens that each vector raises most ("up") and lowers most ("down"), and the scripts they are written in.
 
     Attributes:
@@ -82,9 +83,6 @@ class Lens:
             f"{len(found)} of {n} vectors bring out a script among their top {self.k} tokens beyond {kind} "
             f"(q <= {ALPHA} over vectors, corrected over scripts; {names}{', ...' * (len(found) > 4)})."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def lens(

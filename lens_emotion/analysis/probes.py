@@ -20,17 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
 
 from lens_emotion.analysis.decoding import auc_table, decoding
-from lens_emotion.analysis.results import (
-    ALPHA,
-    NOISE,
-    AnalysisError,
-    check_permutations,
-    p_text,
-    place,
-    resolve_layer,
-    result_html,
-)
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
 from lens_emotion.stats.design import (
     Design,
@@ -38,15 +31,23 @@ from lens_emotion.stats.design import (
     design_of,
     label_permutations,
 )
-from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
+    check_permutations,
+    max_corrected_p,
+    p_text,
+    percentile_band,
+    permutation_p,
+)
 
 KINDS = ("lda", "logistic")
 # inverse L2 penalty on texts of mean squared length 1: as C = 1 on a hundred standardised features
 LOGISTIC_C = 100.0
 
 
-@dataclass(frozen=True, eq=False)
-class Probe:
+@dataclass(frozen=True, eq=False, repr=False)
+class Probe(Result):
     """Held-out accuracy of a fitted linear decoder at some layers.
 
     Attributes:
@@ -104,9 +105,6 @@ class Probe:
             f"{p_text(row.p_corrected)} corrected over layers used; {len(self.label)} texts, "
             f"{len(set(self.topic))} topics){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def probe(

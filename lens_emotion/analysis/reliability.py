@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, check_permutations, p_text, place, result_html
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place
 from lens_emotion.stats.design import (
     Design,
     design_of,
@@ -24,7 +26,11 @@ from lens_emotion.stats.split_half import (
     topic_halves,
 )
 from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
+    check_permutations,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
     spearman_brown,
@@ -33,8 +39,8 @@ from lens_emotion.stats.tests import (
 __all__ = ["Reliability", "half_cosines", "reliability", "topic_halves"]
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reliability(Result):
     """Split-half reliability of the centred class means.
 
     Attributes:
@@ -96,9 +102,6 @@ class Reliability:
             f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
             f"{p_text(best.p_corrected)} corrected over layers){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_permutations: int = 200) -> Reliability:

@@ -13,10 +13,19 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from lens_emotion.analysis.reliability import topic_halves
-from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
+from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stats.tests import max_corrected_p, permutation_p, spearman_brown
+from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
+    check_permutations,
+    max_corrected_p,
+    p_text,
+    permutation_p,
+    spearman_brown,
+)
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, codes, emotion_vectors, recipe_steps
@@ -44,8 +53,8 @@ class Ceiling:
     n_splits: int
 
 
-@dataclass(frozen=True, eq=False)
-class RSA:
+@dataclass(frozen=True, eq=False, repr=False)
+class RSA(Result):
     """Spearman correlation of two models' emotion distances.
 
     Attributes:
@@ -103,9 +112,6 @@ class RSA:
             f"{place(self.layer_a, self.n_layers_a)} and {self.model_b} at {place(self.layer_b, self.n_layers_b)} "
             f"have rho = {self.rho:.2f} (Mantel {p_text(self.p)}{most}){verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def rsa(
@@ -292,8 +298,8 @@ def vector_ranks(vectors: EmotionVectors, emotions: tuple[str, ...]) -> Ranks:
 SPACES = {"valence and arousal": (0, 1), "valence": (0,), "arousal": (1,)}
 
 
-@dataclass(frozen=True, eq=False)
-class HumanRSA:
+@dataclass(frozen=True, eq=False, repr=False)
+class HumanRSA(Result):
     """Spearman correlation of a model's emotion distances with distances between human ratings of the words.
 
     Attributes:
@@ -322,9 +328,6 @@ class HumanRSA:
             f"Distances of {len(self.emotions)} emotions in {self.model} at {place(self.layer, self.n_layers)} against "
             f"human ratings: {'; '.join(parts)}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def rsa_human(

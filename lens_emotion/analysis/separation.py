@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
 from lens_emotion.analysis.reliability import mean_reliability
-from lens_emotion.analysis.results import ALPHA, NOISE, p_text, place, resolve_layer, result_html
+from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import (
     ROUNDING,
     Corrected,
@@ -42,7 +43,7 @@ from lens_emotion.stats.split_half import (
     layer_half_cosines,
     topic_halves,
 )
-from lens_emotion.stats.tests import percentile_band, permutation_p
+from lens_emotion.stats.tests import ALPHA, NOISE, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
     RECIPES,
@@ -57,8 +58,8 @@ from lens_emotion.vectors.recipes import (
 __all__ = ["Separation", "cosine_null", "mean_pairwise_cosine", "separation"]
 
 
-@dataclass(frozen=True, eq=False)
-class Separation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Separation(Result):
     """How far apart the emotion vectors lie, and whether there is anything there to be apart.
 
     Attributes:
@@ -120,9 +121,6 @@ class Separation:
         if np.isnan(row.disattenuated_low):
             return f"{value}, without interval"
         return f"{value}, 95% {row.disattenuated_low:.2f} to {row.disattenuated_high:.2f}"
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def separation(

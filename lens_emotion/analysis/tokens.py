@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens_emotion.analysis.lens import ISOTROPIC, MATCHED, random_controls
-from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, place, resolve_layer, result_html
-from lens_emotion.errors import FingerprintError, UnknownEmotionError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import tokenise_text, tokenizer_of
-from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import class_means
 
@@ -26,8 +27,8 @@ Content = Bool[np.ndarray, " n_tokens"]
 OWN_MEAN, EMOTION_MEAN = "mean of this text", "mean of all emotions"
 
 
-@dataclass(frozen=True, eq=False)
-class TokenScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenScores(Result):
     """Every token of a text on every emotion, at one layer.
 
     Attributes:
@@ -87,9 +88,6 @@ class TokenScores:
             f"directions reach {top.null_high:.1f} there); "
             f"{verdict if len(held) else f'no token: {NOISE}'} (corrected over tokens, not over emotions)."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def token_scores(

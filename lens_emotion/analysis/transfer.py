@@ -10,13 +10,18 @@ import torch
 from jaxtyping import Float, Int
 
 from lens_emotion.analysis.decoding import auc_table
-from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, check_permutations, p_text, place, result_html
-from lens_emotion.errors import FingerprintError, StimulusError
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations
 from lens_emotion.stats.tests import (
+    ALPHA,
+    NOISE,
     bootstrap_over_groups,
+    check_permutations,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
 )
@@ -27,8 +32,8 @@ CENTRINGS = ("train mean", "own mean")
 Rows = Int[np.ndarray, " _"]
 
 
-@dataclass(frozen=True, eq=False)
-class Transfer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Transfer(Result):
     """Accuracy on one set of texts of centroids learned on another.
 
     Attributes:
@@ -77,9 +82,6 @@ class Transfer:
             f"{place(int(row.layer), n_layers, best=True)}, chance {row.chance:.2f}, {p_text(row.p_corrected)} "
             f"corrected over layers{verdict}."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def transfer(
@@ -265,8 +267,8 @@ ATTRIBUTES = ("topic", "person", "split", "language")
 OTHERS = "all others"
 
 
-@dataclass(frozen=True, eq=False)
-class TransferWithin:
+@dataclass(frozen=True, eq=False, repr=False)
+class TransferWithin(Result):
     """Accuracy on the texts of one level of centroids learned on another level, or on all others.
 
     Attributes:
@@ -295,13 +297,10 @@ class TransferWithin:
 
         By default at the middle layer, which is chosen without a look at the labels.
         """
-        layer = self.n_layers // 2 if layer is None else layer
+        layer = resolve_layer(layer, self.n_layers, self.n_layers // 2)
         rows = self.table[(self.table["layer"] == layer) & (self.table["centring"] == centring)]
         if rows.empty:
-            raise AnalysisError(
-                f"no accuracies of layer {layer!r}, centring {centring!r}; layers are 0 to {self.n_layers - 1}, "
-                f"centrings {' and '.join(map(repr, CENTRINGS))}"
-            )
+            raise AnalysisError(f"no centring {centring!r}; known: {' and '.join(map(repr, CENTRINGS))}")
         grid = rows.pivot(index="train", columns="test", values="accuracy")
         return grid.reindex(index=[*self.levels, OTHERS], columns=list(self.levels))
 
@@ -324,9 +323,6 @@ class TransferWithin:
             f"(chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
             f"corrected over layers{verdict})"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def transfer_within(

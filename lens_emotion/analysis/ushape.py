@@ -18,7 +18,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import t as student
 
-from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text, result_html
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.tests import ALPHA, p_text
 
 MIN_LINE = 3  # layers on a line, the break included
 MIN_CURVE = 8  # layers of a single curve: its errors have to be learnt from its own residuals
@@ -36,8 +38,8 @@ class Coefficient:
     p: float
 
 
-@dataclass(frozen=True, eq=False)
-class UShape:
+@dataclass(frozen=True, eq=False, repr=False)
+class UShape(Result):
     """Verdict of the two-lines test.
 
     Attributes:
@@ -111,9 +113,6 @@ class UShape:
             f"({p_text(self.second.p)}) from there on; quadratic {self.quadratic.value:+.2f} "
             f"({p_text(self.quadratic.p)})."
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def two_lines(

@@ -20,10 +20,11 @@ from lens_emotion.laws.check import LAWS, CheckReport, check
 from lens_emotion.laws.subject import LawResult
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.loading import load_model
 from lens_emotion.play.launch import HOST, open_port, open_session, serve
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose, layers_in_words, resolve_layers
+from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.hooks import Centre, projection_centre
 from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio

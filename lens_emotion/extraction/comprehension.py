@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformer_lens import ActivationCache
 
-from lens_emotion.display import panel
+from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache, story_mean
@@ -137,8 +137,8 @@ class TokenRole:
     role: str
 
 
-@dataclass(frozen=True)
-class Preview(Sequence[TokenRole]):
+@dataclass(frozen=True, repr=False)
+class Preview(Result, Sequence[TokenRole]):
     """The tokens of a previewed text, in order."""
 
     roles: tuple[TokenRole, ...]
@@ -164,9 +164,6 @@ class Preview(Sequence[TokenRole]):
         """How many tokens are pooled, and which."""
         counts = ", ".join(f"{sum(r.role == role for r in self.roles)} {role}" for role in ROLES)
         return f"{len(self)} tokens: {counts}; pooled: {''.join(r.token for r in self.roles if r.role == 'pooled')!r}"
-
-    def _repr_html_(self) -> str:
-        return panel(self.summary(), self.table)
 
 
 def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:

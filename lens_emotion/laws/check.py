@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lens_emotion.analysis.results import result_html
+from lens_emotion.display import Result
 from lens_emotion.laws import (
     copies,
     reading,
@@ -95,8 +95,8 @@ LAWS: tuple[Law, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """Every law on one model."""
 
     info: ModelInfo
@@ -133,9 +133,6 @@ class CheckReport:
         if skipped := len(self.results) - len(tried):
             told += f", {skipped} not tried"
         return told + (f"; broken: {', '.join(failed)}" if failed else "")
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def check(

@@ -72,15 +72,6 @@ def hook_name(layer: int) -> str:
     return str(get_act_name("resid_post", layer))
 
 
-def resolve_layer(layer: int, n_layers: int) -> int:
-    """A layer index in 0..n_layers-1; negative ones count from the end."""
-    if not -n_layers <= layer < n_layers:
-        raise UnsupportedModelError(
-            f"layer {layer} does not exist: the model has {n_layers} layers, 0 to {n_layers - 1} (or -{n_layers} to -1)"
-        )
-    return layer % n_layers
-
-
 def tokenizer_of(model: Model) -> Any:
     if model.tokenizer is None:
         raise UnsupportedModelError(

@@ -17,6 +17,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import chat_prompt, decode_text, has_chat_template
 from lens_emotion.steering.comparison import (
     N_NULLS,
@@ -27,7 +28,7 @@ from lens_emotion.steering.comparison import (
     own_thresholds,
     write_side_by_side,
 )
-from lens_emotion.steering.dose import UNITS, Dose, layers_in_words, mean_units, resolve_layers
+from lens_emotion.steering.dose import UNITS, Dose, mean_units
 from lens_emotion.steering.hooks import NAMES
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.prompts import scenarios

@@ -11,7 +11,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lens_emotion import plots
-from lens_emotion.analysis.results import p_text
 from lens_emotion.extraction.activations import Header
 from lens_emotion.report.cells import text_cells
 from lens_emotion.report.page import write_report
@@ -29,6 +28,7 @@ from lens_emotion.report.parts import (
     Verdict,
 )
 from lens_emotion.run.store import Store
+from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lens_emotion.display import panel
+from lens_emotion.display import Result, panel
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
@@ -52,8 +52,8 @@ class RunSummary:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class RunComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class RunComparison(Result):
     """Where two runs differ.
 
     Attributes:

@@ -19,8 +19,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens_emotion.analysis.results import AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, grams
 from lens_emotion.stats.gram import Labellings

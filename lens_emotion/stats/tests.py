@@ -15,9 +15,11 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 from scipy.stats import binomtest, false_discovery_control, mannwhitneyu, nct
 
-from lens_emotion.analysis.results import AnalysisError
-from lens_emotion.display import panel
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 
+ALPHA = 0.05
+NOISE = "not distinguishable from noise"
 ALTERNATIVES = ("greater", "less", "two-sided")
 MAX_EXACT_RANKS = 40  # texts per side up to which Mann-Whitney's exact distribution is used
 
@@ -281,11 +283,22 @@ def benjamini_hochberg(p: Float[np.ndarray, " *shape"]) -> Float[np.ndarray, " *
     return adjusted
 
 
+def p_text(p: float) -> str:
+    """'p = 0.005'; small values keep their first digit."""
+    return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.1g}"
+
+
+def check_permutations(n_permutations: int) -> None:
+    """Raises AnalysisError unless at least one permutation is asked for: no number without its null."""
+    if n_permutations < 1:
+        raise AnalysisError(f"n_permutations is {n_permutations}; give at least 1 (19 for p = 0.05 to be possible)")
+
+
 # -------- effects
 # Standardised effect sizes with exact intervals, and a warning where the standardiser is what one sees.
 #
-# A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says little
-# about the difference: the published d of -107.5 between two sets of mean cosines (arXiv 2604.04064) is such a case.
+# A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says
+# little about the difference: the published d of -107.5 between two sets of mean cosines (arXiv 2604.04064) is such.
 
 
 HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
@@ -293,8 +306,8 @@ ROUNDING = 1e-10  # an SD below this share of the means is rounding error
 FAR = 500.0  # |t| beyond which the interval grows in proportion to t
 
 
-@dataclass(frozen=True)
-class EffectSize:
+@dataclass(frozen=True, repr=False)
+class EffectSize(Result):
     """A standardised difference of means.
 
     Attributes:
@@ -318,9 +331,6 @@ class EffectSize:
         """One sentence, with the warning if there is one."""
         text = f"{self.name} = {self.value:.2f} (95% {self.low:.2f} to {self.high:.2f}, n = {self.n})"
         return f"{text}: {self.warning}." if self.warning else f"{text}."
-
-    def _repr_html_(self) -> str:
-        return panel(self.summary())
 
 
 def cohens_d(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> EffectSize:

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutations, p_text, result_html
-from lens_emotion.stats.tests import percentile_band, permutation_p
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.tests import ALPHA, check_permutations, p_text, percentile_band, permutation_p
 from lens_emotion.steering.regime_map import RegimeMap
 
 UNITS = ("natural", "relative")
@@ -23,8 +24,8 @@ NOT_TESTABLE = "not testable"
 MIN_MODELS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class ArchitectureTest:
+@dataclass(frozen=True, eq=False, repr=False)
+class ArchitectureTest(Result):
     """What the onset dose goes with.
 
     Attributes:
@@ -61,9 +62,6 @@ class ArchitectureTest:
             f"the variance between models in the natural unit is {self.variance_ratio:.2f} "
             f"[{self.low:.2f}, {self.high:.2f}] of that in the relative unit{sure}"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4999, seed: int = 0) -> ArchitectureTest:

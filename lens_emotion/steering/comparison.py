@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.results import p_text, result_html
+from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
@@ -23,6 +23,7 @@ from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.prompting import TokenisedText, check_length, encode, special_ids
+from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.hooks import Positions, check_fits, check_positions
@@ -35,8 +36,8 @@ N_NULLS = 19  # the fewest random directions with which p = 0.05 is possible
 Tick = Callable[..., None]
 
 
-@dataclass(frozen=True, eq=False)
-class TextComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class TextComparison(Result):
     """One prompt's texts beside one another.
 
     Attributes:
@@ -76,9 +77,6 @@ class TextComparison:
             f"(explosive above {self.thresholds.explosive_ratio:.1f}, set by {self.n_unsteered} unsteered texts), "
             f"{row.loop_share:.0%} of it one loop; {effect} ({beside}; the model's own reading, not an outside judge)"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def own_thresholds(

@@ -13,20 +13,19 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy.stats import binomtest, wilcoxon
 
-from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text, result_html
-from lens_emotion.display import panel
-from lens_emotion.errors import ArtifactError, DoseError
+from lens_emotion.display import Result, panel
+from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
 from lens_emotion.files.artifacts import atomic_write, digest
 from lens_emotion.files.user import record
-from lens_emotion.stats.tests import permutation_p, wilson_interval
+from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
 from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.measures import perplexity_ratio
 from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
 
 
-@dataclass(frozen=True, eq=False)
-class DoseResponse:
+@dataclass(frozen=True, eq=False, repr=False)
+class DoseResponse(Result):
     """Result of a steering experiment.
 
     Attributes:
@@ -160,16 +159,13 @@ class DoseResponse:
             f"({control.perplexity_ratio:.2f}); judge: {self.judge}"
         )
 
-    def _repr_html_(self) -> str:
-        return result_html(self)
-
 
 # -------- cross_fit
 # The best dose without picking it on the scenarios it is reported on.
 
 
-@dataclass(frozen=True, eq=False)
-class CrossFitted:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossFitted(Result):
     """Success at a dose that was chosen on other openings of the same emotions.
 
     Attributes:
@@ -198,9 +194,6 @@ class CrossFitted:
             f"[{self.low:.2f}, {self.high:.2f}] (doses {doses}); random directions {self.random}/{self.n}{other}; "
             f"McNemar {p_text(self.p)}"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def cross_fit(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds) -> CrossFitted:
@@ -459,8 +452,8 @@ def target_first(group: pd.DataFrame, groups: Mapping[str, str] | None = None) -
 N_SWAPS = 999
 
 
-@dataclass(frozen=True, eq=False)
-class SideEffects:
+@dataclass(frozen=True, eq=False, repr=False)
+class SideEffects(Result):
     """Mean change in score against the random control, at one dose.
 
     Attributes:

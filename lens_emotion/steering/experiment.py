@@ -20,7 +20,8 @@ from lens_emotion.errors import DoseError
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
-from lens_emotion.steering.dose import Dose, resolve_layers
+from lens_emotion.models.layers import resolve_layers
+from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import DoseResponse, dose_table, score_columns, with_targets
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.judges import Judge, decided
@@ -55,7 +56,7 @@ def dose_response(
 
     Args:
         doses: in `unit`; 0 is always run.
-        layers: None for the middle layer (see `dose.resolve_layers`).
+        layers: None for the middle layer (see `models.layers.resolve_layers`).
         judge: scores the continuations; scenarios of emotions it does not know raise.
         other_emotion: also steer every scenario towards another emotion (drawn with the seed), judged on its own.
         journal: keeps finished batches of texts, and those it holds are not generated again.

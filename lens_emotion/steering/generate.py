@@ -17,9 +17,10 @@ from lens_emotion.files.journal import (
 )
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
+from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose, Layers, resolve_layers
+from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
@@ -86,7 +87,7 @@ def generate_steered(
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
 
     Args:
-        layers: layers to steer where a condition names none (see `dose.resolve_layers`).
+        layers: layers to steer where a condition names none (see `models.layers.resolve_layers`).
         sampling: greedy, or sampled with the seed of each condition.
         positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.

@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from lens_emotion.analysis.results import result_html
+from lens_emotion.display import Result
 from lens_emotion.errors import DoseError
 from lens_emotion.extraction.generation import GENERATION_BUDGET
 from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, record_bytes, scan
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose, Layers, layers_in_words, mean_units, resolve_layers
+from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.generate import Condition, Continuation, row_key, steered_batches
 from lens_emotion.steering.hooks import Positions, check_positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
@@ -29,8 +30,8 @@ CONTROLS = ("random", "other")
 UNSTEERED = "unsteered"
 
 
-@dataclass(frozen=True, eq=False)
-class GridResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class GridResult(Result):
     """Texts of a grid.
 
     Attributes:
@@ -70,9 +71,6 @@ class GridResult:
             f"{', '.join(parts)}. That a text changed says nothing about emotion: no judge has read them"
         )
 
-    def _repr_html_(self) -> str:
-        return result_html(self)
-
 
 def steering_grid(
     model: Model,
@@ -96,7 +94,7 @@ def steering_grid(
 
     Args:
         emotions: all of the vectors' if not given.
-        layer_sets: each as `dose.resolve_layers` takes it: None (middle), 12, "10-20", [3, 9], "all".
+        layer_sets: each as `models.layers.resolve_layers` takes it: None (middle), 12, "10-20", [3, 9], "all".
         doses: in `unit`; 0 is always run, once per prompt and seed.
         seeds: of sampling; a single one if greedy.
         positions: see `positions.Tracker`; "generated" reads every distinct prompt once and is the fastest.

@@ -18,7 +18,8 @@ from transformer_lens.utilities import get_act_name
 from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
-from lens_emotion.steering.dose import Dose, Layers, as_dose, displacement, resolve_layers
+from lens_emotion.models.layers import Layers, resolve_layers
+from lens_emotion.steering.dose import Dose, as_dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text, result_html
+from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import (
+    ALPHA,
     bootstrap_over_groups,
     max_corrected_p,
+    p_text,
     percentile_band,
     permutation_p,
 )
@@ -28,8 +31,8 @@ NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is 
 N_FLIPS = 1999
 
 
-@dataclass(frozen=True, eq=False)
-class Leakage:
+@dataclass(frozen=True, eq=False, repr=False)
+class Leakage(Result):
     """Foreign letters, and foreign words of the emotion, against dose.
 
     Attributes:
@@ -87,9 +90,6 @@ class Leakage:
         if max(row.p_random, row.p_others) > ALPHA:
             return f"; aligned with the emotion: not distinguishable from noise ({own}; {beside})"
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None = None, seed: int = 0) -> Leakage:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.analysis.results import result_html
+from lens_emotion.display import Result
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.layers import resolve_layers
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import resolve_layers
 from lens_emotion.steering.experiment import DOSES, dose_response
 from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.regimes import EXPLOSIVE, REGIMES, Thresholds, regime_shares
@@ -23,8 +23,8 @@ from lens_emotion.vectors.emotion_vectors import EmotionVectors
 BELOW, ABOVE = "before the first dose", "not up to the last dose"
 
 
-@dataclass(frozen=True, eq=False)
-class RegimeMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class RegimeMap(Result):
     """Regimes of one model over single layers and doses.
 
     Attributes:
@@ -75,9 +75,6 @@ class RegimeMap:
             f"{self.model}: of {len(mine)} cells (layer x dose) {cells} ({also} of the explosive ones also loop); "
             f"{onset}; judge: {self.judge}"
         )
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def regime_map(

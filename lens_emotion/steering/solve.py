@@ -17,14 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.analysis.results import result_html
+from lens_emotion.display import Result
 from lens_emotion.errors import DoseError
 from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.reader import TOKEN_BUDGET, run_halving
 from lens_emotion.models.access import Model, hook_name
 from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
+from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id, tokenise_text
-from lens_emotion.steering.dose import Dose, Layers, layers_in_words, mean_units, resolve_layers
+from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import Intervention, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -32,8 +33,8 @@ HIGHEST = {"natural": 64.0, "relative": 4.0}  # beyond these no model of any fam
 FIRST = {"natural": 1.0, "relative": 0.05}
 
 
-@dataclass(frozen=True, eq=False)
-class IsoKL:
+@dataclass(frozen=True, eq=False, repr=False)
+class IsoKL(Result):
     """Doses at which several vectors change the next token equally much.
 
     Attributes:
@@ -70,9 +71,6 @@ class IsoKL:
         if rows.empty:
             raise DoseError(f"no dose was solved for '{emotion}'; this result holds {', '.join(self.table.emotion)}")
         return Dose(float(rows.iloc[0].dose), self.unit)
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 @dataclass(frozen=True)

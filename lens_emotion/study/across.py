@@ -12,9 +12,8 @@ import pandas as pd
 from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
-from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.rsa import HumanRSA, rsa_human
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.study.claims.steering import onset_of

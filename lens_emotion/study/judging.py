@@ -14,9 +14,8 @@ from lens_emotion.analysis.geometry import circumplex, similarity
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.analysis.separation import separation
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.judges import world_words

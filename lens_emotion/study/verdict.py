@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lens_emotion.analysis.results import result_html
+from lens_emotion.display import Result
 
 SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "supported",
@@ -92,8 +92,8 @@ class Claim:
         return STATEMENTS[self.code]
 
 
-@dataclass(frozen=True)
-class Claims:
+@dataclass(frozen=True, repr=False)
+class Claims(Result):
     """All claims of a run, model by model and over all models."""
 
     claims: tuple[Claim, ...]
@@ -140,9 +140,6 @@ class Claims:
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for claims.json; what is not a number is null."""
         return [{"claim": c.statement, **_plain(asdict(c))} for c in self.claims]
-
-    def _repr_html_(self) -> str:
-        return result_html(self)
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from lens_emotion.extraction.activations import Header
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import name_of
 from lens_emotion.models.access import Model
+from lens_emotion.models.layers import Layers, resolve_layer
 
 KIND = "EmotionVectors"
 
@@ -58,13 +59,13 @@ class EmotionVector:
 
     def at(self, layer: int) -> Float[Tensor, " d_model"]:
         """Unit direction at one layer (negative layers count from the end)."""
-        return self.direction[layer]
+        return self.direction[resolve_layer(layer, self.n_layers, 0)]
 
     def cosine(self, other: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Cosine with another vector, per layer."""
         return (self.direction * other.direction).sum(-1)
 
-    def to_gguf(self, path: str | Path, dose: float = 1.0, layers: int | str | Sequence[int] | None = None) -> Path:
+    def to_gguf(self, path: str | Path, dose: float = 1.0, layers: Layers = None) -> Path:
         """Write a control vector for llama.cpp and repeng (see `interchange.to_gguf`)."""
         from lens_emotion.vectors.interchange import to_gguf
 
@@ -177,7 +178,7 @@ class EmotionVectors:
 
     def at(self, layer: int) -> Float[Tensor, "n_emotions d_model"]:
         """Unit directions of all emotions at one layer."""
-        return self.directions[:, layer]
+        return self.directions[:, resolve_layer(layer, self.n_layers, 0)]
 
     def cosine(self, layer: int) -> Float[Tensor, "n_emotions n_emotions"]:
         """Similarity matrix at one layer."""

@@ -25,7 +25,8 @@ from lens_emotion.extraction.activations import Header, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
 from lens_emotion.files.artifacts import atomic_write, check_seal, sealed
-from lens_emotion.models.access import Model, describe, resolve_layer
+from lens_emotion.models.access import Model, describe
+from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.prompts import neutral_sentences
@@ -33,26 +34,21 @@ from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, 
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
-Layers = int | str | Sequence[int] | None  # None: the middle layer; "all"; one; several
 
 
 def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> dict[int, Tensor]:
     """What steering at a dose (natural units) adds at each layer, float32, [d_model].
 
     Args:
-        layers: None for the middle layer, as in `steer`; "all"; one layer or several.
+        layers: as in `steer`: None for the middle layer; "all"; one layer, several, or bands such as "10-20".
 
     Raises:
-        ArtifactError: a dose that is 0 or no number. UnsupportedModelError: a layer that the model does not have.
+        ArtifactError: a dose that is 0 or no number. LayerError: a layer that the model does not have.
     """
     if not (dose and torch.isfinite(torch.tensor(float(dose)))):
         raise ArtifactError(f"dose {dose:g} makes no vector; give how far scale 1 shall go, in natural units, e.g. 3")
-    n = vector.n_layers
-    if isinstance(layers, str) and layers != "all":
-        raise UnsupportedModelError(f"unknown layers '{layers}'; give 'all', a layer or a list of layers")
-    wanted = range(n) if layers == "all" else [n // 2] if layers is None else layers
-    chosen = [wanted] if isinstance(wanted, int) else [int(layer) for layer in wanted]
-    return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in (resolve_layer(c, n) for c in chosen)}
+    chosen = resolve_layers(layers, vector.n_layers)
+    return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in chosen}
 
 
 def to_gguf(

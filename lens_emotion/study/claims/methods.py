@@ -11,8 +11,8 @@ from scipy.stats import t as student
 
 from lens_emotion.analysis.compare import PAIRED, Comparison, decoding_contributions, unpaired
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 from lens_emotion.study.verdict import (
     NOT_SUPPORTED,

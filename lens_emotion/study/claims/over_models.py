@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lens_emotion.analysis.results import ALPHA, AnalysisError
+from lens_emotion.errors import AnalysisError
 from lens_emotion.models.catalog import CATALOG, find_spec
 from lens_emotion.run.config import StudyConfig
+from lens_emotion.stats.tests import ALPHA
 from lens_emotion.steering.architecture import by_architecture
 from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models

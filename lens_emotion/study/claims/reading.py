@@ -9,11 +9,11 @@ import torch
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.layers import LayerSweep, curve_shape
-from lens_emotion.analysis.results import ALPHA, p_text
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.analysis.ushape import UShape
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.intervals import mean_interval
+from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.study.verdict import (
     NOT_SUPPORTED,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lens_emotion.analysis.lens import Lens
-from lens_emotion.analysis.results import ALPHA, AnalysisError, p_text
+from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage, leakage
 from lens_emotion.steering.regime_map import onset_dose

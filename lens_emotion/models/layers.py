@@ -1,0 +1,79 @@
+"""Layers: which ones a user means, and how they are named in sentences. Counted from 0; -1 is the last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lens_emotion.errors import LayerError, no_layer
+
+Layers = int | str | Sequence[int] | None  # what `resolve_layers` takes
+
+
+def resolve_layer(layer: int | None, n_layers: int, default: int) -> int:
+    """A layer from 0: `default` for None, counted from the end if negative.
+
+    Raises:
+        LayerError: no such layer.
+    """
+    if layer is None:
+        return default
+    if not -n_layers <= layer < n_layers:
+        raise no_layer(layer, n_layers)
+    return layer % n_layers
+
+
+def resolve_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
+    """Layers in order, each once.
+
+    Args:
+        layers: None for the middle layer (n_layers // 2); "all"; one layer; several, as a list, a tuple or
+            `range(10, 21)`; or bands in words, both ends included: "10-20", "3,8-11". Negative layers (as numbers)
+            count from the end.
+
+    Raises:
+        LayerError: a layer the model does not have, words that name none, or no layer at all.
+    """
+    if layers is None:
+        return (n_layers // 2,)
+    if isinstance(layers, str):
+        chosen = tuple(range(n_layers)) if layers == "all" else _bands(layers, n_layers)
+    else:
+        chosen = (layers,) if isinstance(layers, int) else tuple(layers)
+    if not chosen:
+        raise LayerError("no layer given; give at least one")
+    return tuple(sorted({resolve_layer(int(layer), n_layers, 0) for layer in chosen}))
+
+
+def _bands(words: str, n_layers: int) -> tuple[int, ...]:
+    """ "10-12,20" -> (10, 11, 12, 20)."""
+    chosen: list[int] = []
+    for part in words.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if match is None:
+            raise LayerError(
+                f"unknown layers '{words}'; give 'all', a band such as '10-20', a layer or a list of layers"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise LayerError(f"the band '{part.strip()}' ends before it begins; write '{last}-{first}'")
+        chosen += range(first, min(last, n_layers) + 1)  # one too many is enough to be refused
+    return tuple(chosen)
+
+
+def layers_in_words(layers: Sequence[int], n_layers: int) -> str:
+    """ "all", "12", "10-20" or "3,8-11": what `resolve_layers` reads back."""
+    if len(layers) == n_layers:
+        return "all"
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def place(layer: int, n_layers: int, best: bool = False) -> str:
+    """A layer in words: 'layer 12 (depth 0.54, best of 24)'."""
+    return f"layer {layer} (depth {(layer + 1) / n_layers:.2f}{f', best of {n_layers}' * best})"
