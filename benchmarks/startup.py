@@ -16,7 +16,7 @@ NAME = "startup"
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT = "import lens_emotion"
 TORCH = "import torch"
-HELP = "import sys; sys.argv = ['lens-emotion', '--help']; from lens_emotion.cli import main; main()"
+HELP = "import sys; sys.argv = ['lens-emotion', '--help']; from lens_emotion.cli.app import main; main()"
 READ = f"import lens_emotion as le; le.extract_comprehension(le.load_model('{TINY}', device='cpu'), 'world-en')"
 LOAD = """
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -26,40 +26,27 @@ ORDER = (
     ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",), ("report", "play"), ("cli",),
 )  # fmt: skip
 TRACE = """
-import os, sys
-os.environ |= {"HF_HUB_OFFLINE": "1", "LENS_EMOTION_PROGRESS": "0"}
-import lens_emotion as le
-import tempfile
+import sys, tempfile, threading
 from pathlib import Path
+import lens_emotion as le
 home, seen = str(Path(le.__file__).parent), set()
-def look(code, offset):
-    if code.co_filename.startswith(home) and not code.co_name.startswith("<"):
-        seen.add((code.co_filename, code.co_qualname, code.co_firstlineno))
-    return sys.monitoring.DISABLE
-def follow(what):
+def look(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(home) and not code.co_name.startswith("<"):
+        seen.add((code.co_filename, code.co_qualname))
+def follow(name, what):
     seen.clear()
-    if sys.version_info >= (3, 12):
-        sys.monitoring.use_tool_id(3, "structure")
-        sys.monitoring.register_callback(3, sys.monitoring.events.PY_START, look)
-        sys.monitoring.set_events(3, sys.monitoring.events.PY_START)
-        what()
-        sys.monitoring.free_tool_id(3)
-    else:
-        import threading
-        def profile(frame, event, arg):
-            if event == "call":
-                look(frame.f_code, 0)
-        threading.setprofile(profile); sys.setprofile(profile)
-        what()
-        sys.setprofile(None); threading.setprofile(None)
-    return len({f for f, *_ in seen}), len(seen)
+    threading.setprofile(look)
+    sys.setprofile(look)
+    what()
+    sys.setprofile(None)
+    threading.setprofile(None)
+    print("passes", name, len({file for file, _ in seen}), len(seen))
 model = le.load_model("tiny-llama")
-print("extract", *follow(lambda: le.extract_comprehension(model)))
-STUDY
+follow("extract_comprehension", lambda: le.extract_comprehension(model))
 with tempfile.TemporaryDirectory() as folder:
-    settings = config(models=("tiny-llama",), out=folder, n_permutations=20)
-    print("study", *follow(lambda: run(settings)))
-"""
+    follow("one model of a study", lambda: le.run_study(le.StudyConfig(models=("tiny-llama",), n_permutations=20), folder))
+"""  # with few permutations: the same functions, sooner
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -147,14 +134,13 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 def traced(root: Path) -> dict[str, tuple[int, int]]:
     """Files and functions of the package that a call passes through, counted in a process of its own."""
-    new = (root / PACKAGE / "run").is_dir()
-    where = ("run" if new else "study") + ".config"
-    study = f"from lens_emotion.{where} import StudyConfig as config\nfrom lens_emotion.study.pipeline import run_study as run"
+    quiet = {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "LENS_EMOTION_PROGRESS": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", TRACE.replace("STUDY", study)],
-        cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("extract ", "study "))]
+        [sys.executable, "-c", TRACE], cwd=root, env=os.environ | quiet, stdout=subprocess.PIPE, text=True, check=True
+    )
+    rows = [
+        line.removeprefix("passes ").rsplit(" ", 2) for line in done.stdout.splitlines() if line.startswith("passes ")
+    ]
     return {name: (int(files), int(functions)) for name, files, functions in rows}
 
 

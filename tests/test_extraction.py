@@ -284,5 +284,7 @@ def test_several_poolings_of_one_pass_equal_one_pass_each(llama):
     together = extract_poolings(llama, poolings, texts)
     for pooling, acts in zip(poolings, together, strict=True):
         alone = extract_comprehension(llama, texts, pooling=pooling)
-        assert torch.equal(acts.values, alone.values) and acts.records == alone.records
-        assert acts.header == alone.header and torch.equal(acts.residual_norm, alone.residual_norm)
+        # not to the bit: a product for three poolings at once is rounded otherwise on some processors
+        torch.testing.assert_close(acts.values, alone.values, rtol=1e-6, atol=1e-5)
+        assert acts.records == alone.records and acts.header == alone.header
+        assert torch.equal(acts.residual_norm, alone.residual_norm)

@@ -94,7 +94,7 @@ def test_a_plan_loads_no_model_and_touches_nothing(tmp_path):
         "transformers.AutoModelForCausalLM.from_pretrained = refuse\n"
         "transformers.AutoTokenizer.from_pretrained = refuse\n"
         f"sys.argv = ['lens-emotion', 'study', 'paper', 'tiny-gemma', '--plan', '--out', {out}]\n"
-        "from lens_emotion.cli import main\n"
+        "from lens_emotion.cli.app import main\n"
         "main()\n"
     )
     options = {"capture_output": True, "text": True, "timeout": 300, "env": None}

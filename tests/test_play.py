@@ -258,7 +258,7 @@ def test_without_the_extra_one_line_names_it():
     code = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'uvicorn' else real(name, *a)\n"
-        "from lens_emotion import cli; sys.argv = ['lens-emotion', 'play', 'tiny-llama']; cli.main()"
+        "from lens_emotion.cli.app import main; sys.argv = ['lens-emotion', 'play', 'tiny-llama']; main()"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 2

@@ -46,7 +46,8 @@ def test_rows_of_other_vectors_modes_and_layers_equal_row_by_row(model, sampling
     assert len({t.new_ids for t in together}) > 3
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+# another seed: with 3, a draw of tiny-qwen lies between two tokens that some processors round to the other order
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.9, 0.95, 2)], ids=SAMPLINGS)
 def test_a_shared_prompt_cache_equals_an_unshared_one(model, sampling):
     prompts = [encode(model, t) for t in (PROMPT, OTHER, PROMPT, "Nora", OTHER, PROMPT)]
     prompts.append(prompts[3][:1])  # one token: nothing of it can be read beforehand

@@ -285,7 +285,7 @@ def test_what_a_step_gives_is_what_was_read_back(tmp_path):
 
 HOLD = """
 import sys, time
-from lens_emotion.study.lock import writing
+from lens_emotion.run.lock import writing
 with writing(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._maps import colour_bar
 from lens_emotion.plots.contracts import DecodingLike, HasTable, LayerSweepLike
 from lens_emotion.plots.contracts_models import BaseVsInstructLike
 from lens_emotion.plots.contracts_more import (
@@ -32,6 +31,7 @@ from lens_emotion.plots.theme import (
     VERMILLION,
     band,
     by_valence,
+    colour_bar,
     counted,
     depth_axis,
     emotion_colour,

@@ -21,6 +21,7 @@ from lens_emotion.plots.theme import (
     TILE_INK,
     TILES_BOTH,
     by_valence,
+    colour_bar,
     counted,
     depth_axis,
     p_words,
@@ -58,12 +59,6 @@ def similarity(result: SimilarityLike) -> go.Figure:
     mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
     facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
     return titled(figure, "Similarity of emotion vectors", facts, height=560)
-
-
-def colour_bar(title: str) -> dict[str, object]:
-    """A thin colour bar with its unit."""
-    words = {"text": title, "side": "top", "font": {"size": 12}}
-    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
 
 
 def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:

@@ -10,7 +10,6 @@ from pandas import DataFrame
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots._depth import lowered, marks
-from lens_emotion.plots._maps import colour_bar
 from lens_emotion.plots.contracts_more import LensLike, TokenRoleLike, TokenScoresLike
 from lens_emotion.plots.theme import (
     BLUE,
@@ -20,6 +19,7 @@ from lens_emotion.plots.theme import (
     TILE_INK,
     TILES,
     by_valence,
+    colour_bar,
     emotion_ticks,
     plain,
     titled,

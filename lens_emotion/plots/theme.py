@@ -260,3 +260,9 @@ def p_words(p: float) -> str:
     if p != p:
         return ""
     return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.1g}"
+
+
+def colour_bar(title: str) -> dict[str, object]:
+    """A thin colour bar with its unit."""
+    words = {"text": title, "side": "top", "font": {"size": 12}}
+    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
