@@ -18,6 +18,31 @@ PACKAGE = ROOT / "lens_emotion"
 API = "API reference"
 # arithmatex leaves \(...\) in a span and \[...\] in a div
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+# public, but reached through their room: the reference lists them too
+BY_ROOM = {
+    "models.access": ("ModelInfo",),
+    "models.catalog": ("CATALOG", "ModelSpec", "find_spec"),
+    "models.decoding": ("generate_tokens",),
+    "stimuli.emotions": ("NEUTRAL", "OPPOSITE_PAIRS", "scripts_of", "valence_arousal"),
+    "extraction.pooling": ("pool_cache",),
+    "extraction.generation": ("GeneratedActivations",),
+    "extraction.activations": ("TextRecord",),
+    "vectors.emotion_vectors": ("mixture", "parse_mixture", "random_like"),
+    "run.config": ("read_study_file",),
+    "analysis.separation": ("mean_pairwise_cosine",),
+    "analysis.tokens": ("TokenScores",),
+    "steering.hooks": ("projection_centre",),
+    "steering.solve": ("solve_edge", "solve_kl"),
+    "steering.grid": ("GridResult",),
+    "steering.generate": ("Condition", "generate_steered"),
+    "steering.measures": ("distinct_n", "loop_share", "mean_nll", "perplexity_ratio"),
+    "steering.judges": ("Judge",),
+    "steering.dose_result": ("DoseResponse",),
+    "steering.leakage": ("Leakage",),
+    "steering.regime_map": ("RegimeMap",),
+    "steering.comparison": ("Push", "own_thresholds", "write_side_by_side"),
+    "laws.check": ("CheckReport",),
+}
 
 
 def on_config(config: Any) -> Any:
@@ -63,7 +88,7 @@ def api_rooms() -> dict[str, list[tuple[str, str]]]:
     Names are listed where they are defined, not where they are passed on.
     """
     rooms: dict[str, list[tuple[str, str]]] = {}
-    for module, names in _home().items():
+    for module, names in [*_home().items(), *BY_ROOM.items()]:
         found = rooms.setdefault(module.split(".")[0], [])
         for name in names:
             home = _definer(module, name)

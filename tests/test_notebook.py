@@ -116,9 +116,10 @@ def test_a_click_writes_steered_beside_unsteered_and_scores_tokens(explorer, vec
     explorer.inputs["tokens"].value = 12
     explorer.write.click()
     with le.steer(tiny(), vectors["angry"], 3, layers=explorer.inputs["layer"].value):
+        from lens_emotion.models.decoding import generate_tokens
         from lens_emotion.models.prompting import decode_text, encode
 
-        alone = le.generate_tokens(tiny(), [encode(tiny(), explorer.inputs["prompt"].value)], 12)[0]
+        alone = generate_tokens(tiny(), [encode(tiny(), explorer.inputs["prompt"].value)], 12)[0]
     assert explorer.written["steered"] == decode_text(tiny(), alone)
     shown = {column: widget.value for column, widget in explorer.texts.items()}
     assert len(set(shown.values())) == 3

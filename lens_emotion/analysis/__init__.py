@@ -1,0 +1,8 @@
+"""One question a file, named as the public function that answers it."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

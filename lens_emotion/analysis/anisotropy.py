@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.analysis.separation import mean_pairwise_cosine
-from lens_emotion.display import Result
+from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
@@ -155,8 +155,8 @@ def _dimensions(rows: Float[Tensor, "n d"]) -> dict[str, float]:
     return {"effective_dim": 1 / max(float((gram.double() ** 2).sum()), 1e-300), **top}
 
 
-@dataclass(frozen=True, eq=False)
-class _Draws:
+@dataclass(frozen=True, eq=False, repr=False)
+class _Draws(Brief):
     """Weights of the emotional texts in class means, and how often each draw takes a topic or a neutral text."""
 
     weights: Float[np.ndarray, "k n"]

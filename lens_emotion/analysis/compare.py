@@ -17,7 +17,7 @@ from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.analysis.transfer import check_same_model, shared_emotions
-from lens_emotion.display import Result
+from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import resolve_layer
@@ -382,8 +382,8 @@ def _tests(measure: str, place: str, a: np.ndarray, b: np.ndarray) -> list[dict[
 BLOCK = 2_000_000  # numbers of null draws held at once
 
 
-@dataclass(frozen=True, eq=False)
-class Contributions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contributions(Brief):
     """What every paired unit, and every text that is not paired, contributes to a difference between two methods.
 
     Attributes:

@@ -17,7 +17,7 @@ from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import half_cosines, topic_halves
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.analysis.ushape import UShape, two_lines
-from lens_emotion.display import Result
+from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import activations_from_cache
@@ -41,8 +41,8 @@ from lens_emotion.stimuli.emotions import NEUTRAL
 Metric = Callable[[PooledActivations], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
+@dataclass(frozen=True, eq=False, repr=False)
+class Curve(Brief):
     """A measure at every layer, and under label permutations: what a metric hands to `layer_sweep`.
 
     Attributes:

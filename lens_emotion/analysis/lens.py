@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from lens_emotion.display import Result
+from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
@@ -339,8 +339,8 @@ def state_logits(model: Model, state: Float[Tensor, " d_model"], steps: Float[Te
     return of
 
 
-@dataclass(frozen=True, eq=False)
-class Scan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scan(Brief):
     """One pass of directions through the vocabulary.
 
     Attributes:
@@ -415,8 +415,8 @@ _BYTE_PIECE = regex.compile(r"<0x([0-9A-Fa-f]{2})>")
 _CACHE: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
+@dataclass(frozen=True, eq=False, repr=False)
+class Vocabulary(Brief):
     """The tokens a text can hold: special tokens and rows of the unembedding without a token are left out.
 
     Attributes:

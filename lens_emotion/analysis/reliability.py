@@ -171,7 +171,7 @@ def _by_layer(depth: np.ndarray, r: np.ndarray, left: np.ndarray, null: np.ndarr
 
 
 def _interval(
-    r: Float[np.ndarray, "*shape"], left: Float[np.ndarray, t * shape]
+    r: Float[np.ndarray, "*shape"], left: Float[np.ndarray, "t *shape"]
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     near = 1 - 1e-12
     z, replicates = (np.arctanh(np.clip(x, -near, near)) for x in (r, left))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
 from lens_emotion.analysis.reliability import mean_reliability
-from lens_emotion.display import Result
+from lens_emotion.display import Brief, Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import (
@@ -195,8 +195,8 @@ def cosine_null(
     return _split(scores)
 
 
-@dataclass(frozen=True, eq=False)
-class Layers:
+@dataclass(frozen=True, eq=False, repr=False)
+class Layers(Brief):
     """What one pass over the layers gives."""
 
     decoding: Decoding

@@ -1,0 +1,8 @@
+"""From texts to pooled activations: every layer, one pass."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

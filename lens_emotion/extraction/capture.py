@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens import ActivationCache
 
+from lens_emotion.display import Brief
 from lens_emotion.extraction.pooling import Pooling, norm_sum, pool_layer
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
 from lens_emotion.models.shortcut import shortcut
@@ -52,8 +53,8 @@ def residual_cache(
             return model.run_with_cache(tokens, names_filter=names, **options)[1]
 
 
-@dataclass(frozen=True, eq=False)
-class Pooled:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pooled(Brief):
     """One batch, pooled: float32 rows, the tokens that entered each, and norms summed over content in float64."""
 
     rows: Float[Tensor, "n_poolings batch n_layers d_model"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformer_lens import ActivationCache
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.comprehension import check_classes, default_stimuli
@@ -68,8 +69,8 @@ class Story:
     states: StoryStates | None = None  # what was read while it was written
 
 
-@dataclass(frozen=True, eq=False)
-class GeneratedActivations:
+@dataclass(frozen=True, eq=False, repr=False)
+class GeneratedActivations(Brief):
     """Stories a model wrote, and its states over them.
 
     Attributes:

@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens import ActivationCache
 
+from lens_emotion.display import Brief
 from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
 from lens_emotion.files.journal import Record
 from lens_emotion.models.access import Model, device_of, hook_name
 
 
-@dataclass(frozen=True, eq=False)
-class StoryStates:
+@dataclass(frozen=True, eq=False, repr=False)
+class StoryStates(Brief):
     """A story's pooled row, the tokens that entered it, and the norms of all its content tokens, summed per layer."""
 
     row: Float[Tensor, "n_layers d_model"]
@@ -32,8 +33,8 @@ class StoryStates:
 Written = tuple[tuple[int, ...], StoryStates | None]  # new token ids, and what was read of them
 
 
-@dataclass(frozen=True, eq=False)
-class Watch:
+@dataclass(frozen=True, eq=False, repr=False)
+class Watch(Brief):
     """Hooks for `generate_tokens`, and what they saw.
 
     Attributes:

@@ -1,0 +1,8 @@
+"""Laws that hold on every model, tried on the user's own."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

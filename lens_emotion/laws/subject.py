@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
@@ -34,8 +35,8 @@ TEXTS = (
 TOLERANCES = {"float32": 1e-4, "float64": 1e-4, "float16": 2e-2, "bfloat16": 0.15}
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
+@dataclass(frozen=True, eq=False, repr=False)
+class Subject(Brief):
     """A model under test.
 
     Attributes:

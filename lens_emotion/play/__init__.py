@@ -1,1 +1,8 @@
 """The playground: a local page to steer a model live. Needs the extra `play` (Starlette and uvicorn)."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

@@ -1,0 +1,8 @@
+"""A run folder: settings, store, keys, lock, and looks into it."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

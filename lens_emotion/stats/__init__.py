@@ -1,0 +1,8 @@
+"""The engine of the statistics: knows no question of ours."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

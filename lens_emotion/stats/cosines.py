@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, inner_products
 from lens_emotion.stats.intervals import half_width
@@ -73,8 +74,8 @@ def mean_cosine(products: Float[np.ndarray, "*b k k"], least: float = 0.0) -> Fl
     return np.asarray((cosines.sum((-1, -2)) - own) / (k * (k - 1)))
 
 
-@dataclass(frozen=True, eq=False)
-class Corrected:
+@dataclass(frozen=True, eq=False, repr=False)
+class Corrected(Brief):
     """The mean pairwise cosine of one layer as it is, and as it would be without noise.
 
     Attributes:
@@ -90,8 +91,8 @@ class Corrected:
     why_not: str
 
 
-@dataclass(frozen=True, eq=False)
-class TopicMeans:
+@dataclass(frozen=True, eq=False, repr=False)
+class TopicMeans(Brief):
     """What the noise correction needs of a design: class means as weights, and the topics behind them.
 
     Attributes:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.vectors.recipes import check_emotions, check_finite, codes
@@ -23,8 +24,8 @@ from lens_emotion.vectors.recipes import check_emotions, check_finite, codes
 MAX_FOLDS = 12
 
 
-@dataclass(frozen=True, eq=False)
-class Design:
+@dataclass(frozen=True, eq=False, repr=False)
+class Design(Brief):
     """Labels of the emotional texts as codes from 0.
 
     Attributes:

@@ -19,13 +19,14 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from lens_emotion.display import Brief
 from lens_emotion.stats.design import Design
 
 CELLS = 2_000_000  # labellings x classes x texts held at once by one thread: some 16 MB
 
 
-@dataclass(frozen=True, eq=False)
-class Labellings:
+@dataclass(frozen=True, eq=False, repr=False)
+class Labellings(Brief):
     """Some labellings of the same texts.
 
     Attributes:
@@ -155,8 +156,8 @@ def _membership(label: np.ndarray, n_classes: int, weights: np.ndarray | None = 
 TINY = float(np.finfo(float).tiny)
 
 
-@dataclass(frozen=True, eq=False)
-class FoldedGram:
+@dataclass(frozen=True, eq=False, repr=False)
+class FoldedGram(Brief):
     """Inner products of the texts of one layer, cut by fold.
 
     Attributes:

@@ -19,6 +19,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -28,8 +29,8 @@ from lens_emotion.vectors.recipes import RECIPES, apply_steps, check_finite, cla
 METHODS = ("bootstrap-t", "t", "bca")
 
 
-@dataclass(frozen=True, eq=False)
-class Interval:
+@dataclass(frozen=True, eq=False, repr=False)
+class Interval(Brief):
     """A value with its interval over groups; arrays where the statistic has several values (layers).
 
     Attributes:
@@ -203,7 +204,7 @@ def check_groups(n: int, least: int) -> None:
 
 
 def half_width(
-    replicates: Float[np.ndarray, n_groups * shape],
+    replicates: Float[np.ndarray, "n_groups *shape"],
     strata: Sequence[np.ndarray] | None = None,
     level: float = 0.95,
 ) -> Float[np.ndarray, "*shape"]:

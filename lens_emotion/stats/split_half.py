@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, grams
@@ -31,8 +32,8 @@ def topic_halves(n_topics: int, n_splits: int, seed: int) -> Float[np.ndarray, "
     return np.stack([rng.permutation(first) for _ in range(n_splits)]).astype(float)
 
 
-@dataclass(frozen=True, eq=False)
-class ClassHalves:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassHalves(Brief):
     """One class of every labelling: its texts, their weights, and the splits in which they are in the first half.
 
     Attributes:

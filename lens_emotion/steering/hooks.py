@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.utilities import get_act_name
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
@@ -211,8 +212,8 @@ Vectors = EmotionVector | EmotionVectors | Sequence[EmotionVector]
 Centre = float | Float[Tensor, " n_layers"]
 
 
-@dataclass(frozen=True, eq=False)
-class Edit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Edit(Brief):
     """h -> h - (h B^T) B + delta at one layer, the same for all rows of a batch or one per row (leading axis)."""
 
     delta: Float[Tensor, "*rows d_model"] | None = None
@@ -235,8 +236,8 @@ class Edit:
         return Edit(*(None if x is None else x[rows.to(x.device)] for x in (self.delta, self.basis)))
 
 
-@dataclass(frozen=True, eq=False)
-class Intervention:
+@dataclass(frozen=True, eq=False, repr=False)
+class Intervention(Brief):
     """One thing done at some layers.
 
     Attributes:

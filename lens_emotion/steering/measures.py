@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.extraction.reader import budget_for, plan_batches, run_halving
 from lens_emotion.models.access import Model, backend_of, device_of
 from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
@@ -24,8 +25,8 @@ from lens_emotion.stimuli.emotions import COMMON, scripts_of
 ROWS = CHUNK // 4  # of logits at a time: for the entropy they are held several times over
 
 
-@dataclass(frozen=True, eq=False)
-class Likelihood:
+@dataclass(frozen=True, eq=False, repr=False)
+class Likelihood(Brief):
     """What the unsteered model makes of each text, given its prompt; nan for a text without tokens.
 
     Attributes:

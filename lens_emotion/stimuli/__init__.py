@@ -1,0 +1,8 @@
+"""Texts: emotions, stimulus sets, prompts and the world that passages are made of."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import UnknownEmotionError
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm
 
@@ -33,8 +34,8 @@ class Stimulus:
     language: str = "en"
 
 
-@dataclass(frozen=True)
-class StimulusSet:
+@dataclass(frozen=True, repr=False)
+class StimulusSet(Brief):
     """Labelled texts in a fixed order. Emotions and topics keep the order in which they first appear.
 
     Attributes:

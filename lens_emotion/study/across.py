@@ -13,6 +13,7 @@ from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
 from lens_emotion.analysis.rsa import HumanRSA, rsa_human
+from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
@@ -24,8 +25,8 @@ from lens_emotion.vectors.recipes import emotion_vectors
 CROSSED, PAPER = "dose chosen on other scenarios", "the paper's form: target score above unsteered"
 
 
-@dataclass(frozen=True, eq=False)
-class Across:
+@dataclass(frozen=True, eq=False, repr=False)
+class Across(Brief):
     """Several models side by side; None where the runs lack what it takes.
 
     Attributes:
@@ -39,16 +40,16 @@ class Across:
     architecture: ArchitectureTest | None
 
 
-@dataclass(frozen=True, eq=False)
-class Geometry:
+@dataclass(frozen=True, eq=False, repr=False)
+class Geometry(Brief):
     """Opposite pairs and human ratings at a model's best layer; None where too few emotions have what it takes."""
 
     opposites: Opposites | None
     human: HumanRSA | None
 
 
-@dataclass(frozen=True, eq=False)
-class Verification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Verification(Brief):
     """Steering as an outside judge sees it, k of n scenarios beside controls.
 
     Attributes:

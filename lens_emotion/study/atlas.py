@@ -10,6 +10,7 @@ import numpy as np
 from lens_emotion.analysis.circumplex import Circumplex, circumplex, missing_norms
 from lens_emotion.analysis.geometry import SimilarityByLayer, similarity_by_layer
 from lens_emotion.analysis.tokens import TokenScores, token_scores_by_layer
+from lens_emotion.display import Brief
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.models.access import Model
@@ -21,8 +22,8 @@ OPENING = 24  # words of a text that are shown
 N_DRAWS = 200  # of the bootstrap at every layer; the best layer has the full one
 
 
-@dataclass(frozen=True, eq=False)
-class TextByLayer:
+@dataclass(frozen=True, eq=False, repr=False)
+class TextByLayer(Brief):
     """The opening of a text, token by token at every layer, with vectors that were made without its topic."""
 
     emotion: str
@@ -30,8 +31,8 @@ class TextByLayer:
     scores: tuple[TokenScores, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Atlas:
+@dataclass(frozen=True, eq=False, repr=False)
+class Atlas(Brief):
     """One result per layer of each kind; `circumplex` has p-values of each layer alone."""
 
     similarity: SimilarityByLayer

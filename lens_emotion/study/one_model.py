@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.lens import Lens, lens
+from lens_emotion.display import Brief
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import StudyConfig
@@ -23,8 +24,8 @@ from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcome(Brief):
     """One model's part of a study.
 
     Attributes:

@@ -15,7 +15,7 @@ from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.display import panel
+from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.dose_result import DoseResponse, SideEffects
@@ -25,8 +25,8 @@ from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.verdict import Claim, Claims
 
 
-@dataclass(frozen=True, eq=False)
-class MethodStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class MethodStudy(Brief):
     """One way of reading emotions off a model, judged.
 
     Attributes:
@@ -46,8 +46,8 @@ class MethodStudy:
     reliability: Reliability
 
 
-@dataclass(frozen=True, eq=False)
-class JeongStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class JeongStudy(Brief):
     """A preset of the paper (arXiv 2604.04064): one token a text, layer n_layers // 2, in its company."""
 
     header: Header
@@ -68,8 +68,8 @@ class JeongStudy:
         return self.separation.distinguishable(self.layer)
 
 
-@dataclass(frozen=True, eq=False)
-class ModelStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelStudy(Result):
     """Everything a study found on one model.
 
     Attributes:
@@ -119,13 +119,16 @@ class ModelStudy:
         said = [(name, found.summary()) for name, found in methods + own if hasattr(found, "summary")]
         return pd.DataFrame(said, columns=["result", "summary"])
 
+    def summary(self) -> str:
+        """Which model, on which texts, in what time; what was found is in the table."""
+        return f"{self.info.name} ({self.info.family}, {self.kind}), {self.stimuli}, {self.seconds:.0f} s"
+
     def _repr_html_(self) -> str:
-        lead = f"{self.info.name} ({self.info.family}, {self.kind}), {self.stimuli}, {self.seconds:.0f} s"
-        return panel(lead, self.table, what="results")
+        return panel(self.summary(), self.table, what="results")
 
 
-@dataclass(frozen=True, eq=False)
-class StudyRun:
+@dataclass(frozen=True, eq=False, repr=False)
+class StudyRun(Result):
     """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims.
 
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
@@ -137,19 +140,23 @@ class StudyRun:
     claims: Claims
     alike: RSAMatrix | None = None
 
-    def _repr_html_(self) -> str:
+    @property
+    def table(self) -> pd.DataFrame:
+        """The claims, one row each and scope."""
+        return self.claims.table
+
+    def summary(self) -> str:
+        """Which models, and what becomes of the paper's claims."""
         names = ", ".join(m.info.name for m in self.models)
-        return panel(
-            f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}", self.claims.table
-        )
+        return f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}"
 
 
 # -------- evidence
 # Everything that was measured on one model, before it is judged: activations and experiments.
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Brief):
     """What the claims are tested on.
 
     Attributes:

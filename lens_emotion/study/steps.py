@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_emotion.analysis.decoding import decoding
+from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings
 from lens_emotion.extraction.generation import GeneratedActivations, extract_generation
@@ -45,8 +46,8 @@ Say = Callable[[str, str], None]  # (model, what is being done)
 DOSES = "dose_response.json"
 
 
-@dataclass(frozen=True, eq=False)
-class ModelRun:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelRun(Brief):
     """One model of a study: loaded, with the texts it reads, its settings and its folder."""
 
     model: Model

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.analysis.lens import Lens
+from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
@@ -41,8 +42,8 @@ _LENS = ("layer", "n_layers", "model", "k", "n_random", "form")
 Say = Callable[[str, str], None]
 
 
-@dataclass(frozen=True, eq=False)
-class StoredModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredModel(Brief):
     """One model of a run: what was measured, and what it means."""
 
     evidence: Evidence
@@ -53,8 +54,8 @@ class StoredModel:
         return self.evidence.name
 
 
-@dataclass(frozen=True, eq=False)
-class StoredRun:
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredRun(Brief):
     """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them."""
 
     name: str

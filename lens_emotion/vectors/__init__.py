@@ -1,0 +1,8 @@
+"""Emotion vectors: how they are made, mixed, stored and given to other tools."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from lens_emotion import _files_of
+
+    __getattr__ = _files_of(__name__)

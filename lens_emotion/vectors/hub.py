@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
+from lens_emotion.display import Result
 from lens_emotion.errors import ArtifactError
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.loading import first_line
@@ -26,7 +27,7 @@ def push_vectors(
     repo_id: str,
     *,
     licence: str,
-    findings: Sequence[Finding] = (),
+    findings: Sequence[Result] = (),
     private: bool = True,
     message: str = "Emotion vectors",
     api: HfApi | None = None,
@@ -102,15 +103,8 @@ def _plainly(what: str, fix: str) -> Iterator[None]:
 # The model card of published vectors: where they come from, how they are used, and what is known of them.
 
 
-@runtime_checkable
-class Finding(Protocol):
-    """A result of an analysis: one sentence that holds its null or interval."""
-
-    def summary(self) -> str: ...
-
-
 def model_card(
-    vectors: EmotionVectors, repo_id: str, filename: str, licence: str, findings: Sequence[Finding] = ()
+    vectors: EmotionVectors, repo_id: str, filename: str, licence: str, findings: Sequence[Result] = ()
 ) -> str:
     """Markdown with front matter for the Hub.
 
@@ -158,7 +152,7 @@ def _provenance(vectors: EmotionVectors) -> str:
     return "\n".join(("## Where they come from\n", "| | |", "| --- | --- |", *lines, "", *notes, ""))
 
 
-def _evidence(findings: Sequence[Finding]) -> str:
+def _evidence(findings: Sequence[Result]) -> str:
     told = [f"- {_plain(f.summary())}" for f in findings]
     nothing = (
         "Nothing was measured on these vectors for this card: whether they separate emotions better than noise is open."

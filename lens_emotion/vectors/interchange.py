@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import Header, TextRecord
 from lens_emotion.extraction.pooling import story_mean
@@ -236,8 +237,8 @@ MOST = 65536  # keys, tensors or items of an array: far more than any control ve
 Value = str | int | float | bool | list["Value"]
 
 
-@dataclass(frozen=True, eq=False)
-class ControlFile:
+@dataclass(frozen=True, eq=False, repr=False)
+class ControlFile(Brief):
     """What a GGUF control vector holds.
 
     Attributes:
