@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
 from steered import OTHER, PROMPT, no_hooks_left, vectors_of
 
-from lens_emotion.errors import DoseError
+import lens_emotion as le
+from lens_emotion.errors import AnalysisError, DoseError, LayerError
+from lens_emotion.models.access import hook_name
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import encode, tokenise_text
 from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import steer
 from lens_emotion.steering.solve import iso_kl, solve_edge, solve_kl
+from lens_emotion.vectors.interchange import displacements, read_control_file
 
 
 def plain_kl(model, vector, dose, texts, layers):
@@ -124,3 +129,31 @@ def test_brackets_without_an_edge_are_refused():
     for low, high, tol in ((1, 1, 0.1), (2, 1, 0.1), (0, 1, 0)):
         with pytest.raises(DoseError, match="low < high"):
             solve_edge(lambda dose: dose > 0.5, low, high, tol)
+
+
+def test_layers_are_read_alike_wherever_they_are_given(vectors, tmp_path):
+    calm = vectors["calm"]
+    for words, wanted in (("1-2", [1, 2]), ("3,4-5", [3, 4, 5]), (-1, [5]), ([2, -2], [2, 4]), (None, [3])):
+        assert sorted(displacements(calm, 1.0, words)) == wanted
+        hooked = {name for name, _ in le.steering_hooks(calm, 1.0, layers=words)}
+        assert {hook_name(layer) for layer in range(6)} & hooked == {hook_name(layer) for layer in wanted}
+        assert set(read_control_file(calm.to_gguf(tmp_path / "v.gguf", layers=words)).directions) == set(wanted)
+
+
+def test_a_layer_that_does_not_exist_is_refused_in_the_same_words(vectors, acts):
+    said = r"^no layer 6: the model has layers 0 to 5 \(or -6 to -1\)$"
+    asks = (
+        lambda: resolve_layers("5-6", 6),
+        lambda: le.steer(tiny(), vectors["calm"], 1.0, layers=6).__enter__(),
+        lambda: displacements(vectors["calm"], 1.0, [6]),
+        lambda: vectors.at(6),
+        lambda: vectors["calm"].at(6),
+        lambda: le.similarity(vectors, 6),
+        lambda: le.probe(acts, layers=[6]),
+    )
+    for ask in asks:
+        with pytest.raises(LayerError, match=said):
+            ask()
+    assert issubclass(LayerError, DoseError) and issubclass(LayerError, AnalysisError)
+    package = Path(le.__file__).parent
+    assert [f.name for f in package.rglob("*.py") if "no layer {" in f.read_text(encoding="utf-8")] == ["errors.py"]
