@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lens_emotion import plots
 from lens_emotion.cli.runs import draw_and_print
 from lens_emotion.errors import ArtifactError
 from lens_emotion.plots._steering import LETTERS

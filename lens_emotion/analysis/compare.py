@@ -19,7 +19,7 @@ from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutatio
 from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.analysis.transfer import check_same_model, shared_emotions
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
     EffectSize,
@@ -30,7 +30,6 @@ from lens_emotion.stats.tests import (
     permutation_p,
     permutation_test,
 )
-from lens_emotion.vectors.recipes import codes
 
 METRICS = ("decoding", "separation", "reliability")
 LEAST_TOPICS = 6  # with fewer, no pattern of sign flips reaches p = 0.05 on both sides

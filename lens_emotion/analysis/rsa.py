@@ -15,11 +15,11 @@ from torch import Tensor
 from lens_emotion.analysis.reliability import topic_halves
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.stats.tests import max_corrected_p, permutation_p, spearman_brown
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
-from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, codes, emotion_vectors, recipe_steps
+from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, emotion_vectors, recipe_steps
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
 from lens_emotion.analysis.reliability import mean_reliability
 from lens_emotion.analysis.results import ALPHA, NOISE, p_text, place, resolve_layer, result_html
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.stats.cosines import (
     ROUNDING,
     Corrected,
@@ -48,7 +48,6 @@ from lens_emotion.vectors.recipes import (
     RECIPES,
     Recipe,
     apply_steps,
-    check_finite,
     class_weights,
     recipe_steps,
     without_neutral_components,

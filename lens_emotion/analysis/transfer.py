@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from lens_emotion.analysis.decoding import auc_table
 from lens_emotion.analysis.results import ALPHA, NOISE, AnalysisError, check_permutations, p_text, place, result_html
 from lens_emotion.errors import FingerprintError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.stats.design import Design, design_of, label_permutations
 from lens_emotion.stats.tests import (
     bootstrap_over_groups,
@@ -21,7 +21,6 @@ from lens_emotion.stats.tests import (
     permutation_p,
 )
 from lens_emotion.vectors.emotion_vectors import unit
-from lens_emotion.vectors.recipes import check_finite, codes
 
 CENTRINGS = ("train mean", "own mean")
 Rows = Int[np.ndarray, " _"]

@@ -1,7 +1,8 @@
-"""Forward passes that see `resid_post` of every layer and nothing else, without the LM head.
+"""Forward passes that see `resid_post` and nothing else, without the LM head.
 
-`residual_cache` keeps a pass in an ActivationCache; `pooled_reader` pools each layer as soon as it is computed, so that
-a long reading holds one layer at a time and sets its hooks once. Both give the same rows.
+`body` is the one way of stopping before the head. On it stand `residual_cache`, which keeps a pass in an
+ActivationCache, and `pooled_reader`, which pools each layer as soon as it is computed, so that a long reading holds one
+layer at a time and sets its hooks once. Both give the same rows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,15 +21,68 @@ from lens_emotion.extraction.pooling import Pooling, norm_sum, pool_layer
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
 from lens_emotion.models.shortcut import shortcut
 
+Run = Callable[[Tensor, Tensor], None]  # tokens, mask of real tokens, both [batch, pos] on the model's device
+
+
+@contextmanager
+def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False) -> Iterator[Run]:
+    """Inside, `run(tokens, mask)` runs a batch up to the last block; `see` gets `resid_post` of one layer after another.
+
+    The LM head does not run: its logits are the memory peak and 28-63% of the time of models under 1B parameters.
+    HookedTransformer stops at its last layer; the Bridge would still run the head then, so an exception of
+    TransformerLens's own ends its pass. Hooks are set, and parts of the Bridge step aside (`models.shortcut`), once for
+    all batches: set hooks of your own before entering.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        see: given [batch, pos, d_model], in the model's precision, on its device.
+        last_only: only the last layer is seen; whole blocks of the Bridge step aside then.
+    """
+    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
+    if backend_of(model) == "hooked":
+        watched = names[-1:] if last_only else names
+        with _hooks(model, watched, lambda tensor, hook: see(tensor)), torch.inference_mode():
+            yield lambda tokens, mask: model(tokens, stop_at_layer=len(names), attention_mask=mask.long())
+        return
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    # the last block steps aside as a whole if its output is taken where the final norm takes it
+    watched, left = (["ln_final.hook_in"] if last_only else names), [0]  # hooks of the pass still to come
+
+    def see_and_stop(tensor: Tensor, hook: Any) -> None:
+        if not left[0]:  # the final norm runs outside of passes too, when logits are read out
+            return
+        see(tensor)
+        left[0] -= 1
+        if not left[0]:
+            raise StopAtLayerException(tensor)
+
+    with (
+        _hooks(model, watched, see_and_stop),
+        shortcut(model, whole_blocks=last_only) as unseen,
+        torch.inference_mode(),
+    ):
+
+        def run(tokens: Tensor, mask: Tensor) -> None:
+            left[0] = len(watched)
+            # where nobody looks at masks and all pads are on the right, no real token sees one: faster without
+            needed = None if unseen and bool((mask[:, 1:] <= mask[:, :-1]).all()) else mask.long()
+            with suppress(StopAtLayerException):
+                # without output_attentions=False the Bridge would materialise every attention pattern
+                model(tokens, attention_mask=needed, output_attentions=False, use_cache=False)
+
+        yield run
+
+
+def _hooks(model: Model, names: Sequence[str], see: Callable[[Tensor, Any], None]) -> Any:
+    """One hook under a filter of names: the Bridge looks up every name given for itself."""
+    return model.hooks(fwd_hooks=[(frozenset(names).__contains__, see)])
+
 
 def residual_cache(
     model: Model, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
 ) -> ActivationCache:
-    """Run the model over tokens and keep `blocks.{l}.hook_resid_post` of every layer.
-
-    The LM head does not run: its logits are the memory peak and 28-63% of the time of models under 1B parameters.
-    HookedTransformer stops at its last layer; the Bridge would still run the head then, so it is stopped at the final
-    norm instead. Parts of the Bridge without hooks step aside (`models.shortcut`).
+    """Run the model over tokens and keep `blocks.{l}.hook_resid_post` of every layer; the LM head does not run.
 
     Args:
         model: TransformerBridge or HookedTransformer.
@@ -38,18 +92,11 @@ def residual_cache(
     Returns:
         ActivationCache with one entry per layer, [batch, pos, d_model], in the model's precision, on its device.
     """
-    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
     tokens = tokens.to(device_of(model))
-    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.to(tokens.device)
-    with torch.inference_mode():
-        if backend_of(model) == "hooked":
-            options = {"stop_at_layer": model.cfg.n_layers, "attention_mask": mask.long()}
-            return model.run_with_cache(tokens, names_filter=names, **options)[1]
-        with model.hooks(fwd_hooks=[("ln_final.hook_in", _stop)]), shortcut(model) as unseen:
-            # without output_attentions=False the Bridge would materialise every attention pattern
-            seen_mask = _needed(mask) if unseen else mask.long()
-            options = {"attention_mask": seen_mask, "output_attentions": False, "use_cache": False}
-            return model.run_with_cache(tokens, names_filter=names, **options)[1]
+    seen: list[Tensor] = []
+    with body(model, seen.append) as run:
+        run(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.to(tokens.device))
+    return ActivationCache({hook_name(layer): tensor for layer, tensor in enumerate(seen)}, model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +115,7 @@ ReadBatch = Callable[[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"], Bool[
 def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBatch]:
     """Inside, `read(tokens, mask, content)` runs a batch and pools every layer when it is computed.
 
-    Hooks are set, and parts of the Bridge step aside, once for all batches: on small models that costs as much as
-    reading a batch. Set hooks of your own before entering.
+    Hooks are set once for all batches: on small models that costs as much as reading a batch.
 
     Yields:
         read: token ids, the mask of real tokens and the mask of content [batch, pos] -> Pooled, on the CPU.
@@ -78,13 +124,12 @@ def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBat
     rows: list[Tensor] = []
     norms: list[Tensor] = []
 
-    def see(tensor: Tensor, hook: Any) -> None:
-        if reading:
-            weights, content = reading[0]
-            rows.append(pool_layer(tensor, weights))
-            norms.append(norm_sum(tensor, content))
+    def see(tensor: Tensor) -> None:
+        weights, content = reading[0]
+        rows.append(pool_layer(tensor, weights))
+        norms.append(norm_sum(tensor, content))
 
-    with _body(model, see) as run:
+    with body(model, see) as run:
 
         def read(tokens: Tensor, mask: Tensor, content: Tensor) -> Pooled:
             weights = torch.stack([p.weights(content) for p in poolings])
@@ -98,48 +143,3 @@ def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBat
                     kept.clear()
 
         yield read
-
-
-@contextmanager
-def _body(model: Model, see: Callable[[Tensor, Any], None]) -> Iterator[Callable[[Tensor, Tensor], None]]:
-    """Inside, runs tokens under a mask up to the last block; `see` gets `resid_post` of one layer after another."""
-    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
-    # one hook under a filter of names: the Bridge looks up every name given for itself
-    named = frozenset(names).__contains__
-    with torch.inference_mode():
-        if backend_of(model) == "hooked":
-            with model.hooks(fwd_hooks=[(named, see)]):
-                yield lambda tokens, mask: model(tokens, stop_at_layer=len(names), attention_mask=mask.long())
-            return
-        left = [0]  # layers of the pass still to come
-
-        def see_and_stop(tensor: Tensor, hook: Any) -> None:
-            see(tensor, hook)
-            left[0] -= 1
-            if left[0] == 0:
-                _stop(tensor, hook)
-
-        with model.hooks(fwd_hooks=[(named, see_and_stop)]), shortcut(model) as unseen:
-
-            def run(tokens: Tensor, mask: Tensor) -> None:
-                left[0] = len(names)
-                seen_mask = _needed(mask) if unseen else mask.long()
-                with suppress(_stop_exception()):
-                    model(tokens, attention_mask=seen_mask, output_attentions=False, use_cache=False)
-
-            yield run
-
-
-def _needed(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"] | None:
-    """The mask, or None if all pads are on the right: no real token sees them, and attention is faster without."""
-    return None if bool((mask[:, 1:] <= mask[:, :-1]).all()) else mask.long()
-
-
-def _stop(tensor: Tensor, hook: Any) -> NoReturn:
-    raise _stop_exception()(tensor)
-
-
-def _stop_exception() -> type[Exception]:
-    from transformer_lens.model_bridge.exceptions import StopAtLayerException
-
-    return StopAtLayerException

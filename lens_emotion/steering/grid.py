@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +190,7 @@ def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -
     drawn = int.from_bytes(hashlib.sha256(f"{control}|{emotion}|{prompt}".encode()).digest()[:4], "big")
     if control == "random":
         return vectors.random(drawn, like=emotion)
-    others = sorted(e for e in vectors.emotions if e != emotion)
-    if not others:
-        raise DoseError("control 'other' needs vectors of at least two emotions; use controls=('random',)")
-    return replace(vectors[others[drawn % len(others)]], natural=vectors[emotion].natural)
+    return vectors.other(drawn, like=emotion)
 
 
 def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[str, Any]:
