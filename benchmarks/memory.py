@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.measure import Call, Options, Row, run_alone
 from benchmarks.reading import BODY, as_reading, body, read
 from benchmarks.subjects import is_real, loaded, plain_model, texts, token_ids
-from lens_emotion.extraction.reader import budget_for
 from lens_emotion.models.access import Model
+from lens_emotion.models.forward import budget_for
 
 NAME = "memory"
 GOAL = 1 / 1.5

@@ -11,8 +11,8 @@ from scipy.stats import kstest
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from lens_emotion.analysis.circumplex import _weights, aligned_scores, redrawn_directions
-from lens_emotion.analysis.geometry import circumplex, opposites, principal_scores, similarity, similarity_by_layer
+from lens_emotion.analysis.circumplex import _weights, aligned_scores, circumplex, principal_scores, redrawn_directions
+from lens_emotion.analysis.geometry import opposites, similarity, similarity_by_layer
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.errors import StimulusError
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, OPPOSITE_PAIRS, valence_arousal

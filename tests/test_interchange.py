@@ -19,9 +19,9 @@ from steered import PROMPT
 from lens_emotion.cli.app import main
 from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.laws.copies import blocks_of
 from lens_emotion.models.access import hook_name
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.hooks import steer
 from lens_emotion.vectors.emotion_vectors import EmotionVectors

@@ -23,7 +23,7 @@ from lens_emotion.analysis.lens import (
 from lens_emotion.analysis.results import AnalysisError
 from lens_emotion.errors import FingerprintError, UnsupportedModelError
 from lens_emotion.models.access import fingerprint
-from lens_emotion.models.decoding import read_out
+from lens_emotion.models.forward import read_out
 from lens_emotion.stimuli.emotions import (
     BYTES,
     SCRIPTS,

@@ -17,10 +17,10 @@ from lens_emotion.errors import (
     UnknownModelError,
     UnsupportedModelError,
 )
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models import hooked, loading
 from lens_emotion.models.access import check_raw_basis, describe, hook_name, parameter_count
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.loading import load_model, tiny_folder
 from lens_emotion.models.prompting import pad, tokenise_text
 

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.analysis.results import AnalysisError, place, result_html
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit

@@ -16,10 +16,10 @@ from scipy.stats import wilcoxon
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.results import ALPHA, AnalysisError, check_permutations, p_text, resolve_layer, result_html
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.analysis.transfer import check_same_model, shared_emotions
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
     EffectSize,

@@ -17,8 +17,8 @@ from scipy.spatial.distance import squareform
 
 from lens_emotion.analysis.circumplex import Circumplex, circumplex, principal_scores
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.errors import StimulusError
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import max_corrected_p, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors

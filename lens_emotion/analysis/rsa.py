@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
-from lens_emotion.analysis.reliability import topic_halves
 from lens_emotion.analysis.results import ALPHA, NOISE, check_permutations, p_text, place, resolve_layer, result_html
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.stats.split_half import topic_halves
 from lens_emotion.stats.tests import max_corrected_p, permutation_p, spearman_brown
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit

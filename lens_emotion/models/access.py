@@ -51,12 +51,12 @@ def backend_of(model: Model) -> str:
     Raises:
         UnsupportedModelError: the object is neither; the message says how to get one.
     """
-    if hooked.is_hooked(model):
-        return "hooked"
     from transformer_lens.model_bridge import TransformerBridge
 
     if isinstance(model, TransformerBridge):
         return "bridge"
+    if hooked.is_hooked(model):
+        return "hooked"
     raise UnsupportedModelError(
         f"expected a TransformerBridge or a HookedTransformer, got {type(model).__name__}; "
         "load one with lens_emotion.load_model(name), or TransformerBridge.boot_transformers(name, hf_model=model)"

@@ -13,11 +13,11 @@ import pandas as pd
 
 from lens_emotion.analysis.results import result_html
 from lens_emotion.errors import DoseError
-from lens_emotion.extraction.generation import GENERATION_BUDGET
 from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, record_bytes, scan
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.forward import GENERATION_BUDGET
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, Layers, layers_in_words, mean_units, resolve_layers

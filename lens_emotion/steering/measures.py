@@ -12,10 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens_emotion.extraction.capture import body
-from lens_emotion.extraction.reader import budget_for, plan_batches, run_halving
 from lens_emotion.models.access import Model, device_of
-from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
+from lens_emotion.models.forward import CHUNK, body, budget_for, fitting_threads, plan_batches, read_out, run_halving
 from lens_emotion.models.prompting import pad, pad_id
 from lens_emotion.stimuli.emotions import COMMON, scripts_of
 
