@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Call, Options, Row, Sample, interleaved, run_alone, run_once
+from benchmarks.measure import Call, Options, Row, Sample, interleaved, run_once
 from benchmarks.subjects import hooked_twin, is_real, loaded, plain_model, texts, token_ids
+from benchmarks.table import run_alone
 from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings

@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.measure import Call, Options, Row, interleaved, run_alone
+from benchmarks.measure import Call, Options, Row, interleaved
 from benchmarks.subjects import loaded, plain_model
+from benchmarks.table import run_alone
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models import decoding
 from lens_emotion.models.access import Model
