@@ -25,8 +25,9 @@ import torch
 from scipy.stats import kstest
 
 from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.circumplex import circumplex
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.geometry import circumplex, similarity
+from lens_emotion.analysis.geometry import similarity
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation

@@ -254,17 +254,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def options_from(args: argparse.Namespace) -> Options:
     return Options(args.quick, args.full, tuple(args.model), args.peers, args.threads, args.seed)
-
-
-def run_alone(rows: Callable[[Options], list[Row]]) -> None:
-    """What a benchmark does when it is run by itself: its rows as a table on the terminal."""
-    from benchmarks.table import text_table
-
-    parser = argparse.ArgumentParser(description=(rows.__doc__ or "").strip())
-    add_options(parser)
-    options = options_from(parser.parse_args())
-    torch.set_num_threads(options.threads)
-    try:
-        print(text_table(rows(options)))
-    except Skipped as reason:
-        print(f"skipped: {reason}")

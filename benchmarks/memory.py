@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.measure import Call, Options, Row, run_alone
+from benchmarks.measure import Call, Options, Row
 from benchmarks.reading import BODY, as_reading, body, read
 from benchmarks.subjects import is_real, loaded, plain_model, texts, token_ids
-from lens_emotion.extraction.reader import budget_for
+from benchmarks.table import run_alone
 from lens_emotion.models.access import Model
+from lens_emotion.models.forward import budget_for
 
 NAME = "memory"
 GOAL = 1 / 1.5

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 import lens_emotion as le
-from benchmarks.measure import Options, Row, Skipped, interleaved, run_alone
+from benchmarks.measure import Options, Row, Skipped, interleaved
 from benchmarks.reading import BODY, as_reading, body, limit
 from benchmarks.subjects import TINY, is_real, loaded, plain_model, texts, tiny_tokenizer, token_ids
+from benchmarks.table import run_alone
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import resolve
 from lens_emotion.stimuli.sets import StimulusSet

@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Call, Options, Row, Sample, interleaved, run_alone, run_once
+from benchmarks.measure import Call, Options, Row, Sample, interleaved, run_once
 from benchmarks.subjects import hooked_twin, is_real, loaded, plain_model, texts, token_ids
+from benchmarks.table import run_alone
 from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
-from lens_emotion.extraction.reader import Reading, budget_for, make_header, plan_batches, read_poolings
+from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.models.access import Model
+from lens_emotion.models.forward import budget_for, plan_batches
 from lens_emotion.models.prompting import TokenisedText, pad
 
 NAME = "reading"

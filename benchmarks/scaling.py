@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 import lens_emotion as le
-from benchmarks.measure import Options, Row, Sample, interleaved, run_alone
+from benchmarks.measure import Options, Row, Sample, interleaved
 from benchmarks.subjects import random_model, texts
+from benchmarks.table import run_alone
 
 NAME = "scaling"
 REPEATS = 3

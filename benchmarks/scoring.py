@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Options, Row, interleaved, run_alone
+from benchmarks.measure import Options, Row, interleaved
 from benchmarks.subjects import is_real, loaded, plain_model, texts, token_ids
+from benchmarks.table import run_alone
 from lens_emotion.models.access import Model
 from lens_emotion.models.prompting import pad
 from lens_emotion.steering.measures import likelihood, mean_nll

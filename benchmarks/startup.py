@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.measure import Options, Row, Skipped, interleaved, run_alone
+from benchmarks.measure import Options, Row, Skipped, interleaved
 from benchmarks.subjects import TINY
+from benchmarks.table import run_alone
 
 NAME = "startup"
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,14 +5,17 @@ python -m benchmarks.table benchmarks/results.json    # write the table of READM
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Row
+import torch
+
+from benchmarks.measure import Options, Row, Skipped, add_options, options_from
 
 SCHEMA = 1
 README = Path(__file__).with_name("README.md")
@@ -122,3 +125,15 @@ def write_readme(values: dict[str, Any], path: Path = README) -> None:
 
 if __name__ == "__main__":
     write_readme(read_json(Path(sys.argv[1])))
+
+
+def run_alone(rows: Callable[[Options], list[Row]]) -> None:
+    """What a benchmark does when it is run by itself: its rows as a table on the terminal."""
+    parser = argparse.ArgumentParser(description=(rows.__doc__ or "").strip())
+    add_options(parser)
+    options = options_from(parser.parse_args())
+    torch.set_num_threads(options.threads)
+    try:
+        print(text_table(rows(options)))
+    except Skipped as reason:
+        print(f"skipped: {reason}")

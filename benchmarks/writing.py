@@ -12,13 +12,14 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.measure import Call, Options, Row, interleaved, run_alone
+from benchmarks.measure import Call, Options, Row, interleaved
 from benchmarks.subjects import loaded, plain_model
-from lens_emotion.extraction.capture import residual_cache
+from benchmarks.table import run_alone
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models import decoding
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import generate_tokens
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode, pad, pad_id
 
 NAME = "writing"

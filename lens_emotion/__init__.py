@@ -31,7 +31,7 @@ _HOME = {
     "stimuli.sets": ("Stimulus", "StimulusSet"),
     "stimuli.library": ("load_stimuli",),
     "stimuli.prompts": ("Scenario", "StoryPrompt", "scenarios", "story_prompts"),
-    "extraction.capture": ("residual_cache",),
+    "models.forward": ("residual_cache",),
     "extraction.pooling": ("Pooling", "last_token", "middle_token", "story_mean"),
     "extraction.comprehension": ("activations_from_cache", "extract_comprehension", "extract_poolings", "preview"),
     "extraction.generation": ("extract_generation",),

@@ -41,7 +41,6 @@ from lens_emotion.analysis.transfer import transfer_within as transfer_within
 from lens_emotion.analysis.ushape import two_lines as two_lines
 from lens_emotion.errors import LensEmotionError as LensEmotionError
 from lens_emotion.extraction.activations import PooledActivations as PooledActivations
-from lens_emotion.extraction.capture import residual_cache as residual_cache
 from lens_emotion.extraction.comprehension import activations_from_cache as activations_from_cache
 from lens_emotion.extraction.comprehension import extract_comprehension as extract_comprehension
 from lens_emotion.extraction.comprehension import extract_poolings as extract_poolings
@@ -54,6 +53,7 @@ from lens_emotion.extraction.pooling import story_mean as story_mean
 from lens_emotion.laws.check import check as check
 from lens_emotion.models.access import describe as describe
 from lens_emotion.models.decoding import Sampling as Sampling
+from lens_emotion.models.forward import residual_cache as residual_cache
 from lens_emotion.models.loading import load_model as load_model
 from lens_emotion.play.explorer import explorer as explorer
 from lens_emotion.run.config import StudyConfig as StudyConfig

@@ -1,11 +1,10 @@
-"""Figures of the house: files, lines, the longest chain of imports, imports against the order, circles, what a call passes.
+"""Figures of the house: files, lines, the longest chain of imports, imports against the order, what a call passes.
 
-    python scripts/structure.py                  # from the imports as text; a second
-    python scripts/structure.py --trace          # also runs `extract_comprehension` and one model of a study, under a profiler
-    python scripts/structure.py --root ../before # of another checkout
+    python scripts/structure.py                   # from the imports as text; a second
+    python scripts/structure.py --trace           # also runs an extraction and one model of a study under a profiler
+    python scripts/structure.py --root ../before  # of another checkout
 
-Every import counts, also those inside functions and those for type checkers. A file that only names a package counts as
-no step of a chain.
+Every import counts, also those inside functions and those for type checkers.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from pathlib import Path
 PACKAGE = "lens_emotion"
 # from left to right; a room imports from rooms before it, and those in one group not from each other
 ORDER = (
-    ("errors", "version"), ("display", "progress"), ("files",), ("models", "stimuli"), ("extraction",), ("vectors",), ("stats",),
-    ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",), ("report", "play"), ("cli",),
+    ("errors", "version"), ("display", "progress"), ("files",), ("models", "stimuli"), ("extraction",), ("vectors",),
+    ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",), ("report", "play"), ("cli",),
 )  # fmt: skip
 TRACE = """
 import sys, tempfile, threading
@@ -42,10 +41,17 @@ def follow(name, what):
     sys.setprofile(None)
     threading.setprofile(None)
     print("passes", name, len({file for file, _ in seen}), len(seen))
-model = le.load_model("tiny-llama")
-follow("extract_comprehension", lambda: le.extract_comprehension(model))
-with tempfile.TemporaryDirectory() as folder:
-    follow("one model of a study", lambda: le.run_study(le.StudyConfig(models=("tiny-llama",), n_permutations=20), folder))
+model, texts = le.load_model("tiny-llama"), le.load_stimuli("world-en")
+extract, study = le.extract_comprehension, le.run_study
+settings = le.StudyConfig(models=("tiny-llama",), n_permutations=20)
+calls = {
+    "extract_comprehension": lambda folder: extract(model, texts),
+    "one model of a study": lambda folder: study(settings, folder),
+}
+for name, call in calls.items():  # each once before it is followed: texts are then in memory
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        call(first)
+        follow(name, lambda: call(second))
 """  # with few permutations: the same functions, sooner
 
 
@@ -101,35 +107,15 @@ def longest_chain(graph: dict[str, set[str]]) -> list[str]:
     return list(max((below(m) for m in graph), key=len, default=()))
 
 
-def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """Groups of modules that import each other (Tarjan)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found = []
-
-    def visit(m: str) -> None:
-        index[m] = low[m] = len(index)
-        stack.append(m)
-        for t in graph[m]:
-            if t not in index:
-                visit(t)
-                low[m] = min(low[m], low[t])
-            elif t in stack:
-                low[m] = min(low[m], index[t])
-        if low[m] == index[m]:
-            group = set()
-            while True:
-                group.add(stack.pop())
-                if m in group:
-                    break
-            if len(group) > 1:
-                found.append(group)
-
-    for module in graph:
-        if module not in index:
-            visit(module)
-    return found
+def in_circles(graph: dict[str, set[str]]) -> set[str]:
+    """Modules that lie on a circle of imports, or between two."""
+    left = set(graph)
+    while True:
+        imported = {t for m in left for t in graph[m]}
+        ends = {m for m in left if not graph[m] & left or m not in imported}
+        if not ends:
+            return left
+        left -= ends
 
 
 def traced(root: Path) -> dict[str, tuple[int, int]]:
@@ -153,13 +139,13 @@ def main() -> None:
     known = modules(root)
     graph = {m: imports(path, known) - {m, PACKAGE} for m, path in known.items() if m != PACKAGE}
     sizes = {m: path.read_text(encoding="utf-8").count("\n") for m, path in known.items()}
-    chain, wrong, rings = longest_chain(graph), list(against_the_order(graph)), circles(graph)
+    chain, wrong, round_ = longest_chain(graph), list(against_the_order(graph)), in_circles(graph)
     print(f"files {len(known)}, lines {sum(sizes.values()):,}")
     print(f"under 60 lines {sum(n < 60 and not known[m].name.startswith('__') for m, n in sizes.items())}, "
           f"over 600 {[m for m, n in sizes.items() if n > 600]}")  # fmt: skip
     print(f"longest chain of imports {len(chain)}: {' > '.join(m.removeprefix(PACKAGE + '.') for m in chain)}")
     print(f"against the order {len(wrong)}", *wrong, sep="\n  ")
-    print(f"circles {len(rings)}", *(", ".join(sorted(g)) for g in rings), sep="\n  ")
+    print(f"files in circles {len(round_)}", *sorted(round_), sep="\n  ")
     if chosen.trace:
         for name, (files, functions) in traced(root).items():
             print(f"{name} passes through {files} files and {functions} functions")

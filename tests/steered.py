@@ -8,8 +8,8 @@ import torch
 from conftest import tiny
 
 from lens_emotion.extraction.activations import Header
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models.access import describe, hook_name
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 

@@ -21,8 +21,8 @@ from lens_emotion.analysis.compare import (
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.drift import drift
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.vectors.recipes import emotion_vectors
 
 

@@ -11,10 +11,9 @@ from scipy.stats import kstest
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from lens_emotion.analysis.circumplex import aligned_scores
-from lens_emotion.analysis.geometry import circumplex, opposites, principal_scores, similarity, similarity_by_layer
+from lens_emotion.analysis.circumplex import _weights, aligned_scores, circumplex, principal_scores, redrawn_directions
+from lens_emotion.analysis.geometry import opposites, similarity, similarity_by_layer
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.stats.intervals import _weights, redrawn_directions
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, OPPOSITE_PAIRS, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import emotion_vectors

@@ -8,13 +8,14 @@ from conftest import tiny
 from planted import HEADER, planted
 
 from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.circumplex import circumplex
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.geometry import circumplex, similarity
+from lens_emotion.analysis.geometry import similarity
 from lens_emotion.analysis.layers import decoding_sweep, layer_sweep
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.capture import hook_name
+from lens_emotion.models.access import hook_name
 from lens_emotion.stimuli.emotions import EMOTIONS, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import emotion_vectors

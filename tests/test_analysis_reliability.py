@@ -7,9 +7,10 @@ from scipy.stats import kstest
 from test_analysis_decoding import DESIGNS
 
 from lens_emotion.analysis.layers import layer_sweep
-from lens_emotion.analysis.reliability import half_cosines, reliability, topic_halves
+from lens_emotion.analysis.reliability import reliability
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.design import design_of, label_permutations
+from lens_emotion.stats.split_half import half_cosines, topic_halves
 from lens_emotion.stats.tests import spearman_brown
 
 

@@ -126,7 +126,7 @@ def test_only_shared_emotions_count_and_their_order_does_not():
 def test_the_ceiling_equals_a_loop_over_splits():
     a, b = _two_models(1.0, 1.0, n_topics=6)
     result = rsa_activations(a, b, 1, 0, n_splits=3, n_permutations=5, seed=2)
-    from lens_emotion.analysis.reliability import topic_halves
+    from lens_emotion.stats.split_half import topic_halves
 
     within, across = [], []
     for half in topic_halves(6, 3, 2):

@@ -11,9 +11,9 @@ from test_analysis_decoding import DESIGNS
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.separation import cosine_null, mean_pairwise_cosine, separation
+from lens_emotion.analysis.separation import cosine_null, separation
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.stats.cosines import corrected_cosine, recipe_grams, topic_means
+from lens_emotion.stats.cosines import corrected_cosine, mean_pairwise_cosine, recipe_grams, topic_means
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.gram import Labellings
 from lens_emotion.vectors.recipes import (

@@ -11,8 +11,8 @@ from conftest import BACKENDS, tiny
 
 from lens_emotion.analysis.tokens import token_scores
 from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError, UnknownEmotionError
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models.access import hook_name
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.vectors.emotion_vectors import unit
 from lens_emotion.vectors.recipes import class_means

@@ -8,15 +8,14 @@ from conftest import tiny
 from transformer_lens.hook_points import HookPoint
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.capture import pooled_reader, residual_cache
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
-from lens_emotion.extraction.reader import CPU_BUDGET, TOKEN_BUDGET, budget_for
+from lens_emotion.extraction.reader import pooled_reader
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.forward import CPU_BUDGET, TOKEN_BUDGET, budget_for, residual_cache, shortcut
 from lens_emotion.models.prompting import encode, pad
-from lens_emotion.models.shortcut import shortcut
 from lens_emotion.stimuli.prompts import story_prompts
 
 TEXTS = ("Anna was in the kitchen and she smiled.", "Ben walked.", "It rained at the market, and Nora read by the sea.")
@@ -209,7 +208,8 @@ def test_a_cpu_reads_smaller_batches(llama):
 def test_a_wide_model_is_watched_in_smaller_batches():
     from types import SimpleNamespace
 
-    from lens_emotion.extraction.generation import GENERATION_BUDGET, WATCHED_BYTES, watched_length
+    from lens_emotion.extraction.generation import WATCHED_BYTES, watched_length
+    from lens_emotion.models.forward import GENERATION_BUDGET
 
     for n_layers, d_model in ((6, 64), (30, 576), (32, 4096)):
         model = SimpleNamespace(cfg=SimpleNamespace(n_layers=n_layers, d_model=d_model, dtype=torch.float32))

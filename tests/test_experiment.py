@@ -24,7 +24,7 @@ from lens_emotion.steering.dose_result import (
     side_effects_of,
     target_first,
 )
-from lens_emotion.steering.experiment import dose_response, other_vector
+from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.steering.regimes import REGIMES, Thresholds
 from lens_emotion.stimuli.prompts import scenarios
@@ -69,7 +69,7 @@ def test_changed_is_about_texts_and_not_about_the_emotion():
 
 
 def test_another_emotions_vector_has_its_direction_and_the_targets_length(vectors):
-    drawn = [other_vector(vectors, "calm", seed) for seed in range(30)]
+    drawn = [vectors.other(seed, like="calm") for seed in range(30)]
     assert len({v.name for v in drawn}) > 8
     for vector in drawn:
         assert vector.name != "calm"

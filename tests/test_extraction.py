@@ -10,15 +10,13 @@ from masks import random_masks
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.errors import ArtifactError, ProcessedModelError, StimulusError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.comprehension import activations_from_cache, extract_comprehension, extract_poolings
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
-from lens_emotion.extraction.reader import plan_batches, run_halving
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.forward import plan_batches, residual_cache, run_halving, shortcut
 from lens_emotion.models.prompting import encode, pad, tokenise_text
-from lens_emotion.models.shortcut import shortcut
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet

@@ -19,12 +19,12 @@ from steered import PROMPT
 from lens_emotion.cli.app import main
 from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.laws.copies import blocks_of
 from lens_emotion.models.access import hook_name
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.hooks import steer
-from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.interchange import (
     ControlFile,
     as_set,
@@ -59,7 +59,7 @@ def foreign_file(path, parts, hint="llama"):
 
 
 def test_a_gguf_file_is_what_llama_cpp_asks_for(vectors, tmp_path):
-    path = vectors["calm"].to_gguf(tmp_path / "calm.gguf", dose=DOSE, layers="all")
+    path = to_gguf(vectors["calm"], tmp_path / "calm.gguf", dose=DOSE, layers="all")
     read = gguf_reader(path)
     assert str(bytes(read.get_field("general.architecture").parts[-1]), "utf-8") == "controlvector"
     assert str(bytes(read.get_field("controlvector.model_hint").parts[-1]), "utf-8") == "llama"
@@ -96,7 +96,7 @@ def test_scale_1_of_a_file_is_what_steering_does_at_the_output_of_that_block(vec
 
 @pytest.mark.parametrize("dose", [3.0, -0.7])
 def test_our_own_file_comes_back_with_its_units(vectors, tmp_path, dose):
-    back = EmotionVector.from_gguf(vectors["calm"].to_gguf(tmp_path / "v.gguf", dose, "all"), tiny())
+    back = from_gguf(to_gguf(vectors["calm"], tmp_path / "v.gguf", dose, "all"), tiny())
     calm = vectors["calm"]
     torch.testing.assert_close(back.direction[1:], calm.direction[1:], rtol=1e-5, atol=1e-6)
     assert torch.equal(back.natural, calm.natural) and torch.equal(back.residual_norm, calm.residual_norm)
@@ -120,7 +120,7 @@ def test_a_foreign_file_steers_by_what_it_holds(vectors, tmp_path):
 
 
 def test_files_are_refused_where_they_do_not_fit(vectors, tmp_path):
-    path = vectors["calm"].to_gguf(tmp_path / "v.gguf")
+    path = to_gguf(vectors["calm"], tmp_path / "v.gguf")
     with pytest.raises(FingerprintError, match=r"tiny-llama.*tiny-mistral"):
         from_gguf(path, tiny("tiny-mistral"))
     foreign = foreign_file(tmp_path / "wide.gguf", {2: torch.ones(65)})
@@ -131,9 +131,9 @@ def test_files_are_refused_where_they_do_not_fit(vectors, tmp_path):
     with pytest.raises(UnsupportedModelError, match="layers 0 to 5"):
         from_gguf(foreign_file(tmp_path / "deep.gguf", {6: torch.ones(64)}), tiny())
     with pytest.raises(ArtifactError, match="block 0"):
-        vectors["calm"].to_gguf(path, layers=[0, 3])
+        to_gguf(vectors["calm"], path, layers=[0, 3])
     with pytest.raises(ArtifactError, match="dose 0"):
-        vectors["calm"].to_gguf(path, dose=0)
+        to_gguf(vectors["calm"], path, dose=0)
     with pytest.raises(ArtifactError, match="NaN"):
         foreign_file(path, {1: torch.full((4,), float("nan"))})
     with pytest.raises(ArtifactError, match="cannot read"):
@@ -141,7 +141,7 @@ def test_files_are_refused_where_they_do_not_fit(vectors, tmp_path):
 
 
 def test_a_changed_number_in_our_own_file_is_found(vectors, tmp_path):
-    path = vectors["calm"].to_gguf(tmp_path / "v.gguf")
+    path = to_gguf(vectors["calm"], tmp_path / "v.gguf")
     data = bytearray(path.read_bytes())
     data[-4] ^= 1
     path.write_bytes(data)
@@ -203,7 +203,7 @@ def test_every_file_keeps_to_its_schema(acts, vectors, tmp_path):
     held = {
         "pooled_activations": metadata(acts.save(tmp_path / "a.safetensors")),
         "emotion_vectors": metadata(vectors.save(tmp_path / "v.safetensors")),
-        "control_vector": json.loads(read_control_file(vectors["calm"].to_gguf(tmp_path / "v.gguf")).own),
+        "control_vector": json.loads(read_control_file(to_gguf(vectors["calm"], tmp_path / "v.gguf")).own),
     }
     for name, meta in held.items():
         schema(name).validate(meta)

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from conftest import BACKENDS, TINY_NAMES, needs_hooked, plain, tiny
+from safetensors import safe_open
 
 from lens_emotion.errors import (
     LensEmotionError,
@@ -16,10 +17,10 @@ from lens_emotion.errors import (
     UnknownModelError,
     UnsupportedModelError,
 )
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models import hooked, loading
-from lens_emotion.models.access import check_raw_basis, describe, hook_name
+from lens_emotion.models.access import check_raw_basis, describe, hook_name, parameter_count
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.loading import load_model, tiny_folder
 from lens_emotion.models.prompting import pad, tokenise_text
 
@@ -273,3 +274,10 @@ def _write_llama_gguf(gguf, path):
 def test_every_error_of_loading_is_a_lens_emotion_error():
     for kind in (UnknownModelError, ModelUnavailableError, UnsupportedModelError, ProcessedModelError):
         assert issubclass(kind, LensEmotionError)
+
+
+def test_both_backends_count_the_parameters_of_the_checkpoint(model):
+    folder = tiny_folder(find_spec(describe(model).name))
+    with safe_open(folder / "model.safetensors", "pt") as checkpoint:
+        stored = sum(checkpoint.get_tensor(name).numel() for name in checkpoint.keys())  # noqa: SIM118 - not a dict
+    assert parameter_count(model) == stored

@@ -11,16 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lens_emotion.cli.model import parse_mixture
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.extraction.activations import Header, TextRecord
 from lens_emotion.extraction.pooling import last_token, middle_token, story_mean
-from lens_emotion.extraction.reader import plan_batches, run_halving
 from lens_emotion.files.artifacts import digest
 from lens_emotion.files.user import record
+from lens_emotion.models.forward import plan_batches, run_halving
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import pad
 from lens_emotion.run.config import parse_doses
+from lens_emotion.vectors.emotion_vectors import parse_mixture
 
 settings.register_profile("light", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("light")

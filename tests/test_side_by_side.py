@@ -99,8 +99,8 @@ def test_regime_of_one_text_follows_damage_and_control():
 
 
 def test_reading_along_the_vector_is_the_mean_projection_of_the_new_tokens():
-    from lens_emotion.extraction.capture import residual_cache
     from lens_emotion.models.access import hook_name
+    from lens_emotion.models.forward import residual_cache
 
     model, push = tiny(), push_of(4.0)
     written = write_side_by_side(model, push)

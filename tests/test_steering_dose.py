@@ -137,7 +137,7 @@ def test_layers_are_read_alike_wherever_they_are_given(vectors, tmp_path):
         assert sorted(displacements(calm, 1.0, words)) == wanted
         hooked = {name for name, _ in le.steering_hooks(calm, 1.0, layers=words)}
         assert {hook_name(layer) for layer in range(6)} & hooked == {hook_name(layer) for layer in wanted}
-        assert set(read_control_file(calm.to_gguf(tmp_path / "v.gguf", layers=words)).directions) == set(wanted)
+        assert set(read_control_file(le.to_gguf(calm, tmp_path / "v.gguf", layers=words)).directions) == set(wanted)
 
 
 def test_a_layer_that_does_not_exist_is_refused_in_the_same_words(vectors, acts):

@@ -9,9 +9,9 @@ from steered import OTHER, PROMPT, no_hooks_left, oracle_logits, vectors_of
 
 from lens_emotion.errors import DoseError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import generate_tokens, make_decoder
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode, pad, pad_id
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.hooks import ablate, projection_centre, steer, steering_hooks

@@ -10,22 +10,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.models.layers import place
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
-from lens_emotion.vectors.recipes import (
-    apply_steps,
-    check_finite,
-    class_weights,
-    codes,
-    neutral_components,
-    recipe_steps,
-)
+from lens_emotion.vectors.recipes import apply_steps, class_weights, neutral_components, recipe_steps
 
 TOP = (1, 3, 10)  # rogue dimensions: the largest 1, 3 and 10
 

@@ -15,12 +15,12 @@ from scipy.stats import wilcoxon
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.analysis.transfer import check_same_model, shared_emotions
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.models.layers import resolve_layer
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
     ALPHA,
@@ -34,7 +34,6 @@ from lens_emotion.stats.tests import (
     permutation_p,
     permutation_test,
 )
-from lens_emotion.vectors.recipes import codes
 
 METRICS = ("decoding", "separation", "reliability")
 LEAST_TOPICS = 6  # with fewer, no pattern of sign flips reaches p = 0.05 on both sides

@@ -16,10 +16,10 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from lens_emotion.analysis.circumplex import Circumplex, circumplex, principal_scores
-from lens_emotion.analysis.separation import mean_pairwise_cosine
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,

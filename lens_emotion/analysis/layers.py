@@ -14,7 +14,6 @@ from transformer_lens import ActivationCache
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import Decoding, decoding
-from lens_emotion.analysis.reliability import half_cosines, topic_halves
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.analysis.ushape import UShape, two_lines
 from lens_emotion.display import Brief, Result
@@ -25,6 +24,7 @@ from lens_emotion.extraction.pooling import Pooling
 from lens_emotion.models.access import Model
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import design_of, label_permutations
+from lens_emotion.stats.split_half import half_cosines, topic_halves
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,

@@ -19,14 +19,13 @@ from torch import Tensor
 
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
 from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, main_script
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
-from lens_emotion.vectors.recipes import check_finite
 
 ISOTROPIC, MATCHED = "isotropic", "matched"
 

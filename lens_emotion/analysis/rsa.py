@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
-from lens_emotion.analysis.reliability import topic_halves
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.stats.split_half import topic_halves
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,
@@ -28,7 +28,7 @@ from lens_emotion.stats.tests import (
 )
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
-from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, codes, emotion_vectors, recipe_steps
+from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, emotion_vectors, recipe_steps
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
 from lens_emotion.analysis.reliability import mean_reliability
 from lens_emotion.display import Brief, Result
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import (
     ROUNDING,
@@ -49,7 +49,6 @@ from lens_emotion.vectors.recipes import (
     RECIPES,
     Recipe,
     apply_steps,
-    check_finite,
     class_weights,
     recipe_steps,
     without_neutral_components,

@@ -15,10 +15,10 @@ from lens_emotion.analysis.lens import ISOTROPIC, MATCHED, random_controls
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.capture import residual_cache
-from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
+from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name, tokenizer_of
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
-from lens_emotion.models.prompting import tokenise_text, tokenizer_of
+from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import class_means

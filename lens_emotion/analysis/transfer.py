@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from lens_emotion.analysis.decoding import auc_table
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations
 from lens_emotion.stats.tests import (
@@ -26,7 +26,6 @@ from lens_emotion.stats.tests import (
     permutation_p,
 )
 from lens_emotion.vectors.emotion_vectors import unit
-from lens_emotion.vectors.recipes import check_finite, codes
 
 CENTRINGS = ("train mean", "own mean")
 Rows = Int[np.ndarray, " _"]

@@ -8,13 +8,12 @@ from typing import Annotated, Optional
 import typer
 from rich.text import Text
 
-from lens_emotion.cli.model import mixture, parse_mixture
 from lens_emotion.cli.say import say_line
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import write_tensors
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.loading import load_model
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture
 from lens_emotion.vectors.hub import pull_vectors, push_vectors
 from lens_emotion.vectors.interchange import as_set, displacements, from_gguf, to_gguf
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import panel
-from lens_emotion.errors import ArtifactError, UnknownEmotionError
+from lens_emotion.errors import ArtifactError, StimulusError, UnknownEmotionError
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import record
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -240,3 +241,27 @@ class Header:
                 + ("upgrade lens-emotion" if newer else "make the file again with this version")
             )
         return record(Header, data, "the file's header")
+
+
+def codes(names: np.ndarray, order: tuple[str, ...] | None = None) -> Int[np.ndarray, " n_texts"]:
+    """Integer code of each name, numbered by `order` or by first appearance."""
+    order = order if order is not None else tuple(dict.fromkeys(str(n) for n in names))
+    index = {name: i for i, name in enumerate(order)}
+    return np.array([index[str(n)] for n in names], dtype=np.int64)
+
+
+def check_emotions(acts: PooledActivations) -> None:
+    """Raises StimulusError when the activations hold fewer than 2 emotions: nothing can be told apart."""
+    if len(acts.emotions) < 2:
+        held = f"a single class ('{acts.emotions[0]}')" if acts.emotions else "no emotion"
+        raise StimulusError(f"the activations hold {held}; texts of at least 2 emotions are needed (neutral aside)")
+
+
+def check_finite(values: Tensor) -> None:
+    """Raises ArtifactError naming the first layer that holds NaN or infinity."""
+    if not bool(torch.isfinite(values).all()):
+        bad = int((~torch.isfinite(values)).any(-1).any(0).nonzero()[0])
+        raise ArtifactError(
+            f"the activations hold NaN or infinity, first at layer {bad}: the forward pass overflowed; "
+            "extract again in bfloat16 or float32"
+        )

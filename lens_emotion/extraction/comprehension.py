@@ -20,9 +20,9 @@ from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache, story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.files.journal import Journal
-from lens_emotion.models.access import Model, check_raw_basis
+from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.catalog import find_spec
-from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
+from lens_emotion.models.prompting import pad, tokenise_text
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 

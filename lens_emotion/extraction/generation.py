@@ -20,15 +20,7 @@ from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.comprehension import check_classes, default_stimuli
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
-from lens_emotion.extraction.reader import (
-    Reading,
-    account,
-    check_readings,
-    make_header,
-    plan_batches,
-    read_texts,
-    run_halving,
-)
+from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
 from lens_emotion.files.journal import (
     Journal,
@@ -38,6 +30,7 @@ from lens_emotion.files.journal import (
 )
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving
 from lens_emotion.models.prompting import (
     TokenisedText,
     check_length,
@@ -52,7 +45,6 @@ from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
 CAPTURES = ("while writing", "reread")
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
-GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
 WATCHED_BYTES = 1 << 30  # states held of a batch that is read while it is written: an 8B model's take half a MB a token
 
 ReadAs = Callable[[ActivationCache, Sequence[Sequence[int]]], list[StoryStates]]

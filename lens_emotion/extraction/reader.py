@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
+from lens_emotion.display import Brief
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.extraction.capture import Pooled, pooled_reader
-from lens_emotion.extraction.pooling import Pooling, check_content
+from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
 from lens_emotion.files.journal import (
     Journal,
     Record,
@@ -19,7 +21,7 @@ from lens_emotion.files.journal import (
     remembered_batches,
 )
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
-from lens_emotion.models.decoding import fitting_threads
+from lens_emotion.models.forward import body, budget_for, fitting_threads, plan_batches, run_halving
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.progress import track
 
@@ -158,44 +160,47 @@ def account(reading: Reading, n_pooled: int) -> TextRecord:
     )
 
 
-# -------- batching
-# Length-sorted batches under a token budget; a batch that does not fit into memory is halved and tried again.
+@dataclass(frozen=True, eq=False, repr=False)
+class Pooled(Brief):
+    """One batch, pooled: float32 rows, the tokens that entered each, and norms summed over content in float64."""
+
+    rows: Float[Tensor, "n_poolings batch n_layers d_model"]
+    n_pooled: Int[Tensor, "n_poolings batch"]
+    norms: Float[Tensor, " n_layers"]
 
 
-T = TypeVar("T")
-
-TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
-CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
+ReadBatch = Callable[[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]], Pooled]
 
 
-def budget_for(model: Model) -> int:
-    """Padded tokens per forward pass that suit the model's device."""
-    return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
+@contextmanager
+def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBatch]:
+    """Inside, `read(tokens, mask, content)` runs a batch and pools every layer when it is computed.
 
+    Hooks are set once for all batches: on small models that costs as much as reading a batch.
 
-def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> list[list[int]]:
-    """Indices of texts in batches: longest first, so that memory peaks at once, and neighbours need little padding.
-
-    Every batch holds at least one text, and its padded size (rows x longest) stays within the budget otherwise.
+    Yields:
+        read: token ids, the mask of real tokens and the mask of content [batch, pos] -> Pooled, on the CPU.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    for i in order:
-        longest = lengths[batches[-1][0]] if batches else 0
-        if batches and (len(batches[-1]) + 1) * longest <= token_budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
+    reading: list[tuple[Tensor, Tensor]] = []  # weights and content of the batch under way
+    rows: list[Tensor] = []
+    norms: list[Tensor] = []
 
+    def see(tensor: Tensor) -> None:
+        weights, content = reading[0]
+        rows.append(pool_layer(tensor, weights))
+        norms.append(norm_sum(tensor, content))
 
-def run_halving(rows: list[int], run: Callable[[list[int]], list[T]]) -> list[T]:
-    """Run a batch; out of memory on the accelerator, run its halves. A single row that does not fit raises."""
-    try:
-        return run(rows)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
-            raise
-    torch.cuda.empty_cache()
-    middle = len(rows) // 2
-    return run_halving(rows[:middle], run) + run_halving(rows[middle:], run)
+    with body(model, see) as run:
+
+        def read(tokens: Tensor, mask: Tensor, content: Tensor) -> Pooled:
+            weights = torch.stack([p.weights(content) for p in poolings])
+            device = device_of(model)
+            reading.append((weights.to(device), content.to(device)))
+            try:
+                run(tokens.to(device), mask.to(device))
+                return Pooled(torch.stack(rows, 2).cpu(), (weights > 0).sum(-1), torch.stack(norms).cpu())
+            finally:
+                for kept in (reading, rows, norms):
+                    kept.clear()
+
+        yield read

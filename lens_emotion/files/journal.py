@@ -57,22 +57,25 @@ class PartDone(Exception):  # noqa: N818 - not an error
         self.missing = missing
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Journal:
     """An open journal.
 
     Attributes:
         path: its file, made with the first record.
         places: key -> where its record lies in the file; the records themselves stay on the disk.
-        clock: [seconds spent on the records of earlier sessions, when this session began, when its last record came,
-            when the file was last brought to the disk].
         part: the share of the batches that this worker does; None for all.
+        spent: seconds spent on the records of earlier sessions.
+        began, last, synced: when this session began, its last record came, the file was last brought to the disk.
     """
 
     path: Path
     places: dict[str, tuple[int, int]]
-    clock: list[float]
     part: Part | None = None
+    spent: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+    synced: float = field(default_factory=time.monotonic)
 
     @staticmethod
     def open(path: str | Path, part: Part | None = None) -> Journal:
@@ -85,7 +88,7 @@ class Journal:
         for start, end, values in scan(Path(path)):
             places[str(values["key"])] = (start, end)
             spent += float(values.get("seconds", 0.0))
-        return Journal(Path(path), places, [spent, *[time.monotonic()] * 3], part)
+        return Journal(Path(path), places, part, spent)
 
     def __contains__(self, key: str) -> bool:
         return key in self.places
@@ -93,7 +96,7 @@ class Journal:
     @property
     def seconds(self) -> float:
         """Seconds spent on the step so far, interrupted sessions included up to their last record."""
-        return self.clock[0] + time.monotonic() - self.clock[1]
+        return self.spent + time.monotonic() - self.began
 
     def recall(self, key: str) -> Record | None:
         """The record of a key, read from the disk; None if there is none or it has been damaged meanwhile."""
@@ -117,11 +120,11 @@ class Journal:
             ArtifactError: the file cannot be written.
         """
         now = time.monotonic()
-        values = {**record.values, "seconds": round(now - self.clock[2], 3)}
-        self.clock[2] = now
-        sync = now - self.clock[3] >= SYNC_EVERY
+        values = {**record.values, "seconds": round(now - self.last, 3)}
+        self.last = now
+        sync = now - self.synced >= SYNC_EVERY
         if sync:
-            self.clock[3] = now
+            self.synced = now
         start = append(self.path, [record_bytes(key, values, record.tensors)], sync)
         self.places[key] = (start, self.path.stat().st_size)
 

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.capture import residual_cache
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.laws.subject import LawResult, Subject, deviation, found
-from lens_emotion.models.access import Model, device_of, hook_name
+from lens_emotion.models.access import Model, device_of, hook_name, tokenizer_of
 from lens_emotion.models.decoding import Sampling, generate_tokens
-from lens_emotion.models.prompting import bos_id, encode, has_chat_template, tokenise_prompt, tokenizer_of
+from lens_emotion.models.forward import residual_cache
+from lens_emotion.models.prompting import bos_id, encode, has_chat_template, tokenise_prompt
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 NEW_TOKENS = 8

@@ -51,12 +51,12 @@ def backend_of(model: Model) -> str:
     Raises:
         UnsupportedModelError: the object is neither; the message says how to get one.
     """
-    if hooked.is_hooked(model):
-        return "hooked"
     from transformer_lens.model_bridge import TransformerBridge
 
     if isinstance(model, TransformerBridge):
         return "bridge"
+    if hooked.is_hooked(model):
+        return "hooked"
     raise UnsupportedModelError(
         f"expected a TransformerBridge or a HookedTransformer, got {type(model).__name__}; "
         "load one with lens_emotion.load_model(name), or TransformerBridge.boot_transformers(name, hf_model=model)"
@@ -128,9 +128,27 @@ def fingerprint(model: Model) -> str:
 
 
 def parameter_count(model: Model) -> int:
-    """Parameters of the model, embeddings included; a HookedTransformer holds, and counts, a copy of a tied head."""
-    whole = getattr(model, "original_model", None) or model
-    return sum(p.numel() for p in {id(p): p for p in whole.parameters()}.values())
+    """Parameters of the model, embeddings included, as its checkpoint has them: the same on both backends.
+
+    Both classes hold more: biases of zero where the architecture has none, a HookedTransformer a copy of a tied head
+    (which Gemma scales), the Bridge GPT-2's joint projection and its three parts.
+    """
+    held = dict((getattr(model, "original_model", None) or model).named_parameters())
+    joint = any(".qkv." in name for name in held)
+    has_biases = str(model.cfg.normalization_type).startswith("LN")  # of the five families, those with LayerNorm
+
+    def is_added(name: str, parameter: torch.Tensor) -> bool:
+        part, kind = name.rpartition(".")[::2]
+        bias = (kind == "bias" or kind.lstrip("_").startswith("b_")) and not bool(parameter.any())
+        return (bias and (not has_biases or "head" in part or part == "unembed")) or (
+            joint and any(f".{x}." in f"{part}." for x in "qkv")
+        )
+
+    count = sum(p.numel() for name, p in held.items() if not is_added(name, p))
+    if "unembed.W_U" in held:
+        head, rows = model.W_U[:, :_SAMPLE].T, model.W_E[:_SAMPLE]
+        count -= (torch.equal(head, rows) or torch.allclose(head * model.cfg.d_model**0.5, rows)) * model.W_U.numel()
+    return count
 
 
 def describe(model: Model) -> ModelInfo:

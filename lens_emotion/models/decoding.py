@@ -5,8 +5,7 @@ Sampling is identical to one-by-one: every row draws from a generator of its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, backend_of, device_of
-from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids, tokenizer_of
-from lens_emotion.models.shortcut import shortcut
+from lens_emotion.models.access import Model, backend_of, device_of, tokenizer_of
+from lens_emotion.models.forward import fitting_threads, read_out, shortcut
+from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]
@@ -239,41 +238,3 @@ def nucleus(
         k = min(4 * k, size)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return ordered.masked_fill(outside, 0.0), order
-
-
-# -------- head
-# The end of the model: final norm and unembedding of chosen residual vectors.
-#
-# Logits are computed only where they are wanted, and in chunks, so that no [batch, pos, d_vocab] tensor ever exists.
-
-
-CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
-
-
-def read_out(model: Model, residual: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
-    """Logits of residual vectors after the last block: final norm, unembedding, soft cap where the model has one."""
-    logits = model.unembed(model.ln_final(residual[None]))[0]
-    cap = getattr(model.cfg, "output_logits_soft_cap", None)
-    return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
-
-
-# -------- threads
-# As many CPU threads as a model can use.
-
-
-SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
-
-
-@contextmanager
-def fitting_threads(model: Model) -> Iterator[None]:
-    """One CPU thread inside the block for models too small to share work, the user's setting otherwise and afterwards.
-
-    On a busy machine the tiny models are up to ten times slower on two threads than on one.
-    """
-    before = torch.get_num_threads()
-    if device_of(model).type == "cpu" and model.cfg.d_model < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.stats.design import Design, inner_products
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
-from lens_emotion.vectors.recipes import RECIPES, apply_steps, check_finite, codes, minus_mean, minus_neutral
+from lens_emotion.vectors.recipes import RECIPES, apply_steps, minus_mean, minus_neutral
 
 ROUNDING = 1e-13  # squared lengths below this share of a text's own are rounding errors
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.vectors.recipes import check_emotions, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, check_emotions, check_finite, codes
 
 MAX_FOLDS = 12
 

@@ -10,7 +10,7 @@ towards a different emotion, judged on the original target: what any strong vect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from lens_emotion.steering.judges import Judge, decided
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
 from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
-from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 __all__ = ["DOSES", "DoseResponse", "dose_response"]
 
@@ -146,23 +146,12 @@ def _plan(
             "null": vectors.random(seed * 10_007 + 2 * i + 1, like=like),
         }
         if other_emotion and len(vectors) > 1:
-            choices["other"] = other_vector(vectors, like, seed * 10_007 + i)
+            choices["other"] = vectors.other(seed * 10_007 + i, like=like)
         for dose in doses:
             for condition, vector in choices.items():
                 what = Condition(scenario.opening, vector, Dose(dose, unit), i)
                 rows.append(_Row(condition, float(dose), i, vector.name, what))
     return rows
-
-
-def other_vector(vectors: EmotionVectors, emotion: str, seed: int) -> EmotionVector:
-    """The direction of another emotion, drawn at random, with the size of this one: equal doses are equal lengths.
-
-    Any other emotion may be drawn, a close relative too: the control errs on the strict side.
-    """
-    rest = [e for e in vectors.emotions if e != emotion]
-    drawn = vectors[rest[int(np.random.default_rng(seed).integers(len(rest)))]]
-    mine = vectors[emotion]
-    return replace(drawn, natural=mine.natural, norm=mine.norm)
 
 
 def _measure(

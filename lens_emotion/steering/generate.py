@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lens_emotion.extraction.generation import GENERATION_BUDGET
-from lens_emotion.extraction.reader import plan_batches, run_halving
 from lens_emotion.files.journal import (
     Journal,
     Record,
@@ -17,6 +15,7 @@ from lens_emotion.files.journal import (
 )
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
+from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.errors import DoseError
-from lens_emotion.extraction.generation import GENERATION_BUDGET
 from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, record_bytes, scan
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.forward import GENERATION_BUDGET
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
@@ -188,10 +188,7 @@ def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -
     drawn = int.from_bytes(hashlib.sha256(f"{control}|{emotion}|{prompt}".encode()).digest()[:4], "big")
     if control == "random":
         return vectors.random(drawn, like=emotion)
-    others = sorted(e for e in vectors.emotions if e != emotion)
-    if not others:
-        raise DoseError("control 'other' needs vectors of at least two emotions; use controls=('random',)")
-    return replace(vectors[others[drawn % len(others)]], natural=vectors[emotion].natural)
+    return vectors.other(drawn, like=emotion)
 
 
 def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[str, Any]:

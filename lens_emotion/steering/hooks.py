@@ -206,7 +206,6 @@ class RowEdits:
 # `ablate` no delta, `clamp` takes the projection out and puts the target in.
 
 
-MODES = ("add", "ablate", "clamp")
 SAME = 1e-4  # directions whose part outside the others' span is shorter than this add nothing to the span
 Vectors = EmotionVector | EmotionVectors | Sequence[EmotionVector]
 Centre = float | Float[Tensor, " n_layers"]
@@ -275,13 +274,25 @@ class Intervention(Brief):
 
     def at(self, layer: int) -> Edit:
         """What it does at one of its layers."""
-        if self.mode == "add":
-            return Edit(delta=displacement(self.vectors[0], self.dose)[layer])
-        if self.mode == "ablate":
-            return Edit(basis=self.dose.value**0.5 * span([v.at(layer) for v in self.vectors]))
-        direction = self.vectors[0].at(layer)
-        centre = torch.as_tensor(self.centre).expand(self.vectors[0].n_layers)[layer]
-        return Edit((centre + self.dose.length(self.vectors[0])[layer]) * direction, direction[None])
+        return MODES[self.mode](self, layer)
+
+
+def _add(what: Intervention, layer: int) -> Edit:
+    return Edit(delta=displacement(what.vectors[0], what.dose)[layer])
+
+
+def _ablate(what: Intervention, layer: int) -> Edit:
+    return Edit(basis=what.dose.value**0.5 * span([v.at(layer) for v in what.vectors]))
+
+
+def _clamp(what: Intervention, layer: int) -> Edit:
+    vector = what.vectors[0]
+    centre = torch.as_tensor(what.centre).expand(vector.n_layers)[layer]
+    return Edit((centre + what.dose.length(vector)[layer]) * vector.at(layer), vector.at(layer)[None])
+
+
+# a steering method is a function of an intervention and a layer; its name here is what `mode` takes everywhere
+MODES: dict[str, Callable[[Intervention, int], Edit]] = {"add": _add, "ablate": _ablate, "clamp": _clamp}
 
 
 def as_vectors(vectors: Vectors) -> tuple[EmotionVector, ...]:

@@ -4,10 +4,8 @@ the unsteered text, scripts. On tokens, not on words: scripts without spaces mus
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.extraction.reader import budget_for, plan_batches, run_halving
-from lens_emotion.models.access import Model, backend_of, device_of
-from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
+from lens_emotion.models.access import Model, device_of
+from lens_emotion.models.forward import CHUNK, body, budget_for, fitting_threads, plan_batches, read_out, run_halving
 from lens_emotion.models.prompting import pad, pad_id
-from lens_emotion.models.shortcut import shortcut
 from lens_emotion.stimuli.emotions import COMMON, scripts_of
 
 ROWS = CHUNK // 4  # of logits at a time: for the entropy they are held several times over
@@ -66,19 +62,20 @@ def _scored(
     out = np.full((len(texts), 1 + entropy), np.nan)
     rows = [[*p, *t] for p, t in zip(prompts, texts, strict=True)]
     scored = [i for i, t in enumerate(texts) if len(t) > 0]
-    fill = pad_id(model)
+    fill, states = pad_id(model), list[torch.Tensor]()
 
     def run(batch: list[int]) -> list[tuple[int, list[float]]]:
         tokens, mask = pad([rows[i] for i in batch], fill)
-        residual = read(tokens.to(device_of(model)), mask)
+        read(tokens.to(device_of(model)), mask.to(device_of(model)))
+        residual = states.pop()
         spans = [(len(prompts[i]), len(rows[i])) for i in batch]
         # one head call for the whole batch: hundreds of calls on short texts cost more than the arithmetic
-        states = torch.cat([residual[row, start - 1 : end - 1] for row, (start, end) in enumerate(spans)])
+        predicting = torch.cat([residual[row, start - 1 : end - 1] for row, (start, end) in enumerate(spans)])
         targets = torch.cat([tokens[row, start:end] for row, (start, end) in enumerate(spans)])
-        scores = _nll_and_entropy(model, states, targets, entropy).split([end - start for start, end in spans])
+        scores = _nll_and_entropy(model, predicting, targets, entropy).split([end - start for start, end in spans])
         return [(i, part.mean(0).tolist()) for i, part in zip(batch, scores, strict=True)]
 
-    with torch.inference_mode(), fitting_threads(model), _last_states(model) as read:
+    with fitting_threads(model), body(model, states.append, last_only=True) as read:
         for batch in plan_batches([len(rows[i]) for i in scored], token_budget or budget_for(model)):
             for i, values in run_halving([scored[k] for k in batch], run):
                 out[i] = values
@@ -99,40 +96,6 @@ def _nll_and_entropy(
             scores.append(-logits.softmax(-1).mul_(log_p).sum(-1))
         parts.append(torch.stack(scores, 1).double().cpu())
     return torch.cat(parts)
-
-
-Read = Callable[[Tensor, Tensor], Tensor]  # tokens, mask [batch, pos] -> [batch, pos, d_model]
-
-
-@contextmanager
-def _last_states(model: Model) -> Iterator[Read]:
-    """Reads `resid_post` of the last layer, inside: no other layer is kept, and the head does not run.
-
-    Pads on the right only: no token of a text sees them there, so that the Bridge, faster without a mask, gets none.
-    """
-    if backend_of(model) == "hooked":
-        options = {"stop_at_layer": model.cfg.n_layers}
-        yield lambda tokens, mask: model(tokens, attention_mask=mask.long().to(tokens.device), **options)
-        return
-    from transformer_lens.model_bridge.exceptions import StopAtLayerException
-
-    reading, kept = False, list[Tensor]()
-
-    def stop(tensor: Tensor, hook: Any) -> None:
-        if reading:  # and not reading out: the final norm runs there too
-            kept.append(tensor)
-            raise StopAtLayerException(tensor)
-
-    def read(tokens: Tensor, mask: Tensor) -> Tensor:
-        nonlocal reading
-        reading = True
-        with suppress(StopAtLayerException):
-            model(tokens, output_attentions=False, use_cache=False)
-        reading = False
-        return kept.pop()
-
-    with model.hooks(fwd_hooks=[("ln_final.hook_in", stop)]), shortcut(model, whole_blocks=True):
-        yield read
 
 
 def perplexity_ratio(steered_nll: Sequence[float] | np.ndarray, unsteered_nll: Sequence[float] | np.ndarray) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.display import Result
-from lens_emotion.models.access import Model, describe
+from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.progress import track
@@ -131,7 +131,7 @@ def regime_map(
         onsets=_onsets(table, thresholds.explosive_ratio),
         model=info.name,
         family=info.family,
-        millions=sum(p.numel() for p in model.parameters()) / 1e6,
+        millions=parameter_count(model) / 1e6,
         thresholds=thresholds,
         judge=str(judge),
     )

@@ -19,10 +19,8 @@ from torch import Tensor
 
 from lens_emotion.display import Result
 from lens_emotion.errors import DoseError
-from lens_emotion.extraction.capture import residual_cache
-from lens_emotion.extraction.reader import TOKEN_BUDGET, run_halving
 from lens_emotion.models.access import Model, hook_name
-from lens_emotion.models.decoding import CHUNK, fitting_threads, read_out
+from lens_emotion.models.forward import CHUNK, TOKEN_BUDGET, fitting_threads, read_out, residual_cache, run_halving
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id, tokenise_text
 from lens_emotion.steering.dose import Dose, mean_units

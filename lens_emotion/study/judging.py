@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lens_emotion.analysis.anisotropy import anisotropy
-from lens_emotion.analysis.circumplex import Circumplex, missing_norms
+from lens_emotion.analysis.circumplex import Circumplex, circumplex, missing_norms
 from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
-from lens_emotion.analysis.geometry import circumplex, similarity
+from lens_emotion.analysis.geometry import similarity
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import reliability

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lens_emotion.errors import LensEmotionError, StimulusError
-from lens_emotion.extraction.generation import GENERATION_BUDGET, WATCHED_BYTES
-from lens_emotion.extraction.reader import CPU_BUDGET, TOKEN_BUDGET
+from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
 from lens_emotion.models.loading import check_quantise, choose_device, choose_dtype, resolve
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.keys import (

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import pandas as pd
 
 from lens_emotion.analysis.anisotropy import Anisotropy
+from lens_emotion.analysis.circumplex import Circumplex
 from lens_emotion.analysis.compare import Comparison
 from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.families import RSAMatrix
-from lens_emotion.analysis.geometry import Circumplex, Similarity
+from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.reliability import Reliability

@@ -18,8 +18,7 @@ from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, Unkn
 from lens_emotion.extraction.activations import Header
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import name_of
-from lens_emotion.models.access import Model
-from lens_emotion.models.layers import Layers, resolve_layer
+from lens_emotion.models.layers import resolve_layer
 
 KIND = "EmotionVectors"
 
@@ -64,19 +63,6 @@ class EmotionVector:
     def cosine(self, other: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Cosine with another vector, per layer."""
         return (self.direction * other.direction).sum(-1)
-
-    def to_gguf(self, path: str | Path, dose: float = 1.0, layers: Layers = None) -> Path:
-        """Write a control vector for llama.cpp and repeng (see `interchange.to_gguf`)."""
-        from lens_emotion.vectors.interchange import to_gguf
-
-        return to_gguf(self, path, dose, layers)
-
-    @staticmethod
-    def from_gguf(path: str | Path, model: Model | None = None, name: str = "") -> EmotionVector:
-        """Read a control vector (see `interchange.from_gguf`)."""
-        from lens_emotion.vectors.interchange import from_gguf
-
-        return from_gguf(path, model, name)
 
     def _combine(self, parts: list[tuple[float, EmotionVector]], name: str) -> EmotionVector:
         for _, part in parts:
@@ -210,6 +196,21 @@ class EmotionVectors:
         rows = slice(None) if like is None else self.emotions.index(self[like].name)
         natural, norm = (x[rows] if like else x.mean(0) for x in (self.natural, self.norms))
         return EmotionVector(f"random[{seed}]", direction, norm, natural, self.residual_norm, self.header)
+
+    def other(self, seed: int, like: str) -> EmotionVector:
+        """The direction of another emotion, drawn at random, with the size of `like`: equal doses are equal lengths.
+
+        Any other emotion may be drawn, a close relative too: the control errs on the strict side.
+
+        Raises:
+            DoseError: there is no other emotion.
+        """
+        mine = self[like]
+        rest = [e for e in self.emotions if e != mine.name]
+        if not rest:
+            raise DoseError("the control 'other' needs vectors of at least two emotions; use random directions only")
+        drawn = self[rest[int(np.random.default_rng(seed).integers(len(rest)))]]
+        return replace(drawn, natural=mine.natural, norm=mine.norm)
 
     def check_model(self, fingerprint: str, name: str) -> None:
         """Raises FingerprintError if these vectors come from another model than the one given."""

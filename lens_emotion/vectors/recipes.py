@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lens_emotion.errors import ArtifactError, FingerprintError, LensEmotionError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.errors import FingerprintError, LensEmotionError, StimulusError
+from lens_emotion.extraction.activations import PooledActivations, check_emotions, check_finite, codes
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 
@@ -158,30 +158,6 @@ def class_means(acts: PooledActivations) -> Float[Tensor, "n_emotions n_layers d
     rows = torch.from_numpy(weights)
     # one layer at a time: float64 beside a large common mean, without a copy of everything
     return torch.stack([rows @ emotional.values[:, layer].cpu().double() for layer in range(acts.n_layers)], dim=1)
-
-
-def codes(names: np.ndarray, order: tuple[str, ...] | None = None) -> Int[np.ndarray, " n_texts"]:
-    """Integer code of each name, numbered by `order` or by first appearance."""
-    order = order if order is not None else tuple(dict.fromkeys(str(n) for n in names))
-    index = {name: i for i, name in enumerate(order)}
-    return np.array([index[str(n)] for n in names], dtype=np.int64)
-
-
-def check_emotions(acts: PooledActivations) -> None:
-    """Raises StimulusError when the activations hold fewer than 2 emotions: nothing can be told apart."""
-    if len(acts.emotions) < 2:
-        held = f"a single class ('{acts.emotions[0]}')" if acts.emotions else "no emotion"
-        raise StimulusError(f"the activations hold {held}; texts of at least 2 emotions are needed (neutral aside)")
-
-
-def check_finite(values: Tensor) -> None:
-    """Raises ArtifactError naming the first layer that holds NaN or infinity."""
-    if not bool(torch.isfinite(values).all()):
-        bad = int((~torch.isfinite(values)).any(-1).any(0).nonzero()[0])
-        raise ArtifactError(
-            f"the activations hold NaN or infinity, first at layer {bad}: the forward pass overflowed; "
-            "extract again in bfloat16 or float32"
-        )
 
 
 def emotion_vectors(

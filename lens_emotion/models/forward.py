@@ -1,0 +1,270 @@
+"""A forward pass up to the last block: in batches that fit, without the LM head, by the shortest way.
+
+`body` is the one way of stopping before the head; `residual_cache` keeps such a pass in an ActivationCache, `read_out`
+computes the logits of chosen positions afterwards.
+
+A TransformerBridge wraps every part of a block, so that every inner quantity can be hooked: attention is computed by
+hand (scores, softmax, a copy of the keys for every group), each norm twice, each projection behind two hook points.
+Where no hook is set inside a block, its Hugging Face parts do the same arithmetic (`shortcut`), with fused attention
+where the architecture has it. `resid_post` and the blocks' own hooks are fired as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformer_lens import ActivationCache
+
+from lens_emotion.models.access import Model, backend_of, device_of, hook_name
+
+T = TypeVar("T")
+Undo = list[tuple[dict[str, Any], str, Any]]  # what to write back: table, name, value
+Run = Callable[[Tensor, Tensor], None]  # tokens, mask of real tokens, both [batch, pos] on the model's device
+TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
+CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
+GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
+CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
+SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
+
+
+def budget_for(model: Model) -> int:
+    """Padded tokens per forward pass that suit the model's device."""
+    return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
+
+
+def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> list[list[int]]:
+    """Indices of texts in batches: longest first, so that memory peaks at once, and neighbours need little padding.
+
+    Every batch holds at least one text, and its padded size (rows x longest) stays within the budget otherwise.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        longest = lengths[batches[-1][0]] if batches else 0
+        if batches and (len(batches[-1]) + 1) * longest <= token_budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def run_halving(rows: list[int], run: Callable[[list[int]], list[T]]) -> list[T]:
+    """Run a batch; out of memory on the accelerator, run its halves. A single row that does not fit raises."""
+    try:
+        return run(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+    torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    return run_halving(rows[:middle], run) + run_halving(rows[middle:], run)
+
+
+@contextmanager
+def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False) -> Iterator[Run]:
+    """Inside, `run(tokens, mask)` runs a batch up to the last block; `see` gets `resid_post` of one layer after another.
+
+    The LM head does not run: its logits are the memory peak and 28-63% of the time of models under 1B parameters.
+    HookedTransformer stops at its last layer; the Bridge would still run the head then, so an exception of
+    TransformerLens's own ends its pass. Hooks are set, and parts of the Bridge step aside (`models.forward`), once for
+    all batches: set hooks of your own before entering.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        see: given [batch, pos, d_model], in the model's precision, on its device.
+        last_only: only the last layer is seen; whole blocks of the Bridge step aside then.
+    """
+    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
+    if backend_of(model) == "hooked":
+        watched = names[-1:] if last_only else names
+        with _hooks(model, watched, lambda tensor, hook: see(tensor)), torch.inference_mode():
+            yield lambda tokens, mask: model(tokens, stop_at_layer=len(names), attention_mask=mask.long())
+        return
+    from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+    # the last block steps aside as a whole if its output is taken where the final norm takes it
+    watched, left = (["ln_final.hook_in"] if last_only else names), [0]  # hooks of the pass still to come
+
+    def see_and_stop(tensor: Tensor, hook: Any) -> None:
+        if not left[0]:  # the final norm runs outside of passes too, when logits are read out
+            return
+        see(tensor)
+        left[0] -= 1
+        if not left[0]:
+            raise StopAtLayerException(tensor)
+
+    with (
+        _hooks(model, watched, see_and_stop),
+        shortcut(model, whole_blocks=last_only) as unseen,
+        torch.inference_mode(),
+    ):
+
+        def run(tokens: Tensor, mask: Tensor) -> None:
+            left[0] = len(watched)
+            # where nobody looks at masks and all pads are on the right, no real token sees one: faster without
+            needed = None if unseen and bool((mask[:, 1:] <= mask[:, :-1]).all()) else mask.long()
+            with suppress(StopAtLayerException):
+                # without output_attentions=False the Bridge would materialise every attention pattern
+                model(tokens, attention_mask=needed, output_attentions=False, use_cache=False)
+
+        yield run
+
+
+def _hooks(model: Model, names: Sequence[str], see: Callable[[Tensor, Any], None]) -> Any:
+    """One hook under a filter of names: the Bridge looks up every name given for itself."""
+    return model.hooks(fwd_hooks=[(frozenset(names).__contains__, see)])
+
+
+def residual_cache(
+    model: Model, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None = None
+) -> ActivationCache:
+    """Run the model over tokens and keep `blocks.{l}.hook_resid_post` of every layer; the LM head does not run.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        tokens: token ids, padded on either side.
+        mask: True where there is a token; None if nothing is padded.
+
+    Returns:
+        ActivationCache with one entry per layer, [batch, pos, d_model], in the model's precision, on its device.
+    """
+    tokens = tokens.to(device_of(model))
+    seen: list[Tensor] = []
+    with body(model, seen.append) as run:
+        run(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.to(tokens.device))
+    return ActivationCache({hook_name(layer): tensor for layer, tensor in enumerate(seen)}, model)
+
+
+def read_out(model: Model, residual: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
+    """Logits of residual vectors after the last block: final norm, unembedding, soft cap where the model has one."""
+    logits = model.unembed(model.ln_final(residual[None]))[0]
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)
+    return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
+
+
+@contextmanager
+def fitting_threads(model: Model) -> Iterator[None]:
+    """One CPU thread inside the block for models too small to share work, the user's setting otherwise and afterwards.
+
+    On a busy machine the tiny models are up to ten times slower on two threads than on one.
+    """
+    before = torch.get_num_threads()
+    if device_of(model).type == "cpu" and model.cfg.d_model < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def shortcut(model: Model, *, whole_blocks: bool = False) -> Iterator[bool]:
+    """Inside, blocks without hooks on their parts run their Hugging Face parts; afterwards all is as before.
+
+    Set hooks before entering: a hook on a part (an attention pattern, a norm, `resid_mid`) keeps its block as it is,
+    and one such block keeps eager attention for all. HookedTransformer and processed weights are left alone.
+
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        whole_blocks: blocks without any hook step aside as well; only where no hook on `resid_post` is set later.
+
+    Yields:
+        True if the parts of every block have stepped aside, so that nobody sees scores, patterns or masks.
+    """
+    undo: Undo = []
+    try:
+        yield backend_of(model) == "bridge" and _untouched(model) and _step_aside(model, whole_blocks, undo)
+    finally:
+        for table, name, value in reversed(undo):
+            table[name] = value
+
+
+def _untouched(model: Model) -> bool:
+    """True for a Bridge whose Hugging Face parts still are the model: raw weights, one device."""
+    touched = getattr(model, "_weights_processed", False) or getattr(model, "compatibility_mode", False)
+    return not touched and (getattr(model.cfg, "n_devices", 1) or 1) == 1 and hasattr(model, "blocks")
+
+
+def _step_aside(model: Model, whole_blocks: bool, undo: Undo) -> bool:
+    table = model.blocks._modules  # the list of blocks is the Hugging Face model's own
+    blocks = [(name, block) for name, block in table.items() if getattr(block, "original_component", None) is not None]
+    able = [(name, block) for name, block in blocks if _silent(block) and _same_weights(block)]
+    configs = [model.original_model.config, model.original_model.base_model.config]
+    for name, block in able:
+        configs += _unwrap(block.original_component, undo)
+        if whole_blocks and not _hooked(block) and not _hooked(block.hook_in) and not _hooked(block.hook_out):
+            _swap(table, name, block.original_component, undo)
+    everywhere = len(able) == len(table)
+    if everywhere and _fused_attention_fits(model.original_model):
+        for config in configs:
+            _swap(config.__dict__, "_attn_implementation_internal", "sdpa", undo)
+    return everywhere
+
+
+def _swap(table: dict[str, Any], name: str, value: Any, undo: Undo) -> None:
+    undo.append((table, name, table.get(name)))
+    table[name] = value
+
+
+def _unwrap(module: nn.Module, undo: Undo) -> list[Any]:
+    """Replace every wrapper below a Hugging Face module by what it wraps; returns the configs of these parts."""
+    configs = []
+    for name, part in list(module._modules.items()):
+        original = getattr(part, "original_component", None)
+        if original is not None:
+            _swap(module._modules, name, original, undo)
+            part = original
+        if part is not None:
+            configs += [part.config] if hasattr(part, "config") else []
+            configs += _unwrap(part, undo)
+    return configs
+
+
+def _silent(block: nn.Module) -> bool:
+    """True if no hook is set on what would step aside; TransformerLens's own hooks there only feed hook points.
+
+    Hooks on the Hugging Face parts are no matter: those parts run.
+    """
+    from transformer_lens.hook_points import HookPoint
+    from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+    own = frozenset(handle.id for handle in getattr(block, "_capture_hook_handles", ()))
+    kept = (block, block.hook_in, block.hook_out)
+    parts = (part for part in block.modules() if isinstance(part, HookPoint | GeneralizedComponent))
+    return not any(_hooked(part, own) for part in parts if part not in kept)
+
+
+def _hooked(module: nn.Module, own: frozenset[int] = frozenset()) -> bool:
+    tables = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(not own.issuperset(table) for table in tables if table)
+
+
+def _same_weights(block: nn.Module) -> bool:
+    """True if the wrappers compute with the Hugging Face parts' weights, or views of them (GPT-2's split q, k, v)."""
+    original: Any = block.original_component
+    theirs = {p.untyped_storage().data_ptr() for p in _unwrapped_parameters(original)}
+    return all(p.untyped_storage().data_ptr() in theirs for p in block.parameters())
+
+
+def _unwrapped_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    original: Any = getattr(module, "original_component", None)
+    if original is not None:
+        yield from _unwrapped_parameters(original)
+        return
+    yield from (p for p in module._parameters.values() if p is not None)
+    for part in module._modules.values():
+        if part is not None:
+            yield from _unwrapped_parameters(part)
+
+
+def _fused_attention_fits(hf_model: Any) -> bool:
+    """True if the architecture's fused attention computes what its eager attention does."""
+    config = hf_model.config.get_text_config()
+    odd = ("attn_logit_softcapping", "reorder_and_upcast_attn", "output_attentions")
+    eager = getattr(config, "_attn_implementation", None) == "eager"
+    return eager and bool(getattr(hf_model, "_supports_sdpa", False)) and not any(getattr(config, k, None) for k in odd)
