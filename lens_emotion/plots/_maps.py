@@ -1,4 +1,4 @@
-"""Square figures: who was taken for whom (confusion) and which vectors lie close together (similarity)."""
+"""What lies close to what: confusion, similarity, models and people compared (RSA), side effects of steering."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from lens_emotion.analysis.decoding import Decoding
+from lens_emotion.analysis.families import RSAMatrix
+from lens_emotion.analysis.geometry import Similarity
+from lens_emotion.analysis.rsa import RSA, HumanRSA
 from lens_emotion.plots._depth import SIGNIFICANCE, tested_curve
-from lens_emotion.plots.contracts import DecodingLike, SimilarityLike
-from lens_emotion.plots.contracts_models import HumanRSALike, RSALike, RSAMatrixLike
-from lens_emotion.plots.contracts_steering import SideEffectsLike
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
@@ -21,6 +22,7 @@ from lens_emotion.plots.theme import (
     TILE_INK,
     TILES_BOTH,
     by_valence,
+    colour_bar,
     counted,
     depth_axis,
     p_words,
@@ -28,9 +30,10 @@ from lens_emotion.plots.theme import (
     swatch,
     titled,
 )
+from lens_emotion.steering.dose_result import SideEffects
 
 
-def confusion(result: DecodingLike) -> go.Figure:
+def confusion(result: Decoding) -> go.Figure:
     """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant."""
     matrix = result.confusion
     order = by_valence([str(name) for name in matrix.index])
@@ -46,7 +49,7 @@ def confusion(result: DecodingLike) -> go.Figure:
     return titled(figure, "Confusion, held-out texts", facts, height=560)
 
 
-def similarity(result: SimilarityLike) -> go.Figure:
+def similarity(result: Similarity) -> go.Figure:
     """Cosine between every two emotion vectors at one layer, in clustered order, on a scale centred at 0."""
     order = list(result.order)
     matrix = result.matrix.loc[order, order]
@@ -58,12 +61,6 @@ def similarity(result: SimilarityLike) -> go.Figure:
     mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
     facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
     return titled(figure, "Similarity of emotion vectors", facts, height=560)
-
-
-def colour_bar(title: str) -> dict[str, object]:
-    """A thin colour bar with its unit."""
-    words = {"text": title, "side": "top", "font": {"size": 12}}
-    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
 
 
 def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
@@ -81,7 +78,6 @@ def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     return figure
 
 
-# -------- representations
 # Do models, and people, find the same emotions alike? Representational similarity.
 
 
@@ -92,7 +88,7 @@ SPACES = {
 }
 
 
-def rsa(result: RSALike) -> go.Figure:
+def rsa(result: RSA) -> go.Figure:
     """Correlation of the distances between emotions, every layer of one model with every layer of the other."""
     matrix = result.matrix
     p = result.table.pivot(index="layer_a", columns="layer_b", values="p_corrected")
@@ -128,7 +124,7 @@ def _whole(n: int) -> dict[str, object]:
     return {"tickmode": "linear", "tick0": 0, "dtick": 1 + (n - 1) // 12, "range": [-0.5, n - 0.5]}
 
 
-def rsa_many(result: RSAMatrixLike) -> go.Figure:
+def rsa_many(result: RSAMatrix) -> go.Figure:
     """Correlation of every two models, with its q and, where known, the noise ceiling and the value on other topics."""
     names = list(result.names)
     matrix = result.matrix.loc[names, names].to_numpy(dtype=float, copy=True)
@@ -158,7 +154,7 @@ def rsa_many(result: RSAMatrixLike) -> go.Figure:
     return figure.update_layout(margin={"b": 60})
 
 
-def _layers(result: RSAMatrixLike) -> dict[str, int]:
+def _layers(result: RSAMatrix) -> dict[str, int]:
     found = dict(zip(result.table["a"], result.table["layer_a"], strict=True))
     found |= dict(zip(result.table["b"], result.table["layer_b"], strict=True))
     return {name: int(found[name]) for name in result.names}
@@ -173,7 +169,7 @@ def _pair(row: Mapping[Any, Any]) -> str:
     return "<br>".join([*lines, p_words(row["q"]).replace("p", "q", 1)])
 
 
-def rsa_human(result: HumanRSALike) -> go.Figure:
+def rsa_human(result: HumanRSA) -> go.Figure:
     """Correlation of a model's distances between emotions with those of human ratings, at every layer."""
     figure = go.Figure()
     for space, (colour, symbol, dash) in SPACES.items():
@@ -192,11 +188,10 @@ def rsa_human(result: HumanRSALike) -> go.Figure:
     return titled(figure, "Emotions alike in the model and in people", facts, height=420)
 
 
-# -------- spread
 # Side effects: what steering towards one emotion does to the scores of all others.
 
 
-def side_effects(result: SideEffectsLike) -> go.Figure:
+def side_effects(result: SideEffects) -> go.Figure:
     """Mean change in every emotion's score against random directions; the target's own change is written in its cell.
 
     The scale is that of the side effects, so that they can be seen beside targets many times as large.

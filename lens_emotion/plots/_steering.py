@@ -1,4 +1,4 @@
-"""Dose and response: success, damage and regime of a steering vector, always beside a random direction."""
+"""Steering: success, damage, regimes, onsets, leakage and verdicts by dose, always beside a random direction."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._depth import bars, lowered, marks
-from lens_emotion.plots.contracts import DoseResponseLike, HasTable
-from lens_emotion.plots.contracts_models import ArchitectureTestLike
-from lens_emotion.plots.contracts_steering import LeakageLike, RegimeMapLike
+from lens_emotion.plots._depth import bars, marks
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -24,10 +21,16 @@ from lens_emotion.plots.theme import (
     SKY,
     TILE_INK,
     VERMILLION,
+    lowered,
     plain,
     titled,
     wrapped,
 )
+from lens_emotion.steering.architecture import ArchitectureTest
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.leakage import Leakage
+from lens_emotion.steering.regime_map import RegimeMap
+from lens_emotion.study.across import Verification
 
 STYLES = {
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),
@@ -36,7 +39,7 @@ STYLES = {
 SHORT = {"repetitive collapse": "repetitive"}
 
 
-def dose_response(result: DoseResponseLike) -> go.Figure:
+def dose_response(result: DoseResponse) -> go.Figure:
     """Success rate with Wilson intervals, perplexity ratio on a log axis, and the regime, for every dose tried.
 
     Doses stand side by side at equal steps, in natural units, with the relative unit below in brackets.
@@ -57,7 +60,7 @@ def dose_response(result: DoseResponseLike) -> go.Figure:
     return figure
 
 
-def _facts(result: DoseResponseLike) -> tuple[str, str, str]:
+def _facts(result: DoseResponse) -> tuple[str, str, str]:
     """Layer, n per point, and the judge with its measured accuracy."""
     per_point = sorted({int(n) for n in result.table["n"]})
     n = f"{per_point[0]}" if len(per_point) == 1 else f"{per_point[0]} to {per_point[-1]}"
@@ -113,7 +116,7 @@ def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
     )  # fmt: skip
 
 
-def _mark_surgical(figure: go.Figure, result: DoseResponseLike, place: dict[float, int]) -> None:
+def _mark_surgical(figure: go.Figure, result: DoseResponse, place: dict[float, int]) -> None:
     """A line through both panels at the surgical dose, if there is one among the doses tried."""
     dose = result.surgical_dose
     if dose is None or float(dose) not in place:
@@ -141,7 +144,6 @@ def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
     figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)
 
 
-# -------- cells
 # Regimes over layer and dose: a map of the emotion vectors beside the same map of random directions.
 
 
@@ -149,7 +151,7 @@ LETTERS = {"inert": "I", "surgical": "S", "repetitive collapse": "R", "explosive
 PANELS = {"emotion": "emotion vectors", "random": "random directions, same length"}
 
 
-def regime_map(result: RegimeMapLike) -> go.Figure:
+def regime_map(result: RegimeMap) -> go.Figure:
     """One cell per layer and dose with the regime's colour and letter, and one of its texts on hover."""
     conditions = [c for c in PANELS if (result.table["condition"] == c).any()]
     doses = sorted(float(d) for d in result.table["dose"].unique())
@@ -213,7 +215,7 @@ def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
     return f"{head}<br><br><i>{plain(sample['emotion'])}:</i> {wrapped(str(sample['prompt']) + str(sample['text']))}"
 
 
-def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
+def _onsets(result: RegimeMap, layers: list[int]) -> go.Scatter:
     """A small mark in every row at the dose where text breaks, between the doses that were run."""
     mine = result.table[result.table["condition"] == "emotion"]
     rows = result.onsets[result.onsets["onset_natural"].notna()]
@@ -230,7 +232,7 @@ def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
     )  # fmt: skip
 
 
-def _map_axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses: list[float]) -> None:
+def _map_axes(figure: go.Figure, result: RegimeMap, layers: list[int], doses: list[float]) -> None:
     mine = result.table[result.table["condition"] == "emotion"]
     middle = layers[len(layers) // 2]
     units = mine[mine["layer"] == middle].sort_values("dose")
@@ -247,7 +249,6 @@ def _map_axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses
     figure.update_yaxes(title_text="layer (depth)", row=1, col=1)
 
 
-# -------- families
 # Onset of broken text by architecture and scale, in both units of dose.
 
 
@@ -256,7 +257,7 @@ FAMILY_LOOKS = ((BLUE, "circle"), (VERMILLION, "square"), (GREEN, "diamond"), (O
 AXES = {"natural": "onset dose, natural units", "relative": "onset dose, relative to E‖h‖"}
 
 
-def by_architecture(result: ArchitectureTestLike) -> go.Figure:
+def by_architecture(result: ArchitectureTest) -> go.Figure:
     """The dose at which text breaks in every model, by size and family, with what either explains."""
     models = result.models
     figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=[_heading(result, u) for u in AXES])
@@ -291,7 +292,7 @@ def _scale(values: Series, title: str) -> dict[str, object]:
     return {"title_text": f"{title} (log)", "type": "log", "dtick": "D2"}
 
 
-def _heading(result: ArchitectureTestLike, unit: str) -> str:
+def _heading(result: ArchitectureTest, unit: str) -> str:
     """What family and size explain, in two lines."""
     return "<br>".join(
         f"{row['factor']}: {row['verdict']}"
@@ -301,7 +302,6 @@ def _heading(result: ArchitectureTestLike, unit: str) -> str:
     )
 
 
-# -------- leaks
 # Leakage: letters of another script against dose, beside random directions and another emotion's vector.
 
 
@@ -318,7 +318,7 @@ WORDS = {
 }
 
 
-def leakage(result: LeakageLike) -> go.Figure:
+def leakage(result: Leakage) -> go.Figure:
     """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion."""
     found = result.words
     words = found if found is not None and found[list(WORDS)].to_numpy().any() else None  # nothing to see: no panel
@@ -395,11 +395,10 @@ def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Sc
     )  # fmt: skip
 
 
-# -------- strips
 # Regimes of several models by dose: one strip per model and condition.
 
 
-def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
+def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
     """One cell per model and dose: the regime's colour and letter, the perplexity ratio; beside random directions.
 
     Args:
@@ -429,9 +428,7 @@ def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
     return lowered(titled(figure, "Regimes by model and dose", facts, max(300, 180 + 46 * len(models)), wide=True))
 
 
-def _cells(
-    results: Mapping[str, DoseResponseLike], models: list[str], doses: list[float], condition: str
-) -> go.Heatmap:
+def _cells(results: Mapping[str, DoseResponse], models: list[str], doses: list[float], condition: str) -> go.Heatmap:
     kinds = list(REGIME_COLOURS)
     codes, words = [], []
     for model in models:
@@ -454,7 +451,6 @@ def _words(row: Mapping[Any, Any]) -> str:
     return f"<b>{LETTERS[str(row['regime'])]}{'*' * bool(row['looping'])}</b><br>{number}"
 
 
-# -------- verified
 # Steering as an outside judge sees it: k of n scenarios with Wilson intervals, beside random directions.
 
 
@@ -465,7 +461,7 @@ VERIFIED_LOOKS = {
 }
 
 
-def verification(result: HasTable) -> go.Figure:
+def verification(result: Verification) -> go.Figure:
     """One panel per form of success, one row per model: share of scenarios, its interval and k/n."""
     table = result.table
     forms = list(dict.fromkeys(table["form"]))
