@@ -17,10 +17,10 @@ from lens_emotion.report.gallery import (
     csv,
     lean_svg,
     plotly_json,
+    study_command,
     write_set,
 )
 from lens_emotion.report.parts import Drawn, FigureSet
-from lens_emotion.report.sets import study_command
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.across import Verification
 

@@ -136,8 +136,8 @@ def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8
             rows.append(
                 {"dose": float(dose), "dose_relative": 0.093 * dose, "condition": condition, "n": 40,
                  "success_rate": rate, "success_low": max(0, rate - 0.12), "success_high": min(1, rate + 0.12),
-                 "perplexity_ratio": float(np.exp(2.2 * strong**1.5)), "distinct_2": 0.9 - 0.4 * strong, "top_emotions": 0,
-                 "loop_share": 0.3 * strong, "regime": regime}
+                 "perplexity_ratio": float(np.exp(2.2 * strong**1.5)), "distinct_2": 0.9 - 0.4 * strong,
+                 "top_emotions": 0, "loop_share": 0.3 * strong, "regime": regime}
             )  # fmt: skip
     none = pd.DataFrame()
     return DoseResponse(
