@@ -40,6 +40,7 @@ from lens_emotion.plots.theme import (
     emotion_ticks,
     lowered,
     plain,
+    span,
     swatch,
     titled,
 )
@@ -333,10 +334,9 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
     figure.update_xaxes(title_text=f"tested on ({result.by})", showgrid=False, showline=False, ticks="")
     figure.update_yaxes(title_text=f"learned on ({result.by})", showgrid=False, showline=False, ticks="",
                         autorange="reversed")  # fmt: skip
-    n = sorted({int(x) for x in rows["n_texts"]})
     facts = (
         f"layer {at}, centred on the {centring}",
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} texts per column, {len(result.emotions)} emotions",
+        f"n = {span(rows['n_texts'])} texts per column, {len(result.emotions)} emotions",
         f"chance {float(rows['chance'].iloc[0]):.2f}",
         "in brackets: p > 0.05, corrected over cells and layers",
     )

@@ -27,6 +27,7 @@ from lens_emotion.plots.theme import (
     depth_axis,
     p_words,
     plain,
+    span,
     swatch,
     titled,
 )
@@ -142,10 +143,9 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
     figure = go.Figure(heat)
     figure.update_xaxes(title_text="model", showgrid=False, showline=False, ticks="", constrain="domain")
     figure.update_yaxes(title_text="model", showgrid=False, showline=False, ticks="", autorange="reversed")
-    n = sorted({int(x) for x in result.table["n_emotions"]})
     at = "; ".join(f"{name} {layer}" for name, layer in _layers(result).items())
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} emotions, {result.n_permutations:,} relabellings",
+        f"n = {span(result.table['n_emotions'])} emotions, {result.n_permutations:,} relabellings",
         "large: rho; below: its noise ceiling, and rho on different topics",
         "q: Mantel, over pairs; in brackets: q > 0.05",
         f"layers: {at}",
@@ -202,7 +202,6 @@ def side_effects(result: SideEffects) -> go.Figure:
     on = result.table.pivot(index="steered", columns="judged", values="target").loc[rows, columns].to_numpy(dtype=bool)
     changes = matrix.to_numpy()
     most = max(float(abs(changes[~on]).max(initial=0.0)), 1e-6)
-    n = sorted({int(x) for x in result.table["n"]})
     written = [[_written(x) if own else "" for x, own in zip(r, o, strict=True)]
                for r, o in zip(changes, on, strict=True)]  # fmt: skip
     heat = go.Heatmap(
@@ -213,7 +212,7 @@ def side_effects(result: SideEffects) -> go.Figure:
     )  # fmt: skip
     figure = square(heat, "judged emotion", "steered towards")
     facts = (
-        f"dose {result.dose:g}, n = {_range(n)} scenarios per row, against random directions",
+        f"dose {result.dose:g}, n = {span(result.table['n'])} scenarios per row, against random directions",
         f"targets {result.target:+.3f} ({p_words(result.p_target)})",
         f"others {result.spill:.3f} in absolute value ({p_words(result.p_spill)}, swapped labels to "
         f"{result.null_spill:.3f})",
@@ -225,7 +224,3 @@ def side_effects(result: SideEffects) -> go.Figure:
 def _written(change: float) -> str:
     """One digit, which fits a cell: .9, 1, -.2."""
     return f"{change:.1f}".replace("0.", ".").removesuffix(".0")
-
-
-def _range(n: list[int]) -> str:
-    return str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"

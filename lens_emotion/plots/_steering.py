@@ -23,6 +23,7 @@ from lens_emotion.plots.theme import (
     VERMILLION,
     lowered,
     plain,
+    span,
     titled,
     wrapped,
 )
@@ -37,6 +38,9 @@ STYLES = {
     "random": ("random direction, same norm", GREY, "square", "dash", 0.05),
 }
 SHORT = {"repetitive collapse": "repetitive"}
+REGIME_SCALE = [
+    [(i + side) / len(REGIME_COLOURS), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)
+]
 
 
 def dose_response(result: DoseResponse) -> go.Figure:
@@ -62,14 +66,12 @@ def dose_response(result: DoseResponse) -> go.Figure:
 
 def _facts(result: DoseResponse) -> tuple[str, str, str]:
     """Layer, n per point, and the judge with its measured accuracy."""
-    per_point = sorted({int(n) for n in result.table["n"]})
-    n = f"{per_point[0]}" if len(per_point) == 1 else f"{per_point[0]} to {per_point[-1]}"
     layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
     judge = f"judge: {result.judge}"
     if "accuracy" not in result.judge:
         measured = result.judge_accuracy
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
-    return layer, f"n = {n} texts per point, bars: 95% Wilson", judge
+    return layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", judge
 
 
 def _success(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
@@ -108,11 +110,10 @@ def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
     words = [[found.get((condition, dose), "") for dose in doses] for condition in conditions]
     codes = [[kinds.index(word) if word in kinds else None for word in row] for row in words]
     short = [[SHORT.get(word, word) for word in row] for row in words]
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=conditions, text=short, texttemplate="%{text}", customdata=words,
-        textfont={"size": 10, "color": "#1b1d21"}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
-        xgap=2, ygap=2, hovertemplate="%{y}: %{customdata}<extra></extra>",
+        textfont={"size": 10, "color": "#1b1d21"}, colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5,
+        showscale=False, xgap=2, ygap=2, hovertemplate="%{y}: %{customdata}<extra></extra>",
     )  # fmt: skip
 
 
@@ -164,21 +165,28 @@ def regime_map(result: RegimeMap) -> go.Figure:
         texts = result.texts[result.texts["condition"] == condition]
         figure.add_trace(_map(rows, texts, layers, doses), row=1, col=col)
     figure.add_trace(_onsets(result, layers), row=1, col=1)
-    for name, colour in REGIME_COLOURS.items():
-        key = {"symbol": "square", "size": 11, "color": colour}
-        label = f"<b>{LETTERS[name]}</b> {name}"
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    figure.add_traces(_regime_key())
     _map_axes(figure, result, layers, doses)
-    n = sorted({int(x) for x in result.table["n"]})
     facts = (
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
-        f"n = {n[0]} texts per cell" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per cell",
+        f"n = {span(result.table['n'])} texts per cell",
         "* also loops",
         f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
         f"judge: {result.judge}",
     )
     titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
     return lowered(figure)
+
+
+def _regime_key() -> list[go.Scatter]:
+    """Entries of the legend that say what the letters and colours of a map mean."""
+    return [
+        go.Scatter(
+            x=[None], y=[None], mode="markers", name=f"<b>{LETTERS[name]}</b> {name}",
+            marker={"symbol": "square", "size": 11, "color": colour},
+        )
+        for name, colour in REGIME_COLOURS.items()
+    ]  # fmt: skip
 
 
 def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float]) -> go.Heatmap:
@@ -193,11 +201,10 @@ def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float
         letters.append(["" if r is None else LETTERS[str(r["regime"])] + "*" * bool(r["looping"]) for r in found])
         shown = zip(found, [samples.get((layer, dose)) for dose in doses], strict=True)
         hovers.append(["" if r is None else _hover(r, sample) for r, sample in shown])
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(layers))), text=letters, texttemplate="%{text}",
         customdata=hovers, hovertemplate="%{customdata}<extra></extra>", textfont={"size": 12, "color": TILE_INK},
-        colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False, xgap=2, ygap=2,
+        colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False, xgap=2, ygap=2,
     )  # fmt: skip
 
 
@@ -339,10 +346,9 @@ def leakage(result: Leakage) -> go.Figure:
         figure.update_yaxes(range=[-0.0005, 0.01], row=1, col=1)
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
     figure.update_xaxes(title_text="dose, natural units (0: unsteered)", row=panels, col=1)
-    n = sorted({int(x) for x in result.table["n"]})
     onset = "no dose leaks beyond random" if result.onset is None else f"leaks from dose {result.onset:g}"
     facts = (
-        f"n = {n[0]} texts per point" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per point",
+        f"n = {span(result.table['n'])} texts per point",
         "bars: 95%",
         onset,
         "none of the emotions' foreign words in any text" if found is not None and words is None else "",
@@ -410,17 +416,13 @@ def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
     for col, condition in enumerate(PANELS, 1):
         figure.add_trace(_cells(results, models, doses, condition), row=1, col=col)
-    for name, colour in REGIME_COLOURS.items():
-        key = {"symbol": "square", "size": 11, "color": colour}
-        label = f"<b>{LETTERS[name]}</b> {name}"
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    figure.add_traces(_regime_key())
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
     figure.update_xaxes(showline=False, ticks="", title_text="dose, natural units")
     ticks = [f"{plain(m)}, layer {results[m].layer}" for m in models]
     figure.update_yaxes(tickvals=list(range(len(models))), ticktext=ticks, showgrid=False, showline=False, ticks="")
-    n = sorted({int(x) for r in results.values() for x in r.table["n"]})
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} texts per cell",
+        f"n = {span(x for r in results.values() for x in r.table['n'])} texts per cell",
         "number: perplexity ratio (1 = unsteered)",
         "* also loops",
         "blank: dose not run",
@@ -437,11 +439,10 @@ def _cells(results: Mapping[str, DoseResponse], models: list[str], doses: list[f
         found = {float(r["dose"]): r for r in rows}
         codes.append([kinds.index(str(found[d]["regime"])) if d in found else None for d in doses])
         words.append([_words(found[d]) if d in found else "" for d in doses])
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(models))), text=words, texttemplate="%{text}",
-        textfont={"size": 11, "color": TILE_INK}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
-        xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
+        textfont={"size": 11, "color": TILE_INK}, colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5,
+        showscale=False, xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
@@ -479,9 +480,8 @@ def verification(result: Verification) -> go.Figure:
         tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
         range=[-0.6, len(models) - 0.4], showgrid=False, ticks="",
     )  # fmt: skip
-    n = sorted({int(x) for x in table["n"]})
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} scenarios per model",
+        f"n = {span(table['n'])} scenarios per model",
         "bars: 95% Wilson",
         *(f"judge: {j}" for j in dict.fromkeys(table["judge"])),
         f"guessing: {table['chance'].iloc[0]:.2f}",

@@ -181,6 +181,12 @@ def counted(result: object, *fields: str) -> str:
     return f"n = {', '.join(parts)}" if parts else ""
 
 
+def span(counts: Iterable[int]) -> str:
+    """'40', or '38 to 40' where counts differ."""
+    n = sorted({int(x) for x in counts})
+    return f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+
+
 def emotion_colour(emotion: str) -> str:
     """The colour an emotion bears in every figure, as #rrggbb.
 

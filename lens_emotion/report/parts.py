@@ -1,4 +1,6 @@
-"""The parts of a run's page: plain values, handed over by a study, set by `report`."""
+"""The parts of a run's page and of a gallery: plain values, handed over by a study, set by `report`; and how an exhibit
+becomes a figure.
+"""
 
 from __future__ import annotations
 
