@@ -21,10 +21,12 @@ from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.exhibits import Exhibit, results_of
 from lens_emotion.study.results import ModelStudy
 
+Shown = tuple[Exhibit, Any, go.Figure]
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A section before it is filled; it is left out where a study has none of its exhibits, nor parts of its own.
+    """A section before it is filled; it is left out where it names exhibits and a study has none of them.
 
     Attributes:
         text: what is said above the figures. exhibits: ids, in their order. opened: when the page opens.
@@ -40,23 +42,30 @@ class Plan:
 
 def sections(m: ModelStudy, folder: Store) -> list[Section]:
     """All sections of one model; its figures are also written into its folder."""
-    shown: dict[str, tuple[Exhibit, Any, go.Figure]] = {}
+    shown: dict[str, Shown] = {}
     for exhibit, result in results_of(m):
         if exhibit.figure:
-            shown[exhibit.id] = exhibit, result, draw(exhibit, result)
-            folder.figure(exhibit.id, shown[exhibit.id][2])
-    named = {name for plan in PLANS for name in plan.exhibits}
-    rest = tuple(name for name, (exhibit, *_) in shown.items() if exhibit.title and name not in named)
-    said = "\n\n".join(shown[name][0].says(shown[name][1]) for name in rest)
+            figure = draw(exhibit, result)
+            folder.figure(exhibit.id, figure)
+            shown[exhibit.id] = exhibit, result, figure
+    where = f"{folder.root.name}/tables"
     found = []
-    for plan in (*PLANS, Plan("Further results", lambda m: said, rest)):
+    for plan in (*PLANS, *_further(shown)):
         mine = [shown[name] for name in plan.exhibits if name in shown]
-        if mine or (not plan.exhibits and plan.parts(m)):
-            found.append(_filled(plan, m, mine, f"{folder.root.name}/tables"))
+        if mine or not plan.exhibits:
+            found.append(_filled(plan, m, mine, where))
     return found
 
 
-def _filled(plan: Plan, m: ModelStudy, shown: list[tuple[Exhibit, Any, go.Figure]], where: str) -> Section:
+def _further(shown: Mapping[str, Shown]) -> list[Plan]:
+    """The section of all that no other one names, under the sentences of its exhibits; none if there is nothing."""
+    named = {name for plan in PLANS for name in plan.exhibits}
+    rest = tuple(name for name, (exhibit, *_) in shown.items() if exhibit.title and name not in named)
+    said = "\n\n".join(exhibit.says(result) for exhibit, result, _ in map(shown.__getitem__, rest))
+    return [Plan("Further results", lambda m: said, rest)] if rest else []
+
+
+def _filled(plan: Plan, m: ModelStudy, shown: list[Shown], where: str) -> Section:
     tables: list[Table] = [
         (caption, frame, f"{where}/{name}.csv")
         for exhibit, result, _ in shown

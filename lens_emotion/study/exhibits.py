@@ -2,7 +2,7 @@
 
 The one list is read by whatever shows results: the CSV tables and the figures of a model's folder, the sections of the
 report, and the gallery of `lens-emotion figures`. A row says what the result is, which function of `lens_emotion.plots`
-draws it, and what is said and tabulated of it; a new analysis is shown everywhere by its row here.
+draws it, and what is said and tabulated of it; a new analysis is shown everywhere by its row in `EXHIBITS`, at the end.
 """
 
 from __future__ import annotations
