@@ -8,7 +8,7 @@ from conftest import tiny
 
 from lens_emotion.analysis.tokens import token_scores, token_scores_by_layer
 from lens_emotion.errors import FingerprintError
-from lens_emotion.report.exhibits import portable
+from lens_emotion.report.build import portable
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.atlas import atlas, texts_by_layer
 from lens_emotion.vectors.recipes import emotion_vectors

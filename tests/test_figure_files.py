@@ -17,11 +17,12 @@ from lens_emotion.report.gallery import (
     csv,
     lean_svg,
     plotly_json,
+    study_command,
     write_set,
 )
 from lens_emotion.report.parts import Drawn, FigureSet
-from lens_emotion.report.sets import study_command
 from lens_emotion.run.config import StudyConfig
+from lens_emotion.study.across import Verification
 
 
 def test_the_command_of_a_run_names_no_folder_of_this_machine():
@@ -111,16 +112,10 @@ def test_verification_draws_k_of_n_with_its_interval_and_the_controls():
          "dose": "3", "judge": "j (accuracy 0.3)", "judge_accuracy": 0.3, "chance": 0.05}
         for m in ("a", "b") for c, k in (("emotion", 23), ("random", 3))
     ]  # fmt: skip
-    figure = plots.verification(of_rows(rows))
+    figure = plots.verification(Verification(pd.DataFrame(rows)))
     words = [t.text for t in figure.data if t.mode == "text"]
     assert words == [("\u00a0\u00a0\u00a023/40, dose 3",) * 2, ("\u00a0\u00a0\u00a03/40",) * 2]
     assert (
         "judge: j (accuracy 0.3)" in figure.layout.title.subtitle.text and "0.05" in figure.layout.title.subtitle.text
     )
     assert list(figure.layout.yaxis.ticktext) == ["b", "a"]
-
-
-def of_rows(rows):
-    from types import SimpleNamespace
-
-    return SimpleNamespace(table=pd.DataFrame(rows))

@@ -11,8 +11,8 @@ import pytest
 from lens_emotion.cli.runs import draw_and_print
 from lens_emotion.errors import ArtifactError
 from lens_emotion.plots._steering import LETTERS
+from lens_emotion.report.gallery import FiguresError, across_set, run_set
 from lens_emotion.report.parts import FigureSet
-from lens_emotion.report.sets import FiguresError, across_set, run_set
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import StoredRun, read_run

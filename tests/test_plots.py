@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
+import typing
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,12 @@ import plotly.graph_objects as go
 import pytest
 
 from lens_emotion import plots
+from lens_emotion.analysis.anisotropy import Anisotropy
+from lens_emotion.analysis.circumplex import Circumplex
+from lens_emotion.analysis.decoding import Decoding
+from lens_emotion.analysis.geometry import Similarity
+from lens_emotion.analysis.layers import LayerSweep
+from lens_emotion.analysis.separation import Separation
 from lens_emotion.plots._circumplex import (
     LETTER,
     LINE_HEIGHT,
@@ -21,6 +29,8 @@ from lens_emotion.plots._circumplex import (
     place_labels,
 )
 from lens_emotion.plots.theme import GREY, REGIME_COLOURS
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 
 SIZES = [(1, 2), (12, 8), (36, 20)]
@@ -37,29 +47,27 @@ def bump(n: int, seed: int, low: float, high: float) -> np.ndarray:
     return low + (high - low) * np.exp(-((depth - 0.55) ** 2) / 0.05) + noise
 
 
-def sweep_result(n: int = 24, seed: int = 0, high: float = 0.62) -> SimpleNamespace:
+def sweep_result(n: int = 24, seed: int = 0, high: float = 0.62) -> LayerSweep:
     value = bump(n, seed, 0.08, high)
     null = {"null_low": np.full(n, 0.02), "null_high": 0.09 + 0.01 * np.sin(np.arange(n))}
     p = np.where(value > 0.12, 0.001, 0.3)
     best = int(value.argmax())
-    return SimpleNamespace(
-        table=layers(n).assign(value=value, p=p, p_corrected=p, **null), metric="held-out accuracy",
-        best_layer=best, best_depth=(best + 1) / n, best_depth_low=max(1 / n, (best - 2) / n),
-        best_depth_high=min(1.0, (best + 3) / n), higher_is_better=True,
-    )  # fmt: skip
+    ends = {"best_depth_low": max(1 / n, (best - 2) / n), "best_depth_high": min(1.0, (best + 3) / n)}
+    table = layers(n).assign(value=value, p=p, p_corrected=p, **null)
+    return LayerSweep(table, "held-out accuracy", True, **ends, n_permutations=200)
 
 
-def separation_result(n: int = 24, seed: int = 0, high: float = 0.6) -> SimpleNamespace:
+def separation_result(n: int = 24, seed: int = 0, high: float = 0.6) -> Separation:
     cosine = 0.9 - bump(n, seed + 1, 0.05, 0.5)
     accuracy = bump(n, seed, 0.06, high)
     table = layers(n).assign(
         mean_cosine=cosine, null_low=0.78, null_high=0.93, p=np.where(cosine < 0.78, 0.002, 0.4), accuracy=accuracy,
         chance=0.05, accuracy_p=np.where(accuracy > 0.1, 0.002, 0.5), reliability=bump(n, seed + 2, 0.3, 0.9),
     )  # fmt: skip
-    return SimpleNamespace(table=table, n_texts=160)
+    return Separation(table, "neutral", decoding_result(n, seed=seed), np.zeros((3, n)), ())
 
 
-def decoding_result(n: int = 24, k: int = 20, seed: int = 0) -> SimpleNamespace:
+def decoding_result(n: int = 24, k: int = 20, seed: int = 0) -> Decoding:
     rng = np.random.default_rng(seed)
     accuracy = bump(n, seed, 0.06, 0.6)
     table = layers(n).assign(
@@ -68,23 +76,23 @@ def decoding_result(n: int = 24, k: int = 20, seed: int = 0) -> SimpleNamespace:
     )  # fmt: skip
     counts = rng.multinomial(8, [0.4 / k] * (k - 1) + [1 - 0.4 * (k - 1) / k], size=k)
     counts = np.stack([np.roll(row, i + 1) for i, row in enumerate(counts)])
-    names = list(EMOTIONS[:k])
-    confusion = pd.DataFrame(counts, index=names, columns=names)
-    return SimpleNamespace(
-        table=table, best_layer=int(accuracy.argmax()), best_accuracy=float(accuracy.max()), confusion=confusion,
-        n_texts=8 * k,
+    predicted = np.concatenate([np.repeat(np.arange(k), row) for row in counts])
+    label = np.repeat(np.arange(k), 8)
+    return Decoding(
+        table, pd.DataFrame(), EMOTIONS[:k], label, np.tile(predicted, (n, 1)), np.full(8 * k, "a topic"),
+        np.zeros(8 * k, dtype=int), np.zeros((3, n)),
     )  # fmt: skip
 
 
-def anisotropy_result(n: int = 24, seed: int = 0) -> SimpleNamespace:
+def anisotropy_result(n: int = 24, seed: int = 0) -> Anisotropy:
     raw = 0.95 - bump(n, seed, 0, 0.3)
     table = layers(n).assign(
         neutral_raw=raw, all_raw=raw - 0.04, neutral_centred=bump(n, seed + 1, -0.01, 0.02), random_matched=0.02
     )
-    return SimpleNamespace(table=table)
+    return Anisotropy(table, n_neutral=40, n_texts=160)
 
 
-def similarity_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
+def similarity_result(k: int = 20, seed: int = 0) -> Similarity:
     rng = np.random.default_rng(seed)
     norms = valence_arousal()
     valence = np.array([(norms[e].valence or 5) - 5 for e in EMOTIONS[:k]])
@@ -94,10 +102,10 @@ def similarity_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
     order = tuple(EMOTIONS[i] for i in np.argsort(valence))
     matrix = pd.DataFrame(cosine, index=EMOTIONS[:k], columns=EMOTIONS[:k])
     mean = float(cosine[~np.eye(k, dtype=bool)].mean())
-    return SimpleNamespace(matrix=matrix, order=order, layer=12, mean_pairwise_cosine=mean)
+    return Similarity(matrix, order, mean, layer=12, n_layers=24, recipe="neutral")
 
 
-def circumplex_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
+def circumplex_result(k: int = 20, seed: int = 0) -> Circumplex:
     rng = np.random.default_rng(seed)
     norms = valence_arousal()
     valence = [norms[e].valence if norms[e].valence is not None else np.nan for e in EMOTIONS[:k]]
@@ -110,10 +118,12 @@ def circumplex_result(k: int = 20, seed: int = 0) -> SimpleNamespace:
         {"component": c, "norm": n, "r": 0.8, "abs_r": 0.8, "p": 0.001, "p_corrected": 0.002, "n": k - 1}
         for c, n in pairs
     ]
-    return SimpleNamespace(table=table, correlations=pd.DataFrame(rows), explained=(0.31, 0.17), layer=12)
+    return Circumplex(
+        table, pd.DataFrame(rows), pd.DataFrame(), (0.31, 0.17), layer=12, n_layers=24, n_permutations=200, bootstrap=""
+    )
 
 
-def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8, 12)) -> SimpleNamespace:
+def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8, 12)) -> DoseResponse:
     rng = np.random.default_rng(seed)
     rows = []
     for condition in ("emotion", "random"):
@@ -127,11 +137,13 @@ def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8
                 {"dose": float(dose), "dose_relative": 0.093 * dose, "condition": condition, "n": 40,
                  "success_rate": rate, "success_low": max(0, rate - 0.12), "success_high": min(1, rate + 0.12),
                  "perplexity_ratio": float(np.exp(2.2 * strong**1.5)), "distinct_2": 0.9 - 0.4 * strong,
-                 "loop_share": 0.3 * strong, "regime": regime}
+                 "top_emotions": 0, "loop_share": 0.3 * strong, "regime": regime}
             )  # fmt: skip
-    return SimpleNamespace(
-        table=pd.DataFrame(rows), layer=12, surgical_dose=2.0, judge="MiniLM sentence judge", judge_accuracy=0.61
-    )
+    none = pd.DataFrame()
+    return DoseResponse(
+        pd.DataFrame(rows), none, none, none, none, layer=12, judge="MiniLM sentence judge", judge_accuracy=0.61,
+        judge_independent=True, thresholds=Thresholds(3.0, 0.3, 0.3), n_emotions=20,
+    )  # fmt: skip
 
 
 def every_figure(n: int = 24, k: int = 20, seed: int = 0) -> dict[str, go.Figure]:
@@ -193,8 +205,8 @@ def test_layer_sweep_carries_values_null_band_and_best_depth():
 
 def test_layer_sweep_without_null_or_interval_says_so():
     result = sweep_result()
-    result.table = result.table.assign(null_low=np.nan, null_high=np.nan, p=np.nan, p_corrected=np.nan)
-    result.best_depth_low = result.best_depth_high = None
+    table = result.table.assign(null_low=np.nan, null_high=np.nan, p=np.nan, p_corrected=np.nan)
+    result = replace(result, table=table, best_depth_low=None, best_depth_high=None)
     figure = plots.layer_sweep(result)
     assert "no label null" in figure.layout.title.subtitle.text
     assert not traces(figure, "null band (label permutation)")
@@ -261,13 +273,13 @@ def test_dose_response_carries_rates_intervals_perplexity_and_regimes():
     strip = next(trace for trace in figure.data if trace.type == "heatmap")
     kinds = list(REGIME_COLOURS)
     assert [kinds[code] for code in strip.z[list(strip.y).index("emotion")]] == list(mine["regime"])
-    assert "surgical dose 2" in [trace.name for trace in figure.data]
+    assert f"surgical dose {result.surgical_dose:g}" in [trace.name for trace in figure.data]
     assert "accuracy 0.61" in figure.layout.title.subtitle.text
 
 
 def test_dose_response_without_surgical_dose_or_measured_judge():
-    result = dose_result(doses=(1, 4))
-    result.surgical_dose, result.judge_accuracy, result.layer = None, None, "all"
+    result = replace(dose_result(doses=(1, 4)), judge_accuracy=None, layer="all")
+    assert result.surgical_dose is None
     figure = plots.dose_response(result)
     assert not [trace for trace in figure.data if (trace.name or "").startswith("surgical")]
     assert "accuracy not measured" in figure.layout.title.subtitle.text
@@ -299,9 +311,15 @@ def test_importing_the_package_does_not_import_plotly():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_figures_need_no_torch():
-    code = "import sys, lens_emotion.plots; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize(
+    "name", sorted(set(plots.__all__) - {"about", "emotion_colour", "on_paper", "panels", "template"})
+)
+def test_every_figure_takes_the_result_that_it_says_it_draws(name):
+    """A real result type, or several of them: not any object that happens to have the attributes."""
+    function = getattr(plots, name)
+    drawn = typing.get_type_hints(inspect.unwrap(function))[next(iter(inspect.signature(function).parameters))]
+    for kind in [a for a in typing.get_args(drawn) if a is not str] or [drawn]:
+        assert kind.__module__.split(".")[1] in ("analysis", "steering", "study", "extraction"), kind
 
 
 def test_the_component_of_valence_lies_across_whichever_it_is():
@@ -309,9 +327,7 @@ def test_the_component_of_valence_lies_across_whichever_it_is():
     table = straight.table.rename(columns={"pc1": "pc2", "pc2": "pc1"})
     strong = {("pc1", "valence"): 0.2, ("pc1", "arousal"): 0.7, ("pc2", "valence"): 0.9, ("pc2", "arousal"): 0.1}
     r = [strong[c, n] for c, n in zip(straight.correlations["component"], straight.correlations["norm"], strict=True)]
-    swapped = SimpleNamespace(
-        **vars(straight) | {"table": table, "correlations": straight.correlations.assign(abs_r=r)}
-    )
+    swapped = replace(straight, table=table, correlations=straight.correlations.assign(abs_r=r))
     figure = plots.circumplex(swapped)
     np.testing.assert_allclose(figure.data[0].x, straight.table["pc1"])
     assert figure.layout.xaxis.title.text.startswith("PC2 score (17%")

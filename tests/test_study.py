@@ -12,7 +12,7 @@ import pytest
 
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.report.exhibits import build_report
+from lens_emotion.report.build import build_report
 from lens_emotion.run import keys
 from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.stimuli.library import load_stimuli

@@ -12,9 +12,8 @@ import typer.core
 
 from lens_emotion.cli.say import say_line
 from lens_emotion.files.artifacts import ensure_writable
-from lens_emotion.report.gallery import check_images, write_gallery, write_set
+from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery, write_set
 from lens_emotion.report.parts import FigureSet
-from lens_emotion.report.sets import FiguresError, across_set, run_set
 from lens_emotion.study.stored import read_run
 
 

@@ -48,7 +48,7 @@ def print_models(family: str | None, hub: bool) -> None:
 
 def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Executor | None = None) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
-    from lens_emotion.report.exhibits import build_report
+    from lens_emotion.report.build import build_report
     from lens_emotion.run.lock import writing
     from lens_emotion.study.pipeline import run_study
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED

@@ -67,7 +67,7 @@ def run_halving(rows: list[int], run: Callable[[list[int]], list[T]]) -> list[T]
 
 @contextmanager
 def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False) -> Iterator[Run]:
-    """Inside, `run(tokens, mask)` runs a batch up to the last block; `see` gets `resid_post` of one layer after another.
+    """Inside, `run(tokens, mask)` runs a batch up to the last block; `see` gets `resid_post`, layer after layer.
 
     The LM head does not run: its logits are the memory peak and 28-63% of the time of models under 1B parameters.
     HookedTransformer stops at its last layer; the Bridge would still run the head then, so an exception of

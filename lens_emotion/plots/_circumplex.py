@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots.contracts import CircumplexLike
+from lens_emotion.analysis.circumplex import Circumplex
 from lens_emotion.plots.theme import LINE, emotion_colour, titled
 
 P_VALUES = "p: corrected for the best of two components and two norms"
@@ -19,7 +19,7 @@ COLOURS = "colour: human valence (hue) and arousal (darker: more)"
 PANEL_WIDTH, PANEL_HEIGHT = 430.0, 400.0
 
 
-def circumplex(result: CircumplexLike) -> go.Figure:
+def circumplex(result: Circumplex) -> go.Figure:
     """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both.
 
     The component that goes with valence lies across, as valence does, where the other one goes with arousal.
@@ -42,20 +42,20 @@ def circumplex(result: CircumplexLike) -> go.Figure:
     return figure.update_layout(showlegend=False, margin={"b": 60, "t": figure.layout.margin.t + 24})
 
 
-def _correlations(result: CircumplexLike) -> list[str]:
+def _correlations(result: Circumplex) -> list[str]:
     """The component that goes best with valence and with arousal, in words."""
     rows = _best(result)
     words = [f"{row['norm']} and {row['component'].upper()}: |r| = {row['abs_r']:.2f}" for row in rows]
     return [f"{word}, p = {row['p_corrected']:.2g}" for word, row in zip(words, rows, strict=True)] + [P_VALUES]
 
 
-def _best(result: CircumplexLike) -> list[dict[Hashable, Any]]:
+def _best(result: Circumplex) -> list[dict[Hashable, Any]]:
     """For valence and for arousal, the row of the component that goes with it best."""
     rows = result.correlations.sort_values("abs_r", ascending=False).drop_duplicates("norm").to_dict("records")
     return sorted(rows, key=lambda row: row["norm"] != "valence")
 
 
-def _axes(result: CircumplexLike) -> tuple[str, str]:
+def _axes(result: Circumplex) -> tuple[str, str]:
     """What lies across and what up: PC1 and PC2, swapped where they go with the norms in the other order."""
     across, up = (str(row["component"]) for row in _best(result))
     return (across, up) if across != up else ("pc1", "pc2")
@@ -110,7 +110,6 @@ def _write_names(
     figure.layout.annotations = [*(a.to_plotly_json() for a in figure.layout.annotations), *written]
 
 
-# -------- labels
 # Where to write the names of points so that no name covers another name or another point.
 
 

@@ -10,15 +10,14 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._depth import lowered
-from lens_emotion.plots.contracts_models import ClaimsLike
-from lens_emotion.plots.theme import GREEN, GREY, LINE, ORANGE, VERMILLION, plain, titled, wrapped
+from lens_emotion.plots.theme import GREEN, GREY, LINE, ORANGE, VERMILLION, lowered, plain, titled, wrapped
 from lens_emotion.study.verdict import (
     ALL_MODELS,
     NOT_SUPPORTED,
     NOT_TESTABLE,
     SUPPORTED,
     UNDETERMINED,
+    Claims,
 )
 
 LOOKS = {
@@ -31,7 +30,7 @@ LOOKS = {
 CHARACTERS = 52  # of a line of words in a panel
 
 
-def claims(result: ClaimsLike) -> go.Figure:
+def claims(result: Claims) -> go.Figure:
     """A forest plot: one panel per claim, one row per model, the verdict as mark and colour, the null on hover."""
     table = result.table
     codes = list(dict.fromkeys(table["code"]))

@@ -6,14 +6,8 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._depth import (
-    SIGNIFICANCE,
-    bars,
-    curve,
-    lowered,
-    tested_curve,
-)
-from lens_emotion.plots.contracts_models import ComparisonLike, ModelComparisonLike
+from lens_emotion.analysis.compare import Comparison, ModelComparison
+from lens_emotion.plots._depth import SIGNIFICANCE, bars, curve, tested_curve
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -22,6 +16,7 @@ from lens_emotion.plots.theme import (
     VERMILLION,
     by_valence,
     depth_axis,
+    lowered,
     p_words,
     plain,
     swatch,
@@ -37,7 +32,7 @@ SIGN_FLIPS, RANK_SUM = "sign flips", "Mann-Whitney"  # how the names of the pair
 SHORT = {"decoding": "held-out accuracy", "separation": "mean cosine", "reliability": "reliability"}
 
 
-def compare(result: ComparisonLike) -> go.Figure:
+def compare(result: Comparison) -> go.Figure:
     """Both methods and their difference at every layer; beside it every emotion (and topic) as a pair of dots.
 
     Where the metric is not held-out accuracy, accuracy stands below it: it alone decides.
@@ -62,7 +57,7 @@ def compare(result: ComparisonLike) -> go.Figure:
     return titled(figure, title, (*facts, dropped), height=560 if rows == 2 else 760, wide=True)
 
 
-def _fact(result: ComparisonLike, measure: str) -> str:
+def _fact(result: Comparison, measure: str) -> str:
     row = test_row(result.overall, SIGN_FLIPS, measure=measure)
     return (
         f"{SHORT[measure]}, mean over {len(result.table)} layers: {row.a:.2f} against {row.b:.2f}, difference "
@@ -78,7 +73,7 @@ def test_row(tests: DataFrame, begins: str, **where: str) -> Series:
     return tests[chosen].iloc[0]
 
 
-def _jeong(result: ComparisonLike) -> str:
+def _jeong(result: Comparison) -> str:
     """The paper's own test, beside the paired one wherever cosines are what is compared."""
     if result.metric != "separation":
         return ""
@@ -141,7 +136,6 @@ def _dumbbells(figure: go.Figure, rows: DataFrame, places: list[int], names: tup
         figure.add_trace(dots, row=1, col=2)
 
 
-# -------- paired_models
 # Two methods over models: every model is one pair of dots.
 
 
@@ -150,7 +144,7 @@ GAP = 122  # pixels between panels: an axis title and a heading of three lines
 MEASURES = {"accuracy": "accuracy", "mean cosine": "cosine"}
 
 
-def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str = "b") -> go.Figure:
+def compare_models(result: ModelComparison, name_a: str = "a", name_b: str = "b") -> go.Figure:
     """Held-out accuracy and mean cosine of both methods in every model, at the middle and at the best layer.
 
     Args:
@@ -189,11 +183,11 @@ def compare_models(result: ModelComparisonLike, name_a: str = "a", name_b: str =
     return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 34})
 
 
-def _known(result: ModelComparisonLike, measure: str, place: str) -> bool:
+def _known(result: ModelComparison, measure: str, place: str) -> bool:
     return bool(((result.tests["measure"] == measure) & (result.tests["place"] == place)).any())
 
 
-def _heading(result: ModelComparisonLike, measure: str, place: str) -> str:
+def _heading(result: ModelComparison, measure: str, place: str) -> str:
     paired, theirs = (test_row(result.tests, test, measure=measure, place=place) for test in (SIGN_FLIPS, RANK_SUM))
     return (
         f"{measure}, {place} layer<br>difference {paired.difference:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}], "

@@ -1,4 +1,6 @@
-"""Curves over depth: layer sweep, separation, decoding, anisotropy. Every curve is drawn with its null."""
+"""Curves over depth, each drawn with its null: sweeps, separation, decoding, anisotropy, reliability, opposites,
+readings and models that are compared, and panels of several models.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,16 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots.contracts import DecodingLike, HasTable, LayerSweepLike
-from lens_emotion.plots.contracts_models import BaseVsInstructLike
-from lens_emotion.plots.contracts_more import (
-    DriftLike,
-    OppositesLike,
-    ProbeLike,
-    ReliabilityLike,
-    TransferLike,
-    TransferWithinLike,
-)
+from lens_emotion.analysis.anisotropy import Anisotropy
+from lens_emotion.analysis.decoding import Decoding
+from lens_emotion.analysis.drift import Drift
+from lens_emotion.analysis.families import BaseVsInstruct
+from lens_emotion.analysis.geometry import Opposites
+from lens_emotion.analysis.layers import LayerSweep
+from lens_emotion.analysis.probes import Probe
+from lens_emotion.analysis.reliability import Reliability
+from lens_emotion.analysis.separation import Separation
+from lens_emotion.analysis.transfer import Transfer, TransferWithin
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -36,7 +38,9 @@ from lens_emotion.plots.theme import (
     depth_axis,
     emotion_colour,
     emotion_ticks,
+    lowered,
     plain,
+    span,
     swatch,
     titled,
 )
@@ -49,7 +53,7 @@ UNITS = {
 }
 
 
-def layer_sweep(result: LayerSweepLike) -> go.Figure:
+def layer_sweep(result: LayerSweep) -> go.Figure:
     """A metric at every layer, its permutation null, and the best depth with its bootstrap interval."""
     table = result.table
     figure = go.Figure()
@@ -74,13 +78,12 @@ def layer_sweep(result: LayerSweepLike) -> go.Figure:
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
 
 
-def _shape(result: LayerSweepLike) -> str:
+def _shape(result: LayerSweep) -> str:
     """What the two-lines test says of the curve, where there was one."""
-    shape = getattr(result, "shape", None)
-    return "" if shape is None else f"two-lines test: {shape.verdict}"
+    return "" if result.shape is None else f"two-lines test: {result.shape.verdict}"
 
 
-def separation(result: HasTable) -> go.Figure:
+def separation(result: Separation) -> go.Figure:
     """Mean pairwise cosine and held-out decoding on one layer axis: never one without the other."""
     table = result.table
     reliable = "reliability" in table and bool(table["reliability"].notna().any())
@@ -102,7 +105,7 @@ def separation(result: HasTable) -> go.Figure:
     return titled(figure, "Separation, with decoding beside it", facts, height=620 if reliable else 500)
 
 
-def decoding(result: DecodingLike) -> go.Figure:
+def decoding(result: Decoding) -> go.Figure:
     """Held-out decoding accuracy at every layer, with its permutation null and chance."""
     table = result.table
     figure = go.Figure()
@@ -115,7 +118,7 @@ def decoding(result: DecodingLike) -> go.Figure:
     return titled(figure, "Held-out decoding", (_texts(result), best, SIGNIFICANCE), height=400)
 
 
-def anisotropy(result: HasTable) -> go.Figure:
+def anisotropy(result: Anisotropy) -> go.Figure:
     """Mean pairwise cosine of states per layer: raw, centred, and of random directions matched in covariance."""
     table = result.table
     curves = {
@@ -135,18 +138,18 @@ def anisotropy(result: HasTable) -> go.Figure:
     return titled(figure, "Anisotropy", facts, height=400)
 
 
-def _texts(result: object) -> str:
-    """n of the texts, from the result or from the decoding it carries."""
-    of = result if hasattr(result, "n_texts") else getattr(result, "decoding", result)
-    neutral = getattr(result, "n_neutral", None)
-    return counted(of, "texts", "topics") + (f" ({neutral} neutral)" if neutral is not None else "")
+def _texts(result: Separation | Decoding | Anisotropy) -> str:
+    """n of the texts; a separation was made of those of the decoding that it carries."""
+    if isinstance(result, Anisotropy):
+        return f"{counted(result, 'texts')} ({result.n_neutral} neutral)"
+    return counted(result.decoding if isinstance(result, Separation) else result, "texts", "topics")
 
 
 def _lowest(table: DataFrame, columns: dict[str, tuple[str, str, str, str]]) -> float:
     return float(table[[c for c in columns if c in table]].min().min()) - 0.03
 
 
-def _best_depth(result: LayerSweepLike) -> go.Scatter:
+def _best_depth(result: LayerSweep) -> go.Scatter:
     """A ring on the best layer's value and, where known, the interval of its depth as a horizontal bar."""
     row = result.table.loc[result.table["layer"] == result.best_layer].iloc[0]
     low, high = result.best_depth_low, result.best_depth_high
@@ -168,14 +171,13 @@ def _best_depth(result: LayerSweepLike) -> go.Scatter:
     )
 
 
-# -------- halves
 # Reliability: do two halves of the topics give the same directions, and how many topics would?
 
 
 TARGET = 0.9
 
 
-def reliability(result: ReliabilityLike, layer: int | None = None) -> go.Figure:
+def reliability(result: Reliability, layer: int | None = None) -> go.Figure:
     """Split-half reliability over depth with its null, and of every emotion at one layer with the topics it needs.
 
     Args:
@@ -200,13 +202,6 @@ def reliability(result: ReliabilityLike, layer: int | None = None) -> go.Figure:
     )
     titled(figure, "Split-half reliability", facts, height=520, wide=True)
     return lowered(figure)
-
-
-def lowered(figure: go.Figure) -> go.Figure:
-    """Room between the subtitle and the headings of panels, which are left-aligned and small."""
-    for heading in figure.layout.annotations[: len(list(figure.select_xaxes()))]:
-        heading.update(font={"size": 12})
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 24})
 
 
 def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
@@ -242,7 +237,232 @@ def _topics(needed: float) -> str:
     return "∞" if needed == float("inf") else f"{needed:,.0f}"
 
 
-# -------- lines
+# What stays when something moves: another precision (drift), another decoder (probe), other texts (transfer).
+
+
+# the stricter use of the test texts first
+LOOKS = {"own mean": (BLUE, "circle", "solid"), "train mean": (VERMILLION, "square", "dash")}
+
+
+def drift(result: Drift) -> go.Figure:
+    """How far two readings of the same texts lie apart: vectors, states, and held-out accuracy, at every layer."""
+    table = result.by_layer
+    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
+    figure.add_trace(curve(table, "cosine_mean", "cosine of the vectors, mean", BLUE, "circle"), row=1, col=1)
+    figure.add_trace(curve(table, "cosine_min", "smallest of the emotions", ORANGE, "triangle-down", "dot"), 1, 1)
+    figure.add_trace(curve(table, "relative_mean", "states apart, mean", GREEN, "diamond"), row=2, col=1)
+    figure.add_trace(curve(table, "relative_max", "most of any text", GREY, "x", "dot"), row=2, col=1)
+    figure.add_traces(tested_curve(table, "accuracy_a", "accuracy, first reading", BLUE, "p", "square"), 3, 1)
+    figure.add_trace(curve(table, "accuracy_b", "second reading", VERMILLION, "square", "dash"), row=3, col=1)
+    figure.add_trace(curve(table, "agreement", "same emotion given", GREY, "cross", "dot"), row=3, col=1)
+    figure.update_yaxes(title_text="cosine of<br>emotion vectors", row=1, col=1)
+    figure.update_yaxes(title_text="‖a − b‖ / ‖a‖<br>of states", type="log", exponentformat="e", row=2, col=1)
+    figure.update_yaxes(title_text="held-out accuracy,<br>share of texts", rangemode="tozero", row=3, col=1)
+    for row in (1, 2, 3):
+        depth_axis(figure, row, title=row == 3)
+    facts = (f"n = {result.n_texts} texts", result.differs, "filled blue square: accuracies differ, McNemar p ≤ 0.05")
+    return titled(figure, "Drift between two readings", facts, height=660)
+
+
+def probe(result: Probe) -> go.Figure:
+    """Held-out accuracy of a fitted decoder beside the nearest centroid, at the layers used, with the null."""
+    table = result.table
+    null = go.Scatter(
+        x=table["depth"], y=table["null_mean"], mode="markers", name="label permutations, mean and 95%",
+        error_y=bars(table, "null_mean", "null_low", "null_high") | {"thickness": 6, "color": "rgba(128,132,142,0.4)"},
+        marker={"color": GREY, "symbol": "line-ew-open", "size": 10}, hoverinfo="skip",
+    )  # fmt: skip
+    figure = go.Figure([null, chance_line(float(table["chance"].iloc[0]))])
+    figure.add_trace(curve(table, "nearest_centroid", "nearest centroid", VERMILLION, "square", "dash"))
+    figure.add_traces(tested_curve(table, "accuracy", f"{result.kind}, fitted", BLUE, "p_corrected"))
+    figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
+    depth_axis(figure)
+    facts = (
+        f"n = {len(result.label)} texts, {len(set(result.topic))} topics, {len(result.null)} permutations",
+        f"{len(table)} of {result.n_layers} layers",
+        SIGNIFICANCE,
+    )
+    return titled(figure, f"Probe: {result.kind}", facts, height=420)
+
+
+def transfer(result: Transfer) -> go.Figure:
+    """Accuracy, at every layer, of directions learned on some texts and tested on others, by both centrings."""
+    figure = make_subplots(len(LOOKS), 1, shared_xaxes=True, vertical_spacing=0.07)
+    for row, centring in enumerate(LOOKS, 1):
+        table = result.table[result.table["centring"] == centring]
+        colour, symbol, dash = LOOKS[centring]
+        for trace in (*band(table, "null_low", "null_high", NULL), chance_line(float(table["chance"].iloc[0]))):
+            figure.add_trace(trace.update(showlegend=bool(trace.showlegend is not False and row == 1)), row=row, col=1)
+        line, points = tested_curve(
+            table, "accuracy", f"centred on the {centring}", colour, "p_corrected", symbol, dash
+        )
+        points.error_y = bars(table, "accuracy") | {"color": colour}
+        figure.add_traces((line, points), rows=row, cols=1)
+        figure.update_yaxes(title_text="accuracy<br>(share of texts)", rangemode="tozero", row=row, col=1)
+        depth_axis(figure, row, title=row == len(LOOKS))
+    together = "never together" if result.excluded else "together"
+    facts = (
+        f"learned on {result.train}",
+        f"tested on {result.test}",
+        f"n = {len(result.label)} texts, {len(result.emotions)} shared emotions",
+        f"{len(result.shared_topics)} shared topics, trained and tested on {together}" if result.shared_topics else "",
+        "bars: 95% over topics",
+        SIGNIFICANCE,
+    )
+    return titled(figure, "Transfer to other texts", facts, height=560)
+
+
+def transfer_within(result: TransferWithin, layer: int | None = None, centring: str = "own mean") -> go.Figure:
+    """Accuracy on every level of centroids learned on every other, and on all others, at one layer.
+
+    Args:
+        layer: default the middle one.
+        centring: "own mean" or "train mean" of the tested texts.
+    """
+    at = result.n_layers // 2 if layer is None else layer
+    grid = result.matrix(at, centring)
+    rows = result.table[(result.table["layer"] == at) & (result.table["centring"] == centring)]
+    p = rows.pivot(index="train", columns="test", values="p_corrected").reindex(index=grid.index, columns=grid.columns)
+    words = [[_cell(v, q) for v, q in zip(a, b, strict=True)] for a, b in zip(grid.values, p.values, strict=True)]
+    heat = go.Heatmap(
+        z=grid.to_numpy(), x=[plain(c) for c in grid.columns], y=[plain(r) for r in grid.index], text=words,
+        texttemplate="%{text}", textfont={"size": 11, "color": TILE_INK}, customdata=p.to_numpy(), colorscale=TILES,
+        zmin=0, zmax=1, xgap=2, ygap=2, colorbar=colour_bar("accuracy"), hoverongaps=False,
+        hovertemplate="learned on %{y}, tested on %{x}<br>%{z:.2f}, p corrected %{customdata:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(heat)
+    figure.update_xaxes(title_text=f"tested on ({result.by})", showgrid=False, showline=False, ticks="")
+    figure.update_yaxes(title_text=f"learned on ({result.by})", showgrid=False, showline=False, ticks="",
+                        autorange="reversed")  # fmt: skip
+    facts = (
+        f"layer {at}, centred on the {centring}",
+        f"n = {span(rows['n_texts'])} texts per column, {len(result.emotions)} emotions",
+        f"chance {float(rows['chance'].iloc[0]):.2f}",
+        "in brackets: p > 0.05, corrected over cells and layers",
+    )
+    titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
+    return figure.update_layout(margin={"b": 60})
+
+
+def _cell(value: float, p: float) -> str:
+    if value != value:
+        return ""
+    return f"{value:.2f}" if p <= 0.05 else f"({value:.2f})"
+
+
+# Opposite pairs: do they point apart more than any two emotions do?
+
+
+def opposites(result: Opposites) -> go.Figure:
+    """Mean cosine of opposite and of other pairs over depth, with relabelled emotions; every pair at one layer."""
+    table = result.by_layer
+    headings = ("mean over pairs, by layer", f"every opposite pair at layer {result.layer}")
+    figure = make_subplots(1, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.2, subplot_titles=headings)
+    figure.add_traces(band(table, "null_low", "null_high", "relabelled emotions (95%)"), rows=1, cols=1)
+    figure.add_trace(curve(table, "other", f"the other {result.n_others} pairs", VERMILLION, "square", "dash"), 1, 1)
+    mine = tested_curve(table, "opposite", f"{len(result.table)} opposite pairs", BLUE, "p_corrected")
+    figure.add_traces(mine, rows=1, cols=1)
+    depth_axis(figure, 1)
+    figure.update_yaxes(title_text="mean cosine", row=1, col=1)
+    rows = result.table.sort_values("cosine", ascending=False)
+    places = list(range(len(rows)))
+    dots = go.Scatter(
+        x=rows["cosine"], y=places, mode="markers", name="opposite pair", showlegend=False,
+        marker={"color": BLUE, "size": 9, "symbol": marks(rows["p"])}, customdata=rows[["rank", "p"]].to_numpy(),
+        hovertemplate="cosine %{x:.2f}, rank %{customdata[0]} of all pairs, p = %{customdata[1]:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_trace(dots, row=1, col=2)
+    names = [f"{swatch(a)} {swatch(b, before=True)}" for a, b in zip(rows["emotion"], rows["opposite"], strict=True)]
+    figure.update_yaxes(tickvals=places, ticktext=names, range=[-0.7, len(rows) - 0.3], ticks="", row=1, col=2)
+    figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
+    figure.update_xaxes(title_text="cosine", range=[-1.05, 1.05], row=1, col=2)
+    facts = (
+        f"n = {len(result.table)} opposite pairs, {result.n_permutations:,} relabellings",
+        "lower: further apart",
+        SIGNIFICANCE,
+    )
+    return lowered(titled(figure, "Opposite emotions", facts, height=420, wide=True))
+
+
+# Small multiples: one figure per model on shared axes, so that models are compared and none is laid over another.
+
+
+def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
+    """Curves over depth of several models, one panel each on one y axis.
+
+    What all of them say below their titles is said once. Names of traces that only one of them bears (its best depth)
+    become part of the panel's heading.
+
+    Args:
+        figures: model -> a figure of one pair of axes, all by the same function.
+    """
+    names = list(figures)
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    named = [{t.name for t in f.data} for f in figures.values()]
+    common = set.intersection(*named)
+    made = make_subplots(
+        rows, columns, shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.42 / rows,
+        subplot_titles=[_heading(name, figures[name], common) for name in names],
+    )  # fmt: skip
+    for i, name in enumerate(names):
+        row, column = i // columns + 1, i % columns + 1
+        for trace in figures[name].data:
+            copy = go.Figure(trace).data[0]
+            copy.showlegend = i == 0 and trace.name in common and trace.showlegend is not False
+            copy.legendgroup = trace.name
+            made.add_trace(copy, row=row, col=column)
+        if column == 1:
+            made.update_yaxes(title_text=figures[name].layout.yaxis.title.text, row=row, col=1)
+    depth_axis(made)
+    made.update_xaxes(showticklabels=True)
+    for layout in (f.layout.yaxis for f in figures.values()):
+        made.update_yaxes(range=layout.range, rangemode=layout.rangemode)
+    titled(made, title, _shared_facts(figures), height=150 + 280 * rows, wide=True)
+    return lowered(made).update_layout(margin={"t": made.layout.margin.t + 14})
+
+
+def _heading(name: str, figure: go.Figure, common: set[str]) -> str:
+    own = [t.name for t in figure.data if t.name and t.name not in common]
+    return "<br>".join([f"<b>{plain(name)}</b>", *own])
+
+
+def _shared_facts(figures: Mapping[str, go.Figure]) -> list[str]:
+    """The facts that every one of the figures states, and how many there are."""
+    said = [f.layout.title.subtitle.text.replace("<br>", " · ").split(" · ") for f in figures.values()]
+    shared = [fact for fact in said[0] if all(fact in other for other in said)]
+    return [f"{len(figures)} models, the same y axis", *(fact.replace("&amp;", "&") for fact in shared)]
+
+
+# Base against instruct: what instruction tuning changed, layer by layer.
+
+
+def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
+    """Likeness of the vectors, held-out accuracy of both models, and its change with an interval."""
+    table = result.table
+    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
+    if table["cosine"].notna().any():
+        figure.add_trace(curve(table, "cosine_null", "relabelled emotions, 95th percentile", GREY, "x", "dot"), 1, 1)
+        own = tested_curve(table, "cosine", "cosine with its own vector", BLUE, "cosine_p_corrected")
+        figure.add_traces(own, rows=1, cols=1)
+    alike = tested_curve(table, "rho", "rho of the distances (RSA)", PURPLE, "rho_p_corrected", "diamond", "dash")
+    figure.add_traces(alike, rows=1, cols=1)
+    figure.add_trace(curve(table, "accuracy_base", f"base: {plain(result.base)}", VERMILLION, "square"), row=2, col=1)
+    figure.add_trace(
+        curve(table, "accuracy_instruct", f"instruct: {plain(result.instruct)}", GREEN, "circle"), row=2, col=1
+    )
+    change = curve(table, "difference", "instruct less base", ORANGE, "triangle-up")
+    change.error_y = bars(table, "difference") | {"color": ORANGE}
+    figure.add_trace(change, row=3, col=1)
+    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=3, col=1)
+    for row, title in enumerate(("likeness", "held-out<br>accuracy", "change in<br>accuracy"), 1):
+        figure.update_yaxes(title_text=title, row=row, col=1)
+        depth_axis(figure, row, title=row == 3)
+    counts = f"n = {len(result.emotions)} emotions, {len(result.topics)} topics, {result.n_permutations:,} relabellings"
+    facts = (counts, "bars: 95% over topics, paired", SIGNIFICANCE)
+    return titled(figure, f"Base and instruct: {result.base}, {result.instruct}", facts, height=640)
+
+
 # What curves over depth are made of: a line, marks that are hollow where the null explains them, bars and bands.
 
 
@@ -304,234 +524,3 @@ def chance_line(chance: float) -> go.Scatter:
 def strictest(table: DataFrame) -> str:
     """The p-value corrected over layers where there is one."""
     return "p_corrected" if "p_corrected" in table else "p"
-
-
-# -------- moved
-# What stays when something moves: another precision (drift), another decoder (probe), other texts (transfer).
-
-
-# the stricter use of the test texts first
-LOOKS = {"own mean": (BLUE, "circle", "solid"), "train mean": (VERMILLION, "square", "dash")}
-
-
-def drift(result: DriftLike) -> go.Figure:
-    """How far two readings of the same texts lie apart: vectors, states, and held-out accuracy, at every layer."""
-    table = result.by_layer
-    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
-    figure.add_trace(curve(table, "cosine_mean", "cosine of the vectors, mean", BLUE, "circle"), row=1, col=1)
-    figure.add_trace(curve(table, "cosine_min", "smallest of the emotions", ORANGE, "triangle-down", "dot"), 1, 1)
-    figure.add_trace(curve(table, "relative_mean", "states apart, mean", GREEN, "diamond"), row=2, col=1)
-    figure.add_trace(curve(table, "relative_max", "most of any text", GREY, "x", "dot"), row=2, col=1)
-    figure.add_traces(tested_curve(table, "accuracy_a", "accuracy, first reading", BLUE, "p", "square"), 3, 1)
-    figure.add_trace(curve(table, "accuracy_b", "second reading", VERMILLION, "square", "dash"), row=3, col=1)
-    figure.add_trace(curve(table, "agreement", "same emotion given", GREY, "cross", "dot"), row=3, col=1)
-    figure.update_yaxes(title_text="cosine of<br>emotion vectors", row=1, col=1)
-    figure.update_yaxes(title_text="‖a − b‖ / ‖a‖<br>of states", type="log", exponentformat="e", row=2, col=1)
-    figure.update_yaxes(title_text="held-out accuracy,<br>share of texts", rangemode="tozero", row=3, col=1)
-    for row in (1, 2, 3):
-        depth_axis(figure, row, title=row == 3)
-    facts = (f"n = {result.n_texts} texts", result.differs, "filled blue square: accuracies differ, McNemar p ≤ 0.05")
-    return titled(figure, "Drift between two readings", facts, height=660)
-
-
-def probe(result: ProbeLike) -> go.Figure:
-    """Held-out accuracy of a fitted decoder beside the nearest centroid, at the layers used, with the null."""
-    table = result.table
-    null = go.Scatter(
-        x=table["depth"], y=table["null_mean"], mode="markers", name="label permutations, mean and 95%",
-        error_y=bars(table, "null_mean", "null_low", "null_high") | {"thickness": 6, "color": "rgba(128,132,142,0.4)"},
-        marker={"color": GREY, "symbol": "line-ew-open", "size": 10}, hoverinfo="skip",
-    )  # fmt: skip
-    figure = go.Figure([null, chance_line(float(table["chance"].iloc[0]))])
-    figure.add_trace(curve(table, "nearest_centroid", "nearest centroid", VERMILLION, "square", "dash"))
-    figure.add_traces(tested_curve(table, "accuracy", f"{result.kind}, fitted", BLUE, "p_corrected"))
-    figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
-    depth_axis(figure)
-    facts = (
-        f"n = {len(result.label)} texts, {len(set(result.topic))} topics, {len(result.null)} permutations",
-        f"{len(table)} of {result.n_layers} layers",
-        SIGNIFICANCE,
-    )
-    return titled(figure, f"Probe: {result.kind}", facts, height=420)
-
-
-def transfer(result: TransferLike) -> go.Figure:
-    """Accuracy, at every layer, of directions learned on some texts and tested on others, by both centrings."""
-    figure = make_subplots(len(LOOKS), 1, shared_xaxes=True, vertical_spacing=0.07)
-    for row, centring in enumerate(LOOKS, 1):
-        table = result.table[result.table["centring"] == centring]
-        colour, symbol, dash = LOOKS[centring]
-        for trace in (*band(table, "null_low", "null_high", NULL), chance_line(float(table["chance"].iloc[0]))):
-            figure.add_trace(trace.update(showlegend=bool(trace.showlegend is not False and row == 1)), row=row, col=1)
-        line, points = tested_curve(
-            table, "accuracy", f"centred on the {centring}", colour, "p_corrected", symbol, dash
-        )
-        points.error_y = bars(table, "accuracy") | {"color": colour}
-        figure.add_traces((line, points), rows=row, cols=1)
-        figure.update_yaxes(title_text="accuracy<br>(share of texts)", rangemode="tozero", row=row, col=1)
-        depth_axis(figure, row, title=row == len(LOOKS))
-    together = "never together" if result.excluded else "together"
-    facts = (
-        f"learned on {result.train}",
-        f"tested on {result.test}",
-        f"n = {len(result.label)} texts, {len(result.emotions)} shared emotions",
-        f"{len(result.shared_topics)} shared topics, trained and tested on {together}" if result.shared_topics else "",
-        "bars: 95% over topics",
-        SIGNIFICANCE,
-    )
-    return titled(figure, "Transfer to other texts", facts, height=560)
-
-
-def transfer_within(result: TransferWithinLike, layer: int | None = None, centring: str = "own mean") -> go.Figure:
-    """Accuracy on every level of centroids learned on every other, and on all others, at one layer.
-
-    Args:
-        layer: default the middle one.
-        centring: "own mean" or "train mean" of the tested texts.
-    """
-    at = result.n_layers // 2 if layer is None else layer
-    grid = result.matrix(at, centring)
-    rows = result.table[(result.table["layer"] == at) & (result.table["centring"] == centring)]
-    p = rows.pivot(index="train", columns="test", values="p_corrected").reindex(index=grid.index, columns=grid.columns)
-    words = [[_cell(v, q) for v, q in zip(a, b, strict=True)] for a, b in zip(grid.values, p.values, strict=True)]
-    heat = go.Heatmap(
-        z=grid.to_numpy(), x=[plain(c) for c in grid.columns], y=[plain(r) for r in grid.index], text=words,
-        texttemplate="%{text}", textfont={"size": 11, "color": TILE_INK}, customdata=p.to_numpy(), colorscale=TILES,
-        zmin=0, zmax=1, xgap=2, ygap=2, colorbar=colour_bar("accuracy"), hoverongaps=False,
-        hovertemplate="learned on %{y}, tested on %{x}<br>%{z:.2f}, p corrected %{customdata:.3f}<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure(heat)
-    figure.update_xaxes(title_text=f"tested on ({result.by})", showgrid=False, showline=False, ticks="")
-    figure.update_yaxes(title_text=f"learned on ({result.by})", showgrid=False, showline=False, ticks="",
-                        autorange="reversed")  # fmt: skip
-    n = sorted({int(x) for x in rows["n_texts"]})
-    facts = (
-        f"layer {at}, centred on the {centring}",
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} texts per column, {len(result.emotions)} emotions",
-        f"chance {float(rows['chance'].iloc[0]):.2f}",
-        "in brackets: p > 0.05, corrected over cells and layers",
-    )
-    titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
-    return figure.update_layout(margin={"b": 60})
-
-
-def _cell(value: float, p: float) -> str:
-    if value != value:
-        return ""
-    return f"{value:.2f}" if p <= 0.05 else f"({value:.2f})"
-
-
-# -------- opposed
-# Opposite pairs: do they point apart more than any two emotions do?
-
-
-def opposites(result: OppositesLike) -> go.Figure:
-    """Mean cosine of opposite and of other pairs over depth, with relabelled emotions; every pair at one layer."""
-    table = result.by_layer
-    headings = ("mean over pairs, by layer", f"every opposite pair at layer {result.layer}")
-    figure = make_subplots(1, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.2, subplot_titles=headings)
-    figure.add_traces(band(table, "null_low", "null_high", "relabelled emotions (95%)"), rows=1, cols=1)
-    figure.add_trace(curve(table, "other", f"the other {result.n_others} pairs", VERMILLION, "square", "dash"), 1, 1)
-    mine = tested_curve(table, "opposite", f"{len(result.table)} opposite pairs", BLUE, "p_corrected")
-    figure.add_traces(mine, rows=1, cols=1)
-    depth_axis(figure, 1)
-    figure.update_yaxes(title_text="mean cosine", row=1, col=1)
-    rows = result.table.sort_values("cosine", ascending=False)
-    places = list(range(len(rows)))
-    dots = go.Scatter(
-        x=rows["cosine"], y=places, mode="markers", name="opposite pair", showlegend=False,
-        marker={"color": BLUE, "size": 9, "symbol": marks(rows["p"])}, customdata=rows[["rank", "p"]].to_numpy(),
-        hovertemplate="cosine %{x:.2f}, rank %{customdata[0]} of all pairs, p = %{customdata[1]:.3f}<extra></extra>",
-    )  # fmt: skip
-    figure.add_trace(dots, row=1, col=2)
-    names = [f"{swatch(a)} {swatch(b, before=True)}" for a, b in zip(rows["emotion"], rows["opposite"], strict=True)]
-    figure.update_yaxes(tickvals=places, ticktext=names, range=[-0.7, len(rows) - 0.3], ticks="", row=1, col=2)
-    figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
-    figure.update_xaxes(title_text="cosine", range=[-1.05, 1.05], row=1, col=2)
-    facts = (
-        f"n = {len(result.table)} opposite pairs, {result.n_permutations:,} relabellings",
-        "lower: further apart",
-        SIGNIFICANCE,
-    )
-    return lowered(titled(figure, "Opposite emotions", facts, height=420, wide=True))
-
-
-# -------- panels
-# Small multiples: one figure per model on shared axes, so that models are compared and none is laid over another.
-
-
-def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
-    """Curves over depth of several models, one panel each on one y axis.
-
-    What all of them say below their titles is said once. Names of traces that only one of them bears (its best depth)
-    become part of the panel's heading.
-
-    Args:
-        figures: model -> a figure of one pair of axes, all by the same function.
-    """
-    names = list(figures)
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    named = [{t.name for t in f.data} for f in figures.values()]
-    common = set.intersection(*named)
-    made = make_subplots(
-        rows, columns, shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.42 / rows,
-        subplot_titles=[_heading(name, figures[name], common) for name in names],
-    )  # fmt: skip
-    for i, name in enumerate(names):
-        row, column = i // columns + 1, i % columns + 1
-        for trace in figures[name].data:
-            copy = go.Figure(trace).data[0]
-            copy.showlegend = i == 0 and trace.name in common and trace.showlegend is not False
-            copy.legendgroup = trace.name
-            made.add_trace(copy, row=row, col=column)
-        if column == 1:
-            made.update_yaxes(title_text=figures[name].layout.yaxis.title.text, row=row, col=1)
-    depth_axis(made)
-    made.update_xaxes(showticklabels=True)
-    for layout in (f.layout.yaxis for f in figures.values()):
-        made.update_yaxes(range=layout.range, rangemode=layout.rangemode)
-    titled(made, title, _shared_facts(figures), height=150 + 280 * rows, wide=True)
-    return lowered(made).update_layout(margin={"t": made.layout.margin.t + 14})
-
-
-def _heading(name: str, figure: go.Figure, common: set[str]) -> str:
-    own = [t.name for t in figure.data if t.name and t.name not in common]
-    return "<br>".join([f"<b>{plain(name)}</b>", *own])
-
-
-def _shared_facts(figures: Mapping[str, go.Figure]) -> list[str]:
-    """The facts that every one of the figures states, and how many there are."""
-    said = [f.layout.title.subtitle.text.replace("<br>", " · ").split(" · ") for f in figures.values()]
-    shared = [fact for fact in said[0] if all(fact in other for other in said)]
-    return [f"{len(figures)} models, the same y axis", *(fact.replace("&amp;", "&") for fact in shared)]
-
-
-# -------- tuning
-# Base against instruct: what instruction tuning changed, layer by layer.
-
-
-def base_vs_instruct(result: BaseVsInstructLike) -> go.Figure:
-    """Likeness of the vectors, held-out accuracy of both models, and its change with an interval."""
-    table = result.table
-    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
-    if table["cosine"].notna().any():
-        figure.add_trace(curve(table, "cosine_null", "relabelled emotions, 95th percentile", GREY, "x", "dot"), 1, 1)
-        own = tested_curve(table, "cosine", "cosine with its own vector", BLUE, "cosine_p_corrected")
-        figure.add_traces(own, rows=1, cols=1)
-    alike = tested_curve(table, "rho", "rho of the distances (RSA)", PURPLE, "rho_p_corrected", "diamond", "dash")
-    figure.add_traces(alike, rows=1, cols=1)
-    figure.add_trace(curve(table, "accuracy_base", f"base: {plain(result.base)}", VERMILLION, "square"), row=2, col=1)
-    figure.add_trace(
-        curve(table, "accuracy_instruct", f"instruct: {plain(result.instruct)}", GREEN, "circle"), row=2, col=1
-    )
-    change = curve(table, "difference", "instruct less base", ORANGE, "triangle-up")
-    change.error_y = bars(table, "difference") | {"color": ORANGE}
-    figure.add_trace(change, row=3, col=1)
-    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=3, col=1)
-    for row, title in enumerate(("likeness", "held-out<br>accuracy", "change in<br>accuracy"), 1):
-        figure.update_yaxes(title_text=title, row=row, col=1)
-        depth_axis(figure, row, title=row == 3)
-    counts = f"n = {len(result.emotions)} emotions, {len(result.topics)} topics, {result.n_permutations:,} relabellings"
-    facts = (counts, "bars: 95% over topics, paired", SIGNIFICANCE)
-    return titled(figure, f"Base and instruct: {result.base}, {result.instruct}", facts, height=640)

@@ -1,4 +1,4 @@
-"""Square figures: who was taken for whom (confusion) and which vectors lie close together (similarity)."""
+"""What lies close to what: confusion, similarity, models and people compared (RSA), side effects of steering."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from lens_emotion.analysis.decoding import Decoding
+from lens_emotion.analysis.families import RSAMatrix
+from lens_emotion.analysis.geometry import Similarity
+from lens_emotion.analysis.rsa import RSA, HumanRSA
 from lens_emotion.plots._depth import SIGNIFICANCE, tested_curve
-from lens_emotion.plots.contracts import DecodingLike, SimilarityLike
-from lens_emotion.plots.contracts_models import HumanRSALike, RSALike, RSAMatrixLike
-from lens_emotion.plots.contracts_steering import SideEffectsLike
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
@@ -26,12 +27,14 @@ from lens_emotion.plots.theme import (
     depth_axis,
     p_words,
     plain,
+    span,
     swatch,
     titled,
 )
+from lens_emotion.steering.dose_result import SideEffects
 
 
-def confusion(result: DecodingLike) -> go.Figure:
+def confusion(result: Decoding) -> go.Figure:
     """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant."""
     matrix = result.confusion
     order = by_valence([str(name) for name in matrix.index])
@@ -47,7 +50,7 @@ def confusion(result: DecodingLike) -> go.Figure:
     return titled(figure, "Confusion, held-out texts", facts, height=560)
 
 
-def similarity(result: SimilarityLike) -> go.Figure:
+def similarity(result: Similarity) -> go.Figure:
     """Cosine between every two emotion vectors at one layer, in clustered order, on a scale centred at 0."""
     order = list(result.order)
     matrix = result.matrix.loc[order, order]
@@ -76,7 +79,6 @@ def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     return figure
 
 
-# -------- representations
 # Do models, and people, find the same emotions alike? Representational similarity.
 
 
@@ -87,7 +89,7 @@ SPACES = {
 }
 
 
-def rsa(result: RSALike) -> go.Figure:
+def rsa(result: RSA) -> go.Figure:
     """Correlation of the distances between emotions, every layer of one model with every layer of the other."""
     matrix = result.matrix
     p = result.table.pivot(index="layer_a", columns="layer_b", values="p_corrected")
@@ -123,7 +125,7 @@ def _whole(n: int) -> dict[str, object]:
     return {"tickmode": "linear", "tick0": 0, "dtick": 1 + (n - 1) // 12, "range": [-0.5, n - 0.5]}
 
 
-def rsa_many(result: RSAMatrixLike) -> go.Figure:
+def rsa_many(result: RSAMatrix) -> go.Figure:
     """Correlation of every two models, with its q and, where known, the noise ceiling and the value on other topics."""
     names = list(result.names)
     matrix = result.matrix.loc[names, names].to_numpy(dtype=float, copy=True)
@@ -141,10 +143,9 @@ def rsa_many(result: RSAMatrixLike) -> go.Figure:
     figure = go.Figure(heat)
     figure.update_xaxes(title_text="model", showgrid=False, showline=False, ticks="", constrain="domain")
     figure.update_yaxes(title_text="model", showgrid=False, showline=False, ticks="", autorange="reversed")
-    n = sorted({int(x) for x in result.table["n_emotions"]})
     at = "; ".join(f"{name} {layer}" for name, layer in _layers(result).items())
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} emotions, {result.n_permutations:,} relabellings",
+        f"n = {span(result.table['n_emotions'])} emotions, {result.n_permutations:,} relabellings",
         "large: rho; below: its noise ceiling, and rho on different topics",
         "q: Mantel, over pairs; in brackets: q > 0.05",
         f"layers: {at}",
@@ -153,7 +154,7 @@ def rsa_many(result: RSAMatrixLike) -> go.Figure:
     return figure.update_layout(margin={"b": 60})
 
 
-def _layers(result: RSAMatrixLike) -> dict[str, int]:
+def _layers(result: RSAMatrix) -> dict[str, int]:
     found = dict(zip(result.table["a"], result.table["layer_a"], strict=True))
     found |= dict(zip(result.table["b"], result.table["layer_b"], strict=True))
     return {name: int(found[name]) for name in result.names}
@@ -168,7 +169,7 @@ def _pair(row: Mapping[Any, Any]) -> str:
     return "<br>".join([*lines, p_words(row["q"]).replace("p", "q", 1)])
 
 
-def rsa_human(result: HumanRSALike) -> go.Figure:
+def rsa_human(result: HumanRSA) -> go.Figure:
     """Correlation of a model's distances between emotions with those of human ratings, at every layer."""
     figure = go.Figure()
     for space, (colour, symbol, dash) in SPACES.items():
@@ -187,11 +188,10 @@ def rsa_human(result: HumanRSALike) -> go.Figure:
     return titled(figure, "Emotions alike in the model and in people", facts, height=420)
 
 
-# -------- spread
 # Side effects: what steering towards one emotion does to the scores of all others.
 
 
-def side_effects(result: SideEffectsLike) -> go.Figure:
+def side_effects(result: SideEffects) -> go.Figure:
     """Mean change in every emotion's score against random directions; the target's own change is written in its cell.
 
     The scale is that of the side effects, so that they can be seen beside targets many times as large.
@@ -202,7 +202,6 @@ def side_effects(result: SideEffectsLike) -> go.Figure:
     on = result.table.pivot(index="steered", columns="judged", values="target").loc[rows, columns].to_numpy(dtype=bool)
     changes = matrix.to_numpy()
     most = max(float(abs(changes[~on]).max(initial=0.0)), 1e-6)
-    n = sorted({int(x) for x in result.table["n"]})
     written = [[_written(x) if own else "" for x, own in zip(r, o, strict=True)]
                for r, o in zip(changes, on, strict=True)]  # fmt: skip
     heat = go.Heatmap(
@@ -213,7 +212,7 @@ def side_effects(result: SideEffectsLike) -> go.Figure:
     )  # fmt: skip
     figure = square(heat, "judged emotion", "steered towards")
     facts = (
-        f"dose {result.dose:g}, n = {_range(n)} scenarios per row, against random directions",
+        f"dose {result.dose:g}, n = {span(result.table['n'])} scenarios per row, against random directions",
         f"targets {result.target:+.3f} ({p_words(result.p_target)})",
         f"others {result.spill:.3f} in absolute value ({p_words(result.p_spill)}, swapped labels to "
         f"{result.null_spill:.3f})",
@@ -225,7 +224,3 @@ def side_effects(result: SideEffectsLike) -> go.Figure:
 def _written(change: float) -> str:
     """One digit, which fits a cell: .9, 1, -.2."""
     return f"{change:.1f}".replace("0.", ".").removesuffix(".0")
-
-
-def _range(n: list[int]) -> str:
-    return str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"

@@ -1,4 +1,4 @@
-"""Dose and response: success, damage and regime of a steering vector, always beside a random direction."""
+"""Steering: success, damage, regimes, onsets, leakage and verdicts by dose, always beside a random direction."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._depth import bars, lowered, marks
-from lens_emotion.plots.contracts import DoseResponseLike, HasTable
-from lens_emotion.plots.contracts_models import ArchitectureTestLike
-from lens_emotion.plots.contracts_steering import LeakageLike, RegimeMapLike
+from lens_emotion.plots._depth import bars, marks
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -24,19 +21,29 @@ from lens_emotion.plots.theme import (
     SKY,
     TILE_INK,
     VERMILLION,
+    lowered,
     plain,
+    span,
     titled,
     wrapped,
 )
+from lens_emotion.steering.architecture import ArchitectureTest
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.leakage import Leakage
+from lens_emotion.steering.regime_map import RegimeMap
+from lens_emotion.study.across import Verification
 
 STYLES = {
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),
     "random": ("random direction, same norm", GREY, "square", "dash", 0.05),
 }
 SHORT = {"repetitive collapse": "repetitive"}
+REGIME_SCALE = [
+    [(i + side) / len(REGIME_COLOURS), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)
+]
 
 
-def dose_response(result: DoseResponseLike) -> go.Figure:
+def dose_response(result: DoseResponse) -> go.Figure:
     """Success rate with Wilson intervals, perplexity ratio on a log axis, and the regime, for every dose tried.
 
     Doses stand side by side at equal steps, in natural units, with the relative unit below in brackets.
@@ -57,16 +64,14 @@ def dose_response(result: DoseResponseLike) -> go.Figure:
     return figure
 
 
-def _facts(result: DoseResponseLike) -> tuple[str, str, str]:
+def _facts(result: DoseResponse) -> tuple[str, str, str]:
     """Layer, n per point, and the judge with its measured accuracy."""
-    per_point = sorted({int(n) for n in result.table["n"]})
-    n = f"{per_point[0]}" if len(per_point) == 1 else f"{per_point[0]} to {per_point[-1]}"
     layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
     judge = f"judge: {result.judge}"
     if "accuracy" not in result.judge:
         measured = result.judge_accuracy
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
-    return layer, f"n = {n} texts per point, bars: 95% Wilson", judge
+    return layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", judge
 
 
 def _success(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
@@ -105,15 +110,14 @@ def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
     words = [[found.get((condition, dose), "") for dose in doses] for condition in conditions]
     codes = [[kinds.index(word) if word in kinds else None for word in row] for row in words]
     short = [[SHORT.get(word, word) for word in row] for row in words]
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=conditions, text=short, texttemplate="%{text}", customdata=words,
-        textfont={"size": 10, "color": "#1b1d21"}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
-        xgap=2, ygap=2, hovertemplate="%{y}: %{customdata}<extra></extra>",
+        textfont={"size": 10, "color": "#1b1d21"}, colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5,
+        showscale=False, xgap=2, ygap=2, hovertemplate="%{y}: %{customdata}<extra></extra>",
     )  # fmt: skip
 
 
-def _mark_surgical(figure: go.Figure, result: DoseResponseLike, place: dict[float, int]) -> None:
+def _mark_surgical(figure: go.Figure, result: DoseResponse, place: dict[float, int]) -> None:
     """A line through both panels at the surgical dose, if there is one among the doses tried."""
     dose = result.surgical_dose
     if dose is None or float(dose) not in place:
@@ -141,7 +145,6 @@ def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
     figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)
 
 
-# -------- cells
 # Regimes over layer and dose: a map of the emotion vectors beside the same map of random directions.
 
 
@@ -149,7 +152,7 @@ LETTERS = {"inert": "I", "surgical": "S", "repetitive collapse": "R", "explosive
 PANELS = {"emotion": "emotion vectors", "random": "random directions, same length"}
 
 
-def regime_map(result: RegimeMapLike) -> go.Figure:
+def regime_map(result: RegimeMap) -> go.Figure:
     """One cell per layer and dose with the regime's colour and letter, and one of its texts on hover."""
     conditions = [c for c in PANELS if (result.table["condition"] == c).any()]
     doses = sorted(float(d) for d in result.table["dose"].unique())
@@ -162,21 +165,28 @@ def regime_map(result: RegimeMapLike) -> go.Figure:
         texts = result.texts[result.texts["condition"] == condition]
         figure.add_trace(_map(rows, texts, layers, doses), row=1, col=col)
     figure.add_trace(_onsets(result, layers), row=1, col=1)
-    for name, colour in REGIME_COLOURS.items():
-        key = {"symbol": "square", "size": 11, "color": colour}
-        label = f"<b>{LETTERS[name]}</b> {name}"
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    figure.add_traces(_regime_key())
     _map_axes(figure, result, layers, doses)
-    n = sorted({int(x) for x in result.table["n"]})
     facts = (
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
-        f"n = {n[0]} texts per cell" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per cell",
+        f"n = {span(result.table['n'])} texts per cell",
         "* also loops",
         f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
         f"judge: {result.judge}",
     )
     titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
     return lowered(figure)
+
+
+def _regime_key() -> list[go.Scatter]:
+    """Entries of the legend that say what the letters and colours of a map mean."""
+    return [
+        go.Scatter(
+            x=[None], y=[None], mode="markers", name=f"<b>{LETTERS[name]}</b> {name}",
+            marker={"symbol": "square", "size": 11, "color": colour},
+        )
+        for name, colour in REGIME_COLOURS.items()
+    ]  # fmt: skip
 
 
 def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float]) -> go.Heatmap:
@@ -191,11 +201,10 @@ def _map(rows: DataFrame, texts: DataFrame, layers: list[int], doses: list[float
         letters.append(["" if r is None else LETTERS[str(r["regime"])] + "*" * bool(r["looping"]) for r in found])
         shown = zip(found, [samples.get((layer, dose)) for dose in doses], strict=True)
         hovers.append(["" if r is None else _hover(r, sample) for r, sample in shown])
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(layers))), text=letters, texttemplate="%{text}",
         customdata=hovers, hovertemplate="%{customdata}<extra></extra>", textfont={"size": 12, "color": TILE_INK},
-        colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False, xgap=2, ygap=2,
+        colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False, xgap=2, ygap=2,
     )  # fmt: skip
 
 
@@ -213,7 +222,7 @@ def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
     return f"{head}<br><br><i>{plain(sample['emotion'])}:</i> {wrapped(str(sample['prompt']) + str(sample['text']))}"
 
 
-def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
+def _onsets(result: RegimeMap, layers: list[int]) -> go.Scatter:
     """A small mark in every row at the dose where text breaks, between the doses that were run."""
     mine = result.table[result.table["condition"] == "emotion"]
     rows = result.onsets[result.onsets["onset_natural"].notna()]
@@ -230,7 +239,7 @@ def _onsets(result: RegimeMapLike, layers: list[int]) -> go.Scatter:
     )  # fmt: skip
 
 
-def _map_axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses: list[float]) -> None:
+def _map_axes(figure: go.Figure, result: RegimeMap, layers: list[int], doses: list[float]) -> None:
     mine = result.table[result.table["condition"] == "emotion"]
     middle = layers[len(layers) // 2]
     units = mine[mine["layer"] == middle].sort_values("dose")
@@ -247,7 +256,6 @@ def _map_axes(figure: go.Figure, result: RegimeMapLike, layers: list[int], doses
     figure.update_yaxes(title_text="layer (depth)", row=1, col=1)
 
 
-# -------- families
 # Onset of broken text by architecture and scale, in both units of dose.
 
 
@@ -256,7 +264,7 @@ FAMILY_LOOKS = ((BLUE, "circle"), (VERMILLION, "square"), (GREEN, "diamond"), (O
 AXES = {"natural": "onset dose, natural units", "relative": "onset dose, relative to E‖h‖"}
 
 
-def by_architecture(result: ArchitectureTestLike) -> go.Figure:
+def by_architecture(result: ArchitectureTest) -> go.Figure:
     """The dose at which text breaks in every model, by size and family, with what either explains."""
     models = result.models
     figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=[_heading(result, u) for u in AXES])
@@ -291,7 +299,7 @@ def _scale(values: Series, title: str) -> dict[str, object]:
     return {"title_text": f"{title} (log)", "type": "log", "dtick": "D2"}
 
 
-def _heading(result: ArchitectureTestLike, unit: str) -> str:
+def _heading(result: ArchitectureTest, unit: str) -> str:
     """What family and size explain, in two lines."""
     return "<br>".join(
         f"{row['factor']}: {row['verdict']}"
@@ -301,7 +309,6 @@ def _heading(result: ArchitectureTestLike, unit: str) -> str:
     )
 
 
-# -------- leaks
 # Leakage: letters of another script against dose, beside random directions and another emotion's vector.
 
 
@@ -318,7 +325,7 @@ WORDS = {
 }
 
 
-def leakage(result: LeakageLike) -> go.Figure:
+def leakage(result: Leakage) -> go.Figure:
     """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion."""
     found = result.words
     words = found if found is not None and found[list(WORDS)].to_numpy().any() else None  # nothing to see: no panel
@@ -339,10 +346,9 @@ def leakage(result: LeakageLike) -> go.Figure:
         figure.update_yaxes(range=[-0.0005, 0.01], row=1, col=1)
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
     figure.update_xaxes(title_text="dose, natural units (0: unsteered)", row=panels, col=1)
-    n = sorted({int(x) for x in result.table["n"]})
     onset = "no dose leaks beyond random" if result.onset is None else f"leaks from dose {result.onset:g}"
     facts = (
-        f"n = {n[0]} texts per point" if len(n) == 1 else f"n = {n[0]} to {n[-1]} texts per point",
+        f"n = {span(result.table['n'])} texts per point",
         "bars: 95%",
         onset,
         "none of the emotions' foreign words in any text" if found is not None and words is None else "",
@@ -395,11 +401,10 @@ def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Sc
     )  # fmt: skip
 
 
-# -------- strips
 # Regimes of several models by dose: one strip per model and condition.
 
 
-def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
+def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
     """One cell per model and dose: the regime's colour and letter, the perplexity ratio; beside random directions.
 
     Args:
@@ -411,17 +416,13 @@ def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
     for col, condition in enumerate(PANELS, 1):
         figure.add_trace(_cells(results, models, doses, condition), row=1, col=col)
-    for name, colour in REGIME_COLOURS.items():
-        key = {"symbol": "square", "size": 11, "color": colour}
-        label = f"<b>{LETTERS[name]}</b> {name}"
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=label))
+    figure.add_traces(_regime_key())
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
     figure.update_xaxes(showline=False, ticks="", title_text="dose, natural units")
     ticks = [f"{plain(m)}, layer {results[m].layer}" for m in models]
     figure.update_yaxes(tickvals=list(range(len(models))), ticktext=ticks, showgrid=False, showline=False, ticks="")
-    n = sorted({int(x) for r in results.values() for x in r.table["n"]})
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} texts per cell",
+        f"n = {span(x for r in results.values() for x in r.table['n'])} texts per cell",
         "number: perplexity ratio (1 = unsteered)",
         "* also loops",
         "blank: dose not run",
@@ -429,9 +430,7 @@ def regimes(results: Mapping[str, DoseResponseLike]) -> go.Figure:
     return lowered(titled(figure, "Regimes by model and dose", facts, max(300, 180 + 46 * len(models)), wide=True))
 
 
-def _cells(
-    results: Mapping[str, DoseResponseLike], models: list[str], doses: list[float], condition: str
-) -> go.Heatmap:
+def _cells(results: Mapping[str, DoseResponse], models: list[str], doses: list[float], condition: str) -> go.Heatmap:
     kinds = list(REGIME_COLOURS)
     codes, words = [], []
     for model in models:
@@ -440,11 +439,10 @@ def _cells(
         found = {float(r["dose"]): r for r in rows}
         codes.append([kinds.index(str(found[d]["regime"])) if d in found else None for d in doses])
         words.append([_words(found[d]) if d in found else "" for d in doses])
-    steps = [[(i + side) / len(kinds), colour] for i, colour in enumerate(REGIME_COLOURS.values()) for side in (0, 1)]
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(models))), text=words, texttemplate="%{text}",
-        textfont={"size": 11, "color": TILE_INK}, colorscale=steps, zmin=-0.5, zmax=len(kinds) - 0.5, showscale=False,
-        xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
+        textfont={"size": 11, "color": TILE_INK}, colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5,
+        showscale=False, xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
@@ -454,7 +452,6 @@ def _words(row: Mapping[Any, Any]) -> str:
     return f"<b>{LETTERS[str(row['regime'])]}{'*' * bool(row['looping'])}</b><br>{number}"
 
 
-# -------- verified
 # Steering as an outside judge sees it: k of n scenarios with Wilson intervals, beside random directions.
 
 
@@ -465,7 +462,7 @@ VERIFIED_LOOKS = {
 }
 
 
-def verification(result: HasTable) -> go.Figure:
+def verification(result: Verification) -> go.Figure:
     """One panel per form of success, one row per model: share of scenarios, its interval and k/n."""
     table = result.table
     forms = list(dict.fromkeys(table["form"]))
@@ -483,9 +480,8 @@ def verification(result: HasTable) -> go.Figure:
         tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
         range=[-0.6, len(models) - 0.4], showgrid=False, ticks="",
     )  # fmt: skip
-    n = sorted({int(x) for x in table["n"]})
     facts = (
-        f"n = {n[0] if len(n) == 1 else f'{n[0]} to {n[-1]}'} scenarios per model",
+        f"n = {span(table['n'])} scenarios per model",
         "bars: 95% Wilson",
         *(f"judge: {j}" for j in dict.fromkeys(table["judge"])),
         f"guessing: {table['chance'].iloc[0]:.2f}",

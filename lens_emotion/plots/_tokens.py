@@ -9,8 +9,10 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
-from lens_emotion.plots._depth import lowered, marks
-from lens_emotion.plots.contracts_more import LensLike, TokenRoleLike, TokenScoresLike
+from lens_emotion.analysis.lens import Lens
+from lens_emotion.analysis.tokens import TokenScores
+from lens_emotion.extraction.comprehension import TokenRole
+from lens_emotion.plots._depth import marks
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
@@ -21,6 +23,7 @@ from lens_emotion.plots.theme import (
     by_valence,
     colour_bar,
     emotion_ticks,
+    lowered,
     plain,
     titled,
     token_text,
@@ -36,7 +39,7 @@ LONGEST = 12
 PER_LINE = 36  # tokens of a line of the heat map
 
 
-def preview(result: Sequence[TokenRoleLike], text: str = "") -> go.Figure:
+def preview(result: Sequence[TokenRole], text: str = "") -> go.Figure:
     """The strip of "what was averaged": every token of a text in a tile that says what became of it.
 
     Args:
@@ -77,7 +80,7 @@ def _flow(words: Sequence[str]) -> list[tuple[int, float, float]]:
     return places
 
 
-def _tile_words(roles: list[TokenRoleLike], places: list[tuple[int, float, float]], role: str) -> go.Scatter:
+def _tile_words(roles: list[TokenRole], places: list[tuple[int, float, float]], role: str) -> go.Scatter:
     return go.Scatter(
         x=[left + (width - 0.4) / 2 for _, left, width in places], y=[row for row, _, _ in places], mode="text",
         text=[token_text(r.token) for r in roles], textfont={"size": 12, "color": TILE_INK}, showlegend=False,
@@ -86,7 +89,7 @@ def _tile_words(roles: list[TokenRoleLike], places: list[tuple[int, float, float
     )  # fmt: skip
 
 
-def token_scores(result: TokenScoresLike) -> go.Figure:
+def token_scores(result: TokenScores) -> go.Figure:
     """A heat map of a text: tokens in reading order, one row per emotion, dotted where random directions do not reach.
 
     Long texts break into lines of tokens that share one scale.
@@ -137,9 +140,7 @@ def _gap(lines: int, k: int) -> float:
     return 0.0 if lines == 1 else min(74 / (lines * (_row_height(k) * k + 74)), 1 / (lines - 1))
 
 
-def _heat(
-    result: TokenScoresLike, rows: list[int], names: list[str], part: slice, most: float, first: bool
-) -> go.Heatmap:
+def _heat(result: TokenScores, rows: list[int], names: list[str], part: slice, most: float, first: bool) -> go.Heatmap:
     def cut(values: np.ndarray) -> np.ndarray:
         return values[rows][:, part]
 
@@ -156,7 +157,7 @@ def _heat(
     )  # fmt: skip
 
 
-def _dots(result: TokenScoresLike, rows: list[int], part: slice, first: bool) -> go.Scatter:
+def _dots(result: TokenScores, rows: list[int], part: slice, first: bool) -> go.Scatter:
     held = np.argwhere(result.p_corrected[rows][:, part] <= 0.05)
     return go.Scatter(
         x=held[:, 1], y=held[:, 0], mode="markers", marker={"color": TILE_INK, "size": 5, "line": {"color": "white",
@@ -164,14 +165,13 @@ def _dots(result: TokenScoresLike, rows: list[int], part: slice, first: bool) ->
     )  # fmt: skip
 
 
-# -------- promoted
 # The logit lens: the tokens that every vector brings out, and the script that it promotes most.
 
 
 LONGEST_PROMOTED = 11
 
 
-def lens(result: LensLike, side: str = "up", n: int = 8) -> go.Figure:
+def lens(result: Lens, side: str = "up", n: int = 8) -> go.Figure:
     """Top tokens of every emotion in rank order, coloured by z; beside them the script it promotes most.
 
     Args:

@@ -145,6 +145,19 @@ def on_paper(figure: go.Figure) -> go.Figure:
     return copy
 
 
+def lowered(figure: go.Figure) -> go.Figure:
+    """Room between the subtitle and the headings of panels, which are left-aligned and small."""
+    for heading in figure.layout.annotations[: len(list(figure.select_xaxes()))]:
+        heading.update(font={"size": 12})
+    return figure.update_layout(margin={"t": figure.layout.margin.t + 24})
+
+
+def colour_bar(title: str) -> dict[str, object]:
+    """A thin colour bar with its unit."""
+    words = {"text": title, "side": "top", "font": {"size": 12}}
+    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}
+
+
 def depth_axis(figure: go.Figure, row: int | None = None, title: bool = True) -> None:
     """Set the x axis (of one row of panels, if given) to the depth of a layer, from 0 to 1."""
     place = {} if row is None else {"row": row, "col": 1}
@@ -166,6 +179,12 @@ def counted(result: object, *fields: str) -> str:
     known = [(getattr(result, f"n_{field}", None), field) for field in fields]
     parts = [f"{n:,} {field}" for n, field in known if isinstance(n, Integral) and int(n) > 0]
     return f"n = {', '.join(parts)}" if parts else ""
+
+
+def span(counts: Iterable[int]) -> str:
+    """'40', or '38 to 40' where counts differ."""
+    n = sorted({int(x) for x in counts})
+    return f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
 
 
 def emotion_colour(emotion: str) -> str:
@@ -205,7 +224,6 @@ def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
     return "#" + "".join(f"{encode(channel):02x}" for channel in linear)
 
 
-# -------- words
 # Words inside figures. Plotly reads labels and hover texts as HTML and TeX: what a model wrote must do neither.
 
 
@@ -260,9 +278,3 @@ def p_words(p: float) -> str:
     if p != p:
         return ""
     return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.1g}"
-
-
-def colour_bar(title: str) -> dict[str, object]:
-    """A thin colour bar with its unit."""
-    words = {"text": title, "side": "top", "font": {"size": 12}}
-    return {"title": words, "tickfont": {"size": 10}, "thickness": 10, "outlinewidth": 0, "len": 0.9, "ypad": 0}

@@ -1,11 +1,14 @@
-"""A set of figures as files: CSV for every table, plotly JSON, PNG and SVG, and an index with the captions."""
+"""The gallery of `lens-emotion figures`: which exhibits belong to a run and which to several, the files of such a set
+(CSV for every table, plotly JSON, PNG and SVG, an index with the captions), and the page over all sets.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +18,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lens_emotion import plots
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.files.artifacts import atomic_write
-from lens_emotion.plots import on_paper
-from lens_emotion.report.parts import Drawn, FigureSet
-from lens_emotion.run.config import TINY_FIVE
+from lens_emotion.report.parts import Drawn, FigureSet, draw
+from lens_emotion.run.config import TINY_FIVE, StudyConfig
+from lens_emotion.study import exhibits
+from lens_emotion.study.across import Across, across
+from lens_emotion.study.exhibits import LANGUAGES_OF, Exhibit
+from lens_emotion.study.stored import StoredModel, StoredRun
 
 INDEX = "index.json"
 DIGITS = "%.6g"  # more would differ with the number of threads
@@ -28,6 +35,99 @@ NO_KALEIDO = (
     "PNG and SVG need kaleido and a Chrome or Chromium: pip install 'lens-emotion[notebooks]', then plotly_get_chrome; "
     "or give --no-images for data and plotly JSON only"
 )
+
+
+class FiguresError(LensEmotionError):
+    """Runs from which the figures asked for cannot be drawn."""
+
+
+def run_set(run: StoredRun, shown: str | None = None) -> FigureSet:
+    """All figures of one run: those over its models, and those of one of them.
+
+    Args:
+        shown: the model of the figures that show one; default the first. Leakage and tokens are shown of the first Qwen
+            where none is named, since the paper's claim is of Qwen.
+
+    Raises:
+        FiguresError: the run has no model of that name.
+    """
+    chosen, several = _chosen(run, shown), len(run.models) > 1
+    found = across(run.models, run.config.seed, run.claims, chosen)
+    figures = []
+    for exhibit in exhibits.EXHIBITS:
+        model = _of_family(run, exhibit.family, chosen) if exhibit.family and shown is None else chosen
+        if not (exhibit.alone and several):
+            figures += _drawn(exhibit, found, model)
+    names = tuple(x.name for x in run.models)
+    speaks = _of_family(run, LANGUAGES_OF, chosen) if shown is None else chosen
+    note = chosen.name if speaks is chosen else f"{chosen.name} (leakage and tokens: {speaks.name})"
+    return FigureSet(run.name, names, note if several else "", (study_command(run.config),), tuple(figures))
+
+
+def across_set(name: str, runs: Sequence[StoredRun]) -> FigureSet:
+    """The figures that set the models of several runs side by side.
+
+    Raises:
+        FiguresError: fewer than two models, or one name twice.
+    """
+    models = [m for run in runs for m in run.models]
+    names = tuple(m.name for m in models)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise FiguresError(f"comparing models takes at least two with distinct names; got {', '.join(names)}")
+    found = across(models, runs[0].config.seed)
+    several = [exhibit for exhibit in exhibits.EXHIBITS if exhibit.scope == "models"]
+    figures = [drawn for exhibit in several for drawn in _drawn(exhibit, found, models[0])]
+    missing = {} if found.architecture else {"architecture": "fewer than two models break within their doses"}
+    commands = tuple(study_command(run.config) for run in runs)
+    return FigureSet(name, names, "", commands, tuple(figures), missing=missing)
+
+
+def _drawn(exhibit: Exhibit, found: Across, model: StoredModel) -> list[Drawn]:
+    """The exhibit's figure, if it belongs in a gallery and there is a result; that of one model says so first."""
+    result = exhibit.found(model.study if exhibit.scope == "model" else found) if exhibit.question else None
+    if result is None:
+        return []
+    figure = draw(exhibit, result)
+    if exhibit.scope != "models" and model.name not in (figure.layout.title.subtitle.text or ""):
+        figure = plots.about(figure, model.name + exhibit.how)
+    name = exhibit.gallery or exhibit.id
+    return [Drawn(name, exhibit.question, exhibit.says(result), figure, exhibit.data(result))]
+
+
+def _of_family(run: StoredRun, family: str, chosen: StoredModel) -> StoredModel:
+    return next((m for m in run.models if m.study.info.family == family), chosen)
+
+
+def _chosen(run: StoredRun, shown: str | None) -> StoredModel:
+    for model in run.models:
+        if shown in (None, model.name):
+            return model
+    raise FiguresError(f"{run.name} has no model '{shown}'; it has {', '.join(m.name for m in run.models)}")
+
+
+def study_command(config: StudyConfig) -> str:
+    """The command that makes such a run: options that differ from the defaults, folders by their last name."""
+    default = StudyConfig()
+    words = ["lens-emotion", "study", *(() if config.models == default.models else map(_last, config.models))]
+    flags = {"n_permutations": "permutations"}
+    for name in (f.name for f in fields(StudyConfig)):
+        value = getattr(config, name)
+        if name in ("models", "jeong_tokens", "steered_tokens") or value == getattr(default, name):
+            continue
+        flag = flags.get(name, name).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--no-{flag}")
+        else:
+            shown = ",".join(f"{x:g}" for x in value) if isinstance(value, tuple) else _last(str(value))
+            words += [f"--{flag}", shown]
+    return " ".join(words)
+
+
+def _last(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+# The files of a set.
 
 
 class ImagesError(LensEmotionError):
@@ -100,7 +200,7 @@ def _write_images(drawn: tuple[Drawn, ...], folder: Path) -> None:
     """All pictures with one browser, white paper and near-black ink."""
     import plotly.io as pio
 
-    papers = [on_paper(d.figure) for d in drawn]
+    papers = [plots.on_paper(d.figure) for d in drawn]
     width = [WIDE if d.figure.layout.meta["wide"] else NARROW for d in drawn]
     height = [int(d.figure.layout.height) for d in drawn]
     with TemporaryDirectory() as scratch:
@@ -152,7 +252,6 @@ def _index(figures: FigureSet) -> dict[str, object]:
     return head | {"missing": dict(figures.missing), "figures": rows}
 
 
-# -------- gallery
 # README.md of a folder of figures: every set in it, each picture with its question, its caption and its data.
 
 

@@ -20,32 +20,10 @@ from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.study.claims.steering import onset_of
 from lens_emotion.study.results import ModelStudy
 from lens_emotion.study.stored import StoredModel
+from lens_emotion.study.verdict import Claims
 from lens_emotion.vectors.recipes import emotion_vectors
 
 CROSSED, PAPER = "dose chosen on other scenarios", "the paper's form: target score above unsteered"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Across(Brief):
-    """Several models side by side; None where the runs lack what it takes.
-
-    Attributes:
-        methods: writing (instruction in front) against reading. presets: the same for the paper's presets.
-        rsa: every two models at their best layers. architecture: what the dose at which text breaks goes with.
-    """
-
-    methods: ModelComparison | None
-    presets: ModelComparison | None
-    rsa: RSAMatrix | None
-    architecture: ArchitectureTest | None
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Geometry(Brief):
-    """Opposite pairs and human ratings at a model's best layer; None where too few emotions have what it takes."""
-
-    opposites: Opposites | None
-    human: HumanRSA | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,18 +38,61 @@ class Verification(Brief):
 
     table: pd.DataFrame
 
+    def summary(self) -> str:
+        """k/n of every model and form, the controls in brackets."""
+        parts = []
+        for (form, model), rows in self.table.groupby(["form", "model"], sort=False):
+            k = dict(zip(rows["condition"], rows["k"], strict=True))
+            n = int(rows["n"].iloc[0])
+            controls = ", ".join(f"{c} {k[c]}/{n}" for c in ("random", "other") if c in k)
+            parts.append(f"{model}, {form}: {k['emotion']}/{n} ({controls})")
+        return "; ".join(parts) + "."
 
-def across(models: Sequence[StoredModel], seed: int = 0) -> Across:
+
+@dataclass(frozen=True, eq=False)
+class Across:
+    """Several models side by side, and what is analysed of one of them beyond its card; None where something lacks.
+
+    Attributes:
+        claims: of the run; None where the models are of several runs.
+        methods: writing (instruction in front) against reading. presets: the same for the paper's presets.
+        rsa: every two models at their best layers. architecture: what the dose at which text breaks goes with.
+        verification: None if no model was steered.
+        opposites, human: opposite pairs and human ratings at the best layer of the model shown; None for several runs,
+            or where too few emotions have what it takes.
+    """
+
+    models: tuple[StoredModel, ...]
+    claims: Claims | None
+    methods: ModelComparison | None
+    presets: ModelComparison | None
+    rsa: RSAMatrix | None
+    architecture: ArchitectureTest | None
+    verification: Verification | None
+    opposites: Opposites | None
+    human: HumanRSA | None
+
+
+def across(
+    models: Sequence[StoredModel], seed: int = 0, claims: Claims | None = None, shown: StoredModel | None = None
+) -> Across:
     """Compare methods, geometry and onsets over models, which must have distinct names."""
     written = [(m.name, m.evidence.conditioned, m.evidence.comprehension) for m in models if m.evidence.conditioned]
     preset = [(m.name, m.evidence.jeong, m.evidence.last_token) for m in models if m.evidence.jeong]
     layers = [m.study.comprehension.decoding.best_layer for m in models]
     acts = [(m.name, m.evidence.comprehension) for m in models]
+    opposite, human = (None, None) if shown is None else _geometry(shown, seed)
+    verified = [row for m in models if m.study.steering is not None for row in _verified(m.study)]
     return Across(
+        models=tuple(models),
+        claims=claims,
         methods=compare_models(written) if len(written) > 1 else None,
         presets=compare_models(preset) if len(preset) > 1 else None,
         rsa=rsa_many(acts, layers, seed=seed) if len(models) > 1 else None,
         architecture=_architecture([m.study for m in models]),
+        verification=Verification(pd.DataFrame(verified)) if verified else None,
+        opposites=opposite,
+        human=human,
     )
 
 
@@ -87,23 +108,17 @@ def _architecture(models: Sequence[ModelStudy]) -> ArchitectureTest | None:
     return by_architecture(known) if len(known) > 1 else None
 
 
-def geometry(model: StoredModel, seed: int = 0) -> Geometry:
-    """Opposite pairs and human ratings at the layer that decodes best."""
+def _geometry(model: StoredModel, seed: int) -> tuple[Opposites | None, HumanRSA | None]:
     vectors = emotion_vectors(model.evidence.comprehension)
     best = model.study.comprehension.decoding.best_layer
     try:
-        return Geometry(opposites(vectors, best, seed=seed), rsa_human(vectors, best, seed=seed))
+        return opposites(vectors, best, seed=seed), rsa_human(vectors, best, seed=seed)
     except StimulusError:
-        return Geometry(None, None)
-
-
-def verification(models: Sequence[StoredModel]) -> Verification:
-    """k of n scenarios of every model that was steered, in both forms."""
-    rows = [row for m in models if m.study.steering is not None for row in _verified(m.study)]
-    return Verification(pd.DataFrame(rows))
+        return None, None
 
 
 def _verified(m: ModelStudy) -> list[dict[str, object]]:
+    """k of n scenarios in both forms."""
     steering = m.steering
     assert steering is not None
     base = {"model": m.info.name, "judge": steering.judge, "judge_accuracy": steering.judge_accuracy}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lens_emotion.analysis.anisotropy import anisotropy
-from lens_emotion.analysis.circumplex import Circumplex, circumplex, missing_norms
+from lens_emotion.analysis.circumplex import circumplex, missing_norms
 from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import similarity
@@ -22,6 +22,7 @@ from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.claims.over_models import claims_of
 from lens_emotion.study.claims.steering import leakage_of
+from lens_emotion.study.exhibits import analysed
 from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -35,7 +36,9 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
     vectors = emotion_vectors(evidence.comprehension)
     written, jeong = evidence.conditioned, evidence.jeong
     best = reading.decoding.best_layer
-    axes = _circumplex(evidence, vectors, best, seed)
+    ratings = evidence.ratings or None
+    unrated = missing_norms(vectors.emotions, ratings)
+    axes = None if unrated else circumplex(vectors, best, seed=seed, acts=evidence.comprehension, ratings=ratings)
     steering = evidence.steering
     study = ModelStudy(
         info=evidence.info,
@@ -54,22 +57,17 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         anisotropy=anisotropy(evidence.comprehension, seed=seed),
         similarity=similarity(vectors, best),
         circumplex=axes,
-        atlas=by_layer if isinstance(axes, str) else by_layer.with_best(axes),
+        unrated=unrated,
+        atlas=by_layer if axes is None else by_layer.with_best(axes),
         lens=lens,
         steering=steering,
         side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
         leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
         judge=steering.judge if steering else "none",
+        more=analysed(evidence, config),
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
-
-
-def _circumplex(evidence: Evidence, vectors: EmotionVectors, layer: int, seed: int) -> Circumplex | str:
-    """The circumplex, or what it lacks."""
-    ratings = evidence.ratings or None
-    lacking = missing_norms(vectors.emotions, ratings)
-    return lacking or circumplex(vectors, layer, seed=seed, acts=evidence.comprehension, ratings=ratings)
 
 
 def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:

@@ -15,11 +15,11 @@ from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.store import Store
 from lens_emotion.study.atlas import Atlas, atlas
 from lens_emotion.study.claims.over_models import partner_of
+from lens_emotion.study.exhibits import write_tables
 from lens_emotion.study.judging import judge_model
 from lens_emotion.study.results import Evidence, ModelStudy
 from lens_emotion.study.steps import Say, gather, open_model
 from lens_emotion.study.stored import write_facts
-from lens_emotion.study.tables import write_tables
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 

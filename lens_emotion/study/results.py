@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import pandas as pd
 
@@ -82,8 +84,9 @@ class ModelStudy(Result):
         lens: top tokens of every vector at the best layer, by script, against random directions.
         side_effects: of steering on other emotions at the surgical dose; None without such a dose.
         leakage: foreign letters and words in the steered texts; None without steering.
-        circumplex: or, in words, the ratings it lacks.
+        circumplex: None where too few emotions are rated. unrated: then, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
+        more: results of exhibits that analyse the evidence themselves, by id (see `exhibits`).
     """
 
     info: ModelInfo
@@ -99,7 +102,8 @@ class ModelStudy(Result):
     versus_preset: Comparison | None
     anisotropy: Anisotropy
     similarity: Similarity
-    circumplex: Circumplex | str
+    circumplex: Circumplex | None
+    unrated: str
     atlas: Atlas
     lens: Lens
     steering: DoseResponse | None
@@ -107,6 +111,7 @@ class ModelStudy(Result):
     leakage: Leakage | None
     judge: str
     claims: tuple[Claim, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -117,7 +122,9 @@ class ModelStudy(Result):
         """One row per result: where it stands in this study, and what it says."""
         methods = [(f"{m.name}.separation", m.separation) for m in self.methods]
         own = [(f.name, getattr(self, f.name)) for f in fields(self)]
-        said = [(name, found.summary()) for name, found in methods + own if hasattr(found, "summary")]
+        said = [
+            (name, found.summary()) for name, found in [*methods, *own, *self.more.items()] if hasattr(found, "summary")
+        ]
         return pd.DataFrame(said, columns=["result", "summary"])
 
     def summary(self) -> str:
@@ -150,10 +157,6 @@ class StudyRun(Result):
         """Which models, and what becomes of the paper's claims."""
         names = ", ".join(m.info.name for m in self.models)
         return f"Study of {names} in {self.folder}; the paper's claims: {self.claims.summary()}"
-
-
-# -------- evidence
-# Everything that was measured on one model, before it is judged: activations and experiments.
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,0 +1,272 @@
+"""From a study's results to its page: the summary, the paper's claims, a card per model, and what it takes to make the
+run again. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from lens_emotion import plots
+from lens_emotion.extraction.activations import Header
+from lens_emotion.report.page import write_report
+from lens_emotion.report.parts import (
+    Cell,
+    ClaimRow,
+    Finding,
+    ModelReport,
+    RunReport,
+    Section,
+    Tone,
+    Verdict,
+)
+from lens_emotion.report.sections import sections
+from lens_emotion.run.store import Store
+from lens_emotion.stats.tests import p_text
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
+from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, Claim
+
+ALPHA = 0.05
+Row = dict[str, object]
+
+
+def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
+    """Draw all figures, write them and the page into the run folder; returns the page and the summary rows."""
+    store = Store(Path(run.folder))
+    rows = [summary_row(m) for m in run.models]
+    page = RunReport(
+        title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
+        created=str(run.manifest["created"]),
+        command=portable(str(run.manifest["command"])),
+        summary_rows=rows,
+        models=tuple(model_report(m, store) for m in run.models),
+        provenance=provenance(run),
+        lead=(
+            "Every number stands beside its null or control. Decoding is held out by topic; p-values come from label "
+            "permutations and are corrected over layers where a best layer was picked."
+        ),
+        claims=claim_rows(run),
+        claims_figure=plots.claims(run.claims),
+        over_models=_alike(run),
+    )
+    path = store.save("report.html", lambda path: write_report(page, path))
+    store.close()
+    return path, rows
+
+
+def _alike(run: StudyRun) -> Section | None:
+    if run.alike is None:
+        return None
+    figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
+    tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
+    return Section("Do the models agree?", run.alike.summary(), (figure,), tables)
+
+
+def summary_row(m: ModelStudy) -> Row:
+    """One line per model: reading, where, writing, the paper's preset, steering."""
+    return {
+        "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
+        "reads emotion": _decoding_cell(m.comprehension),
+        "at depth": Cell(f"{m.comprehension.sweep.best_depth:.0%}", note=_interval(m)),
+        "writes emotion": _decoding_cell(m.generation[-1]) if m.generation else Cell("not run"),
+        "paper's preset": _jeong_cell(m),
+        "steers": _steering_cell(m.steering),
+    }
+
+
+def _interval(m: ModelStudy) -> str:
+    low, high = m.comprehension.sweep.best_depth_low, m.comprehension.sweep.best_depth_high
+    return "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
+
+
+def _decoding_cell(method: MethodStudy) -> Cell:
+    best = method.decoding.table.iloc[method.decoding.best_layer]
+    above = float(best.p_corrected) <= ALPHA
+    return Cell(
+        f"{best.accuracy:.2f}",
+        "good" if above else "noise",
+        f"chance {best.chance:.2f}, {p_text(float(best.p_corrected))}",
+    )
+
+
+def _jeong_cell(m: ModelStudy) -> Cell:
+    if m.jeong is None:
+        return Cell("not run")
+    at = m.jeong.separation.table.iloc[m.jeong.layer]
+    verdict = "above its null" if m.jeong.distinguishable else "noise"
+    return Cell(
+        f"cosine {at.mean_cosine:.2f}: {verdict}",
+        "good" if m.jeong.distinguishable else "noise",
+        f"decoding {at.accuracy:.2f}, chance {at.chance:.2f}",
+    )
+
+
+def _steering_cell(steering: DoseResponse | None) -> Cell:
+    if steering is None:
+        return Cell("not run")
+    dose = steering.surgical_dose
+    if dose is None:
+        return Cell("no surgical dose", "noise")
+    mine, control = steering.at(dose), steering.at(dose, "random")
+    return Cell(
+        f"{mine.success:.0f}/{mine.n:.0f} at dose {dose:g}",
+        "good" if mine.success_low > control.success_high else "noise",
+        f"random {control.success:.0f}/{control.n:.0f}, perplexity x{mine.perplexity_ratio:.2f}",
+    )
+
+
+def model_report(m: ModelStudy, store: Store) -> ModelReport:
+    """The card of one model; its figures are also written into its folder."""
+    folder = store.model(m.info.name)
+    return ModelReport(
+        name=m.info.name,
+        family=m.info.family,
+        kind=m.kind,
+        stimuli=m.stimuli,
+        n_layers=m.info.n_layers,
+        d_model=m.info.d_model,
+        seconds=m.seconds,
+        findings=tuple(findings(m)),
+        sections=tuple(sections(m, folder)),
+    )
+
+
+def _verdict(above: bool) -> Verdict:
+    return "above its null" if above else "not distinguishable from noise"
+
+
+def findings(m: ModelStudy) -> list[Finding]:
+    """What a busy reader takes away, each with its control."""
+    found = [_method_finding(method) for method in m.methods]
+    if m.jeong:
+        at = m.jeong.separation.table.iloc[m.jeong.layer]
+        found.append(
+            Finding(
+                "the paper's generation preset, middle token",
+                f"mean pairwise cosine {at.mean_cosine:.2f} at layer {m.jeong.layer}",
+                f"permuted labels {at.null_low:.2f} to {at.null_high:.2f}; decoding {at.accuracy:.2f}, "
+                f"chance {at.chance:.2f}",
+                _verdict(m.jeong.distinguishable),
+                m.jeong.separation.summary(m.jeong.layer) + " " + "; ".join(m.jeong.header.notes),
+            )
+        )
+    if m.steering:
+        found.append(_steering_finding(m.steering))
+    found.append(
+        Finding(
+            "anisotropy of neutral text",
+            _anisotropy_value(m),
+            "same texts centred, and random directions of the same covariance, in the figure",
+            "reported",
+            m.anisotropy.summary(),
+        )
+    )
+    return found
+
+
+def _method_finding(method: MethodStudy) -> Finding:
+    best = method.decoding.table.iloc[method.decoding.best_layer]
+    notes = "; ".join(method.header.notes)
+    return Finding(
+        f"{method.name}: held-out decoding, {len(method.decoding.emotions)} emotions",
+        f"{best.accuracy:.2f} at depth {best.depth:.0%}",
+        f"chance {best.chance:.2f}, permuted labels {best.null_low:.2f} to {best.null_high:.2f}, "
+        f"{p_text(float(best.p_corrected))}",
+        _verdict(float(best.p_corrected) <= ALPHA),
+        method.decoding.summary() + (f" Note: {notes}." if notes else ""),
+    )
+
+
+def _steering_finding(steering: DoseResponse) -> Finding:
+    dose = steering.surgical_dose
+    if dose is None:
+        return Finding("steering", "no surgical dose", steering.judge, _verdict(False), steering.summary())
+    mine, control = steering.at(dose), steering.at(dose, "random")
+    return Finding(
+        f"steering at dose {dose:g} natural ({mine.dose_relative:.2g} relative), layer {steering.layer}",
+        f"{mine.success:.0f}/{mine.n:.0f} scenarios, perplexity ratio {mine.perplexity_ratio:.2f}",
+        f"random directions {control.success:.0f}/{control.n:.0f}, perplexity ratio {control.perplexity_ratio:.2f}",
+        _verdict(bool(mine.success_low > control.success_high)),
+        steering.summary(),
+    )
+
+
+def _anisotropy_value(m: ModelStudy) -> str:
+    raw = m.anisotropy.table.neutral_raw
+    return f"mean cosine {raw.min():.2f} to {raw.max():.2f} over layers"
+
+
+# The claims of a run as rows of the report.
+
+
+_TONES: dict[str, Tone] = {SUPPORTED: "good", NOT_SUPPORTED: "noise"}
+
+
+def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
+    """One row per claim: the verdict over all models, that of each, and the sentences."""
+    overall = {c.code: c for c in run.claims.overall}
+    rows = []
+    for code in overall:
+        per_model = {c.scope: c for c in run.claims.claims if c.code == code}
+        cells = tuple(_cell(per_model[m.info.name]) if m.info.name in per_model else Cell("–") for m in run.models)
+        sentences = tuple(dict.fromkeys([overall[code].sentence, *(c.sentence for c in per_model.values())]))
+        reason = overall[code].reason
+        whole = Cell(overall[code].verdict, _TONES.get(overall[code].verdict, "plain"), reason)
+        known = overall[code].effect
+        effect = str(known) if known is not None and math.isfinite(known.value) else ""
+        row = (code, STATEMENTS[code], whole, cells, sentences, effect, overall[code].null, overall[code].n)
+        rows.append(ClaimRow(*row))
+    return tuple(rows)
+
+
+def _cell(claim: Claim) -> Cell:
+    """Verdict, and under it the effect beside what it is read against; the reason where there is no effect."""
+    tone = _TONES.get(claim.verdict, "plain")
+    if claim.verdict == NOT_TESTABLE:
+        return Cell(claim.verdict, tone)
+    if claim.effect is None or not math.isfinite(claim.effect.value):
+        return Cell(claim.verdict, tone, claim.reason)
+    return Cell(claim.verdict, tone, f"{claim.effect}; against {claim.null}" if claim.null else str(claim.effect))
+
+
+# What it takes to make a run again, in words that hold on any machine: no folder of ours, no clock.
+
+
+_FOLDERS = re.compile(r"(?<![\w.~/\\:])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?:[^\s'\"\\/]+[\\/])+")
+
+
+def portable(text: str) -> str:
+    """A command or setting with the folders of absolute paths cut away: only the last name of each stays."""
+    return _FOLDERS.sub("", text)
+
+
+def provenance(run: StudyRun) -> dict[str, object]:
+    """Command, settings, versions, and of every model its fingerprint and how each kind of text was read."""
+    facts: dict[str, Any] = {k: _portable(v) for k, v in run.manifest.items() if k not in ("models", "seconds")}
+    return facts | {f"model {m.info.name}": _of_model(m) for m in run.models}
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, str):
+        return portable(value)
+    if isinstance(value, dict):
+        return {k: _portable(v) for k, v in value.items()}
+    return [_portable(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _of_model(m: ModelStudy) -> dict[str, Any]:
+    info = m.info
+    facts: dict[str, Any] = {name: getattr(info, name) for name in ("fingerprint", "backend", "dtype")}
+    facts |= {"layers": info.n_layers, "dimensions": info.d_model, "judge": m.judge}
+    headers = {x.name: x.header for x in m.methods} | {"the paper's reading": m.jeong_reading.header}
+    if m.jeong:
+        headers["the paper's writing"] = m.jeong.header
+    return facts | {name: _of_header(header) for name, header in headers.items()}
+
+
+def _of_header(header: Header) -> dict[str, Any]:
+    kept = ("variant", "pooling", "stimuli", "stimuli_sha256", "seed", "recipe", "notes")
+    return {name: _portable(value) for name in kept if (value := getattr(header, name)) not in ("", None, ())}

@@ -1,0 +1,215 @@
+"""The sections of a model's card: which exhibits stand where, what is said above them, and what only the page has: a
+slider over layers, and the texts behind the dose table.
+
+An exhibit that no section names, and that has a title, stands in the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from lens_emotion import plots
+from lens_emotion.report.cells import text_cells
+from lens_emotion.report.parts import LayerSlider, LayerStop, Section, Table, TextPair, draw
+from lens_emotion.run.store import Store
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.study.atlas import Atlas
+from lens_emotion.study.exhibits import Exhibit, results_of
+from lens_emotion.study.results import ModelStudy
+
+Shown = tuple[Exhibit, Any, go.Figure]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A section before it is filled; it is left out where it names exhibits and a study has none of them.
+
+    Attributes:
+        text: what is said above the figures. exhibits: ids, in their order. opened: when the page opens.
+        parts: fields of `Section` that only this one has.
+    """
+
+    title: str
+    text: Callable[[ModelStudy], str]
+    exhibits: tuple[str, ...] = ()
+    opened: bool = False
+    parts: Callable[[ModelStudy], Mapping[str, Any]] = lambda m: {}
+
+
+def sections(m: ModelStudy, folder: Store) -> list[Section]:
+    """All sections of one model; its figures are also written into its folder."""
+    shown: dict[str, Shown] = {}
+    for exhibit, result in results_of(m):
+        if exhibit.figure:
+            figure = draw(exhibit, result)
+            folder.figure(exhibit.id, figure)
+            shown[exhibit.id] = exhibit, result, figure
+    where = f"{folder.root.name}/tables"
+    found = []
+    for plan in (*PLANS, *_further(shown)):
+        mine = [shown[name] for name in plan.exhibits if name in shown]
+        if mine or not plan.exhibits:
+            found.append(_filled(plan, m, mine, where))
+    return found
+
+
+def _further(shown: Mapping[str, Shown]) -> list[Plan]:
+    """The section of all that no other one names, under the sentences of its exhibits; none if there is nothing."""
+    named = {name for plan in PLANS for name in plan.exhibits}
+    rest = tuple(name for name, (exhibit, *_) in shown.items() if exhibit.title and name not in named)
+    said = "\n\n".join(exhibit.says(result) for exhibit, result, _ in map(shown.__getitem__, rest))
+    return [Plan("Further results", lambda m: said, rest)] if rest else []
+
+
+def _filled(plan: Plan, m: ModelStudy, shown: list[Shown], where: str) -> Section:
+    tables: list[Table] = [
+        (caption, frame, f"{where}/{name}.csv")
+        for exhibit, result, _ in shown
+        for caption, frame, name in exhibit.listed(result)
+    ]
+    return Section(
+        plan.title,
+        plan.text(m),
+        figures=tuple((exhibit.caption(result), figure) for exhibit, result, figure in shown),
+        tables=tuple(tables),
+        opened=plan.opened,
+        **plan.parts(m),
+    )
+
+
+# The slider: who is like whom, the main axes, and texts token by token, at every layer.
+
+
+def _layer_words(m: ModelStudy) -> str:
+    best = m.comprehension.decoding.best_layer
+    rated = m.circumplex.summary() if m.circumplex else f"No circumplex: {m.unrated}."
+    return (
+        f"Move the slider: all figures go to that layer. It begins at layer {best}, where held-out decoding of the "
+        f"texts read is best.\n\n{m.similarity.summary()} {rated} p-values in these figures are "
+        "of one layer alone: to slide until one is small is to search."
+    )
+
+
+def _slider(m: ModelStudy) -> Mapping[str, Any]:
+    """Figures of every layer, beginning at the best layer of held-out decoding."""
+    best = m.comprehension.decoding.best_layer
+    bars = "held-out decoding accuracy, comprehension"
+    return {"layers": LayerSlider(tuple(_stops(m)), best, bars, _layer_figures(m.atlas))}
+
+
+def _stops(m: ModelStudy) -> list[LayerStop]:
+    decoding = m.comprehension.decoding
+    rows = decoding.table.to_dict("records")
+    return [
+        LayerStop(
+            f"layer {i} (depth {r['depth']:.2f}): held-out accuracy {r['accuracy']:.2f}, permuted labels "
+            f"{r['null_low']:.2f} to {r['null_high']:.2f}{', the best layer' * (i == decoding.best_layer)}",
+            float(r["accuracy"]),
+            float(r["null_high"]),
+        )
+        for i, r in enumerate(rows)
+    ]
+
+
+def _layer_figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
+    found = [("Cosines between the emotion vectors", tuple(plots.similarity(s) for s in atlas.similarity.layers))]
+    if atlas.circumplex:
+        found.append(("Principal components beside human norms", tuple(plots.circumplex(c) for c in atlas.circumplex)))
+    for text in atlas.texts:
+        caption = (
+            f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. "
+            "Vectors and random directions are made of texts of the other topics."
+        )
+        found.append((caption, tuple(plots.token_scores(s) for s in text.scores)))
+    return tuple(found)
+
+
+# Words above the other figures, and the texts that steering wrote.
+
+
+def _versus_words(m: ModelStudy) -> str:
+    assert m.versus is not None
+    if m.versus_preset is None:
+        return m.versus.summary()
+    return (
+        f"{m.versus.summary()}\n\nThe paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes "
+        "layers as independent, which they are not; it is shown for comparison."
+    )
+
+
+def _steering_words(m: ModelStudy) -> str:
+    assert m.steering is not None
+    spill = f"\n\nSide effects: {m.side_effects.summary()}." if m.side_effects else ""
+    return (
+        f"{m.steering.summary()}. Success: the target's score rises above the unsteered text's and above the 95th "
+        "percentile of random directions of the same length; a second set of random directions is the control shown."
+        f"{spill}"
+    )
+
+
+def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
+    assert m.steering is not None
+    return {"cells": text_cells(m.steering), "pairs": tuple(_pairs(m.steering))}
+
+
+def _pairs(steering: DoseResponse, n: int = 8) -> list[TextPair]:
+    """Steered beside unsteered and randomly pushed texts at the surgical dose (or the middle one)."""
+    doses = sorted(steering.table.dose.unique())
+    dose = steering.surgical_dose or doses[len(doses) // 2]
+    texts = steering.texts[steering.texts.dose == dose]
+    mine = texts[texts.condition == "emotion"]
+    random = texts[texts.condition == "random"]
+    control = dict(zip(random.scenario.tolist(), random.text.tolist(), strict=True))
+    unsteered: dict[object, str] = dict(enumerate(steering.unsteered.text.tolist()))
+    every = max(1, len(mine) // n)
+    return [
+        TextPair(
+            prompt=str(row.prompt),
+            unsteered=unsteered[row.scenario],
+            steered=str(row.text),
+            label=str(row.emotion),
+            note=f"dose {dose:g}; perplexity ratio {row.perplexity_ratio:.2f}; judged {row.top_emotion}",
+            control=control[row.scenario],
+        )
+        for row in list(mine.itertuples())[::every][:n]
+    ]
+
+
+PLANS = (
+    Plan(
+        "Where emotion can be read",
+        lambda m: "Held-out decoding at every layer, folds by topic, with the band of permuted labels.",
+        (
+            "layer_sweep_comprehension",
+            "layer_sweep_generation_conditioned",
+            "layer_sweep_generation_reread",
+        ),
+        opened=True,
+    ),
+    Plan("Layer by layer", _layer_words, opened=True, parts=_slider),
+    Plan(
+        "Separation, and why it needs company",
+        lambda m: (
+            "Mean pairwise cosine between the unit vectors (lower looks better) with its permutation null, above the "
+            "held-out decoding of the same states. The cosine alone proves nothing: noise lowers it too."
+        ),
+        ("separation_comprehension", "separation_the_papers_generation_preset"),
+    ),
+    Plan("Writing against reading", _versus_words, ("versus", "versus_preset")),
+    Plan(
+        "How firm the vectors are",
+        lambda m: m.comprehension.reliability.summary(),
+        ("reliability", "confusion", "anisotropy"),
+    ),
+    Plan(
+        "Which tokens the vectors bring out",
+        lambda m: f"{m.lens.summary()} The tokens are read off the unembedding, without generating.",
+        ("lens",),
+    ),
+    Plan("Steering", _steering_words, ("dose_response", "side_effects"), parts=_steered_texts),
+    Plan("Other languages", lambda m: f"{m.leakage.summary()}." if m.leakage else "", ("leakage",)),
+)
