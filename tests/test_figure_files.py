@@ -22,7 +22,7 @@ from lens_emotion.report.gallery import (
 )
 from lens_emotion.report.parts import Drawn, FigureSet
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.study.across import Verification
+from lens_emotion.steering.verification import Verification
 
 
 def test_the_command_of_a_run_names_no_folder_of_this_machine():

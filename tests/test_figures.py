@@ -15,7 +15,8 @@ from lens_emotion.report.gallery import FiguresError, across_set, run_set
 from lens_emotion.report.parts import FigureSet
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
-from lens_emotion.study.stored import StoredRun, read_run
+from lens_emotion.study.results import StoredRun
+from lens_emotion.study.stored import read_run
 
 SMALL = StudyConfig(
     models=("tiny-llama", "tiny-qwen"), n_permutations=20, doses=(3.0, 8.0), story_tokens=24, jeong_tokens=16,

@@ -10,8 +10,10 @@ from conftest import tiny
 from lens_emotion.errors import AnalysisError
 from lens_emotion.steering.architecture import by_architecture
 from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.steering.regime_map import ABOVE, BELOW, onset_dose, regime_map
+from lens_emotion.steering.regime_map import regime_map
 from lens_emotion.steering.regimes import (
+    ABOVE,
+    BELOW,
     COLLAPSE,
     EXPLOSIVE,
     INERT,
@@ -19,6 +21,7 @@ from lens_emotion.steering.regimes import (
     SURGICAL,
     Thresholds,
     looping,
+    onset_dose,
     regime,
     regime_shares,
     text_regimes,

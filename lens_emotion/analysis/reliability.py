@@ -23,6 +23,7 @@ from lens_emotion.stats.split_half import (
     class_halves,
     half_cosines,
     layer_half_cosines,
+    mean_reliability,
     topic_halves,
 )
 from lens_emotion.stats.tests import (
@@ -133,11 +134,6 @@ def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_pe
     null = mean_reliability(cosines[1:])
     by_layer = _by_layer(acts.depth, cosines[0], without_one, null)
     return Reliability(_table(acts, design, cosines, without_one), by_layer, n_splits, len(design.topics), null)
-
-
-def mean_reliability(r: Float[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b"]:
-    """Spearman-Brown of the mean over emotions (those that have one)."""
-    return spearman_brown(np.nanmean(r, axis=-1))
 
 
 def _table(acts: PooledActivations, design: Design, r: np.ndarray, left: np.ndarray) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
-from lens_emotion.analysis.reliability import mean_reliability
 from lens_emotion.display import Brief, Result
 from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.layers import place, resolve_layer
@@ -41,6 +40,7 @@ from lens_emotion.stats.split_half import (
     class_halves,
     half_cosines,
     layer_half_cosines,
+    mean_reliability,
     topic_halves,
 )
 from lens_emotion.stats.tests import ALPHA, NOISE, p_text, percentile_band, permutation_p

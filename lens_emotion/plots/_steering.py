@@ -31,7 +31,7 @@ from lens_emotion.steering.architecture import ArchitectureTest
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
 from lens_emotion.steering.regime_map import RegimeMap
-from lens_emotion.study.across import Verification
+from lens_emotion.steering.verification import Verification
 
 STYLES = {
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),

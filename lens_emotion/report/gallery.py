@@ -21,12 +21,13 @@ import plotly.graph_objects as go
 from lens_emotion import plots
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.files.artifacts import atomic_write
-from lens_emotion.report.parts import Drawn, FigureSet, draw
+from lens_emotion.report.parts import Drawn, FigureSet
+from lens_emotion.report.sections import draw
 from lens_emotion.run.config import TINY_FIVE, StudyConfig
 from lens_emotion.study import exhibits
 from lens_emotion.study.across import Across, across
 from lens_emotion.study.exhibits import LANGUAGES_OF, Exhibit
-from lens_emotion.study.stored import StoredModel, StoredRun
+from lens_emotion.study.results import StoredModel, StoredRun
 
 INDEX = "index.json"
 DIGITS = "%.6g"  # more would differ with the number of threads

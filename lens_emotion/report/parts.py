@@ -6,14 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import plotly.graph_objects as go
 from pandas import DataFrame
-
-from lens_emotion import plots
-from lens_emotion.study.exhibits import Exhibit
 
 Tone = Literal["good", "noise", "plain"]
 Verdict = Literal["above its null", "not distinguishable from noise", "reported"]
@@ -230,17 +227,6 @@ class RunReport:
     claims: tuple[ClaimRow, ...] = ()
     claims_figure: go.Figure | None = None
     over_models: Section | None = None
-
-
-# A figure with the tables it was drawn from and the words below it.
-
-
-def draw(exhibit: Exhibit, result: Any) -> go.Figure:
-    """The figure of an exhibit, by the function of `lens_emotion.plots` that it names."""
-    function = getattr(plots, exhibit.figure)
-    if exhibit.panels:
-        return plots.panels({model: function(exhibit.drawn(r)) for model, r in result.items()}, exhibit.panels)
-    return function(exhibit.drawn(result), **exhibit.options)
 
 
 @dataclass(frozen=True, eq=False)

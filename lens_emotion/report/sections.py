@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from lens_emotion import plots
 from lens_emotion.report.cells import text_cells
-from lens_emotion.report.parts import LayerSlider, LayerStop, Section, Table, TextPair, draw
+from lens_emotion.report.parts import LayerSlider, LayerStop, Section, Table, TextPair
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.study.atlas import Atlas
@@ -213,3 +213,11 @@ PLANS = (
     Plan("Steering", _steering_words, ("dose_response", "side_effects"), parts=_steered_texts),
     Plan("Other languages", lambda m: f"{m.leakage.summary()}." if m.leakage else "", ("leakage",)),
 )
+
+
+def draw(exhibit: Exhibit, result: Any) -> go.Figure:
+    """The figure of an exhibit, by the function of `lens_emotion.plots` that it names."""
+    function = getattr(plots, exhibit.figure)
+    if exhibit.panels:
+        return plots.panels({model: function(exhibit.drawn(r)) for model, r in result.items()}, exhibit.panels)
+    return function(exhibit.drawn(result), **exhibit.options)

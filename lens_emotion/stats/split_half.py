@@ -17,6 +17,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, grams
 from lens_emotion.stats.gram import Labellings
+from lens_emotion.stats.tests import spearman_brown
 
 
 def topic_halves(n_topics: int, n_splits: int, seed: int) -> Float[np.ndarray, "n_splits n_topics"]:
@@ -114,3 +115,8 @@ def _centred(gram: Float[Tensor, "n n"], design: Design) -> Float[Tensor, "n n"]
     mean = (member / member.sum(0)).T
     rows = gram - (mean @ gram)[topic]
     return rows - (rows @ mean.T)[:, topic]
+
+
+def mean_reliability(r: Float[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b"]:
+    """Spearman-Brown of the mean over emotions (those that have one)."""
+    return spearman_brown(np.nanmean(r, axis=-1))

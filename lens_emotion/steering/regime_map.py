@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.models.access import Model, describe, parameter_count
@@ -16,11 +14,9 @@ from lens_emotion.models.layers import resolve_layers
 from lens_emotion.progress import track
 from lens_emotion.steering.experiment import DOSES, dose_response
 from lens_emotion.steering.judges import Judge
-from lens_emotion.steering.regimes import EXPLOSIVE, REGIMES, Thresholds, regime_shares
+from lens_emotion.steering.regimes import EXPLOSIVE, REGIMES, Thresholds, onset_dose, regime_shares
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
-
-BELOW, ABOVE = "before the first dose", "not up to the last dose"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,24 +153,3 @@ def _onsets(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
         place = {"layer": layer, "depth": float(group.depth.iloc[0])}
         rows.append(place | {"onset_natural": natural, "onset_relative": relative, "censored": censored})
     return pd.DataFrame(rows)
-
-
-def onset_dose(doses: Float[np.ndarray, " n"], ratio: Float[np.ndarray, " n"], threshold: float) -> tuple[float, str]:
-    """The dose at which the perplexity ratio first passes a threshold, interpolated in log dose and log ratio.
-
-    Args:
-        doses: positive, ascending.
-
-    Returns:
-        (dose, ""), or (nan, why): the ratio is above it at the first dose already, or at none.
-    """
-    above = np.flatnonzero(ratio > threshold)
-    if len(above) == 0:
-        return float("nan"), ABOVE
-    first = int(above[0])
-    if first == 0:
-        return float("nan"), BELOW
-    low, high = np.log(ratio[first - 1 : first + 1])
-    step = (np.log(threshold) - low) / (high - low)
-    start, end = np.log(doses[first - 1 : first + 1])
-    return float(np.exp(start + step * (end - start))), ""

@@ -24,6 +24,8 @@ from jaxtyping import Bool, Float
 
 from lens_emotion.stats.tests import wilson_interval
 
+BELOW, ABOVE = "before the first dose", "not up to the last dose"
+
 INERT, SURGICAL, COLLAPSE, EXPLOSIVE = "inert", "surgical", "repetitive collapse", "explosive"
 REGIMES = (INERT, SURGICAL, COLLAPSE, EXPLOSIVE)
 SHARES = {INERT: "share_inert", SURGICAL: "share_surgical", COLLAPSE: "share_collapse", EXPLOSIVE: "share_explosive"}
@@ -135,3 +137,24 @@ def regime_shares(labels: Sequence[str] | pd.Series) -> dict[str, float]:
         low, high = wilson_interval(k, len(found))
         out |= {column: k / len(found), f"{column}_low": low, f"{column}_high": high}
     return out
+
+
+def onset_dose(doses: Float[np.ndarray, " n"], ratio: Float[np.ndarray, " n"], threshold: float) -> tuple[float, str]:
+    """The dose at which the perplexity ratio first passes a threshold, interpolated in log dose and log ratio.
+
+    Args:
+        doses: positive, ascending.
+
+    Returns:
+        (dose, ""), or (nan, why): the ratio is above it at the first dose already, or at none.
+    """
+    above = np.flatnonzero(ratio > threshold)
+    if len(above) == 0:
+        return float("nan"), ABOVE
+    first = int(above[0])
+    if first == 0:
+        return float("nan"), BELOW
+    low, high = np.log(ratio[first - 1 : first + 1])
+    step = (np.log(threshold) - low) / (high - low)
+    start, end = np.log(doses[first - 1 : first + 1])
+    return float(np.exp(start + step * (end - start))), ""

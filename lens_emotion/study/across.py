@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,40 +12,13 @@ from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
 from lens_emotion.analysis.rsa import HumanRSA, rsa_human
-from lens_emotion.display import Brief
-from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.stats.tests import wilson_interval
+from lens_emotion.errors import StimulusError
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
+from lens_emotion.steering.verification import Verification, verification
 from lens_emotion.study.claims.steering import onset_of
-from lens_emotion.study.results import ModelStudy
-from lens_emotion.study.stored import StoredModel
-from lens_emotion.study.verdict import Claims
+from lens_emotion.study.claims.verdict import Claims
+from lens_emotion.study.results import ModelStudy, StoredModel
 from lens_emotion.vectors.recipes import emotion_vectors
-
-CROSSED, PAPER = "dose chosen on other scenarios", "the paper's form: target score above unsteered"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Verification(Brief):
-    """Steering as an outside judge sees it, k of n scenarios beside controls.
-
-    Attributes:
-        table: model, form (the dose chosen on other scenarios and the success rule; or the paper's: target score above
-            unsteered, at the best surgical dose of the same scenarios), condition (emotion, random, other), k, n, rate,
-            low, high (95% Wilson), dose (as words), judge, judge_accuracy, chance (of the judge's task).
-    """
-
-    table: pd.DataFrame
-
-    def summary(self) -> str:
-        """k/n of every model and form, the controls in brackets."""
-        parts = []
-        for (form, model), rows in self.table.groupby(["form", "model"], sort=False):
-            k = dict(zip(rows["condition"], rows["k"], strict=True))
-            n = int(rows["n"].iloc[0])
-            controls = ", ".join(f"{c} {k[c]}/{n}" for c in ("random", "other") if c in k)
-            parts.append(f"{model}, {form}: {k['emotion']}/{n} ({controls})")
-        return "; ".join(parts) + "."
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +54,7 @@ def across(
     layers = [m.study.comprehension.decoding.best_layer for m in models]
     acts = [(m.name, m.evidence.comprehension) for m in models]
     opposite, human = (None, None) if shown is None else _geometry(shown, seed)
-    verified = [row for m in models if m.study.steering is not None for row in _verified(m.study)]
+    steered = {m.name: m.study.steering for m in models if m.study.steering is not None}
     return Across(
         models=tuple(models),
         claims=claims,
@@ -90,7 +62,7 @@ def across(
         presets=compare_models(preset) if len(preset) > 1 else None,
         rsa=rsa_many(acts, layers, seed=seed) if len(models) > 1 else None,
         architecture=_architecture([m.study for m in models]),
-        verification=Verification(pd.DataFrame(verified)) if verified else None,
+        verification=verification(steered),
         opposites=opposite,
         human=human,
     )
@@ -115,35 +87,3 @@ def _geometry(model: StoredModel, seed: int) -> tuple[Opposites | None, HumanRSA
         return opposites(vectors, best, seed=seed), rsa_human(vectors, best, seed=seed)
     except StimulusError:
         return None, None
-
-
-def _verified(m: ModelStudy) -> list[dict[str, object]]:
-    """k of n scenarios in both forms."""
-    steering = m.steering
-    assert steering is not None
-    base = {"model": m.info.name, "judge": steering.judge, "judge_accuracy": steering.judge_accuracy}
-    base["chance"] = 1 / steering.n_emotions
-    rows = []
-    try:
-        fitted = steering.cross_fitted()
-        doses = " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in fitted.table["dose"]))
-        counts = {"emotion": fitted.success, "random": fitted.random, "other": fitted.other}
-        rows += [base | {"form": CROSSED, "dose": doses} | r for r in _rates(counts, fitted.n)]
-    except AnalysisError:
-        pass  # one opening per emotion: no dose can be chosen on the other
-    dose = steering.surgical_dose
-    if dose is not None:
-        at, control = steering.at(dose), steering.at(dose, "random")
-        counts = {"emotion": at.moved, "random": control.moved, "other": at.get("other_moved")}
-        rows += [base | {"form": PAPER, "dose": f"{dose:g}"} | r for r in _rates(counts, int(at.n))]
-    return rows
-
-
-def _rates(counts: Mapping[str, Any], n: int) -> list[dict[str, object]]:
-    """One row per condition that was run."""
-    rows: list[dict[str, object]] = []
-    for condition, k in counts.items():
-        if k is not None and not pd.isna(k):
-            low, high = wilson_interval(int(k), n)
-            rows.append({"condition": condition, "k": int(k), "n": n, "rate": k / n, "low": low, "high": high})
-    return rows

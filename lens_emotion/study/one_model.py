@@ -1,27 +1,41 @@
-"""What a study keeps of one model when it goes on to the next, and how it is made of a loaded model."""
+"""What a study does with one model: measure, analyse, test the claims, write, and what it keeps when it goes on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from lens_emotion.analysis.anisotropy import anisotropy
+from lens_emotion.analysis.circumplex import circumplex, missing_norms
+from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.families import RSAMatrix, rsa_many
+from lens_emotion.analysis.geometry import similarity
+from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens, lens
+from lens_emotion.analysis.reliability import reliability
+from lens_emotion.analysis.separation import separation
 from lens_emotion.display import Brief
+from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.store import Store
+from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas, atlas
-from lens_emotion.study.claims.over_models import partner_of
-from lens_emotion.study.exhibits import write_tables
-from lens_emotion.study.judging import judge_model
-from lens_emotion.study.results import Evidence, ModelStudy
+from lens_emotion.study.claims.over_models import claims_of, partner_of
+from lens_emotion.study.claims.steering import leakage_of
+from lens_emotion.study.exhibits import analysed, write_tables
+from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
 from lens_emotion.study.steps import Say, gather, open_model
-from lens_emotion.study.stored import write_facts
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
+
+FACTS = "model.json"
+LENS_FACTS = ("layer", "n_layers", "model", "k", "n_random", "form")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,3 +86,80 @@ def _measured(
     best = decoding(acts, n_permutations=1).best_layer
     tokens = lens(run.model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
     return evidence, tokens, atlas(run.model, acts, config, evidence.ratings), run.store
+
+
+def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:
+    """Every analysis of one model, and the paper's claims on it."""
+    n, seed = config.n_permutations, config.seed
+    reading = _method("comprehension", evidence.comprehension, config)
+    writing = [("conditioned", evidence.conditioned), ("reread", evidence.reread)]
+    vectors = emotion_vectors(evidence.comprehension)
+    written, jeong = evidence.conditioned, evidence.jeong
+    best = reading.decoding.best_layer
+    ratings = evidence.ratings or None
+    unrated = missing_norms(vectors.emotions, ratings)
+    axes = None if unrated else circumplex(vectors, best, seed=seed, acts=evidence.comprehension, ratings=ratings)
+    steering = evidence.steering
+    study = ModelStudy(
+        info=evidence.info,
+        kind=evidence.kind,
+        millions=evidence.millions,
+        stimuli=evidence.stimuli,
+        seconds=0.0,
+        comprehension=reading,
+        generation=tuple(_method(f"generation, {name}", a, config) for name, a in writing if a is not None),
+        jeong=_preset(jeong, config) if jeong else None,
+        jeong_reading=_preset(evidence.last_token, config),
+        versus=compare(written, evidence.comprehension, "decoding", n_permutations=n, seed=seed) if written else None,
+        versus_preset=(
+            compare(jeong, evidence.last_token, "separation", n_permutations=n, seed=seed) if jeong else None
+        ),
+        anisotropy=anisotropy(evidence.comprehension, seed=seed),
+        similarity=similarity(vectors, best),
+        circumplex=axes,
+        unrated=unrated,
+        atlas=by_layer if axes is None else by_layer.with_best(axes),
+        lens=lens,
+        steering=steering,
+        side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
+        leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
+        judge=steering.judge if steering else "none",
+        more=analysed(evidence, config),
+    )
+    claims = claims_of(evidence, study, config)
+    return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:
+    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones."""
+    try:
+        return rsa_many(models, n_permutations=10 * config.n_permutations, seed=config.seed)
+    except (StimulusError, AnalysisError):
+        return None
+
+
+def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:
+    n, seed = config.n_permutations, config.seed
+    separated = separation(acts, n_permutations=n, seed=seed)
+    return MethodStudy(
+        name=name,
+        header=acts.header,
+        n_texts=len(acts),
+        decoding=separated.decoding,
+        sweep=decoding_sweep(separated.decoding, seed),
+        separation=separated,
+        reliability=reliability(acts, seed=seed, n_permutations=n),
+    )
+
+
+def _preset(acts: PooledActivations, config: StudyConfig) -> JeongStudy:
+    result = separation(acts, "neutral", n_permutations=config.n_permutations, seed=config.seed)
+    return JeongStudy(acts.header, len(acts), acts.n_layers // 2, result)
+
+
+def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
+    """Write what the tables and activations of a model's folder do not say."""
+    facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
+    facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in LENS_FACTS}}
+    facts |= {"ratings": [asdict(rating) for rating in evidence.ratings]}
+    return store.json(FACTS, facts)

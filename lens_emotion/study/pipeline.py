@@ -11,8 +11,7 @@ from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import Store, manifest
 from lens_emotion.study.claims.over_models import all_claims
-from lens_emotion.study.judging import same_geometry
-from lens_emotion.study.one_model import Outcome, loaded, study_model
+from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
 from lens_emotion.study.plan import check_inputs
 from lens_emotion.study.results import StudyRun
 from lens_emotion.study.steps import Say

@@ -1,4 +1,4 @@
-"""What a study holds for one model: results, each of them with its null or control inside."""
+"""What a study holds: what was measured on a model, what it means, and a whole run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from lens_emotion.analysis.separation import Separation
 from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.dose_result import DoseResponse, SideEffects
 from lens_emotion.steering.leakage import Leakage
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.verdict import Claim, Claims
+from lens_emotion.study.claims.verdict import Claim, Claims
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,3 +188,25 @@ class Evidence(Brief):
     @property
     def name(self) -> str:
         return self.info.name
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredModel(Brief):
+    """One model of a run: what was measured, and what it means."""
+
+    evidence: Evidence
+    study: ModelStudy
+
+    @property
+    def name(self) -> str:
+        return self.evidence.name
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredRun(Brief):
+    """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them."""
+
+    name: str
+    config: StudyConfig
+    models: tuple[StoredModel, ...]
+    claims: Claims

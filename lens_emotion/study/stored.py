@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lens_emotion.analysis.lens import Lens
-from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
@@ -32,44 +31,11 @@ from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
-from lens_emotion.study.judging import judge_model
-from lens_emotion.study.results import Evidence, ModelStudy
+from lens_emotion.study.one_model import FACTS, judge_model
+from lens_emotion.study.results import Evidence, StoredModel, StoredRun
 from lens_emotion.study.steps import DOSES
-from lens_emotion.study.verdict import Claims
 
-FACTS = "model.json"
-_LENS = ("layer", "n_layers", "model", "k", "n_random", "form")
 Say = Callable[[str, str], None]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class StoredModel(Brief):
-    """One model of a run: what was measured, and what it means."""
-
-    evidence: Evidence
-    study: ModelStudy
-
-    @property
-    def name(self) -> str:
-        return self.evidence.name
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class StoredRun(Brief):
-    """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them."""
-
-    name: str
-    config: StudyConfig
-    models: tuple[StoredModel, ...]
-    claims: Claims
-
-
-def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
-    """Write what the tables and activations of a model's folder do not say."""
-    facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
-    facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in _LENS}}
-    facts |= {"ratings": [asdict(rating) for rating in evidence.ratings]}
-    return store.json(FACTS, facts)
 
 
 def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> StoredRun:

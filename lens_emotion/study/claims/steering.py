@@ -7,9 +7,8 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage, leakage
-from lens_emotion.steering.regime_map import onset_dose
-from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL
-from lens_emotion.study.verdict import (
+from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
+from lens_emotion.study.claims.verdict import (
     NOT_SUPPORTED,
     SUPPORTED,
     UNDETERMINED,

@@ -1,0 +1,72 @@
+"""verification: steering of several models as an outside judge sees it, in the controlled form and in the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lens_emotion.display import Brief
+from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.tests import wilson_interval
+from lens_emotion.steering.dose_result import DoseResponse
+
+CROSSED, PAPER = "dose chosen on other scenarios", "the paper's form: target score above unsteered"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Verification(Brief):
+    """Steering as an outside judge sees it, k of n scenarios beside controls.
+
+    Attributes:
+        table: model, form (the dose chosen on other scenarios and the success rule; or the paper's: target score above
+            unsteered, at the best surgical dose of the same scenarios), condition (emotion, random, other), k, n, rate,
+            low, high (95% Wilson), dose (as words), judge, judge_accuracy, chance (of the judge's task).
+    """
+
+    table: pd.DataFrame
+
+    def summary(self) -> str:
+        """k/n of every model and form, the controls in brackets."""
+        parts = []
+        for (form, model), rows in self.table.groupby(["form", "model"], sort=False):
+            k = dict(zip(rows["condition"], rows["k"], strict=True))
+            n = int(rows["n"].iloc[0])
+            controls = ", ".join(f"{c} {k[c]}/{n}" for c in ("random", "other") if c in k)
+            parts.append(f"{model}, {form}: {k['emotion']}/{n} ({controls})")
+        return "; ".join(parts) + "."
+
+
+def verification(steered: Mapping[str, DoseResponse]) -> Verification | None:
+    """k of n scenarios of every model, by name; None if there is none."""
+    rows = [row for model, result in steered.items() for row in _rows(model, result)]
+    return Verification(pd.DataFrame(rows)) if rows else None
+
+
+def _rows(model: str, steering: DoseResponse) -> Iterator[dict[str, object]]:
+    base = {"model": model, "judge": steering.judge, "judge_accuracy": steering.judge_accuracy}
+    base["chance"] = 1 / steering.n_emotions
+    try:
+        fitted = steering.cross_fitted()
+        doses = " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in fitted.table["dose"]))
+        counts = {"emotion": fitted.success, "random": fitted.random, "other": fitted.other}
+        yield from (base | {"form": CROSSED, "dose": doses} | r for r in _rates(counts, fitted.n))
+    except AnalysisError:
+        pass  # one opening per emotion: no dose can be chosen on the other
+    dose = steering.surgical_dose
+    if dose is not None:
+        at, control = steering.at(dose), steering.at(dose, "random")
+        counts = {"emotion": at.moved, "random": control.moved, "other": at.get("other_moved")}
+        yield from (base | {"form": PAPER, "dose": f"{dose:g}"} | r for r in _rates(counts, int(at.n)))
+
+
+def _rates(counts: Mapping[str, Any], n: int) -> list[dict[str, object]]:
+    """One row per condition that was run."""
+    rows: list[dict[str, object]] = []
+    for condition, k in counts.items():
+        if k is not None and not pd.isna(k):
+            low, high = wilson_interval(int(k), n)
+            rows.append({"condition": condition, "k": int(k), "n": n, "rate": k / n, "low": low, "high": high})
+    return rows
