@@ -26,8 +26,8 @@ from lens_emotion.steering.dose import Dose, resolve_layers
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import Scenario, scenarios
+from lens_emotion.stimuli.sets import load_stimuli
 from lens_emotion.stimuli.world import World, load_world
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors

@@ -53,7 +53,7 @@ def llama(request):
 def acts():
     """World stories read by tiny-llama, one per emotion and topic."""
     from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.stimuli.library import load_stimuli
+    from lens_emotion.stimuli.sets import load_stimuli
 
     return extract_comprehension(tiny(), load_stimuli("world-en", per_cell=1))
 

@@ -19,9 +19,8 @@ from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.models.shortcut import shortcut
-from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet, load_stimuli
 
 TEXTS = ("Anna was in the kitchen and she smiled.", "Ben walked.", "It rained at the market, and Nora read by the sea.")
 

@@ -23,8 +23,8 @@ from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
-from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
+from lens_emotion.stimuli.sets import load_stimuli
 
 
 def three_records(path):

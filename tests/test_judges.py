@@ -10,8 +10,7 @@ from lens_emotion.errors import ModelUnavailableError, StimulusError
 from lens_emotion.steering.classifier_judge import EKMAN, GO_EMOTIONS, LABEL_MAPS, classifier_judge
 from lens_emotion.steering.judges import Judge, as_judge, calibrated, word_count_judge, world_words
 from lens_emotion.stimuli.emotions import EMOTIONS
-from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet, load_stimuli
 
 EKMAN_LABELS = ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"]
 GO_LABELS = [

@@ -10,7 +10,7 @@ import pytest
 
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.run.config import StudyConfig, expand
-from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import load_stimuli
 from lens_emotion.study.plan import SHAPES, disk_of, needs_of, plan_study, shape_from, shape_of, work_of
 
 CONFIG = StudyConfig()

@@ -25,7 +25,7 @@ from lens_emotion.run import store as step_store
 from lens_emotion.run.lock import RunLockedError, writing
 from lens_emotion.run.look import verify_run
 from lens_emotion.run.store import Store
-from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import load_stimuli
 
 INPUTS = {"step": "comprehension", "settings": 1}
 POOLINGS = {"story_mean": story_mean(), "last_token": last_token()}

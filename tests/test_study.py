@@ -15,7 +15,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report.exhibits import build_report
 from lens_emotion.run import keys
 from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses
-from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import load_stimuli
 from lens_emotion.study import one_model as outcome
 from lens_emotion.study import steps
 from lens_emotion.study.pipeline import run_study

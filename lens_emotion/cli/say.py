@@ -104,7 +104,7 @@ def extract_and_print(
     from lens_emotion.extraction.generation import extract_generation
     from lens_emotion.files.artifacts import ensure_writable
     from lens_emotion.models.loading import load_model
-    from lens_emotion.stimuli.library import load_stimuli
+    from lens_emotion.stimuli.sets import load_stimuli
     from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
 
     if method not in ("comprehension", "generation", "jeong"):
@@ -129,7 +129,7 @@ def extract_and_print(
 
 
 def print_stimuli() -> None:
-    from lens_emotion.stimuli.library import NAMES, load_stimuli
+    from lens_emotion.stimuli.sets import NAMES, load_stimuli
 
     made = table("name", "texts", "emotions", "topics", "sha256", right=(1, 2, 3))
     for name in NAMES:
@@ -141,7 +141,7 @@ def print_stimuli() -> None:
 def lint_and_print(file: Path, min_words: int, max_words: int) -> bool:
     """True if the file is clean."""
     from lens_emotion.stimuli.lint import LintRules, lint
-    from lens_emotion.stimuli.reading import read_stimulus_file
+    from lens_emotion.stimuli.sets import read_stimulus_file
 
     read = read_stimulus_file(file)
     findings = lint(read, LintRules(min_words, max_words))

@@ -23,8 +23,7 @@ from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text, tokenizer_of
-from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import PASSAGES, Stimulus, StimulusSet, load_stimuli
 
 ROLES = ("pooled", "skipped", "special")
 

@@ -12,7 +12,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
 from lens_emotion.models.access import Model, describe
 from lens_emotion.play.session import Session, session_of
-from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import load_stimuli
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 

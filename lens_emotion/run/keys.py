@@ -13,9 +13,8 @@ from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.judge_files import judge_content
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, WORLDS
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import PASSAGES, WORLDS, StimulusSet
 
 READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
 SCHEMAS = {READING: 1, WRITING: 1, PRESET: 1, STEERING: 2}  # raised when the code of a step gives other results

@@ -36,8 +36,7 @@ from lens_emotion.run.look import MANIFEST, read_manifest, step_folders
 from lens_emotion.run.store import KEPT, PARTIAL, read_record, safe_name
 from lens_emotion.steering.judge_files import read_judge_file, words_of
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import PASSAGES, StimulusSet, load_stimuli
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
 
@@ -497,7 +496,7 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
     if not (config.judge and is_user_file(config.judge)):
         return
     file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data["kind"] == "words" else set(file.data.get("labels", wanted))
+    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
     if missing := sorted(wanted - known):
         raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
 
