@@ -136,7 +136,7 @@ def refused_as(error: type[LensEmotionError]) -> Callable[[type[T]], type[T]]:
 
 
 class _Bare(GenerateJsonSchema):
-    """A schema without titles made up from names, and without defaults, which only stand for "not set"."""
+    """A schema without the titles that pydantic makes of names, and without defaults, which stand for "not set"."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -183,7 +183,7 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
         return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
         return f"got {_shown(given)}; it is empty, or not {here.get('description', 'of that form')}"
-    if kind.endswith("_type"):
+    if kind.endswith("_type") and "type" in here:
         return f"expected {_type(here)}, got {_shown(given)}"
     if kind not in _LIMITS:
         return str(found["msg"])[:200]
@@ -207,7 +207,7 @@ def _part(schema: dict[str, Any], at: tuple[Step, ...]) -> dict[str, Any]:
         keyed = here.get("properties", {})
         inner = keyed[step] if step in keyed else here.get("items") or here.get("additionalProperties") or {}
         words = {} if step in keyed else {k: v for k, v in here.items() if k == "description"}
-        here = words | _resolved(schema, inner)
+        here = words | (_resolved(schema, inner) if isinstance(inner, dict) else {})
     return here
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, WrapValidator, create_model
+from pydantic import Field, WrapValidator, create_model
 from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
@@ -171,28 +171,25 @@ _OF_ONE_MODEL = (
 _RENAMED = {"permutations": "n_permutations"}
 
 
-def _settings_of(names: Sequence[str]) -> dict[str, Any]:
-    """Fields of a table, as `StudyConfig` has them; what is not set is left out, never null."""
+def _with_settings(*names: str) -> Callable[[type[Form]], type[Form]]:
+    """Decorate a table with settings as `StudyConfig` has them; what is not set is left out, never null."""
     hints, outside = get_type_hints(StudyConfig, include_extras=True), {name: key for key, name in _RENAMED.items()}
     kinds = {name: get_args(hints[name])[0] if NoneType in get_args(hints[name]) else hints[name] for name in names}
-    return {name: (kind, Field(None, alias=outside.get(name))) for name, kind in kinds.items()}
+    own: dict[str, Any] = {name: (kind, Field(None, alias=outside.get(name))) for name, kind in kinds.items()}
+    return lambda form: create_model(form.__name__, __base__=form, __doc__=form.__doc__, **own)
 
 
-_OfOneModel: Any = create_model("_OfOneModel", __base__=Form, **_settings_of(_OF_ONE_MODEL))
-_OfAll: Any = create_model("_OfAll", __base__=_OfOneModel, **_settings_of(("n_permutations", "seed")))
-
-
-class ModelForm(_OfOneModel):
+@_with_settings(*_OF_ONE_MODEL)
+class ModelForm(Form):
     """A model, and settings of its own."""
 
     name: Text = Field(description="name, hub id, folder or .gguf file")
 
 
-class StudyForm(_OfAll):
+@_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed")
+class StudyForm(Form, title="Study"):
     """What a study runs. What a model's table says goes before what the file says; paths are taken from the file's
     folder."""
-
-    model_config = ConfigDict(title="Study")
 
     out: Text = Field("", description="run folder, inside the file's own folder")
     models: list[ModelForm] = Field(min_length=1)

@@ -162,8 +162,12 @@ class PromptRow(Form):
 class PromptForm(Form, title="Story prompts"):
     """What a model is asked to write: templates crossed with topics, or prompts one by one."""
 
-    emotions: dict[str, Text] = Field({}, min_length=2, description="emotion -> its words, put in place of {emotion}")
-    topics: dict[str, Text] = Field({}, description="topic -> its words, put in place of {topic}")
+    emotions: dict[str, Annotated[Text, Field(description="the word or phrase put in place of {emotion}")]] = Field(
+        {}, min_length=2, description="emotion -> its words in a template"
+    )
+    topics: dict[str, Annotated[Text, Field(description="the words put in place of {topic}")]] = Field(
+        {}, description="topic -> its words in a template"
+    )
     templates: Texts = Field([], description="holds {emotion} and {topic}")
     neutral_templates: Texts = Field([], description="holds {topic}")
     plain_templates: Texts = Field([], description="holds {emotion}: the paper's protocol, ten stories an emotion")
