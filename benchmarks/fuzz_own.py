@@ -17,7 +17,7 @@ def own_readers(folder: Path) -> list[Reader]:
     from lens_emotion.run.config import read_study_file, write_example
     from lens_emotion.steering.judge_files import read_judge_file
     from lens_emotion.stimuli.prompts import read_prompts, read_scenarios
-    from lens_emotion.stimuli.reading import read_stimulus_file
+    from lens_emotion.stimuli.sets import read_stimulus_file
 
     write_example(folder)
 
@@ -31,7 +31,7 @@ def own_readers(folder: Path) -> list[Reader]:
         toml("stimuli", read_stimulus_file, _stimuli),
         toml("prompts", read_prompts, _prompts),
         toml("scenarios", read_scenarios, lambda d, found: [s["opening"] for s in d["scenarios"]] == _openings(found)),
-        toml("judge", read_judge_file, lambda data, found: found.data == data),
+        toml("judge", read_judge_file, lambda data, found: found.data.model_dump(exclude_unset=True) == data),
     ]
 
 

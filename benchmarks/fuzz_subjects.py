@@ -103,7 +103,7 @@ def readers(folder: Path) -> list[Reader]:
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
-    from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
+    from lens_emotion.stimuli.sets import read_stimulus_file, write_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
     from lens_emotion.vectors.interchange import ControlFile, from_gguf, read_control_file, to_gguf, write_control_file
     from lens_emotion.vectors.recipes import emotion_vectors

@@ -11,7 +11,7 @@ from planted import planted
 import lens_emotion as le
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.study.claims.verdict import ALL_MODELS, NOT_TESTABLE, SUPPORTED, UNDETERMINED, Claim, Claims, Effect
+from lens_emotion.study.verdict import ALL_MODELS, NOT_TESTABLE, SUPPORTED, UNDETERMINED, Claim, Claims, Effect
 
 SMALL = {"n_emotions": 5, "n_topics": 8, "n_layers": 4, "d_model": 24, "n_neutral": 8}
 

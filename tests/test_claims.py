@@ -19,7 +19,8 @@ from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.over_models import partner_of
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
 from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
-from lens_emotion.study.claims.verdict import (
+from lens_emotion.study.results import Evidence, JeongStudy
+from lens_emotion.study.verdict import (
     ALL_MODELS,
     NOT_SUPPORTED,
     NOT_TESTABLE,
@@ -30,7 +31,6 @@ from lens_emotion.study.claims.verdict import (
     Effect,
     combined,
 )
-from lens_emotion.study.results import Evidence, JeongStudy
 
 N = 60  # permutations
 MIDDLE_BUMP = (0.0, 0.5, 1.5, 3.0, 3.5, 3.0, 1.5, 0.5, 0.0)

@@ -16,7 +16,7 @@ from lens_emotion.run.config import read_study_file
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.stimuli.emotions import Norm, main_script
 from lens_emotion.stimuli.lint import LintRules, lint
-from lens_emotion.stimuli.reading import read_stimulus_file
+from lens_emotion.stimuli.sets import read_stimulus_file
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import read_run
 from lens_emotion.vectors.emotion_vectors import mixture, parse_mixture

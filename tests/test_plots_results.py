@@ -16,7 +16,7 @@ from lens_emotion.analysis import compare as compare_module
 from lens_emotion.analysis import compare as models_module
 from lens_emotion.plots._compare import RANK_SUM, SIGN_FLIPS
 from lens_emotion.plots.theme import REGIME_COLOURS, by_valence
-from lens_emotion.study.claims.verdict import ALL_MODELS
+from lens_emotion.study.verdict import ALL_MODELS
 
 
 def curve(figure, name, panel="y"):

@@ -12,8 +12,7 @@ from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 from lens_emotion.stimuli.library import load_stimuli, passages_file
 from lens_emotion.stimuli.lint import LintRules, lint, stem_pattern
 from lens_emotion.stimuli.prompts import scenarios, story_prompts
-from lens_emotion.stimuli.reading import StimulusFile, read_stimulus_file, write_stimulus_file
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet, read_stimulus_file, write_stimulus_file
 
 
 def test_passages_are_fully_crossed_and_clean():

@@ -2,20 +2,32 @@
 
 import json
 import random
+import sys
 import tomllib
+from dataclasses import FrozenInstanceError, asdict
+from importlib import resources
 from pathlib import Path
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lens_emotion.errors import LensEmotionError, StimulusError
 from lens_emotion.files.user import UserFile, read_user_file, schema_of
-from lens_emotion.run.config import FILES, StudyConfig, asked_for, read_study_file, write_example
-from lens_emotion.steering.judge_files import read_judge_file, words_of
-from lens_emotion.stimuli.prompts import read_prompts, read_scenarios
-from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
+from lens_emotion.run.config import (
+    FILES,
+    ConfigError,
+    StudyConfig,
+    StudyForm,
+    asked_for,
+    read_study_file,
+    write_example,
+)
+from lens_emotion.steering.judge_files import JudgeForm, read_judge_file, words_of
+from lens_emotion.stimuli.prompts import PromptForm, ScenarioForm, read_prompts, read_scenarios
+from lens_emotion.stimuli.sets import StimulusForm, read_stimulus_file, write_stimulus_file
 
 STIMULI = '''name = "meins"   # 1
 
@@ -132,11 +144,101 @@ def test_lines_of_toml_are_found_inside_lists_tables_and_texts(tmp_path):
     assert file.line("rows", 1, "missing") == 7
 
 
-@pytest.mark.parametrize("name", ["stimuli", "prompts", "scenarios", "judge", "study"])
+FORMS = {
+    "stimuli": StimulusForm, "prompts": PromptForm, "scenarios": ScenarioForm, "judge": JudgeForm, "study": StudyForm,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_every_schema_is_valid_and_passes_the_example(tmp_path, name):
-    jsonschema.Draft202012Validator.check_schema(schema_of(name))
+    jsonschema.Draft202012Validator.check_schema(schema_of(FORMS[name]))
     write_example(tmp_path)
-    assert read_user_file(tmp_path / f"{name}.toml", name).data
+    assert read_user_file(tmp_path / f"{name}.toml", FORMS[name]).data
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_shipped_schema_accepts_and_refuses_what_the_package_does(tmp_path, name):
+    """A value of the example at a time is replaced by others, or left out, or stands under another name."""
+    write_example(tmp_path)
+    whole = tomllib.loads((tmp_path / f"{name}.toml").read_text(encoding="utf-8"))
+    shipped = json.loads(resources.files("lens_emotion.files.schemas").joinpath(f"{name}.json").read_text())
+    schema, seen = jsonschema.Draft202012Validator(shipped), set()
+    for at in _places(whole):
+        for change in (None, True, 0, -1, 20, 1.5, "", "x", [], ["x"], {}, {"x": "y"}, {"x": ["y"]}, REMOVED, RENAMED):
+            data = _changed(whole, at, change)
+            taken = schema.is_valid(data)
+            try:
+                FORMS[name].model_validate(data)
+                assert taken, (at, change)
+            except ValidationError:
+                assert not taken, (at, change)
+            seen.add(taken)
+    assert seen == {True, False}
+
+
+REMOVED, RENAMED = object(), object()
+
+
+def _places(value, at=()):
+    """Paths to a table's and a list's values; of a list the first and the last."""
+    keys = value if isinstance(value, dict) else {0, len(value) - 1} if isinstance(value, list) and value else ()
+    for key in keys:
+        yield (*at, key)
+        yield from _places(value[key], (*at, key))
+
+
+def _changed(whole, at, change):
+    data = parent = json.loads(json.dumps(whole))
+    for key in at[:-1]:
+        parent = parent[key]
+    if change not in (REMOVED, RENAMED):
+        parent[at[-1]] = change
+    else:
+        value = parent.pop(at[-1])
+        if change is RENAMED and isinstance(parent, dict):
+            parent[f"{at[-1]}_"] = value
+    return data
+
+
+def test_the_shipped_schemas_are_those_of_the_models(tmp_path, monkeypatch, capsys):
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from scripts import make_schemas
+
+    assert make_schemas.main(["--check"]) == 0
+    monkeypatch.setattr(make_schemas, "FOLDER", tmp_path)
+    assert make_schemas.main(["--check"]) == 1 and "judge.json is stale" in capsys.readouterr().out
+    assert make_schemas.main([]) == 0 and make_schemas.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sed": 1}, 'no field "sed"; did you mean seed?'),
+        ({"seed": True}, "seed: expected an integer, got True"),
+        ({"seed": "1"}, "seed: expected an integer, got '1'"),
+        ({"models": "gpt2"}, "models: expected a list, got 'gpt2'"),
+        ({"models": ()}, "models: no models; give at least 1 (see `lens-emotion models`)"),
+        ({"doses": (1.0, float("inf"))}, "dose 2: got inf; give a finite number"),
+        ({"doses": (0,)}, "dose 1: got 0; give more than 0 (0 is always run)"),
+        ({"dtype": "int3"}, "dtype: got 'int3'; use auto, float32, bfloat16, float16"),
+        ({"overrides": {"gpt2": [1]}}, "overrides, gpt2: expected a table, got a list"),
+        ({"overrides": {"gpt2": {"story_tokens": 3}}}, "settings of gpt2: story_tokens: got 3; give at least 16"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused_in_the_words_of_a_file(given, words):
+    with pytest.raises(ConfigError) as caught:
+        StudyConfig(**given)
+    assert words in str(caught.value)
+
+
+def test_settings_stay_as_they_were_given():
+    """A stored step's key and the manifest are made of them."""
+    config = StudyConfig(doses=[2, 4.0], overrides={"gpt2": {"doses": (3,)}})
+    assert repr((config.doses, config.for_model("gpt2").doses)) == "((2, 4.0), (3,))"
+    assert config == StudyConfig(doses=(2, 4.0), overrides={"gpt2": {"doses": (3,)}})
+    assert list(asdict(config))[:4] == ["models", "stimuli", "backend", "dtype"]
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 1
 
 
 def test_prompts_cross_templates_with_topics_and_are_refused_without_place_holders(tmp_path):

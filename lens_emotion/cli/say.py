@@ -50,8 +50,8 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Exe
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.report.build import build_report
     from lens_emotion.run.lock import writing
-    from lens_emotion.study.claims.verdict import NOT_SUPPORTED, SUPPORTED
     from lens_emotion.study.pipeline import run_study
+    from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
     started = time.monotonic()
     say_line(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
@@ -141,7 +141,7 @@ def print_stimuli() -> None:
 def lint_and_print(file: Path, min_words: int, max_words: int) -> bool:
     """True if the file is clean."""
     from lens_emotion.stimuli.lint import LintRules, lint
-    from lens_emotion.stimuli.reading import read_stimulus_file
+    from lens_emotion.stimuli.sets import read_stimulus_file
 
     read = read_stimulus_file(file)
     findings = lint(read, LintRules(min_words, max_words))

@@ -34,9 +34,9 @@ def lint_stimuli(
 @stimuli_app.command("format")
 def stimuli_format() -> None:
     """Print the file format of stimulus sets."""
-    from lens_emotion.stimuli import reading
+    from lens_emotion.stimuli import sets
 
-    print((reading.__doc__ or "").strip())
+    print((sets.__doc__ or "").strip())
 
 
 @stimuli_app.command("preview")

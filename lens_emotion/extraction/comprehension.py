@@ -96,7 +96,7 @@ def extract_poolings(
         One PooledActivations per pooling, in their order.
     """
     check_raw_basis(model, allow_processed)
-    chosen = load_stimuli(stimuli if stimuli is not None else default_stimuli(model))
+    chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
     if emotions is not None:
         wanted = tuple(emotions)
         neutral = [s.emotion for s in chosen.items if s.emotion == "neutral"]

@@ -1,28 +1,49 @@
-"""Files that a user writes, in TOML or JSON: read, held against a JSON Schema, and every fault named with its line.
+"""Files that a user writes, in TOML or JSON: read into a model of their form, and every fault named with its line.
 
-A schema lies in `lens_emotion/schemas/NAME.json`. Neither parser keeps lines, so that they are looked for when a fault
-has been found, and reading a good file costs nothing more.
+The form of a file is a pydantic model (`Form`), stated once, beside what reads it; the JSON Schemas in
+`lens_emotion/files/schemas` are made from these models (`scripts/make_schemas.py`). Neither parser keeps lines, so that
+they are looked for when a fault has been found, and reading a good file costs nothing more.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
-from importlib import resources
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache, wraps
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, NoReturn, NotRequired, Required, TypeVar, cast, get_origin, get_type_hints
 
-from lens_emotion.errors import ArtifactError, StimulusError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import TypedDict  # that of typing lacks what pydantic needs before Python 3.12
 
+from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Form")
 Step = str | int
 SUFFIXES = (".toml", ".json")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="python-re")
+_OWN = r"^(_|\$schema$)"  # keys of a table that are the user's, or an editor's
 _CLOSERS = ("", "]", '"""', "'''", '"""]', "]]", "}]", "}")  # what may be open at the end of a line of TOML
+
+Text = Annotated[str, Field(pattern=r"\S")]
+
+
+class Form(BaseModel):
+    """A table of a file. Types are strict, and unknown fields refused, except for keys that begin with "_"."""
+
+    model_config = ConfigDict(**STRICT, frozen=True, json_schema_extra={"patternProperties": {_OWN: {}}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_own_keys(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if not re.match(_OWN, k)} if isinstance(data, dict) else data
 
 
 def is_user_file(name: object) -> bool:
@@ -31,12 +52,12 @@ def is_user_file(name: object) -> bool:
 
 
 @dataclass(frozen=True)
-class UserFile:
-    """A file as parsed: plain data, and its text, in which lines are looked up."""
+class UserFile(Generic[T]):
+    """A file as read: its data, once in its form, and its text, in which lines are looked up."""
 
     path: Path
     text: str
-    data: Any  # a table, once the schema has passed it
+    data: T
 
     def line(self, *at: Step) -> int:
         """Line, from 1, where the value at a path such as ("items", 3, "text") stands, or its nearest parent."""
@@ -51,17 +72,22 @@ class UserFile:
         place = _place(at)
         raise StimulusError(f"{self.path}, line {self.line(*at)}{f', {place}' if place else ''}: {message}")
 
+    def unique(self, field: str, ids: list[str]) -> None:
+        """Refuse an id that two entries of a list share."""
+        seen: set[str] = set()
+        for i, name in enumerate(ids):
+            if name in seen:
+                self.fail((field, i), f'the id "{name}" occurs twice; ids must be unique')
+            seen.add(name)
+
     def beside(self, name: str) -> str:
         """A path written in this file, taken from the file's own folder."""
         path = Path(name).expanduser()
         return str(path if path.is_absolute() else self.path.parent / path)
 
 
-def read_user_file(path: str | Path, schema: str) -> UserFile:
-    """Read a TOML or JSON file and hold it against a schema.
-
-    Args:
-        schema: name of a file in `lens_emotion/schemas`, without ".json".
+def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
+    """Read a TOML or JSON file into a model of its form.
 
     Raises:
         StimulusError: no such file, no such format, a fault of syntax or of form, with file and line.
@@ -72,21 +98,136 @@ def read_user_file(path: str | Path, schema: str) -> UserFile:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StimulusError(f"cannot read {path}: {reason}; give a TOML or JSON file in UTF-8") from None
-    file = UserFile(path, text, _parse(path, text))
-    faults = list(_validator(schema).iter_errors(file.data))
-    # a misspelt field also leaves a hole: the misspelling is what to mend
-    for fault in sorted(faults, key=lambda f: f.validator != "additionalProperties"):
-        at = tuple(fault.absolute_path)
-        extra = _unknown(fault)
-        file.fail((*at, extra) if extra else at, _said(fault, extra))
+    file: UserFile[Any] = UserFile(path, text, _parse(path, text))
     for at in _no_text(file.data):
         file.fail(at, "holds half of a surrogate pair, which is no text; write the character itself")
-    return file
+    try:
+        return replace(file, data=form.model_validate(file.data))
+    except ValidationError as error:
+        file.fail(*_fault(error, form))
 
 
 def name_of(emotion: str) -> str:
     """An emotion's name in one form (NFC), so that an accent typed as two characters is the same letter."""
     return unicodedata.normalize("NFC", emotion.strip())
+
+
+def refused_as(error: type[LensEmotionError]) -> Callable[[type[T]], type[T]]:
+    """Decorate a pydantic dataclass: arguments that do not fit raise this error, in the words of a file's faults."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        plain: Any = cls.__init__
+
+        @wraps(plain)
+        def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                plain(self, *args, **kwargs)
+            except ValidationError as found:
+                at, words = _fault(found, cls)
+                raise error(f"{_place(at)}: {words}") from None
+
+        cls.__init__ = checked  # type: ignore[method-assign]
+        return cls
+
+    return decorate
+
+
+# Faults: pydantic says where and of what kind; the words are ours, and what would fit is read off the form's schema.
+
+
+class _Bare(GenerateJsonSchema):
+    """A schema without the titles that pydantic makes of names, and without defaults, which stand for "not set"."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        return self.generate_inner(schema["schema"])
+
+
+@cache
+def _adapter(form: Any) -> Any:
+    return TypeAdapter(form)  # no hint that the run-time type checker of the tests takes
+
+
+@cache
+def schema_of(form: Any) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a form."""
+    return _adapter(form).json_schema(schema_generator=_Bare)
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def _fault(error: ValidationError, form: Any) -> tuple[tuple[Step, ...], str]:
+    """Place and words of the fault to mend first: a misspelt field also leaves a hole, a faulty entry a short list."""
+    rank = dict.fromkeys(_UNKNOWN, 0) | {"too_short": 2}
+    found = min(error.errors(include_url=False), key=lambda e: rank.get(e["type"], 1))
+    at = found["loc"][:-1] if found["type"] == "missing" else found["loc"]
+    return at, _said(found, schema_of(form))
+
+
+def _said(found: Any, schema: dict[str, Any]) -> str:
+    """A complaint in the words of this package: what was given, what would fit."""
+    kind, at, given, limits = found["type"], found["loc"], found["input"], found.get("ctx", {})
+    if kind in _UNKNOWN:
+        known = list(_part(schema, at[:-1])["properties"])
+        close = difflib.get_close_matches(at[-1], known, n=1)
+        return f'no field "{at[-1]}"; {f"did you mean {close[0]}? " if close else ""}Known are {", ".join(known)}'
+    if kind == "missing":
+        needed = _part(schema, at[:-1])["required"]
+        missing = ", ".join(f'"{k}"' for k in needed if k not in given)
+        return f"{missing} is missing; needed are {', '.join(needed)}"
+    here = _part(schema, at)
+    if kind == "literal_error":
+        return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
+    if kind == "string_pattern_mismatch":
+        return f"got {_shown(given)}; it is empty, or not {here.get('description', 'of that form')}"
+    if kind.endswith("_type") and "type" in here:
+        return f"expected {_type(here)}, got {_shown(given)}"
+    if kind not in _LIMITS:
+        return str(found["msg"])[:200]
+    note = f" ({here['description']})" if "description" in here else ""
+    got = f"got {_shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
+    return f"{got}; {_LIMITS[kind].format(**limits)}{note}"
+
+
+_LIMITS = {
+    "too_short": "give at least {min_length}",
+    "greater_than_equal": "give at least {ge:g}",
+    "greater_than": "give more than {gt:g}",
+    "finite_number": "give a finite number",
+}
+
+
+def _part(schema: dict[str, Any], at: tuple[Step, ...]) -> dict[str, Any]:
+    """The part of a schema that a place in the data must fit; an entry without words of its own has its list's."""
+    here = _resolved(schema, schema)
+    for step in at:
+        keyed = here.get("properties", {})
+        inner = keyed[step] if step in keyed else here.get("items") or here.get("additionalProperties") or {}
+        words = {} if step in keyed else {k: v for k, v in here.items() if k == "description"}
+        here = words | (_resolved(schema, inner) if isinstance(inner, dict) else {})
+    return here
+
+
+def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """A part with what it refers to written out; of a value that may be null, what it is otherwise."""
+    part = next((p for p in part.get("anyOf", ()) if p.get("type") != "null"), {}) | part
+    return schema["$defs"][part["$ref"].rpartition("/")[2]] | part if "$ref" in part else part
+
+
+def _type(part: dict[str, Any]) -> str:
+    names = {"object": "a table", "array": "a list", "string": "text", "boolean": "true or false", "number": "a number"}
+    holds = f" with {', '.join(part['required'])}" if part.get("required") else ""
+    return names.get(part["type"], f"an {part['type']}") + holds
+
+
+def _shown(value: Any) -> str:
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]
+
+
+# Places and their lines.
 
 
 def _parse(path: Path, text: str) -> Any:
@@ -103,61 +244,6 @@ def _parse(path: Path, text: str) -> Any:
     except (RecursionError, ValueError) as error:
         kind = path.suffix.lstrip(".").upper() or "JSON"
         raise StimulusError(f"{path}: not valid {kind} ({str(error)[:80]})") from None
-
-
-@cache
-def schema_of(name: str) -> dict[str, Any]:
-    """A schema that ships with the package."""
-    found = resources.files("lens_emotion.files.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8")
-    return dict(json.loads(found))
-
-
-@cache
-def _validator(schema: str) -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(schema_of(schema))
-
-
-def _unknown(error: Any) -> str | None:
-    """The first field that the schema does not know, if that is the fault."""
-    if error.validator != "additionalProperties":
-        return None
-    return next((k for k in error.instance if k not in error.schema.get("properties", {}) and k[:1] not in "_$"), None)
-
-
-def _said(error: Any, extra: str | None) -> str:
-    """A schema's complaint in the words of this package: what was given, what would fit."""
-    given, wanted = error.instance, error.validator_value
-    if extra:
-        known = list(error.schema["properties"])
-        close = difflib.get_close_matches(extra, known, n=1)
-        return f'no field "{extra}"; {f"did you mean {close[0]}? " if close else ""}Known are {", ".join(known)}'
-    if error.validator == "required":
-        missing = ", ".join(f'"{k}"' for k in wanted if k not in given)
-        return f"{missing} is missing; needed are {', '.join(wanted)}"
-    said: dict[str, Callable[[], str]] = {
-        "type": lambda: f"expected {_type(wanted, error.schema)}, got {_shown(given)}",
-        "enum": lambda: f"got {_shown(given)}; use {', '.join(map(str, wanted))}",
-        "minItems": lambda: f"no {error.absolute_path[-1] if error.absolute_path else 'entry'}; give at least {wanted}",
-        "minimum": lambda: f"got {_shown(given)}; give at least {wanted}",
-        "exclusiveMinimum": lambda: f"got {_shown(given)}; give more than {wanted}",
-        "pattern": lambda: (
-            f"got {_shown(given)}; it is empty, or not {error.schema.get('description', 'of that form')}"
-        ),
-    }
-    return said.get(error.validator, lambda: str(error.message)[:200])()
-
-
-def _type(wanted: Any, schema: Any) -> str:
-    names = {"object": "a table", "array": "a list", "string": "text", "boolean": "true or false", "number": "a number"}
-    kinds = [wanted] if isinstance(wanted, str) else wanted
-    holds = f" with {', '.join(schema['required'])}" if schema.get("required") else ""
-    return " or ".join(names.get(k, f"an {k}" if k == "integer" else k) for k in kinds) + holds
-
-
-def _shown(value: Any) -> str:
-    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]
 
 
 def _place(at: tuple[Step, ...]) -> str:
@@ -247,11 +333,7 @@ def _holds(data: Any, at: tuple[Step, ...]) -> bool:
     return True
 
 
-# -------- records
-# Frozen dataclasses from JSON, with the types they declare: a foreign file gives the right object or a named fault.
-
-
-T = TypeVar("T")
+# Records: dataclasses from JSON, with the types they declare; a foreign file gives the right object or a named fault.
 
 
 def record(cls: type[T], data: Any, what: str) -> T:
@@ -263,39 +345,30 @@ def record(cls: type[T], data: Any, what: str) -> T:
     Raises:
         ArtifactError: not an object, an unknown or missing key, a value of another type.
     """
+    try:
+        return cls(**_adapter(form_of(cast(Any, cls))).validate_python(data))
+    except ValidationError as error:
+        found = error.errors(include_url=False)
     if not isinstance(data, dict):
         raise ArtifactError(f"{what} is {type(data).__name__}, not an object; make the file again")
-    hints, needed = _declared(cast(Any, cls))
-    if unknown := sorted(map(str, set(data) - set(hints))):
+    named = {k: sorted(str(e["loc"][0]) for e in found if e["type"] == k) for k in ("extra_forbidden", "missing")}
+    if unknown := named["extra_forbidden"]:
         raise ArtifactError(f"{what} has unknown fields ({', '.join(unknown)[:80]}); make the file again")
-    if missing := sorted(needed - set(data)):
+    if missing := named["missing"]:
         raise ArtifactError(f"{what} is incomplete (no {', '.join(missing)}); make the file again")
-    for name, value in data.items():
-        if not _fits(value, hints[name]):
-            raise ArtifactError(f"{what}: {name} is {str(value)[:40]!r}, which does not fit; make the file again")
-    return cls(**{name: _value(value, hints[name]) for name, value in data.items()})
+    name = str(found[0]["loc"][0])
+    raise ArtifactError(f"{what}: {name} is {str(data[name])[:40]!r}, which does not fit; make the file again")
 
 
 @cache
-def _declared(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """Type of every field, and the fields without a default."""
-    own = fields(cls)
-    needed = frozenset(f.name for f in own if f.default is MISSING and f.default_factory is MISSING)
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in own}, needed
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    if hint is float:
-        return isinstance(value, (int, float))
-    return value is None if hint is NoneType else isinstance(value, hint)
-
-
-def _value(value: Any, hint: Any) -> Any:
-    return tuple(value) if get_origin(hint) is tuple else value
+def form_of(cls: Any) -> Any:
+    """The form of a dataclass as JSON: its fields, of which those without a default are needed."""
+    hints, own = get_type_hints(cls), {}
+    for f in fields(cls):
+        listed = get_origin(hints[f.name]) is tuple  # which JSON has as a list
+        hint = Annotated[hints[f.name], Field(strict=False)] if listed else hints[f.name]
+        own[f.name] = Required[hint] if f.default is f.default_factory is MISSING else NotRequired[hint]
+    made: Any = TypedDict  # by a call, which type checkers take for a declaration
+    form = made(cls.__name__, own)
+    form.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    return form

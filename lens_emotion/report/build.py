@@ -26,8 +26,8 @@ from lens_emotion.report.sections import sections
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import DoseResponse
-from lens_emotion.study.claims.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, Claim
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
+from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, Claim
 
 ALPHA = 0.05
 Row = dict[str, object]

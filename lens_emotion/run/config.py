@@ -1,29 +1,55 @@
-"""What a study runs: models, methods, sizes, seeds. Plain values, so that it can be written into the manifest."""
+"""What a study runs: models, methods, sizes, seeds. Plain values, so that it can be written into the manifest.
+
+They come from Python, from the command line, or from a study file in TOML or JSON (`StudyForm`), whose paths are taken
+from the file's folder:
+
+    stimuli = "stimuli.toml"
+    permutations = 200
+
+    [[models]]
+    name = "tiny-llama"     # name, hub id, folder or .gguf file; most settings of the file may stand here too
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import Field, WrapValidator, create_model
+from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
-from lens_emotion.files.artifacts import atomic_write, ensure_writable
-from lens_emotion.files.user import UserFile, is_user_file, read_user_file
+from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
 from lens_emotion.models.catalog import CATALOG, TINY
 from lens_emotion.stimuli.library import NAMES
 from lens_emotion.stimuli.prompts import read_prompts
 
 PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
+DEFAULT_OUT = Path("runs/study")
 
 
 class ConfigError(LensEmotionError):
     """A study setting that makes no sense."""
 
 
-@dataclass(frozen=True)
+def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
+    """Checked and kept: a stored step's key is made of the number as it was given, and 2 is not written as 2.0 is."""
+    check(value)
+    return value
+
+
+OwnFile = Annotated[Text, Field(description="file")]
+Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
+Dose = Annotated[float, Field(gt=0), WrapValidator(_as_given)]
+
+
+@refused_as(ConfigError)
+@dataclass(frozen=True, config=STRICT)
 class StudyConfig:
     """Settings of a study.
 
@@ -44,34 +70,34 @@ class StudyConfig:
         overrides: model -> settings of its own, which go before these.
     """
 
-    models: tuple[str, ...] = TINY_FIVE
-    stimuli: str | None = None
-    backend: str = "auto"
-    dtype: str = "auto"
-    device: str | None = None
+    models: Annotated[tuple[Text, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
+    stimuli: Annotated[Text, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
+    backend: Literal["auto", "bridge", "hooked"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Annotated[Text, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None
     generation: bool = True
     steering: bool = True
-    judge: str | None = None
-    doses: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
-    story_tokens: int = 128
-    jeong_tokens: int = 256
-    steered_tokens: int = 40
-    n_permutations: int = 200
-    seed: int = 0
-    prompts: str | None = None
-    scenarios: str | None = None
+    judge: Annotated[Text, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
+    doses: Annotated[tuple[Dose, ...], Some, Field(description="0 is always run")] = (
+        0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0,
+    )  # fmt: skip
+    story_tokens: Annotated[int, Field(ge=16)] = 128
+    jeong_tokens: Annotated[int, Field(ge=16)] = 256
+    steered_tokens: Annotated[int, Field(ge=8)] = 40
+    n_permutations: Annotated[int, Field(ge=20)] = 200
+    seed: Annotated[int, Field(ge=0)] = 0
+    prompts: OwnFile | None = None
+    scenarios: OwnFile | None = None
     jeong: bool = True
-    quantise: str | None = None
+    quantise: Literal["8bit", "4bit"] | None = None
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.models:
-            raise ConfigError("no model given; name at least one (see `lens-emotion models`)")
-        for name, least in (("story_tokens", 16), ("jeong_tokens", 16), ("steered_tokens", 8), ("n_permutations", 20)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if not self.doses or min(self.doses) <= 0:
-            raise ConfigError(f"doses are {self.doses}; give positive numbers (dose 0 is always run)")
+        for name, own in self.overrides.items():
+            try:
+                replace(self, **own | {"overrides": {}})
+            except ConfigError as error:
+                raise ConfigError(f"settings of {name}: {error}") from None
 
     def used(self, step: str) -> dict[str, Any]:
         """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
@@ -84,6 +110,14 @@ class StudyConfig:
 
     def with_(self, **changes: Any) -> StudyConfig:
         return replace(self, **changes)
+
+
+_USED: dict[str, tuple[str, ...]] = {
+    "comprehension": (),
+    "generation": ("story_tokens", "seed"),
+    "generation_jeong": ("jeong_tokens",),
+    "steering": ("judge", "doses", "steered_tokens", "seed"),
+}
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
@@ -102,54 +136,6 @@ def parse_doses(words: str) -> tuple[float, ...]:
         return tuple(float(w) for w in words.split(","))
     except ValueError:
         raise ConfigError(f"doses are numbers parted by commas, such as 1,2,4; got {words!r}") from None
-
-
-_USED: dict[str, tuple[str, ...]] = {
-    "comprehension": (),
-    "generation": ("story_tokens", "seed"),
-    "generation_jeong": ("jeong_tokens",),
-    "steering": ("judge", "doses", "steered_tokens", "seed"),
-}
-
-
-# -------- example
-# A study's files to begin with: commented, and one that runs as it stands.
-
-
-FILES = ("study.toml", "stimuli.toml", "prompts.toml", "scenarios.toml", "judge.toml")
-
-
-def write_example(folder: str | Path) -> tuple[Path, ...]:
-    """Write the example study into a folder, which is made if need be.
-
-    Raises:
-        ArtifactError: one of the files is there already (none is touched), or the folder cannot be written.
-    """
-    folder = Path(folder)
-    if there := [name for name in FILES if (folder / name).exists()]:
-        raise ArtifactError(f"{folder} holds {', '.join(there)} already; give another folder, or move them away")
-    ensure_writable(folder)
-    source = resources.files("lens_emotion.stimuli").joinpath("data/example")
-    return tuple(atomic_write(folder / name, source.joinpath(name).read_text(encoding="utf-8")) for name in FILES)
-
-
-# -------- study_file
-# A study from a file, in TOML or JSON; schema: lens_emotion/schemas/study.json.
-#
-# Paths are taken from the file's folder.
-#
-# stimuli = "stimuli.toml"
-# permutations = 200
-#
-# [[models]]
-# name = "tiny-llama"     # name, hub id, folder or .gguf file; any setting of the file may stand here too
-
-
-_FILES = ("stimuli", "prompts", "scenarios", "judge")
-_RENAMED = {"permutations": "n_permutations"}
-
-
-DEFAULT_OUT = Path("runs/study")
 
 
 def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]) -> tuple[StudyConfig, Path]:
@@ -174,20 +160,54 @@ def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]
     return config, given.get("out") or out or DEFAULT_OUT
 
 
+# A study file: its form, made of the settings above, and what is read from it.
+
+
+_FILES = ("stimuli", "prompts", "scenarios", "judge")
+_OF_ONE_MODEL = (
+    "backend", "dtype", *_FILES, "story_tokens", "jeong_tokens", "steered_tokens",
+    "generation", "steering", "quantise", "device", "doses",
+)  # fmt: skip
+_RENAMED = {"permutations": "n_permutations"}
+
+
+def _with_settings(*names: str) -> Callable[[type[Form]], type[Form]]:
+    """Decorate a table with settings as `StudyConfig` has them; what is not set is left out, never null."""
+    hints, outside = get_type_hints(StudyConfig, include_extras=True), {name: key for key, name in _RENAMED.items()}
+    kinds = {name: get_args(hints[name])[0] if NoneType in get_args(hints[name]) else hints[name] for name in names}
+    own: dict[str, Any] = {name: (kind, Field(None, alias=outside.get(name))) for name, kind in kinds.items()}
+    return lambda form: create_model(form.__name__, __base__=form, __doc__=form.__doc__, **own)
+
+
+@_with_settings(*_OF_ONE_MODEL)
+class ModelForm(Form):
+    """A model, and settings of its own."""
+
+    name: Text = Field(description="name, hub id, folder or .gguf file")
+
+
+@_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed")
+class StudyForm(Form, title="Study"):
+    """What a study runs. What a model's table says goes before what the file says; paths are taken from the file's
+    folder."""
+
+    out: Text = Field("", description="run folder, inside the file's own folder")
+    models: list[ModelForm] = Field(min_length=1)
+
+
 def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     """Read a study's settings, and its run folder if the file names one.
 
     Raises:
         StimulusError: a fault of syntax or form, a file it names that is missing, a model named twice, a run folder
             outside the file's own; with file and line. Files that it names are checked when the study begins.
-        ConfigError: a setting that makes no sense.
     """
-    file = read_user_file(path, "study")
+    file = read_user_file(path, StudyForm)
     general = _settings(file, file.data, ())
     overrides: dict[str, dict[str, Any]] = {}
-    for i, row in enumerate(file.data["models"]):
+    for i, row in enumerate(file.data.models):
         own = _settings(file, row, ("models", i))
-        for name in expand([_model(file, row["name"])]):
+        for name in expand([_model(file, row.name)]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
             overrides[name] = own
@@ -195,12 +215,10 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     return StudyConfig(models=tuple(overrides), overrides=own_settings, **general), _out(file)
 
 
-def _settings(file: UserFile, row: dict[str, Any], at: tuple[str | int, ...]) -> dict[str, Any]:
+def _settings(file: UserFile[StudyForm], table: Form, at: tuple[str | int, ...]) -> dict[str, Any]:
     """The settings in a table, with whole paths."""
-    known = {f.name for f in fields(StudyConfig)} - {"models", "overrides"}
-    found = {name: value for key, value in row.items() if (name := _RENAMED.get(key, key)) in known}
-    for name in set(_FILES) & set(found):
-        found[name] = _path(file, (*at, name), str(found[name]))
+    found = table.model_dump(exclude={"name", "models", "out"}, exclude_unset=True)
+    found |= {name: _path(file, (*at, name), found[name]) for name in _FILES if name in found}
     if "doses" in found:
         found["doses"] = tuple(map(float, found["doses"]))
     if "prompts" in found:
@@ -208,7 +226,7 @@ def _settings(file: UserFile, row: dict[str, Any], at: tuple[str | int, ...]) ->
     return found
 
 
-def _path(file: UserFile, at: tuple[str | int, ...], name: str) -> str:
+def _path(file: UserFile[StudyForm], at: tuple[str | int, ...], name: str) -> str:
     """A file or folder beside the study's file; a set's name or a hub id stays as it is."""
     beside = file.beside(name)
     if Path(beside).exists():
@@ -220,16 +238,38 @@ def _path(file: UserFile, at: tuple[str | int, ...], name: str) -> str:
     return name
 
 
-def _model(file: UserFile, name: str) -> str:
+def _model(file: UserFile[StudyForm], name: str) -> str:
     beside = file.beside(name)
     return beside if name.startswith((".", "~")) or Path(beside).exists() else name
 
 
-def _out(file: UserFile) -> Path | None:
+def _out(file: UserFile[StudyForm]) -> Path | None:
     """The run folder, which a file may not place outside its own folder."""
-    if "out" not in file.data:
+    if not file.data.out:
         return None
-    home, out = file.path.parent.resolve(), Path(file.beside(file.data["out"]))
+    home, out = file.path.parent.resolve(), Path(file.beside(file.data.out))
     if out.resolve() == home or not out.resolve().is_relative_to(home):
         file.fail(("out",), f"the run folder lies outside {home}; name a folder inside it, or say --out elsewhere")
     return out
+
+
+# A study's files to begin with: commented, and one that runs as it stands.
+
+
+FILES = ("study.toml", "stimuli.toml", "prompts.toml", "scenarios.toml", "judge.toml")
+
+
+def write_example(folder: str | Path) -> tuple[Path, ...]:
+    """Write the example study into a folder, which is made if need be.
+
+    Raises:
+        ArtifactError: one of the files is there already (none is touched), or the folder cannot be written.
+    """
+    from lens_emotion.files.artifacts import atomic_write, ensure_writable  # which need torch
+
+    folder = Path(folder)
+    if there := [name for name in FILES if (folder / name).exists()]:
+        raise ArtifactError(f"{folder} holds {', '.join(there)} already; give another folder, or move them away")
+    ensure_writable(folder)
+    source = resources.files("lens_emotion.stimuli").joinpath("data/example")
+    return tuple(atomic_write(folder / name, source.joinpath(name).read_text(encoding="utf-8")) for name in FILES)

@@ -1,4 +1,4 @@
-"""A judge from a file, in TOML or JSON; schema: lens_emotion/schemas/judge.json.
+"""A judge from a file, in TOML or JSON (`JudgeForm`).
 
     kind = "words"                       # or "encoder", "classifier" with model = "FOLDER or hub id"
     [words.de]                           # language -> emotion -> words that belong to it alone
@@ -12,32 +12,49 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lens_emotion.files.user import UserFile, name_of, read_user_file
+from pydantic import Field
+
+from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
 
+Words = Annotated[list[Text], Field(min_length=1, description="a word or a stem")]
 
-def read_judge_file(path: str | Path) -> UserFile:
+
+class JudgeForm(Form, title="Judge"):
+    """Who says which emotion a steered text shows: word lists, an encoder or a classifier."""
+
+    kind: Literal["words", "encoder", "classifier"]
+    name: Text = Field("word lists", description="printed with every verdict")
+    words: dict[str, dict[str, Words]] = Field(
+        {}, min_length=1, description="language -> emotion -> words that belong to it alone"
+    )
+    model: Text = Field("", description="folder (taken from this file's place) or hub id")
+    revision: Text = Field("", description="branch, tag or commit on the hub")
+    labels: dict[str, Words] = Field({}, min_length=2, description="emotion -> the classifier's labels")
+
+
+def read_judge_file(path: str | Path) -> UserFile[JudgeForm]:
     """Read and check the form of a judge file; nothing is loaded.
 
     Raises:
         StimulusError: a fault of syntax or form, a kind without what it needs, with file and line.
     """
-    file = read_user_file(path, "judge")
-    kind, needed = file.data["kind"], "words" if file.data["kind"] == "words" else "model"
-    if needed not in file.data:
+    file = read_user_file(path, JudgeForm)
+    kind, needed = file.data.kind, "words" if file.data.kind == "words" else "model"
+    if not getattr(file.data, needed):
         file.fail(("kind",), f'a judge of kind {kind} needs "{needed}"; add it')
     if kind == "words" and len(words_of(file)) < 2:
         file.fail(("words",), "words of one emotion only; a judge needs two at least")
     return file
 
 
-def words_of(file: UserFile) -> dict[str, tuple[str, ...]]:
+def words_of(file: UserFile[JudgeForm]) -> dict[str, tuple[str, ...]]:
     """Emotion -> its words in every language of the file."""
     found: dict[str, tuple[str, ...]] = {}
-    for by_emotion in file.data["words"].values():
+    for by_emotion in file.data.words.values():
         for emotion, words in by_emotion.items():
             found[name_of(emotion)] = (*found.get(name_of(emotion), ()), *words)
     return found
@@ -51,21 +68,21 @@ def judge_from_file(path: str | Path, labelled: StimulusSet) -> Judge:
         ModelUnavailableError: its model cannot be loaded.
     """
     file = read_judge_file(path)
-    if file.data["kind"] == "words":
-        return word_count_judge(words_of(file), labelled, file.data.get("name", "word lists"))
-    folder = _model(file)
-    if file.data["kind"] == "encoder":
+    form, folder = file.data, _model(file)
+    if form.kind == "words":
+        return word_count_judge(words_of(file), labelled, form.name)
+    if form.kind == "encoder":
         return encoder_judge(folder, labelled)
     from lens_emotion.steering.classifier_judge import classifier_judge
 
-    labels: Any = {name_of(e): tuple(found) for e, found in file.data.get("labels", {}).items()} or "auto"
-    return classifier_judge(folder, labels, labelled, revision=file.data.get("revision"))
+    labels: Any = {name_of(e): tuple(found) for e, found in form.labels.items()} or "auto"
+    return classifier_judge(folder, labels, labelled, revision=form.revision or None)
 
 
-def _model(file: UserFile) -> str:
+def _model(file: UserFile[JudgeForm]) -> str:
     """The folder beside the file, if there is one; else a hub id."""
-    beside = file.beside(file.data["model"])
-    return beside if Path(beside).is_dir() else str(file.data["model"])
+    beside = file.beside(file.data.model)
+    return beside if Path(beside).is_dir() else file.data.model
 
 
 def judge_content(name: str) -> list[list[Any]] | None:
@@ -75,7 +92,7 @@ def judge_content(name: str) -> list[list[Any]] | None:
     if folder.is_file():
         file = read_judge_file(folder)
         found.append([folder.name, hashlib.sha256(file.text.encode()).hexdigest()])
-        folder = Path(_model(file)) if "model" in file.data else folder
+        folder = Path(_model(file)) if file.data.model else folder
     if folder.is_dir():
         found += [[p.name, p.stat().st_size] for p in sorted(folder.iterdir()) if p.is_file()]
     return found or None

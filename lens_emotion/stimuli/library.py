@@ -1,4 +1,4 @@
-"""Stimulus sets by name: the natural passages, the tiny models' worlds, or a user's own file."""
+"""Stimulus sets by name: natural passages, and the tiny models' world in one language or two; or from a file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from pathlib import Path
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.user import is_user_file
-from lens_emotion.stimuli.reading import StimulusFile, read_stimulus_file
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_file
+from lens_emotion.stimuli.world_text import world_stimuli
 
 PASSAGES = "passages"
 WORLDS = ("world-en", "world-en-zh")
 NAMES = (PASSAGES, *WORLDS)
-
-
-@cache
-def passages_file() -> StimulusFile:
-    """The natural English passages with their word rules."""
-    return read_stimulus_file(Path(str(resources.files("lens_emotion.stimuli").joinpath("data/passages.json"))))
 
 
 def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -> StimulusSet:
@@ -38,9 +32,13 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
     if name == PASSAGES:
         return passages_file().stimuli
     if name in WORLDS:
-        from lens_emotion.stimuli.world_text import world_stimuli
-
         return world_stimuli(str(name), n_per_cell=per_cell)
     if is_user_file(name) or Path(name).is_file():
         return read_stimulus_file(name).stimuli
     raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a TOML or JSON file")
+
+
+@cache
+def passages_file() -> StimulusFile:
+    """The natural English passages with their word rules."""
+    return read_stimulus_file(Path(str(resources.files("lens_emotion.stimuli").joinpath("data/passages.json"))))

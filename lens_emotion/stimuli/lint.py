@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import regex
 
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.reading import StimulusFile
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet
 
 OPENING_WORDS = 3
 SKEW = 1.25  # mean length of the longest emotion over that of the shortest

@@ -1,37 +1,68 @@
-"""What a model is asked to write, and the neutral openings it is asked to continue.
+"""What a model is asked to write, and the neutral openings it is asked to continue: of the package, or from files.
 
 Two sets of story prompts per world of texts: "jeong" follows arXiv 2604.04064 (five templates, ten stories per emotion
 cycling through them, ten neutral ones), "topic-crossed" asks for one story per emotion and topic.
+
+In a file (`PromptForm`), prompts are templates crossed with topics, so that the wording goes with neither, or are
+written one by one:
+
+    templates = ["Write a short story about {topic} in which someone feels {emotion}."]
+    neutral_templates = ["Describe {topic} in plain words."]
+    topics.letter = "a letter"
+    emotions.jealous = "jealous"      # the words that stand for the emotion in a prompt
+
+    [[prompts]]
+    emotion = "jealous"
+    topic = "exam"
+    text = "..."
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
-from lens_emotion.stimuli.reading import check_ids
+
+PRESETS = ("topic-crossed", "jeong")
+STORIES_PER_EMOTION = 10  # Jeong's protocol
 
 
-@cache
-def _data() -> dict[str, Any]:
-    path = resources.files("lens_emotion.stimuli").joinpath("data/prompts.json")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+@dataclass(frozen=True)
+class StoryPrompt:
+    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template."""
+
+    prompt_id: str
+    text: str
+    emotion: str
+    topic: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2)."""
+
+    scenario_id: str
+    emotion: str
+    opening: str
 
 
 def story_prompts(preset: str = "topic-crossed", stimuli: str = PASSAGES) -> tuple[StoryPrompt, ...]:
     """The story prompts of a preset, in the words that the readers of a stimulus set understand.
 
     Args:
-        stimuli: name of a stimulus set, or a file of prompts (see `prompt_files`).
+        stimuli: name of a stimulus set, or a file of prompts (see the module's text).
 
     Raises:
         StimulusError: an unknown preset or stimulus set, a faulty file.
@@ -90,7 +121,7 @@ def _world_prompts(preset: str, stimuli: str) -> tuple[StoryPrompt, ...]:
 
 
 def scenarios(stimuli: str = PASSAGES) -> tuple[Scenario, ...]:
-    """The 40 steering scenarios for readers of a stimulus set, or those of a file (see `prompt_files`)."""
+    """The 40 steering scenarios for readers of a stimulus set, or those of a file (`ScenarioForm`)."""
     if is_user_file(stimuli):
         return read_scenarios(stimuli)
     if stimuli in WORLDS:
@@ -107,47 +138,55 @@ def neutral_sentences() -> tuple[str, ...]:
     return tuple(_data()["neutral_topics"])
 
 
-# -------- prompt
-# A prompt and a scenario: what a model is asked to write, and an opening that it is asked to continue.
+@cache
+def _data() -> dict[str, Any]:
+    path = resources.files("lens_emotion.stimuli").joinpath("data/prompts.json")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-PRESETS = ("topic-crossed", "jeong")
-STORIES_PER_EMOTION = 10  # Jeong's protocol
+# Files of prompts and of scenarios: their forms, and what is read from them.
 
 
-@dataclass(frozen=True)
-class StoryPrompt:
-    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template."""
-
-    prompt_id: str
-    text: str
-    emotion: str
-    topic: str
+Texts = Annotated[list[Text], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2)."""
+class PromptRow(Form):
+    """One prompt."""
 
-    scenario_id: str
-    emotion: str
-    opening: str
+    id: Text = Field("", description="unique")
+    emotion: Text = Field(description="an emotion of the stimulus set, or neutral")
+    topic: Text = Field(description="groups prompts into folds")
+    text: Text = Field(description="the prompt")
 
 
-# -------- prompt_files
-# Files of story prompts and of scenarios, in TOML or JSON; schemas: lens_emotion/schemas/{prompts,scenarios}.json.
-#
-# Prompts are templates crossed with topics, so that the wording goes with neither, or are written one by one:
-#
-#     templates = ["Write a short story about {topic} in which someone feels {emotion}."]
-#     neutral_templates = ["Describe {topic} in plain words."]
-#     topics.letter = "a letter"
-#     emotions.jealous = "jealous"      # the words that stand for the emotion in a prompt
-#
-#     [[prompts]]
-#     emotion = "jealous"
-#     topic = "exam"
-#     text = "..."
+class PromptForm(Form, title="Story prompts"):
+    """What a model is asked to write: templates crossed with topics, or prompts one by one."""
+
+    emotions: dict[str, Annotated[Text, Field(description="the word or phrase put in place of {emotion}")]] = Field(
+        {}, min_length=2, description="emotion -> its words in a template"
+    )
+    topics: dict[str, Annotated[Text, Field(description="the words put in place of {topic}")]] = Field(
+        {}, description="topic -> its words in a template"
+    )
+    templates: Texts = Field([], description="holds {emotion} and {topic}")
+    neutral_templates: Texts = Field([], description="holds {topic}")
+    plain_templates: Texts = Field([], description="holds {emotion}: the paper's protocol, ten stories an emotion")
+    plain_neutral: Texts = Field([], description="a whole prompt without emotion")
+    prompts: list[PromptRow] = Field([], min_length=1)
+
+
+class ScenarioRow(Form):
+    """One opening."""
+
+    id: Text = Field("", description="unique")
+    emotion: Text = Field(description="an emotion of the stimulus set")
+    opening: Text = Field(description="the beginning of a text, without emotion")
+
+
+class ScenarioForm(Form, title="Scenarios"):
+    """Neutral openings that are continued under steering."""
+
+    scenarios: list[ScenarioRow] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -176,12 +215,12 @@ def read_prompts(path: str | Path) -> PromptFile:
     Raises:
         StimulusError: a fault of syntax or form, a template without its place holder, with file and line.
     """
-    file = read_user_file(path, "prompts")
-    rows = file.data.get("prompts", [])
-    ids = [row.get("id") or f"{name_of(row['emotion'])}-{row['topic']}-{i + 1}" for i, row in enumerate(rows)]
-    own = [StoryPrompt(n, r["text"], name_of(r["emotion"]), r["topic"]) for n, r in zip(ids, rows, strict=True)]
+    file = read_user_file(path, PromptForm)
+    rows = file.data.prompts
+    ids = [row.id or f"{name_of(row.emotion)}-{row.topic}-{i + 1}" for i, row in enumerate(rows)]
+    own = [StoryPrompt(n, r.text, name_of(r.emotion), r.topic) for n, r in zip(ids, rows, strict=True)]
     crossed = (*_crossed(file), *own)
-    check_ids(file, "prompts", ids)
+    file.unique("prompts", ids)
     if not crossed:
         file.fail((), "no prompts; give templates with topics and emotions, or a list of prompts")
     if len({p.emotion for p in crossed} - {NEUTRAL}) < 2:
@@ -189,51 +228,52 @@ def read_prompts(path: str | Path) -> PromptFile:
     return PromptFile(str(path), crossed, _plain(file))
 
 
-def _crossed(file: UserFile) -> list[StoryPrompt]:
+def _crossed(file: UserFile[PromptForm]) -> list[StoryPrompt]:
     """Every emotion on every topic, the templates in a Latin square."""
-    topics, found = file.data.get("topics", {}), []
-    for row, (emotion, words) in enumerate(_words(file, "templates", "neutral_templates").items()):
-        name = "neutral_templates" if emotion == NEUTRAL else "templates"
-        for column, (topic, phrase) in enumerate(topics.items()):
-            text = _fill(file, name, row + column, emotion=words, topic=phrase)
+    form, found = file.data, []
+    words = _words(file, "templates") | ({NEUTRAL: ""} if form.neutral_templates else {})
+    for row, (emotion, phrase) in enumerate(words.items()):
+        name, filled = ("neutral_templates", {}) if emotion == NEUTRAL else ("templates", {"emotion": phrase})
+        for column, (topic, about) in enumerate(form.topics.items()):
+            text = _fill(file, name, row + column, filled | {"topic": about})
             found.append(StoryPrompt(f"{emotion}-{topic}", text, emotion, topic))
-    if "templates" in file.data and not topics:
+    if form.templates and not form.topics:
         file.fail(("templates",), "templates need topics to be crossed with; add a table topics")
     return found
 
 
-def _plain(file: UserFile) -> tuple[StoryPrompt, ...]:
+def _plain(file: UserFile[PromptForm]) -> tuple[StoryPrompt, ...]:
     """The paper's protocol: ten stories an emotion, cycling through templates without a topic."""
-    found = []
-    if "plain_templates" in file.data:
+    form, found = file.data, []
+    if form.plain_templates:
         for emotion, words in _words(file, "plain_templates").items():
             for i in range(STORIES_PER_EMOTION):
-                text = _fill(file, "plain_templates", i, emotion=words)
-                topic = f"template-{i % len(file.data['plain_templates'])}"
+                text = _fill(file, "plain_templates", i, {"emotion": words})
+                topic = f"template-{i % len(form.plain_templates)}"
                 found.append(StoryPrompt(f"{emotion}-{i}", text, emotion, topic))
-        if not file.data.get("plain_neutral"):
+        if not form.plain_neutral:
             file.fail(("plain_templates",), "the paper's protocol needs neutral prompts too; add plain_neutral")
-        for i, text in enumerate(file.data["plain_neutral"]):
+        for i, text in enumerate(form.plain_neutral):
             found.append(StoryPrompt(f"{NEUTRAL}-{i}", text, NEUTRAL, f"plain-{i}"))
     return tuple(found)
 
 
-def _words(file: UserFile, needed: str, neutral: str = "") -> dict[str, str]:
-    """Emotion -> its words in a template; neutral comes last, where it has templates."""
-    words = {name_of(e): w for e, w in file.data.get("emotions", {}).items()}
-    if needed in file.data and not words:
+def _words(file: UserFile[PromptForm], needed: str) -> dict[str, str]:
+    """Emotion -> its words in a template, without neutral; none if there are no such templates."""
+    if not getattr(file.data, needed):
+        return {}
+    words = {name_of(e): w for e, w in file.data.emotions.items()}
+    if not words:
         file.fail((needed,), "templates need emotions to be filled with; add a table emotions")
-    if needed not in file.data:
-        words = {}
-    return {e: w for e, w in words.items() if e != NEUTRAL} | ({NEUTRAL: ""} if neutral in file.data else {})
+    return {e: w for e, w in words.items() if e != NEUTRAL}
 
 
-def _fill(file: UserFile, name: str, i: int, **words: str) -> str:
+def _fill(file: UserFile[PromptForm], name: str, i: int, words: dict[str, str]) -> str:
     """The i-th template, cyclically, with its place holders filled."""
-    templates = file.data[name]
-    at, wanted = i % len(templates), words if name != "neutral_templates" else {"topic": words["topic"]}
-    text = template = str(templates[at])
-    for holder, phrase in wanted.items():
+    templates: Sequence[str] = getattr(file.data, name)
+    at = i % len(templates)
+    text = template = templates[at]
+    for holder, phrase in words.items():
         if f"{{{holder}}}" not in template:
             file.fail((name, at), f"got {template[:40]!r}, which has no {{{holder}}}; write it where the words belong")
         text = text.replace(f"{{{holder}}}", phrase)
@@ -246,12 +286,12 @@ def read_scenarios(path: str | Path) -> tuple[Scenario, ...]:
     Raises:
         StimulusError: a fault of syntax or form, two scenarios with one id, with file and line.
     """
-    file = read_user_file(path, "scenarios")
+    file = read_user_file(path, ScenarioForm)
     count: Counter[str] = Counter()
     found = []
-    for row in file.data["scenarios"]:
-        emotion = name_of(row["emotion"])
-        found.append(Scenario(row.get("id") or f"{emotion}-{count[emotion]}", emotion, row["opening"]))
+    for row in file.data.scenarios:
+        emotion = name_of(row.emotion)
+        found.append(Scenario(row.id or f"{emotion}-{count[emotion]}", emotion, row.opening))
         count[emotion] += 1
-    check_ids(file, "scenarios", [s.scenario_id for s in found])
+    file.unique("scenarios", [s.scenario_id for s in found])
     return tuple(found)

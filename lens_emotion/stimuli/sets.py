@@ -1,4 +1,23 @@
-"""A stimulus set: labelled texts, the topics they share, and a hash that names exactly these texts."""
+"""Stimulus sets and their files: labelled texts, the topics they share, a hash that names exactly these texts.
+
+A file, in JSON or TOML, has a name, a language, the items, and what else is known of the emotions (`StimulusForm`):
+
+    {"name": "mine", "language": "en",
+     "forbidden": {"happy": ["happ", "joy", "glad$"]},
+     "norms": {"happy": {"valence": 8.5, "arousal": 6.0}},
+     "items": [{"id": "happy-letter", "emotion": "happy", "topic": "letter", "person": "first", "text": "..."}]}
+
+    name = "mine"
+    forbidden.happy = ["happ", "joy", "glad$"]
+    norms.happy = {valence = 8.5, arousal = 6.0}
+    [[items]]
+    emotion = "happy"
+    topic = "letter"
+    text = "..."
+
+Only items with emotion, topic and text are needed. A forbidden entry is a stem, matched at the beginning of a word; a
+trailing "$" makes it the whole word. `norms` are ratings by people, for the circumplex, on a scale of your own.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +26,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import UnknownEmotionError
+from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm
 
 
@@ -87,3 +111,90 @@ class StimulusSet(Brief):
                 )
         kept = tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set)
         return StimulusSet(self.name, kept, tuple(n for n in self.norms if n.emotion in wanted))
+
+
+# Sets by name.
+
+
+# A set's file: its form, and what is read from it.
+
+
+class NormRow(Form):
+    """People's ratings of an emotion."""
+
+    valence: float = Field(description="how pleasant, on any scale that all emotions share")
+    arousal: float = Field(description="how stirred, likewise")
+
+
+class ItemRow(Form):
+    """One text with its labels."""
+
+    id: str = Field("", description="unique; made from emotion and topic where it is left out")
+    emotion: Text = Field(description="any name; 'neutral' is the neutral class")
+    topic: Text = Field(description="what happens; folds never share one")
+    person: str = Field("", description="first, third, or nothing")
+    language: Text = Field("", description="where it differs from the file's")
+    text: Text = Field(description="what is read")
+
+
+Stem = Annotated[str, Field(pattern="[^$]", description="a stem; a trailing $ makes it the whole word")]
+
+
+class StimulusForm(Form, title="Stimulus set"):
+    """Labelled texts that a model reads. Keys that begin with '_' are yours."""
+
+    name: Text = Field("", description="printed with every result")
+    language: Text = Field("en", description="ISO 639-1 code of the texts")
+    forbidden: dict[str, list[Stem]] = Field({}, description="emotion -> stems that its texts must not use")
+    norms: dict[str, NormRow] = Field({}, description="emotion -> ratings by people, for the circumplex")
+    items: list[ItemRow] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class StimulusFile:
+    """A stimulus set as read from a file, with its word rules."""
+
+    stimuli: StimulusSet
+    forbidden: dict[str, tuple[str, ...]]
+
+
+def read_stimulus_file(path: str | Path) -> StimulusFile:
+    """Read and check the form of a stimulus file (see the module's text for the format).
+
+    Raises:
+        StimulusError: no such file, neither JSON nor TOML, a missing or misspelt field, an empty text, a duplicate id,
+            no items; with file and line.
+    """
+    file = read_user_file(path, StimulusForm)
+    form = file.data
+    items = tuple(_item(i, row, form.language) for i, row in enumerate(form.items))
+    file.unique("items", [item.text_id for item in items])
+    forbidden = {name_of(e): tuple(stems) for e, stems in form.forbidden.items()}
+    return StimulusFile(StimulusSet(form.name or file.path.stem, items, _norms(file, items)), forbidden)
+
+
+def _item(index: int, row: ItemRow, language: str) -> Stimulus:
+    emotion = name_of(row.emotion)
+    name = row.id or f"{emotion}-{row.topic}-{index + 1}"
+    return Stimulus(name, row.text.strip(), emotion, row.topic, row.person, row.language or language)
+
+
+def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[Norm, ...]:
+    """The ratings, refused where they name an emotion that no item has: most likely misspelt."""
+    known = {item.emotion for item in items}
+    for emotion in file.data.norms:
+        if name_of(emotion) not in known:
+            file.fail(("norms", emotion), f"no item has this emotion; the items' are {', '.join(sorted(known))}")
+    return tuple(Norm(name_of(e), e, row.valence, row.arousal) for e, row in file.data.norms.items())
+
+
+def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
+    """Write a stimulus set in the format that `read_stimulus_file` reads."""
+    from lens_emotion.files.artifacts import atomic_write  # which needs torch
+
+    names = ("emotion", "topic", "person", "language", "text")
+    items = [{"id": s.text_id} | {name: getattr(s, name) for name in names} for s in stimuli.items]
+    data: dict[str, object] = {"name": stimuli.name, "items": items}
+    if stimuli.norms:
+        data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in stimuli.norms}
+    return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")

@@ -16,8 +16,8 @@ from lens_emotion.errors import StimulusError
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.steering.verification import Verification, verification
 from lens_emotion.study.claims.steering import onset_of
-from lens_emotion.study.claims.verdict import Claims
 from lens_emotion.study.results import ModelStudy, StoredModel
+from lens_emotion.study.verdict import Claims
 from lens_emotion.vectors.recipes import emotion_vectors
 
 

@@ -497,7 +497,7 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
     if not (config.judge and is_user_file(config.judge)):
         return
     file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data["kind"] == "words" else set(file.data.get("labels", wanted))
+    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
     if missing := sorted(wanted - known):
         raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
 

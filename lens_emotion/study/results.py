@@ -26,7 +26,7 @@ from lens_emotion.steering.dose_result import DoseResponse, SideEffects
 from lens_emotion.steering.leakage import Leakage
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.claims.verdict import Claim, Claims
+from lens_emotion.study.verdict import Claim, Claims
 
 
 @dataclass(frozen=True, eq=False, repr=False)

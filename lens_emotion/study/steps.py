@@ -37,8 +37,7 @@ from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
 from lens_emotion.stimuli.library import WORLDS, load_stimuli
-from lens_emotion.stimuli.reading import read_stimulus_file, write_stimulus_file
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import StimulusSet, read_stimulus_file, write_stimulus_file
 from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
 

@@ -13,7 +13,8 @@ from lens_emotion.analysis.compare import PAIRED, Comparison, decoding_contribut
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.tests import ALPHA, p_text
-from lens_emotion.study.claims.verdict import (
+from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
+from lens_emotion.study.verdict import (
     NOT_SUPPORTED,
     SUPPORTED,
     UNDETERMINED,
@@ -22,7 +23,6 @@ from lens_emotion.study.claims.verdict import (
     combined,
     untestable,
 )
-from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 
 NO_WRITING = "the model was not asked to write"
 EQUIVALENT = 0.05  # a difference in accuracy that does not matter

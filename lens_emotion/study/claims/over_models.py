@@ -16,7 +16,8 @@ from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
 from lens_emotion.study.claims.steering import causal, onset_of, other_languages, regimes
-from lens_emotion.study.claims.verdict import (
+from lens_emotion.study.results import Evidence, ModelStudy
+from lens_emotion.study.verdict import (
     ALL_MODELS,
     NOT_SUPPORTED,
     SUPPORTED,
@@ -27,7 +28,6 @@ from lens_emotion.study.claims.verdict import (
     combined,
     untestable,
 )
-from lens_emotion.study.results import Evidence, ModelStudy
 
 UNIVERSAL = {"C2", "C3", "C6"}  # "whatever the architecture": one contradiction suffices
 NO_PAIR = "no base model and its instruct version are both in this run"

@@ -15,7 +15,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.intervals import mean_interval
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.study.claims.verdict import (
+from lens_emotion.study.verdict import (
     NOT_SUPPORTED,
     SUPPORTED,
     UNDETERMINED,

@@ -8,7 +8,7 @@ from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage, leakage
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
-from lens_emotion.study.claims.verdict import (
+from lens_emotion.study.verdict import (
     NOT_SUPPORTED,
     SUPPORTED,
     UNDETERMINED,
