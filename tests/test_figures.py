@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lens_emotion import plots
 from lens_emotion.cli.runs import draw_and_print
 from lens_emotion.errors import ArtifactError
+from lens_emotion.plots import _steering
 from lens_emotion.report.gallery import FiguresError, across_set, run_set
 from lens_emotion.report.parts import FigureSet
 from lens_emotion.run.config import StudyConfig
@@ -114,7 +114,7 @@ def test_regime_strip_bears_the_regime_of_every_dose(drawn, stored):
     steering = stored.models[0].study.steering.table
     rows = steering[steering.condition == "emotion"].sort_values("dose")
     letters = [word[3] for word in figure.data[0].text[-1]]  # the first model is on top
-    assert letters == [plots.cells.LETTERS[r] for r in rows.regime]
+    assert letters == [_steering.LETTERS[r] for r in rows.regime]
 
 
 def test_gallery_shows_every_set_and_every_picture_once(finished, gallery):
