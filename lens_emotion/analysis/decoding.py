@@ -209,7 +209,6 @@ def _f1(confusion: np.ndarray) -> Float[np.ndarray, " k"]:
     return 2 * hits / np.maximum(seen + given, 1)
 
 
-# -------- auc
 # Area under the ROC curve of one emotion against the rest, with an interval over topics.
 
 

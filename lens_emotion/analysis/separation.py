@@ -170,7 +170,6 @@ def separation(
     return Separation(table, name, layers.decoding, null, tuple(c.why_not for c in corrected))
 
 
-# -------- cosine_null
 # The mean pairwise cosine under label permutations, and with it, in one pass over the layers, its company.
 
 

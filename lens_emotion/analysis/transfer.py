@@ -258,7 +258,6 @@ def _words(acts: PooledActivations) -> str:
     return f"{head.stimuli} ({head.method}{f': {head.variant}' * bool(head.variant)}, {head.pooling})"
 
 
-# -------- transfer_within
 # Transfer between the texts of one set: from one person, language, topic or split to another.
 
 

@@ -183,7 +183,6 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
     return Preview(tuple(TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))))
 
 
-# -------- from_cache
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.
 
 

@@ -209,7 +209,6 @@ def _tables(run: Path) -> dict[tuple[str, str], Path]:
     return found | {(p.parts[-3], p.stem): p for p in run.glob("*/tables/*.csv")}
 
 
-# -------- prune
 # What a run folder holds beside its study: steps under other settings, damaged steps, batches nobody waits for.
 
 
@@ -271,7 +270,6 @@ def _size(path: Path) -> int:
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
-# -------- run_check
 # verify_run: every checksum of a run folder, read again from the disk.
 
 

@@ -193,7 +193,6 @@ def check_groups(n: int, least: int) -> None:
         raise AnalysisError(f"an interval over groups needs at least {least} groups (topics); got {n}")
 
 
-# -------- jackknife
 # Leave-one-topic-out intervals.
 
 
@@ -216,5 +215,4 @@ def half_width(
     return np.asarray(np.sqrt(total) * student.ppf((1 + level) / 2, freedom))
 
 
-# -------- redraw
 # Emotion vectors made again from redrawn topics: the bootstrap behind intervals on their geometry.

@@ -294,7 +294,6 @@ def check_permutations(n_permutations: int) -> None:
         raise AnalysisError(f"n_permutations is {n_permutations}; give at least 1 (19 for p = 0.05 to be possible)")
 
 
-# -------- effects
 # Standardised effect sizes with exact intervals, and a warning where the standardiser is what one sees.
 #
 # A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says

@@ -152,7 +152,6 @@ def _runs_beside(root: Path) -> list[Path]:
     return list(dict.fromkeys(p for p in folders if (p / MANIFEST).is_file()))
 
 
-# -------- shapes
 # What a model weighs, without loading it: the shapes of the catalog's models, and of any folder's config.json.
 #
 # The numbers are those of the models' public configs; the parameters that follow from them agree with the catalog's to 1%
@@ -297,7 +296,6 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
         return None
 
 
-# -------- estimate
 # What a study of one model needs: tokens, arithmetic, memory and disk, from shapes and settings alone.
 #
 # Formulas, not measurements, but for the sizes of records, tables and reports, which were measured on the tiny five, and
@@ -445,7 +443,6 @@ def _decoding(shape: Shape, item: int, rows: int, length: float) -> float:
     return rows * (length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
 
 
-# -------- inputs
 # What a study is given, checked before anything is loaded: do emotions, prompts, scenarios and judge go together?
 
 
@@ -502,7 +499,6 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
         raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
 
 
-# -------- rates
 # How fast a step goes here: from steps of earlier runs on the same kind of device, else from a stated assumption.
 
 
@@ -575,7 +571,6 @@ def analysis_seconds(shape: Shape, n_permutations: int) -> float:
     return ANALYSIS * shape.n_layers * (0.4 + 0.6 * n_permutations / 200)
 
 
-# -------- texts
 # What a model reads, known from its name.
 
 

@@ -177,7 +177,6 @@ def _all_steps() -> list[str]:
     return list(dict.fromkeys(step for steps in STEPS.values() for step in steps))
 
 
-# -------- executors
 # Who runs the tasks of a study, by name. Ray itself is in `ray_executor`, which only its users need.
 
 
@@ -226,7 +225,6 @@ def executor_named(name: str, gpus: float | None = None, cpus: float = 1) -> Ite
         yield found
 
 
-# -------- ray_executor
 # Ray as the one who runs a study's tasks: a cluster that is there already, or one on this machine.
 
 
@@ -339,7 +337,6 @@ def _ray() -> Any:
     return ray
 
 
-# -------- worker
 # What a worker does of a study: a part of a method's batches, or a model's analyses. Knows no cluster.
 #
 # A worker shares no folder with whoever sends it: files of the model's folder come and go as bytes. It works in a

@@ -253,7 +253,6 @@ class EmotionVectors:
         return panel(repr(self), middle, code=True, what=f"sizes at layer {self.n_layers // 2}")
 
 
-# -------- mixture
 # Mixtures of emotions in words, and the random direction that a mixture is compared with.
 
 
