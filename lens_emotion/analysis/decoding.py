@@ -12,12 +12,7 @@ from jaxtyping import Bool, Float, Int
 from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import (
-    Design,
-    design_of,
-    grams,
-    label_permutations,
-)
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (

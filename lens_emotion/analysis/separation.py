@@ -36,13 +36,7 @@ from lens_emotion.stats.gram import (
     over_blocks,
     slabs,
 )
-from lens_emotion.stats.split_half import (
-    class_halves,
-    half_cosines,
-    layer_half_cosines,
-    mean_reliability,
-    topic_halves,
-)
+from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import ALPHA, NOISE, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (

@@ -395,12 +395,7 @@ def _crossed(a: np.ndarray, b: np.ndarray) -> tuple[tuple[str, ...], Int[np.ndar
 
 
 def _cell(
-    texts: PooledActivations,
-    level: np.ndarray,
-    design: Design,
-    permuted: Int[np.ndarray, "m n"],
-    train: str,
-    test: str,
+    texts: PooledActivations, level: np.ndarray, design: Design, permuted: Int[np.ndarray, "m n"], train: str, test: str
 ) -> Float[np.ndarray, "b 2 n_layers"] | None:
     """Accuracy under the true labels and every permutation; None where an emotion has no training texts."""
     at = level == test

@@ -33,9 +33,7 @@ runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLD
 
 
 @runs_app.command("list")
-def list_all(
-    folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs"),
-) -> None:
+def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs")) -> None:
     """List runs: date, models, steps done, size, time of their steps."""
     from lens_emotion.run.look import list_runs
 

@@ -66,8 +66,7 @@ Steering = Annotated[
     typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
 ]
 Executor = Annotated[
-    str,
-    typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine)."),
+    str, typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine).")
 ]
 Gpus = Annotated[
     Optional[float],  # noqa: UP045

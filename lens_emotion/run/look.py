@@ -20,15 +20,7 @@ from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.keys import steps_of
 from lens_emotion.run.lock import writing
-from lens_emotion.run.store import (
-    ASIDE,
-    KEPT,
-    PARTIAL,
-    RECORD,
-    read_record,
-    step_damages,
-    step_of,
-)
+from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
 
 
 @dataclass(frozen=True)

@@ -128,11 +128,7 @@ def _studentised(
 
 
 def bca_interval(
-    statistic: Callable[..., Any],
-    *grouped: np.ndarray,
-    n_draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    statistic: Callable[..., Any], *grouped: np.ndarray, n_draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Bias-corrected and accelerated bootstrap over groups (Efron 1987), of any statistic.
 
@@ -197,9 +193,7 @@ def check_groups(n: int, least: int) -> None:
 
 
 def half_width(
-    replicates: Float[np.ndarray, "n_groups *shape"],
-    strata: Sequence[np.ndarray] | None = None,
-    level: float = 0.95,
+    replicates: Float[np.ndarray, "n_groups *shape"], strata: Sequence[np.ndarray] | None = None, level: float = 0.95
 ) -> Float[np.ndarray, "*shape"]:
     """Half the width of a jackknife interval: t times the jackknife standard error.
 

@@ -66,9 +66,7 @@ class McNemar:
 
 
 def permutation_p(
-    observed: Float[np.ndarray, " *shape"] | float,
-    null: Float[np.ndarray, " m *shape"],
-    alternative: str = "greater",
+    observed: Float[np.ndarray, " *shape"] | float, null: Float[np.ndarray, " m *shape"], alternative: str = "greater"
 ) -> Float[np.ndarray, " *shape"]:
     """p = (b + 1) / (m + 1), with b of the m null draws at least as extreme as the observed value: never 0.
 

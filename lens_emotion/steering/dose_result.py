@@ -488,11 +488,7 @@ class SideEffects(Result):
 
 
 def side_effects_of(
-    scores: pd.DataFrame,
-    emotions: pd.Series,
-    dose: float,
-    groups: Mapping[str, str] | None = None,
-    seed: int = 0,
+    scores: pd.DataFrame, emotions: pd.Series, dose: float, groups: Mapping[str, str] | None = None, seed: int = 0
 ) -> SideEffects:
     """The matrix of side effects from the scores of the emotion and random conditions.
 
