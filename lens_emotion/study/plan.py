@@ -154,7 +154,7 @@ def _runs_beside(root: Path) -> list[Path]:
 
 # What a model weighs, without loading it: the shapes of the catalog's models, and of any folder's config.json.
 #
-# The numbers are those of the models' public configs; the parameters that follow from them agree with the catalog's to 1%
+# The numbers are those of public configs; the parameters that follow from them agree with the catalog to 1%
 # (tests/test_plan.py).
 
 
@@ -298,7 +298,7 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
 
 # What a study of one model needs: tokens, arithmetic, memory and disk, from shapes and settings alone.
 #
-# Formulas, not measurements, but for the sizes of records, tables and reports, which were measured on the tiny five, and
+# Formulas, not measurements, but for the sizes of records, tables and reports, measured on the tiny five, and
 # characters per token, measured on three tokenizers (4.3 in all of them).
 
 
