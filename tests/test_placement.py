@@ -43,7 +43,7 @@ def test_a_study_refuses_it_too_before_its_folder_is_made(nothing_loads, without
 def test_widths_and_backends_that_do_not_fit_are_refused(nothing_loads, monkeypatch):
     with pytest.raises(UnsupportedModelError, match="'3bit'; use 8bit or 4bit"):
         load_model("tiny-gpt2", quantise="3bit")
-    monkeypatch.setattr(loading, "find_spec", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: name)
     with pytest.raises(UnsupportedModelError, match="use backend='bridge'"):
         load_model("tiny-gpt2", quantise="8bit", backend="hooked")
 
