@@ -155,7 +155,7 @@ def _runs_beside(root: Path) -> list[Path]:
 # What a model weighs, without loading it: the shapes of the catalog's models, and of any folder's config.json.
 #
 # The numbers are those of public configs; the parameters that follow from them agree with the catalog to 1%
-# (tests/test_plan.py).
+# (tests/study/test_plan.py).
 
 
 @dataclass(frozen=True)

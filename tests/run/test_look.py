@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the package
 
 from benchmarks import kill_resume
 from lens_emotion.cli.app import main
