@@ -18,7 +18,6 @@ from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import steps_of
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
 
@@ -94,7 +93,7 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
 def _steps(config: dict[str, Any]) -> int:
     """How many steps a model's settings ask for; runs of before had the paper's preset always."""
     generation, jeong, steering = (bool(config.get(k, k == "jeong")) for k in ("generation", "jeong", "steering"))
-    return len(steps_of(StudyConfig(generation=generation, jeong=jeong, steering=steering)))
+    return len(StudyConfig(generation=generation, jeong=jeong, steering=steering).steps)
 
 
 def summarise(path: Path) -> RunSummary:

@@ -23,7 +23,6 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +44,7 @@ from lens_emotion.files.checksums import (
 )
 from lens_emotion.files.journal import Journal, Part
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import Inputs, key_of
+from lens_emotion.run.keys import Inputs, key_of, version_of
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -54,13 +53,7 @@ _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {package: version_of(package) for package in _PACKAGES}
 
 
 def _silent(said: str) -> None:

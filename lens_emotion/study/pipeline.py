@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import Store, manifest
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
-from lens_emotion.study.plan import check_inputs
 from lens_emotion.study.results import StudyRun
 from lens_emotion.study.steps import Say
 from lens_emotion.study.workers import Executor, distributed

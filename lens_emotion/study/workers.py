@@ -23,8 +23,7 @@ from lens_emotion.files.checksums import Files, check_inside, read_files, write_
 from lens_emotion.files.journal import Part, PartDone, append
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model, resolve
-from lens_emotion.run.config import ConfigError, StudyConfig
-from lens_emotion.run.keys import PRESET, READING, STEERING, WRITING
+from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
 from lens_emotion.study.one_model import Outcome, study_model
 from lens_emotion.study.steps import ModelRun, Say, open_model, read, steer, write
