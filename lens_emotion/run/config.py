@@ -31,7 +31,7 @@ from lens_emotion.stimuli.prompts import read_prompts
 PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 DEFAULT_OUT = Path("runs/study")
-READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
+ALL_STEPS = READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
 
 
 class ConfigError(LensEmotionError):

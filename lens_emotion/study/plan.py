@@ -17,9 +17,9 @@ from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
 from lens_emotion.models.loading import choose_device, choose_dtype, resolve
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import prompts_for, scenarios_for, texts_for
-from lens_emotion.run.keys import SCHEMAS, Identity, Inputs, same_but_for_weights, step_inputs
+from lens_emotion.run.keys import Identity, Inputs, same_but_for_weights, step_inputs
 from lens_emotion.run.look import MANIFEST, read_manifest
 from lens_emotion.run.store import KEPT, PARTIAL, StepRecord, read_record, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
@@ -402,7 +402,7 @@ def measured_in(folders: Sequence[Path]) -> list[Measured]:
             files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
                 shape, texts = shape_of(model), texts_for(model, own.get("stimuli"))
-                records = [read_record(run / safe_name(resolve(model).label) / step) for step in SCHEMAS]
+                records = [read_record(run / safe_name(resolve(model).label) / step) for step in ALL_STEPS]
                 found += [_speed(r, model, shape, texts, files) for r in records if shape and r and r.seconds > 0]
             except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue

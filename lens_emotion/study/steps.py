@@ -36,6 +36,10 @@ Say = Callable[[str, str], None]  # (model, what is being done)
 DOSES = "dose_response.json"
 
 
+def silent(model: str, doing: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelRun(Brief):
     """One model of a study: loaded, with the texts it reads, its settings and its folder."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,10 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES
-
-Say = Callable[[str, str], None]
+from lens_emotion.study.steps import DOSES, Say, silent
 
 
-def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> StoredRun:
+def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     """Read a run folder and analyse it again with its own settings; nothing is written, no model is loaded.
 
     Args:
