@@ -214,7 +214,9 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     overrides: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(file.data.models):
         own = _settings(file, row, ("models", i))
-        for name in expand([_model(file, row.name)]):
+        beside = file.beside(row.name)
+        is_path = row.name.startswith((".", "~")) or Path(beside).exists()
+        for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
             overrides[name] = own
@@ -243,11 +245,6 @@ def _path(file: UserFile[StudyForm], at: tuple[str | int, ...], name: str) -> st
     if at[-1] == "stimuli" and name not in NAMES:
         file.fail(at, f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a file")
     return name
-
-
-def _model(file: UserFile[StudyForm], name: str) -> str:
-    beside = file.beside(name)
-    return beside if name.startswith((".", "~")) or Path(beside).exists() else name
 
 
 def _out(file: UserFile[StudyForm]) -> Path | None:

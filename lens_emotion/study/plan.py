@@ -410,8 +410,8 @@ def measured_in(folders: Sequence[Path]) -> list[Measured]:
 
 
 def _speed(record: StepRecord, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> Measured:
-    used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
-    work, on = work_of(record.name, StudyConfig(**used, **files), texts, shape), record.inputs["model"]
+    config, on = StudyConfig(**record.inputs["settings"], **files), record.inputs["model"]
+    work = work_of(record.name, config, texts, shape)
     return Measured(record.name, model, shape.parameters, on["device"], on["dtype"], work.flops / record.seconds)
 
 

@@ -42,7 +42,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     manifest = _json(
         root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`"
     )
-    config = _config(manifest["config"])
+    config = StudyConfig(**manifest["config"])
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
     found = []
     for row, asked in zip(manifest["models"], config.models, strict=True):
@@ -91,10 +91,6 @@ def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
     # a token may read "nan" or "None": nothing in this table is missing
     table = pd.read_csv(folder / "tables" / "lens.csv", na_filter=False)
     return Lens(table, pd.read_csv(folder / "tables" / "lens_scripts.csv"), **facts)
-
-
-def _config(values: dict[str, Any]) -> StudyConfig:
-    return StudyConfig(**values | {"models": tuple(values["models"]), "doses": tuple(values["doses"])})
 
 
 def _json(path: Path, missing: str) -> dict[str, Any]:

@@ -101,7 +101,10 @@ class _Distributed:
         _together([partial(self.complete, method) for method, asked in wanted.items() if asked], self.stop)
         self.say(self.label, "analysing")
         outcome, files = self.result(finish, self.job, self.files(ALL_STEPS))
-        self.lay_down(files)
+        check_inside(self.store.root, files)
+        for name, data in files.items():
+            self.store.write(name, data)
+        self.store.only_tables(name.removeprefix("tables/").removesuffix(".csv") for name in files)
         return replace(outcome, study=replace(outcome.study, seconds=monotonic() - self.began))
 
     def complete(self, method: str) -> None:
@@ -143,13 +146,6 @@ class _Distributed:
     def files(self, steps: Sequence[str]) -> Any:
         """What is stored of these steps, where workers find it."""
         return self.executor.put(read_files(self.store.root, lambda name: step_of(name) in steps))
-
-    def lay_down(self, files: Files) -> None:
-        """Write what the analyses gave."""
-        check_inside(self.store.root, files)
-        for name, data in files.items():
-            self.store.write(name, data)
-        self.store.only_tables(name.removeprefix("tables/").removesuffix(".csv") for name in files)
 
     def result(self, call: Callable[..., Any], *args: Any) -> Any:
         waiting = {self.executor.submit(f"{self.label}:{call.__name__}", call, *args)}
