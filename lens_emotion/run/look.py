@@ -18,7 +18,6 @@ from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import steps_of
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
 
@@ -94,7 +93,7 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
 def _steps(config: dict[str, Any]) -> int:
     """How many steps a model's settings ask for; runs of before had the paper's preset always."""
     generation, jeong, steering = (bool(config.get(k, k == "jeong")) for k in ("generation", "jeong", "steering"))
-    return len(steps_of(StudyConfig(generation=generation, jeong=jeong, steering=steering)))
+    return len(StudyConfig(generation=generation, jeong=jeong, steering=steering).steps)
 
 
 def summarise(path: Path) -> RunSummary:
@@ -111,7 +110,7 @@ def summarise(path: Path) -> RunSummary:
         done=bool(facts.get("done", "models" in facts)),
         steps_done=min(len(records), steps),
         steps_total=steps,
-        n_bytes=sum(p.stat().st_size for p in path.rglob("*") if p.is_file()),
+        n_bytes=_size(path),
         seconds=sum(r.seconds for r in records),
     )
 
@@ -230,7 +229,8 @@ def spare_in(run: str | Path) -> tuple[Spare, ...]:
     found = []
     for part, why in _WHY.items():
         for path in sorted(root.glob(f"*/{part}/*")):
-            if part != PARTIAL or _stored(path):
+            # a journal whose step is not there under any settings: a study may be about to go on
+            if part != PARTIAL or read_record(path.parent.parent / step_of(f"{PARTIAL}/{path.name}")):
                 found.append(Spare(path, why, _size(path)))
     return tuple(found)
 
@@ -251,15 +251,9 @@ def remove(run: str | Path, spare: Sequence[Spare]) -> None:
                 raise unwritable(found.path, error) from None
 
 
-def _stored(journal: Path) -> bool:
-    """Whether the journal's step is there under any settings; without one, a study may be about to go on."""
-    model = journal.parent.parent
-    return read_record(model / step_of(f"{PARTIAL}/{journal.name}")) is not None
-
-
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(f.stat().st_size for f in files if f.is_file())
+    """Bytes of a file, or of all files in a folder."""
+    return sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
 
 
 # verify_run: every checksum of a run folder, read again from the disk.

@@ -8,22 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import Store, manifest
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
-from lens_emotion.study.plan import check_inputs
 from lens_emotion.study.results import StudyRun
-from lens_emotion.study.steps import Say
+from lens_emotion.study.steps import Say, silent
 from lens_emotion.study.workers import Executor, distributed
 
 
-def _silent(model: str, doing: str) -> None:
-    return None
-
-
 def run_study(
-    config: StudyConfig, folder: str | Path, command: str = "", say: Say = _silent, executor: Executor | None = None
+    config: StudyConfig, folder: str | Path, command: str = "", say: Say = silent, executor: Executor | None = None
 ) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 

@@ -10,33 +10,18 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from lens_emotion.errors import LensEmotionError, StimulusError
+from lens_emotion.errors import LensEmotionError
 from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
-from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
-from lens_emotion.models.loading import check_quantise, choose_device, choose_dtype, resolve
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import (
-    PRESET,
-    READING,
-    STEERING,
-    WRITING,
-    Identity,
-    Inputs,
-    prompts_for,
-    same_but_for_weights,
-    scenarios_for,
-    step_inputs,
-    steps_of,
-)
-from lens_emotion.run.look import MANIFEST, read_manifest, step_folders
-from lens_emotion.run.store import KEPT, PARTIAL, read_record, safe_name
-from lens_emotion.steering.judge_files import read_judge_file, words_of
-from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, load_stimuli
+from lens_emotion.models.loading import choose_device, choose_dtype, resolve
+from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.inputs import prompts_for, scenarios_for, texts_for
+from lens_emotion.run.keys import Identity, Inputs, same_but_for_weights, step_inputs
+from lens_emotion.run.look import MANIFEST, read_manifest
+from lens_emotion.run.store import KEPT, PARTIAL, StepRecord, read_record, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
@@ -64,8 +49,6 @@ class ModelPlan:
     """One model: its steps, and what it needs; `needs` is None where its shape is not known without the hub."""
 
     name: str
-    shape: Shape | None
-    dtype: str
     steps: tuple[PlannedStep, ...]
     needs: Needs | None
     analysis: float
@@ -100,7 +83,8 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
         LensEmotionError: unknown models or stimuli, a precision or device that cannot be had.
     """
     root, device = Path(folder), choose_device(config.device)
-    known = measured_in(_runs_beside(root))
+    folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
+    known = measured_in([p for p in dict.fromkeys(folders) if (p / MANIFEST).is_file()])  # on this machine, most likely
     return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
 
 
@@ -113,26 +97,24 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
     identity = Identity(None, backend, dtype, device.split(":")[0])
     place = root / safe_name(label)
     steps = []
-    for step in steps_of(config):
+    for step in config.steps:
         state = state_of(step, config, identity, texts, place)
         work = work_of(step, config, texts, shape) if shape else None
         speed, basis = rate(step, shape, identity.device, dtype, known) if shape else (1.0, "shape not known")
         seconds = work.flops / speed if work and state != STORED else 0.0
         steps.append(PlannedStep(step, state, work, seconds, basis))
-    needs = needs_of(config, texts, shape, dtype, identity.device) if shape else None
-    analysis = analysis_seconds(shape, config.n_permutations) if shape else 0.0
-    return ModelPlan(label, shape, dtype, tuple(steps), needs, analysis)
+    if shape is None:
+        return ModelPlan(label, tuple(steps), None, 0.0)
+    analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)  # hardly depends on the width
+    return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
 def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
     """Whether a step of a model's folder would be read back."""
     read = None
     if step != READING:
-        if state_of(READING, config, identity, texts, place) != STORED:
-            read = "unknown"
-        else:
-            folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
-            read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
+        folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
+        read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
     if _matching(place, step, step_inputs(step, config, identity, texts, read)) is not None:
         return STORED
     return BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
@@ -146,16 +128,7 @@ def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
     return None
 
 
-def _runs_beside(root: Path) -> list[Path]:
-    """The run folder itself and its neighbours: what was measured on this machine, most likely."""
-    folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
-    return list(dict.fromkeys(p for p in folders if (p / MANIFEST).is_file()))
-
-
-# What a model weighs, without loading it: the shapes of the catalog's models, and of any folder's config.json.
-#
-# The numbers are those of public configs; the parameters that follow from them agree with the catalog to 1%
-# (tests/study/test_plan.py).
+# What a model weighs, without loading it: shapes from public configs; their parameters agree with the catalog to 1%.
 
 
 @dataclass(frozen=True)
@@ -207,69 +180,49 @@ def _gpt2(n_layers: int, d_model: int, n_heads: int) -> Shape:
     return Shape(n_layers, d_model, n_heads, n_heads, width, 4 * d_model, 50257, gated=False, n_positions=1024)
 
 
-_GEMMA_270M = Shape(18, 640, 4, 1, 256, 2048, 262144)
-_GEMMA_1B = Shape(26, 1152, 4, 1, 256, 6912, 262144)
-_GEMMA_2B = Shape(26, 2304, 8, 4, 256, 9216, 256000)
-_GEMMA_9B = Shape(42, 3584, 16, 8, 256, 14336, 256000)
-_QWEN_HALF_B = Shape(24, 896, 14, 2, 64, 4864, 151936)
-_QWEN_1_5B = Shape(28, 1536, 12, 2, 128, 8960, 151936)
-_SMOL_135M = Shape(30, 576, 9, 3, 64, 1536, 49152)
-_LLAMA_1B = Shape(16, 2048, 32, 8, 64, 8192, 128256)
-_LLAMA_3B = Shape(28, 3072, 24, 8, 128, 8192, 128256)
-_LLAMA_8B = Shape(32, 4096, 32, 8, 128, 14336, 128256, tied=False)
-_MISTRAL_7B = Shape(32, 4096, 32, 8, 128, 14336, 32768, tied=False)
-
-SHAPES: dict[str, Shape] = {
+_SHARED = {  # the names that a shape is of, base and instruct
     "gpt2": _gpt2(12, 768, 12),
     "gpt2-medium": _gpt2(24, 1024, 16),
     "gpt2-large": _gpt2(36, 1280, 20),
     "gpt2-xl": _gpt2(48, 1600, 25),
-    "gemma-3-270m": _GEMMA_270M,
-    "gemma-3-270m-it": _GEMMA_270M,
-    "gemma-3-1b-pt": _GEMMA_1B,
-    "gemma-3-1b-it": _GEMMA_1B,
-    "gemma-2-2b": _GEMMA_2B,
-    "gemma-2-2b-it": _GEMMA_2B,
-    "gemma-2-9b": _GEMMA_9B,
-    "gemma-2-9b-it": _GEMMA_9B,
-    "qwen2.5-0.5b": _QWEN_HALF_B,
-    "qwen2.5-0.5b-instruct": _QWEN_HALF_B,
-    "qwen2.5-1.5b": _QWEN_1_5B,
-    "qwen2.5-1.5b-instruct": _QWEN_1_5B,
+    "gemma-3-270m gemma-3-270m-it": Shape(18, 640, 4, 1, 256, 2048, 262144),
+    "gemma-3-1b-pt gemma-3-1b-it": Shape(26, 1152, 4, 1, 256, 6912, 262144),
+    "gemma-2-2b gemma-2-2b-it": Shape(26, 2304, 8, 4, 256, 9216, 256000),
+    "gemma-2-9b gemma-2-9b-it": Shape(42, 3584, 16, 8, 256, 14336, 256000),
+    "qwen2.5-0.5b qwen2.5-0.5b-instruct": Shape(24, 896, 14, 2, 64, 4864, 151936),
+    "qwen2.5-1.5b qwen2.5-1.5b-instruct": Shape(28, 1536, 12, 2, 128, 8960, 151936),
     "qwen2.5-3b-instruct": Shape(36, 2048, 16, 2, 128, 11008, 151936),
     "qwen2.5-7b-instruct": Shape(28, 3584, 28, 4, 128, 18944, 152064, tied=False),
     "qwen3-0.6b": Shape(28, 1024, 16, 8, 128, 3072, 151936),
     "qwen3-1.7b": Shape(28, 2048, 16, 8, 128, 6144, 151936),
-    "smollm2-135m": _SMOL_135M,
-    "smollm2-135m-instruct": _SMOL_135M,
+    "smollm2-135m smollm2-135m-instruct": Shape(30, 576, 9, 3, 64, 1536, 49152),
     "smollm2-360m-instruct": Shape(32, 960, 15, 5, 64, 2560, 49152),
     "smollm2-1.7b-instruct": Shape(24, 2048, 32, 32, 64, 8192, 49152),
     "tinyllama-1.1b-chat": Shape(22, 2048, 32, 4, 64, 5632, 32000, tied=False),
-    "llama-3.2-1b": _LLAMA_1B,
-    "llama-3.2-1b-instruct": _LLAMA_1B,
-    "llama-3.2-3b": _LLAMA_3B,
-    "llama-3.2-3b-instruct": _LLAMA_3B,
-    "llama-3.1-8b": _LLAMA_8B,
-    "llama-3.1-8b-instruct": _LLAMA_8B,
-    "mistral-7b-v0.3": _MISTRAL_7B,
-    "mistral-7b-instruct-v0.3": _MISTRAL_7B,
+    "llama-3.2-1b llama-3.2-1b-instruct": Shape(16, 2048, 32, 8, 64, 8192, 128256),
+    "llama-3.2-3b llama-3.2-3b-instruct": Shape(28, 3072, 24, 8, 128, 8192, 128256),
+    "llama-3.1-8b llama-3.1-8b-instruct": Shape(32, 4096, 32, 8, 128, 14336, 128256, tied=False),
+    "mistral-7b-v0.3 mistral-7b-instruct-v0.3": Shape(32, 4096, 32, 8, 128, 14336, 32768, tied=False),
 }
+SHAPES: dict[str, Shape] = {name: shape for names, shape in _SHARED.items() for name in names.split()}
 
 
 def shape_of(name: str) -> Shape | None:
     """The shape of a model by name, hub id or folder; None where it cannot be known without asking the hub."""
-    from lens_emotion.models.loading import resolve
-
     spec = find_spec(name)
     if spec is not None and spec.name in SHAPES:
         return SHAPES[spec.name]
     source = resolve(name)
-    if not source.on_hub and not source.gguf_file:
-        return shape_from(json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8")))
-    from huggingface_hub import try_to_load_from_cache
+    if source.gguf_file:
+        return None
+    path: Any = Path(source.location) / "config.json"
+    if source.on_hub:
+        from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(source.location, "config.json") if source.on_hub else None
-    return shape_from(json.loads(Path(cached).read_text(encoding="utf-8"))) if isinstance(cached, str) else None
+        path = try_to_load_from_cache(source.location, "config.json")
+        if not isinstance(path, str):
+            return None
+    return shape_from(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:
@@ -296,10 +249,8 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
         return None
 
 
-# What a study of one model needs: tokens, arithmetic, memory and disk, from shapes and settings alone.
-#
-# Formulas, not measurements, but for the sizes of records, tables and reports, measured on the tiny five, and
-# characters per token, measured on three tokenizers (4.3 in all of them).
+# What a study of one model needs: tokens, arithmetic, memory and disk, by formulas from shapes and settings alone.
+# Measured are the sizes of records, tables and reports (on the tiny five), and characters per token.
 
 
 CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
@@ -308,6 +259,7 @@ RECORD = 240  # bytes of a text's labels in a file of activations, beside the te
 STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
 REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
 PROGRAM = 5e8  # bytes of Python with torch and transformers
+ROWS = {READING: 2, WRITING: 2, PRESET: 1}  # of activations stored of a text: its poolings, or readings of a story
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -367,15 +319,13 @@ def _work(shape: Shape, texts: int, read: float, written: float) -> Work:
 
 def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, device: str) -> Needs:
     """Memory and disk of a study of one model."""
-    item, steps = ITEM.get(dtype, 4), steps_of(config)
+    item = ITEM.get(dtype, 4)
     weights = float(shape.parameters * item)
-    batch = _reading_batch(texts, shape, item, device)
-    if WRITING in steps:
-        lengths = [(WRITING, config.story_tokens), *([(PRESET, config.jeong_tokens)] if config.jeong else [])]
-        batch = max(batch, *(_writing_batch(step, new, config, texts, shape, item) for step, new in lengths))
-    if STEERING in steps:
-        batch = max(batch, _decoding(shape, item, *_rows(STEERING, config.steered_tokens, config, texts, shape)))
-    rows = sum(_rows_kept(config, texts).values())
+    # states of every layer of the largest batch that is read, and one block's inner width
+    tokens = max(CPU_BUDGET if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS)
+    reading = tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
+    batch = max([reading, *(_decoding(s, config, texts, shape, item) for s in config.steps if s != READING)])
+    rows = sum(ROWS[step] * n for step, n in _texts_kept(config, texts).items())
     host = 2.0 * rows * shape.n_layers * shape.d_model * 4
     program = PROGRAM if device == "cpu" else 0.0
     return Needs(weights, weights + batch + program, host, disk_of(config, texts, shape))
@@ -387,116 +337,39 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     length = {READING: sum(map(len, texts.texts)) / len(texts)}
     length |= {WRITING: CHARACTERS * config.story_tokens / 2, PRESET: CHARACTERS * config.jeong_tokens / 2}
     total = 0.0
-    for step, n in _rows_kept(config, texts).items():
-        total += n * (row + RECORD + length[step])
-    if config.generation:  # stories.json, and their place in tables
-        for step in (WRITING, PRESET) if config.jeong else (WRITING,):
-            total += len(prompts_for(step, config, texts)) * (140 + length[step])
+    for step, n in _texts_kept(config, texts).items():
+        total += ROWS[step] * n * (row + RECORD + length[step])
+        total += n * (140 + length[step]) if step != READING else 0.0  # stories.json, and their place in tables
     if config.steering:
         steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
-        total += steered * (STEERED_ROW + CHARACTERS * config.steered_tokens)
-        total += steered * (60 + CHARACTERS * config.steered_tokens)  # steering_texts.csv
+        total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)  # also in steering_texts.csv
     methods = 1 + 2 * config.generation
     total += len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3  # tables, figures
     return total
 
 
-def _rows_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
-    """Step -> rows of activations stored: two poolings of what is read, two readings of what is written."""
-    kept = {READING: 2 * len(texts)}
-    if config.generation:
-        kept |= {WRITING: 2 * len(prompts_for(WRITING, config, texts))}
-        kept |= {PRESET: len(prompts_for(PRESET, config, texts))} if config.jeong else {}
-    return kept
+def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
+    """Step -> texts whose activations are stored."""
+    written = {s: len(prompts_for(s, config, texts)) for s in config.steps if s in (WRITING, PRESET)}
+    return {READING: len(texts)} | written
 
 
-def _reading_batch(texts: StimulusSet, shape: Shape, item: int, device: str) -> float:
-    """States of every layer of the largest batch, and one block's inner width."""
-    budget = CPU_BUDGET if device == "cpu" else TOKEN_BUDGET
-    tokens = max(budget, max(map(len, texts.texts)) / CHARACTERS)
-    return tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
-
-
-def _rows(step: str, new: int, config: StudyConfig, texts: StimulusSet, shape: Shape) -> tuple[int, float]:
-    """Rows of the largest decoding batch, and their length."""
+def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
+    """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
+    the states of stories, held while they are written (`generation.watched_length` bounds these)."""
     if step == STEERING:
-        openings = scenarios_for(config, texts)
-        n = len(openings) * (1 + 4 * len(config.doses))
-        length = sum(len(s.opening) for s in openings) / len(openings) / CHARACTERS + new
+        new, state, least = config.steered_tokens, 0, 0
+        begun = [s.opening for s in scenarios_for(config, texts)]
+        n, template = len(begun) * (1 + 4 * len(config.doses)), 0
     else:
-        prompts = {p.text for p in prompts_for(step, config, texts)}
-        n, length = len(prompts), sum(map(len, prompts)) / len(prompts) / CHARACTERS + TEMPLATE + new
-    return max(1, min(n, int(GENERATION_BUDGET / length))), length
-
-
-def _writing_batch(step: str, new: int, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
-    """A decoding batch whose states are held while it writes: `generation.watched_length` bounds it."""
-    n, length = _rows(step, new, config, texts, shape)
-    state = (new + 1) * shape.n_layers * shape.d_model * item
-    least = max(2 * (new + 1), ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
+        new = config.story_tokens if step == WRITING else config.jeong_tokens
+        state = (new + 1) * shape.n_layers * shape.d_model * item
+        least = max(2 * (new + 1), ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
+        begun = list({p.text for p in prompts_for(step, config, texts)})
+        n, template = len(begun), TEMPLATE
+    length = sum(map(len, begun)) / len(begun) / CHARACTERS + template + new
     rows = max(1, min(n, int(GENERATION_BUDGET / max(length, least))))
-    return rows * state + _decoding(shape, item, rows, length)
-
-
-def _decoding(shape: Shape, item: int, rows: int, length: float) -> float:
-    """Keys and values of a decoding batch, and its logits (in the model's precision, float32 and sorted)."""
-    return rows * (length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
-
-
-# What a study is given, checked before anything is loaded: do emotions, prompts, scenarios and judge go together?
-
-
-def check_inputs(config: StudyConfig) -> None:
-    """Check every model's inputs.
-
-    Raises:
-        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
-    """
-    for name in config.models:
-        resolve(name)
-        own = config.for_model(name)
-        check_quantise(own.quantise)
-        texts = texts_for(name, own.stimuli)
-        _check_neutral(texts)
-        for step in steps_of(own):
-            if step in (WRITING, PRESET):
-                _check_prompts(step, own, texts)
-            elif step == STEERING:
-                _check_steering(own, texts)
-
-
-def _check_neutral(texts: StimulusSet) -> None:
-    if all(item.emotion != NEUTRAL for item in texts.items):
-        raise StimulusError(
-            f"the stimulus set '{texts.name}' has no text of emotion '{NEUTRAL}', which a study compares with; add one "
-            "for each topic, or use lens-emotion extract"
-        )
-
-
-def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
-    have = {p.emotion for p in prompts_for(step, config, texts)}
-    if missing := [e for e in (*texts.emotions, NEUTRAL) if e not in have]:
-        raise StimulusError(
-            f"{config.prompts or 'the story prompts of the package'} ask for no {', '.join(missing)}, which "
-            f"'{texts.name}' holds; give a file of prompts (prompts = ...), or leave writing out (generation = false, "
-            "--no-generation)"
-        )
-
-
-def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
-    wanted = {s.emotion for s in scenarios_for(config, texts)}
-    if not wanted:
-        raise StimulusError(
-            f"{config.scenarios or 'the scenarios of the package'} have none of the emotions of '{texts.name}' "
-            f"({', '.join(texts.emotions)}); give a file of scenarios (scenarios = ...), or leave steering out "
-            "(steering = false, --no-steering)"
-        )
-    if not (config.judge and is_user_file(config.judge)):
-        return
-    file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
-    if missing := sorted(wanted - known):
-        raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
+    return rows * (state + length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
 
 
 # How fast a step goes here: from steps of earlier runs on the same kind of device, else from a stated assumption.
@@ -521,64 +394,33 @@ class Measured:
 
 def measured_in(folders: Sequence[Path]) -> list[Measured]:
     """The speeds of all stored steps of these runs; what cannot be read is passed over."""
-    found = []
+    found: list[Measured] = []
     for run in folders:
         settings = read_manifest(run).get("config", {})
         for model in settings.get("models", ()):
             own = settings | settings.get("overrides", {}).get(model, {})
             files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
-                shape = shape_of(model)
-                texts = texts_for(model, own.get("stimuli"))
-                if shape is not None:
-                    found += _of_model(run, str(model), shape, texts, files)
+                shape, texts = shape_of(model), texts_for(model, own.get("stimuli"))
+                records = [read_record(run / safe_name(resolve(model).label) / step) for step in ALL_STEPS]
+                found += [_speed(r, model, shape, texts, files) for r in records if shape and r and r.seconds > 0]
             except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue
     return found
 
 
-def _of_model(run: Path, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> list[Measured]:
-    found, place = [], run / safe_name(resolve(model).label)
-    for folder in step_folders(run):
-        record = read_record(folder)
-        if record is None or folder.parent != place or record.seconds <= 0:
-            continue
-        used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
-        work = work_of(record.name, StudyConfig(**used, **files), texts, shape)
-        on = record.inputs["model"]
-        speed = work.flops / record.seconds
-        found.append(Measured(record.name, model, shape.parameters, on["device"], on["dtype"], speed))
-    return found
+def _speed(record: StepRecord, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> Measured:
+    config, on = StudyConfig(**record.inputs["settings"], **files), record.inputs["model"]
+    work = work_of(record.name, config, texts, shape)
+    return Measured(record.name, model, shape.parameters, on["device"], on["dtype"], work.flops / record.seconds)
 
 
 def rate(step: str, shape: Shape, device: str, dtype: str, known: Sequence[Measured]) -> tuple[float, str]:
     """Operations a second, and in words where the number comes from."""
-    near = [m for m in known if (m.step, m.device, m.dtype) == (step, device, dtype)]
-    near = [m for m in near if _distance(m, shape) <= math.log(NEAR)]
-    if near:
-        best = min(near, key=lambda m: _distance(m, shape))
+    same = [m for m in known if (m.step, m.device, m.dtype) == (step, device, dtype)]
+    near = [(abs(math.log(m.parameters / shape.parameters)), m) for m in same]
+    distance, best = min(near, key=lambda pair: pair[0], default=(math.inf, None))
+    if best is not None and distance <= math.log(NEAR):
         return best.flops_per_second, f"measured on {best.model}"
     reading, writing = ASSUMED.get(device, ASSUMED["cpu"])
     return (reading if step == READING else writing), "assumed"
-
-
-def _distance(measured: Measured, shape: Shape) -> float:
-    return abs(math.log(measured.parameters / shape.parameters))
-
-
-def analysis_seconds(shape: Shape, n_permutations: int) -> float:
-    """Seconds of all analyses of one model, which hardly depend on its width."""
-    return ANALYSIS * shape.n_layers * (0.4 + 0.6 * n_permutations / 200)
-
-
-# What a model reads, known from its name.
-
-
-def texts_for(model: str, stimuli: str | None) -> StimulusSet:
-    """The stimuli asked for, else those of the model's catalog row, else the natural passages.
-
-    Raises:
-        LensEmotionError: an unknown model or stimulus set.
-    """
-    spec = find_spec(resolve(model).label)
-    return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
