@@ -403,21 +403,8 @@ def _cells_table(
 def _mean_table(acts: PooledActivations, hits: list[np.ndarray], n_classes: int) -> pd.DataFrame:
     if not hits:
         return pd.DataFrame()
-    mean = np.mean(hits, axis=0)
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "centring": centring,
-                    "layer": np.arange(acts.n_layers),
-                    "depth": acts.depth,
-                    "accuracy": mean[0, c],
-                    "chance": 1 / n_classes,
-                    "null_mean": mean[1:, c].mean(0),
-                    **null_columns(mean[0, c], mean[1:, c]),
-                }
-            )
-            for c, centring in enumerate(CENTRINGS)
-        ],
-        ignore_index=True,
-    )
+    where, parts = {"layer": np.arange(acts.n_layers), "depth": acts.depth}, []
+    for centring, found in zip(CENTRINGS, np.mean(hits, axis=0).swapaxes(0, 1), strict=True):
+        values = {"accuracy": found[0], "chance": 1 / n_classes, "null_mean": found[1:].mean(0)}
+        parts.append(pd.DataFrame({"centring": centring, **where, **values, **null_columns(found[0], found[1:])}))
+    return pd.concat(parts, ignore_index=True)

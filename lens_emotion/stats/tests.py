@@ -100,8 +100,7 @@ def max_corrected_p(
     alternative: str = "greater",
     standardise: bool = False,
 ) -> Float[np.ndarray, " n"]:
-    """p-values that hold for the best of n (say, layers): each value against the null of the most extreme of
-    the n.
+    """p-values that hold for the best of n (say, layers): each value against the null of the most extreme of the n.
 
     Args:
         null: row i must come from ONE permutation applied to all n, so that their dependence is kept.
