@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is."),
-]
-Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
+Quantise = Annotated[str | None, typer.Option(help="8bit or 4bit, through bitsandbytes.")]
 Stimuli = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
 
@@ -42,7 +39,7 @@ VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
 
 
 def models(
-    family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
 ) -> None:
     """List the models known by name (any other hub id or folder works too)."""
@@ -111,16 +108,12 @@ def steer(
     dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
     layer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+        str | None, typer.Option(help="A layer, a band such as 10-20, or all; default the middle one.")
     ] = None,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
-    vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: extract now."),
-    ] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
     tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
@@ -201,8 +194,7 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
 def check(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+        Path | None, typer.Option(help="Vector file of this model; default: made of the texts of the check.")
     ] = None,
     compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
     backend: Backend = "auto",
@@ -300,8 +292,7 @@ def print_drift(found: Drift) -> None:
 def play(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+        Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,

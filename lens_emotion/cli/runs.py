@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -134,11 +134,10 @@ def figures(
         "figures"
     ),
     across: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotations at run time
-        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+        str | None, typer.Option(help="Also compare the models of all runs, in a folder of this name.")
     ] = None,
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
     ] = None,
     images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
