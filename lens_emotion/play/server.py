@@ -128,8 +128,6 @@ async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str
 #
 # A page on the web can make a browser call 127.0.0.1, and by DNS rebinding even under a name of its own. So the Host
 # header must be this server's, and so must Origin, where a browser sends one.
-
-
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -35,8 +35,6 @@ from lens_emotion.stimuli.prompts import scenarios
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, random_like
 
 # What the page asks for: JSON in, a checked request out, every limit in one place.
-
-
 MAX_BODY = 64 * 1024  # bytes of a request
 MAX_CHARACTERS = 8_000  # of a prompt or a text to read
 MAX_TOKENS = 256  # new ones

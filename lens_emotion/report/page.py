@@ -112,8 +112,6 @@ def _template() -> Template:
 # Figures and texts as the JSON that stands in a page: it cannot end its element, and it is small. Numbers keep six
 # digits, arrays single precision, the template is written once, and of the figures that a slider drives only the first
 # is whole: the others are lists of what differs from it.
-
-
 Route = list[str | int]
 
 
