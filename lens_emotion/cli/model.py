@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -16,10 +16,8 @@ from lens_emotion.cli.say import out, say_line, table
 from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
-    from lens_emotion.analysis.drift import Drift
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.laws.check import CheckReport
-    from lens_emotion.laws.subject import LawResult
     from lens_emotion.models.access import Model
     from lens_emotion.steering.generate import Continuation
 
@@ -27,13 +25,10 @@ if TYPE_CHECKING:
 ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is."),
-]
-Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
+Quantise = Annotated[str | None, typer.Option(help="8bit or 4bit, through bitsandbytes.")]
 Stimuli = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
 
@@ -42,7 +37,7 @@ VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
 
 
 def models(
-    family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
 ) -> None:
     """List the models known by name (any other hub id or folder works too)."""
@@ -111,16 +106,12 @@ def steer(
     dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
     layer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+        str | None, typer.Option(help="A layer, a band such as 10-20, or all; default the middle one.")
     ] = None,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
-    vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: extract now."),
-    ] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
     tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
@@ -189,20 +180,16 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
             f"{loop_share(w.new_ids):.2f}",
         )
     out.print(made)
-    for line in (
-        "ppl x: perplexity under the unsteered model over that of the unsteered text;",
-        "entropy: of its next token, in nats; edit: share of tokens changed from the unsteered text;",
-        "dist-2: distinct token pairs; loop: share of the text that is one loop.",
-        "The random direction has the same length.",
-    ):
-        say_line(line)
+    say_line("ppl x: perplexity under the unsteered model over that of the unsteered text;")
+    say_line("entropy: of its next token, in nats; edit: share of tokens changed from the unsteered text;")
+    say_line("dist-2: distinct token pairs; loop: share of the text that is one loop.")
+    say_line("The random direction has the same length.")
 
 
 def check(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+        Path | None, typer.Option(help="Vector file of this model; default: made of the texts of the check.")
     ] = None,
     compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
     backend: Backend = "auto",
@@ -227,27 +214,20 @@ def print_report(report: CheckReport) -> None:
     made = table("law", "deviation", "tolerance", "", right=(1, 2))
     for r in report.results:
         word, style = ("not tried", "dim") if r.skipped else VERDICTS[r.passed]
-        numbers = ("", "") if r.skipped else (_number(r.deviation, r.unit), _number(r.tolerance, r.unit))
+        form = ".1e" if r.unit == "relative" else "g"
+        numbers = ("", "") if r.skipped else (f"{r.deviation:{form}}", f"{r.tolerance:{form}}")
         made.add_row(Text(r.law), *numbers, Text(word, style=style))
     out.print(made)
     for r in report.results:
-        if r.skipped or not r.passed:
-            say_line(_why(r))
+        if r.skipped:
+            say_line(Text(f"not tried: {r.law}: {r.skipped}", style="dim"))
+        elif not r.passed:
+            seen = f" ({r.note})" if r.note else ""
+            say_line(Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default"))
     if report.half_precision:
         say_line(f"{report.info.dtype}: rounding alone may move or lose a massive activation; see --dtype float32.")
     say_line("deviation: largest share of a state's length; 0 against 0 means equal to the bit.")
     say_line(f"{report.summary()} ({report.seconds:.0f} s)")
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{value:.1e}" if unit == "relative" else f"{value:g}"
-
-
-def _why(r: LawResult) -> Text:
-    if r.skipped:
-        return Text(f"not tried: {r.law}: {r.skipped}", style="dim")
-    seen = f" ({r.note})" if r.note else ""
-    return Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default")
 
 
 def drift(
@@ -274,11 +254,7 @@ def drift(
     rounded = read(dtype, quantise)  # first, since it is the one that may be refused
     exact = read(against, None)
     other_weights = quantise is not None or "float16" in (dtype, against)
-    print_drift(compared(exact, rounded, allow_other_weights=other_weights))
-
-
-def print_drift(found: Drift) -> None:
-    """A line an emotion: its cosine at the middle layer and at its worst one, each with the reliability there."""
+    found = compared(exact, rounded, allow_other_weights=other_weights)
     made = table(
         "emotion", "cosine", "reliability", "smallest cosine", "at layer", "reliability there", right=(1, 2, 3, 4, 5)
     )
@@ -300,8 +276,7 @@ def print_drift(found: Drift) -> None:
 def play(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+        Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,

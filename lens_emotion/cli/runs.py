@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -66,10 +66,8 @@ def verify(run: RunFolder) -> None:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
         say_line(f"{len(found.damages)} of {found.n_files} files are damaged; `lens-emotion study` makes them again")
-    else:
-        say_line(f"all {found.n_files} files of {run} are what was written")
-    if found.damages:
         raise typer.Exit(1)
+    say_line(f"all {found.n_files} files of {run} are what was written")
 
 
 @runs_app.command("prune")
@@ -102,7 +100,7 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     if len(found.settings):
         made = table("differs", "A", "B")
         for row in found.settings.to_dict("records"):
-            made.add_row(row["what"], _short(row["a"]), _short(row["b"]))
+            made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
         out.print(made)
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
@@ -124,21 +122,16 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     say_line(found.summary())
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= 60 else value[:57] + "..."
-
-
 def figures(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `lens-emotion study`.")],
     out: Annotated[Path, typer.Option(help="One folder per run is written here, and a gallery README.md.")] = Path(
         "figures"
     ),
     across: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotations at run time
-        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+        str | None, typer.Option(help="Also compare the models of all runs, in a folder of this name.")
     ] = None,
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
     ] = None,
     images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
