@@ -24,7 +24,7 @@ from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import StimulusSet
 
 ROLES = ("pooled", "skipped", "special")
 
@@ -98,11 +98,13 @@ def extract_poolings(
     check_raw_basis(model, allow_processed)
     chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
     if emotions is not None:
-        wanted = tuple(emotions)
-        neutral = [s.emotion for s in chosen.items if s.emotion == "neutral"]
-        chosen = chosen.only(emotions=(*wanted, *dict.fromkeys(neutral)))
+        neutral = {s.emotion for s in chosen.items} & {"neutral"}
+        chosen = chosen.only(emotions=(*emotions, *neutral))
     check_classes(chosen)
-    readings = [Reading(tokenise_text(model, s.text), record_of(s)) for s in chosen.items]
+    readings = [
+        Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
+        for s in chosen.items
+    ]
     header = make_header(
         model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, variant=chosen.name
     )
@@ -116,10 +118,6 @@ def check_classes(stimuli: StimulusSet) -> None:
             f"stimulus set '{stimuli.name}' has {len(stimuli.emotions)} emotion(s) ({', '.join(stimuli.emotions)}); "
             "at least two are needed to tell them apart"
         )
-
-
-def record_of(item: Stimulus) -> TextRecord:
-    return TextRecord(item.text_id, item.emotion, item.topic, item.text, item.person, item.language)
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,6 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
 
 
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.
-
-
 def activations_from_cache(
     model: Model,
     cache: ActivationCache,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -135,14 +135,19 @@ def _read(
     facts["variant"] = f"{preset}, conditioned"
     header = make_header(model, "generation", pooling.name, written.name, written.sha256, **facts)
     special = special_ids(model)
-    readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
+    records = [TextRecord(i.text_id, i.emotion, i.topic, i.text, split="generated") for i in written.items]
+    readings = [Reading(_conditioned(s, special, jeong), r) for s, r in zip(kept, records, strict=True)]
     if watched:
         conditioned = _gather(model, kept, readings, pooling, header)
     else:
         conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress, journal)
     if jeong:
         return GeneratedActivations(written, conditioned, None)
-    bare = [Reading(_bare(model, s, special), _record(s)) for s in kept]
+    start, bare = encode(model, ""), []  # BOS or nothing
+    for story, record in zip(kept, records, strict=True):
+        ids = (*start, *story.new_ids)
+        content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
+        bare.append(Reading(TokenisedText(ids, content, len(start)), record))
     header = header.with_(variant=f"{preset}, reread")
     reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress, journal)
     return GeneratedActivations(written, conditioned, reread)
@@ -273,15 +278,3 @@ def _is_content(new: Sequence[int], position: int, start: int, special: frozense
     if jeong and len(new) <= JEONG_SHORT:
         return position == start - 1
     return position >= start and new[position - start] not in special
-
-
-def _bare(model: Model, story: Story, special: frozenset[int]) -> TokenisedText:
-    start = encode(model, "")  # BOS or nothing
-    ids = (*start, *story.new_ids)
-    content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
-    return TokenisedText(ids, content, len(start))
-
-
-def _record(story: Story) -> TextRecord:
-    prompt = story.prompt
-    return replace(TextRecord(prompt.prompt_id, prompt.emotion, prompt.topic, story.text), split="generated")

@@ -22,7 +22,7 @@ from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, mean_units
-from lens_emotion.steering.generate import Condition, Continuation, row_key, steered_batches
+from lens_emotion.steering.generate import Condition, row_key, steered_batches
 from lens_emotion.steering.hooks import Positions, check_positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -124,7 +124,8 @@ def steering_grid(
         for i, continuation in batch:
             new_ids[missing[i]] = continuation.new_ids
         if path:
-            append_rows(path, [_record(keys[missing[i]], rows[missing[i]], c) for i, c in batch])
+            of_batch = [(missing[i], {"text": c.text, "new_ids": list(c.new_ids)}) for i, c in batch]
+            append_rows(path, [{"key": keys[i], **rows[i], **written} for i, written in of_batch])
     ids = tuple(i for i in new_ids if i is not None)
     table = pd.DataFrame(rows).assign(text=[decode_text(model, i) for i in ids], n_tokens=[len(i) for i in ids])
     prompt_ids = tuple(read[p] for p in table.prompt)
@@ -186,18 +187,10 @@ def _plan(
 def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -> EmotionVector:
     """Drawn from emotion and prompt alone, so that a grid made larger keeps the controls it had."""
     drawn = int.from_bytes(hashlib.sha256(f"{control}|{emotion}|{prompt}".encode()).digest()[:4], "big")
-    if control == "random":
-        return vectors.random(drawn, like=emotion)
-    return vectors.other(drawn, like=emotion)
-
-
-def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[str, Any]:
-    return {"key": key, **row, "text": continuation.text, "new_ids": list(continuation.new_ids)}
+    return (vectors.random if control == "random" else vectors.other)(drawn, like=emotion)
 
 
 # Finished rows of a grid as lines of a journal: a batch is appended in one write; a damaged line is made again.
-
-
 FILE = "steering_grid.jsonl"
 
 

@@ -214,8 +214,9 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
     if len({v.header.fingerprint for v in vectors}) > 1:
         raise FingerprintError(f"vectors of different models: {', '.join(sorted({v.header.model for v in vectors}))}")
     first, *_ = vectors
-    rows = ([v.direction for v in vectors], [v.norm for v in vectors], [v.natural for v in vectors])
-    directions, norms, natural = (torch.stack(r) for r in rows)
+    directions, norms, natural = (
+        torch.stack([getattr(v, name) for v in vectors]) for name in ("direction", "norm", "natural")
+    )
     names = tuple(v.name for v in vectors)
     return EmotionVectors(directions, names, norms, natural, first.residual_norm, first.header)
 
@@ -224,8 +225,6 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
 #
 # Written with the package `gguf`. Read by own code: that package follows counts and sizes in a file before it has
 # checked them, so that one flipped byte may keep it busy for ever.
-
-
 ARCHITECTURE = "controlvector"
 HINT = "controlvector.model_hint"
 OWN = "lens_emotion.vector"
@@ -366,29 +365,24 @@ def _parse(data: bytes) -> tuple[dict[str, Value], dict[int, Tensor]]:
         raise ValueError("its alignment is no positive number")
     start = -(-cursor.at // alignment) * alignment
     found: dict[int, Tensor] = {}
-    for name, width, offset in entries:
-        layer = _layer(name)
+    for layer, width, offset in entries:
         if layer in found:
             raise ValueError(f"layer {layer} occurs twice")
         found[layer] = _floats(data, start + offset, width)
     return values, found
 
 
-def _entry(cursor: _Cursor) -> tuple[str, int, int]:
-    """Name, width and offset of a tensor; llama.cpp refuses all but 1-D float32 in a control vector, and so do we."""
+def _entry(cursor: _Cursor) -> tuple[int, int, int]:
+    """Layer, width and offset of a tensor; llama.cpp refuses all but 1-D float32 in a control vector, and so do we."""
     name, n_dims = cursor.text(), cursor.count("I")
     dims = [int(cursor.number("Q")) for _ in range(n_dims)]
     kind, offset = int(cursor.number("I")), int(cursor.number("Q"))
     if len(dims) != 1 or kind != F32:
         raise ValueError(f"tensor {name!r} is not one-dimensional float32")
-    return name, dims[0], offset
-
-
-def _layer(name: str) -> int:
     word = name.removeprefix("direction.")
     if word == name or not (word.isascii() and word.isdigit()) or str(int(word)) != word:
         raise ValueError(f"tensor {name!r} is no direction.LAYER")
-    return int(word)
+    return int(word), dims[0], offset
 
 
 def _floats(data: bytes, start: int, width: int) -> Tensor:
