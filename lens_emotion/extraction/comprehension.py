@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pandas as pd
 from jaxtyping import Bool
@@ -65,15 +65,8 @@ def extract_comprehension(
         ProcessedModelError: processed weights without `allow_processed`.
         UnknownEmotionError: an emotion the set does not hold.
     """
-    return extract_poolings(
-        model,
-        [pooling or story_mean()],
-        stimuli,
-        emotions=emotions,
-        token_budget=token_budget,
-        allow_processed=allow_processed,
-        progress=progress,
-    )[0]
+    options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
+    return extract_poolings(model, [pooling or story_mean()], stimuli, emotions=emotions, **options)[0]
 
 
 def extract_poolings(

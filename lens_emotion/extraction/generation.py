@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -110,7 +109,14 @@ def extract_generation(
     sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
-    read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
+    special = special_ids(model)
+
+    def pool_written(cache: ActivationCache, written: Sequence[Sequence[int]]) -> list[StoryStates]:
+        # over the tokens that reading again would take; position 0 is the last prompt token
+        content = [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written]
+        return states_of(cache, content, pooling)
+
+    read_as = pool_written if capture == "while writing" else None
     length, read_name = max_new_tokens or (256 if jeong else 128), (pooling.name, capture, jeong)
     stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, read_name)
     variant = (preset, None if sampling.greedy else sampling.seed)
@@ -222,15 +228,6 @@ def _write(
     hooks: dict[str, Any] = {"fwd_hooks": seen.hooks, "on_keep": seen.keep, "read_last": True}
     written = generate_tokens(model, prompts, new_tokens, sampling, row_seeds=seeds, **hooks)
     return [(tuple(new), states) for new, states in zip(written, read_as(seen.cache, written), strict=True)]
-
-
-def _pool_watched(
-    special: frozenset[int], pooling: Pooling, jeong: bool, cache: ActivationCache, written: Sequence[Sequence[int]]
-) -> list[StoryStates]:
-    """Pool a watched batch over the tokens that reading again would take; position 0 is the last prompt token."""
-    return states_of(
-        cache, [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written], pooling
-    )
 
 
 def _gather(

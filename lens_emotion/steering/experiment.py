@@ -100,12 +100,23 @@ def dose_response(
 def _judged(
     model: Model, written: Sequence[Continuation], scenarios: Sequence[Scenario], plan: pd.DataFrame, judge: Judge
 ) -> tuple[pd.DataFrame, pd.DataFrame, Thresholds]:
-    """Measures of the steered texts and of the unsteered ones, and the thresholds that the latter give."""
-    origin = [*range(len(scenarios)), *plan["scenario"]]
-    unread = [False] * len(scenarios) + (plan["condition"] == "null").tolist()
-    measured = _measure(model, written, origin, unread, judge)
-    unsteered = measured.iloc[: len(scenarios)].assign(prompt=[s.opening for s in scenarios])
-    texts = pd.concat([plan, measured.iloc[len(scenarios) :].reset_index(drop=True)], axis=1)
+    """Measures of the steered texts and of the unsteered ones, and the thresholds that the latter give.
+
+    Texts of the condition "null" are judged, not scored.
+    """
+    n, ids = len(scenarios), [c.new_ids for c in written]
+    unread = [False] * n + (plan["condition"] == "null").tolist()
+    read = [() if skip else i for i, skip in zip(ids, unread, strict=True)]
+    scored, (distinct, loops) = likelihood(model, [c.prompt_ids for c in written], read), repetition(ids)
+    frame = pd.DataFrame({"text": [c.text for c in written], "nll": scored.nll, "entropy": scored.entropy})
+    frame["distinct_2"], frame["loop_share"] = distinct, loops
+    before = [*range(n), *plan["scenario"]]  # the place of each text's unsteered one
+    frame["edit_distance"] = [edit_distance(mine, ids[place]) for mine, place in zip(ids, before, strict=True)]
+    scores = judge.score([c.text for c in written])
+    frame["top_emotion"] = decided(scores, judge.emotions)
+    measured = pd.concat([frame, pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])], axis=1)
+    unsteered = measured.iloc[:n].assign(prompt=[s.opening for s in scenarios])
+    texts = pd.concat([plan, measured.iloc[n:].reset_index(drop=True)], axis=1)
     thresholds = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
     texts = with_targets(texts, unsteered, scenarios, judge, thresholds)
     return texts, unsteered, thresholds
@@ -147,24 +158,6 @@ def _plan(
                 rows.append({"condition": condition, "dose": float(dose), "scenario": i, "steered": vector.name})
                 conditions.append(Condition(scenario.opening, vector, Dose(dose, unit), i))
     return pd.DataFrame(rows), conditions
-
-
-def _measure(
-    model: Model, written: Sequence[Continuation], origin: Sequence[int], unread: Sequence[bool], judge: Judge
-) -> pd.DataFrame:
-    """Measures of every text; `origin` is the place of its unsteered text. Texts `unread` are judged, not scored."""
-    ids = [c.new_ids for c in written]
-    distinct, loops = repetition(ids)
-    scored = likelihood(
-        model, [c.prompt_ids for c in written], [() if skip else i for i, skip in zip(ids, unread, strict=True)]
-    )
-    frame = pd.DataFrame({"text": [c.text for c in written], "nll": scored.nll, "entropy": scored.entropy})
-    frame["distinct_2"], frame["loop_share"] = distinct, loops
-    frame["edit_distance"] = [edit_distance(mine, ids[start]) for mine, start in zip(ids, origin, strict=True)]
-    scores = judge.score([c.text for c in written])
-    frame["top_emotion"] = decided(scores, judge.emotions)
-    columns = pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])
-    return pd.concat([frame, columns], axis=1)
 
 
 def _scores(texts: pd.DataFrame, unsteered: pd.DataFrame) -> pd.DataFrame:

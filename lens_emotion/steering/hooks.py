@@ -102,16 +102,8 @@ def steer(
         DoseError: an unknown unit, layer, position or mode.
     """
     check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
-    hooks = steering_hooks(
-        vector,
-        dose,
-        unit=unit,
-        layers=layers,
-        positions=positions,
-        mode=mode,
-        centre=centre,
-        prompt_length=prompt_length,
-    )
+    how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
+    hooks = steering_hooks(vector, dose, unit=unit, layers=layers, **how)
     with model.hooks(fwd_hooks=hooks):
         yield hooks
 
@@ -132,15 +124,8 @@ def ablate(
 
     Raises: see `steer`.
     """
-    return steer(
-        model,
-        vectors,
-        layers=layers,
-        positions=positions,
-        mode="ablate",
-        allow_other_model=allow_other_model,
-        allow_processed=allow_processed,
-    )
+    allowed: dict[str, Any] = {"allow_other_model": allow_other_model, "allow_processed": allow_processed}
+    return steer(model, vectors, layers=layers, positions=positions, mode="ablate", **allowed)
 
 
 def check_fits(

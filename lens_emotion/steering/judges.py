@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import regex
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ModelUnavailableError, StimulusError
@@ -97,7 +97,8 @@ def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
             "give labelled texts of these"
         )
     fits = np.array([[judge.group(e) == judge.group(s.emotion) for e in judge.emotions] for s in items])
-    first = highest(judge.score([s.text for s in items]))
+    scores = judge.score([s.text for s in items])
+    first = scores == scores.max(1, keepdims=True)
     right = (fits & first).sum(1) / first.sum(1)  # equals are drawn between, not the first of them taken
     return replace(judge, accuracy=float(np.mean(right)), n_labelled=len(items))
 
@@ -287,11 +288,7 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
 UNDECIDED = "undecided"
 
 
-def highest(scores: Float[np.ndarray, "n_texts n_emotions"]) -> Bool[np.ndarray, "n_texts n_emotions"]:
-    """Which emotions have a text's highest score; several where they are equal."""
-    return scores == scores.max(1, keepdims=True)
-
-
 def decided(scores: Float[np.ndarray, "n_texts n_emotions"], emotions: Sequence[str]) -> list[str]:
     """The emotion that each text's scores put first, or "undecided" where several are equal."""
-    return [emotions[row.argmax()] if row.sum() == 1 else UNDECIDED for row in highest(scores)]
+    first = scores == scores.max(1, keepdims=True)
+    return [emotions[row.argmax()] if row.sum() == 1 else UNDECIDED for row in first]

@@ -35,6 +35,7 @@ from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, 
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
+SIZES = ("norm", "natural", "residual_norm")
 
 
 def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> dict[int, Tensor]:
@@ -69,16 +70,8 @@ def to_gguf(
     parts = displacements(vector, dose, layers)
     if layers == "all":
         parts.pop(0, None)
-    own = {
-        "kind": KIND,
-        "name": vector.name,
-        "dose": float(dose),
-        "n_layers": vector.n_layers,
-        "norm": vector.norm.tolist(),
-        "natural": vector.natural.tolist(),
-        "residual_norm": vector.residual_norm.tolist(),
-        "header": vector.header.to_dict(),
-    }
+    own = {"kind": KIND, "name": vector.name, "dose": float(dose), "n_layers": vector.n_layers}
+    own |= {"header": vector.header.to_dict(), **{size: getattr(vector, size).tolist() for size in SIZES}}
     named = {str(k): v for k, v in parts.items()}
     text = json.dumps(sealed(own, named), ensure_ascii=False, sort_keys=True)
     return write_control_file(path, ControlFile(parts, model_hint or vector.header.family, text))
@@ -114,7 +107,7 @@ def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) ->
         meta = json.loads(read.own)
         check_seal(path, meta, {str(k): v for k, v in read.directions.items()})
         n, dose = int(meta["n_layers"]), float(meta["dose"])
-        norm, natural, residual = (torch.tensor(meta[k]).float() for k in ("norm", "natural", "residual_norm"))
+        norm, natural, residual = (torch.tensor(meta[k]).float() for k in SIZES)
         header, stored = Header.from_dict(meta["header"]), str(meta["name"])
         if (
             meta["kind"] != KIND
