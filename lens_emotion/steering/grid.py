@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +107,8 @@ def steering_grid(
         DoseError: an empty axis, an unknown layer, unit, control or position, or several seeds for greedy texts.
         UnknownEmotionError, FingerprintError, ContextLengthError, ArtifactError: before anything is generated.
     """
-    _check(prompts, layer_sets, doses, seeds, sampling, controls, check_positions(positions))
+    check_positions(positions)
+    _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
     chosen = tuple(vectors.emotions if emotions is None else dict.fromkeys(emotions))
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
     amounts = [Dose(float(d), unit) for d in dict.fromkeys(doses) if d != 0]
@@ -133,22 +134,13 @@ def steering_grid(
     return GridResult(table, ids, prompt_ids, unit, positions, sampling, max_new_tokens, n_resumed)
 
 
-def _check(
-    prompts: Sequence[str],
-    layer_sets: Sequence[Layers],
-    doses: Sequence[float],
-    seeds: Sequence[int],
-    sampling: Sampling,
-    controls: Sequence[str],
-    positions: Positions,
-) -> None:
-    axes = {"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}
+def _check(axes: Mapping[str, Sequence[Any]], sampling: Sampling, controls: Sequence[str]) -> None:
     if empty := [name for name, axis in axes.items() if len(axis) == 0]:
         raise DoseError(f"nothing to steer: give at least one {' and one '.join(empty)}")
-    for name, axis in (("prompts", prompts), ("layer_sets", layer_sets)):
+    for name, axis in (("prompts", axes["prompt"]), ("layer_sets", axes["layer set"])):
         if isinstance(axis, str):
             raise DoseError(f"{name} is one string, {axis!r}; give a list: [{axis!r}]")
-    if sampling.greedy and len(set(seeds)) > 1:
+    if sampling.greedy and len(set(axes["seed"])) > 1:
         raise DoseError("greedy texts do not depend on the seed; give one seed, or Sampling(temperature=...)")
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise DoseError(f"unknown control '{unknown[0]}'; use {', '.join(CONTROLS)}")

@@ -169,17 +169,10 @@ class EmotionVectors:
     @property
     def table(self) -> pd.DataFrame:
         """One row per emotion and layer: sizes in raw units and relative to the residual norm."""
-        n, layers = self.norms.shape
-        frame = pd.DataFrame(
-            {
-                "emotion": np.repeat(self.emotions, layers),
-                "layer": np.tile(np.arange(layers), n),
-                "norm": self.norms.flatten().numpy(),
-                "natural": self.natural.flatten().numpy(),
-            }
-        )
-        frame["natural_relative"] = frame["natural"] / np.tile(self.residual_norm.numpy(), n)
-        return frame
+        rows = pd.MultiIndex.from_product([self.emotions, range(self.n_layers)], names=["emotion", "layer"])
+        frame = rows.to_frame(index=False)
+        frame["norm"], frame["natural"] = self.norms.flatten().numpy(), self.natural.flatten().numpy()
+        return frame.assign(natural_relative=frame["natural"] / np.tile(self.residual_norm.numpy(), len(self)))
 
     def random(self, seed: int = 0, like: str | None = None) -> EmotionVector:
         """A direction drawn uniformly per layer: the control of every steering result.

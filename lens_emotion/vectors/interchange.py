@@ -361,7 +361,10 @@ def _parse(data: bytes) -> tuple[dict[str, Value], dict[int, Tensor]]:
     for layer, width, offset in entries:
         if layer in found:
             raise ValueError(f"layer {layer} occurs twice")
-        found[layer] = _floats(data, start + offset, width)
+        first = start + offset
+        if first < 0 or width < 1 or first + 4 * width > len(data):
+            raise ValueError("a direction lies beyond the end of the file")
+        found[layer] = torch.from_numpy(np.frombuffer(data, "<f4", width, first).astype(np.float32))
     return values, found
 
 
@@ -376,9 +379,3 @@ def _entry(cursor: _Cursor) -> tuple[int, int, int]:
     if word == name or not (word.isascii() and word.isdigit()) or str(int(word)) != word:
         raise ValueError(f"tensor {name!r} is no direction.LAYER")
     return int(word), dims[0], offset
-
-
-def _floats(data: bytes, start: int, width: int) -> Tensor:
-    if start < 0 or width < 1 or start + 4 * width > len(data):
-        raise ValueError("a direction lies beyond the end of the file")
-    return torch.from_numpy(np.frombuffer(data, "<f4", width, start).astype(np.float32))
