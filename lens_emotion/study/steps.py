@@ -21,8 +21,8 @@ from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import prompts_for, scenarios_for
-from lens_emotion.run.keys import Identity, Inputs, step_inputs
-from lens_emotion.run.store import Store
+from lens_emotion.run.keys import Identity, step_inputs
+from lens_emotion.run.store import Inputs, Store
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judge_files import judge_from_file
