@@ -48,7 +48,7 @@ from lens_emotion.files.journal import Journal, Part
 from lens_emotion.run.config import StudyConfig
 
 T = TypeVar("T")
-Inputs = dict[str, Any]  # of a step: all that its result depends on (`keys.step_inputs`)
+Inputs = dict[str, Any]  # of a step: all that its result depends on (`inputs.step_inputs`)
 Tell = Callable[[str], None]
 _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy", "scipy", "scikit-learn", "plotly")
 
@@ -238,7 +238,7 @@ class StepRecord:
     """What a stored step says of itself.
 
     Attributes:
-        key: of its inputs. inputs: see `keys.step_inputs`.
+        key: of its inputs. inputs: see `inputs.step_inputs`.
         seconds: what it took, interrupted sessions included.
         created: when it was complete, ISO 8601.
     """
