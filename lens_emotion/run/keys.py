@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.loading import resolve
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.judge_files import judge_content
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, WORLDS
+from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -80,6 +82,16 @@ def same_but_for_weights(a: Inputs, b: Inputs) -> bool:
 
 def _bare(inputs: Inputs) -> Inputs:
     return inputs | {"model": inputs["model"] | {"fingerprint": None}}
+
+
+def texts_for(model: str, stimuli: str | None) -> StimulusSet:
+    """What a model reads: the stimuli asked for, else those of its catalog row, else the natural passages.
+
+    Raises:
+        LensEmotionError: an unknown model or stimulus set.
+    """
+    spec = find_spec(resolve(model).label)
+    return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
 
 
 def prompts_for(step: str, config: StudyConfig, texts: StimulusSet) -> tuple[StoryPrompt, ...]:

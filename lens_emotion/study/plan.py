@@ -1,23 +1,27 @@
-"""plan_study: what a study would run, what of it is stored already, and what it needs. No model is loaded."""
+"""plan_study: what a study would run, what of it is stored already, and what it needs. No model is loaded.
+
+Tokens, arithmetic, memory and disk follow from shapes and settings alone, by formulas; only the sizes of records,
+tables and reports (on the tiny five) and the characters of a token (on three tokenizers) were measured.
+Time is arithmetic over speed, and speed comes from stored steps of earlier runs, else from a stated assumption.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from lens_emotion.errors import LensEmotionError, StimulusError
+from lens_emotion.errors import LensEmotionError
 from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
-from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
-from lens_emotion.models.loading import check_quantise, choose_device, choose_dtype, resolve
+from lens_emotion.models.loading import choose_device, choose_dtype, resolve
+from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.keys import (
     PRESET,
@@ -31,15 +35,23 @@ from lens_emotion.run.keys import (
     scenarios_for,
     step_inputs,
     steps_of,
+    texts_for,
 )
-from lens_emotion.run.look import MANIFEST, read_manifest, step_folders
+from lens_emotion.run.look import MANIFEST, read_manifest
 from lens_emotion.run.store import KEPT, PARTIAL, read_record, safe_name
-from lens_emotion.steering.judge_files import read_judge_file, words_of
-from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, load_stimuli
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
+CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
+TEMPLATE = 20  # tokens of a chat template around a prompt
+RECORD = 240  # bytes of a text's labels in a file of activations, beside the text
+STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
+REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
+PROGRAM = 5e8  # bytes of Python with torch and transformers
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
+NEAR = 8.0  # how many times larger or smaller a model may be for its speed to say something about another
+ASSUMED = {"cpu": (6e10, 2e10), "cuda": (5e13, 5e12), "mps": (2e12, 4e11)}  # operations a second: reading, writing
+ANALYSIS = 1.5  # seconds a layer for 200 permutations, hardly dependent on its width: the tiny five, two processors
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,6 @@ class ModelPlan:
     """One model: its steps, and what it needs; `needs` is None where its shape is not known without the hub."""
 
     name: str
-    shape: Shape | None
-    dtype: str
     steps: tuple[PlannedStep, ...]
     needs: Needs | None
     analysis: float
@@ -79,7 +89,6 @@ class ModelPlan:
 class StudyPlan:
     """What `lens-emotion study` would do."""
 
-    folder: Path
     device: str
     models: tuple[ModelPlan, ...]
 
@@ -100,45 +109,45 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
         LensEmotionError: unknown models or stimuli, a precision or device that cannot be had.
     """
     root, device = Path(folder), choose_device(config.device)
-    known = measured_in(_runs_beside(root))
-    return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
+    beside = sorted(root.parent.iterdir()) if root.parent.is_dir() else []  # measured on this machine, most likely
+    known = measured_in(dict.fromkeys(p for p in (root, *beside) if (p / MANIFEST).is_file()))
+    return StudyPlan(device, tuple(_plan(name, config.for_model(name), root, device, known) for name in config.models))
 
 
 def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
     label = resolve(name).label
     spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
-    family = spec.family if spec else family_of(label)
-    dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
+    dtype = str(choose_dtype(config.dtype, device, spec.family if spec else family_of(label))).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
     identity = Identity(None, backend, dtype, device.split(":")[0])
-    place = root / safe_name(label)
+    states = _states(config, identity, texts, root / safe_name(label))
+    if shape is None:
+        unknown = tuple(PlannedStep(step, state, None, 0.0, "shape not known") for step, state in states.items())
+        return ModelPlan(label, unknown, None, 0.0)
     steps = []
+    for step, state in states.items():
+        work = work_of(step, config, texts, shape)
+        speed, basis = _speed(step, shape, identity, known)
+        steps.append(PlannedStep(step, state, work, 0.0 if state == STORED else work.flops / speed, basis))
+    needs = needs_of(config, texts, shape, dtype, identity.device)
+    analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)
+    return ModelPlan(label, tuple(steps), needs, analysis)
+
+
+def _states(config: StudyConfig, model: Identity, texts: StimulusSet, place: Path) -> dict[str, str]:
+    """Step -> whether it would be read back from a model's folder, or has finished batches there."""
+    found, read = {}, None
     for step in steps_of(config):
-        state = state_of(step, config, identity, texts, place)
-        work = work_of(step, config, texts, shape) if shape else None
-        speed, basis = rate(step, shape, identity.device, dtype, known) if shape else (1.0, "shape not known")
-        seconds = work.flops / speed if work and state != STORED else 0.0
-        steps.append(PlannedStep(step, state, work, seconds, basis))
-    needs = needs_of(config, texts, shape, dtype, identity.device) if shape else None
-    analysis = analysis_seconds(shape, config.n_permutations) if shape else 0.0
-    return ModelPlan(label, shape, dtype, tuple(steps), needs, analysis)
-
-
-def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
-    """Whether a step of a model's folder would be read back."""
-    read = None
-    if step != READING:
-        if state_of(READING, config, identity, texts, place) != STORED:
-            read = "unknown"
-        else:
-            folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
+        folder = _stored(place, step, step_inputs(step, config, model, texts, read))
+        if step == READING:  # what was read is among the inputs of steering
             read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
-    if _matching(place, step, step_inputs(step, config, identity, texts, read)) is not None:
-        return STORED
-    return BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
+        begun = BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
+        found[step] = STORED if folder else begun
+    return found
 
 
-def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
+def _stored(place: Path, step: str, wanted: Inputs) -> Path | None:
+    """The folder of a step with these inputs, whatever the weights."""
     for folder in (place / step, *sorted(place.glob(f"{KEPT}/{step}-*"))):
         record = read_record(folder)
         if record is not None and same_but_for_weights(wanted, record.inputs):
@@ -146,171 +155,7 @@ def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
     return None
 
 
-def _runs_beside(root: Path) -> list[Path]:
-    """The run folder itself and its neighbours: what was measured on this machine, most likely."""
-    folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
-    return list(dict.fromkeys(p for p in folders if (p / MANIFEST).is_file()))
-
-
-# -------- shapes
-# What a model weighs, without loading it: the shapes of the catalog's models, and of any folder's config.json.
-#
-# The numbers are those of the models' public configs; the parameters that follow from them agree with the catalog's to 1%
-# (tests/test_plan.py).
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a decoder.
-
-    Attributes:
-        n_heads, n_kv_heads, d_head: attention; keys and values have `n_kv_heads` of them.
-        d_mlp: width of the feed-forward layer; gated: three matrices instead of two.
-        d_vocab: tokens; tied: the head shares the embedding.
-        n_positions: learned positions (GPT-2), else 0.
-    """
-
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_mlp: int
-    d_vocab: int
-    tied: bool = True
-    gated: bool = True
-    n_positions: int = 0
-
-    @property
-    def body(self) -> int:
-        """Parameters of the blocks: what every token passes through."""
-        attention = 2 * self.d_model * self.d_head * (self.n_heads + self.n_kv_heads)
-        return self.n_layers * (attention + (2 + self.gated) * self.d_model * self.d_mlp)
-
-    @property
-    def head(self) -> int:
-        """Parameters of the map from states to tokens."""
-        return self.d_model * self.d_vocab
-
-    @property
-    def parameters(self) -> int:
-        """All weights, but for norms and biases (less than 1%)."""
-        return self.body + self.head * (1 if self.tied else 2) + self.n_positions * self.d_model
-
-    @property
-    def kv_per_token(self) -> int:
-        """Numbers that decoding keeps for a token: a key and a value of every layer."""
-        return 2 * self.n_layers * self.n_kv_heads * self.d_head
-
-
-def _gpt2(n_layers: int, d_model: int, n_heads: int) -> Shape:
-    width = d_model // n_heads
-    return Shape(n_layers, d_model, n_heads, n_heads, width, 4 * d_model, 50257, gated=False, n_positions=1024)
-
-
-_GEMMA_270M = Shape(18, 640, 4, 1, 256, 2048, 262144)
-_GEMMA_1B = Shape(26, 1152, 4, 1, 256, 6912, 262144)
-_GEMMA_2B = Shape(26, 2304, 8, 4, 256, 9216, 256000)
-_GEMMA_9B = Shape(42, 3584, 16, 8, 256, 14336, 256000)
-_QWEN_HALF_B = Shape(24, 896, 14, 2, 64, 4864, 151936)
-_QWEN_1_5B = Shape(28, 1536, 12, 2, 128, 8960, 151936)
-_SMOL_135M = Shape(30, 576, 9, 3, 64, 1536, 49152)
-_LLAMA_1B = Shape(16, 2048, 32, 8, 64, 8192, 128256)
-_LLAMA_3B = Shape(28, 3072, 24, 8, 128, 8192, 128256)
-_LLAMA_8B = Shape(32, 4096, 32, 8, 128, 14336, 128256, tied=False)
-_MISTRAL_7B = Shape(32, 4096, 32, 8, 128, 14336, 32768, tied=False)
-
-SHAPES: dict[str, Shape] = {
-    "gpt2": _gpt2(12, 768, 12),
-    "gpt2-medium": _gpt2(24, 1024, 16),
-    "gpt2-large": _gpt2(36, 1280, 20),
-    "gpt2-xl": _gpt2(48, 1600, 25),
-    "gemma-3-270m": _GEMMA_270M,
-    "gemma-3-270m-it": _GEMMA_270M,
-    "gemma-3-1b-pt": _GEMMA_1B,
-    "gemma-3-1b-it": _GEMMA_1B,
-    "gemma-2-2b": _GEMMA_2B,
-    "gemma-2-2b-it": _GEMMA_2B,
-    "gemma-2-9b": _GEMMA_9B,
-    "gemma-2-9b-it": _GEMMA_9B,
-    "qwen2.5-0.5b": _QWEN_HALF_B,
-    "qwen2.5-0.5b-instruct": _QWEN_HALF_B,
-    "qwen2.5-1.5b": _QWEN_1_5B,
-    "qwen2.5-1.5b-instruct": _QWEN_1_5B,
-    "qwen2.5-3b-instruct": Shape(36, 2048, 16, 2, 128, 11008, 151936),
-    "qwen2.5-7b-instruct": Shape(28, 3584, 28, 4, 128, 18944, 152064, tied=False),
-    "qwen3-0.6b": Shape(28, 1024, 16, 8, 128, 3072, 151936),
-    "qwen3-1.7b": Shape(28, 2048, 16, 8, 128, 6144, 151936),
-    "smollm2-135m": _SMOL_135M,
-    "smollm2-135m-instruct": _SMOL_135M,
-    "smollm2-360m-instruct": Shape(32, 960, 15, 5, 64, 2560, 49152),
-    "smollm2-1.7b-instruct": Shape(24, 2048, 32, 32, 64, 8192, 49152),
-    "tinyllama-1.1b-chat": Shape(22, 2048, 32, 4, 64, 5632, 32000, tied=False),
-    "llama-3.2-1b": _LLAMA_1B,
-    "llama-3.2-1b-instruct": _LLAMA_1B,
-    "llama-3.2-3b": _LLAMA_3B,
-    "llama-3.2-3b-instruct": _LLAMA_3B,
-    "llama-3.1-8b": _LLAMA_8B,
-    "llama-3.1-8b-instruct": _LLAMA_8B,
-    "mistral-7b-v0.3": _MISTRAL_7B,
-    "mistral-7b-instruct-v0.3": _MISTRAL_7B,
-}
-
-
-def shape_of(name: str) -> Shape | None:
-    """The shape of a model by name, hub id or folder; None where it cannot be known without asking the hub."""
-    from lens_emotion.models.loading import resolve
-
-    spec = find_spec(name)
-    if spec is not None and spec.name in SHAPES:
-        return SHAPES[spec.name]
-    source = resolve(name)
-    if not source.on_hub and not source.gguf_file:
-        return shape_from(json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8")))
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(source.location, "config.json") if source.on_hub else None
-    return shape_from(json.loads(Path(cached).read_text(encoding="utf-8"))) if isinstance(cached, str) else None
-
-
-def shape_from(config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a Hugging Face config.json describes; None if it names no sizes."""
-    config = config.get("text_config") or config
-    try:
-        if "n_embd" in config:
-            width = config["n_embd"] // config["n_head"]
-            inner = config.get("n_inner") or 4 * config["n_embd"]
-            places = (config["n_layer"], config["n_embd"], config["n_head"], config["n_head"], width, inner)
-            return Shape(*places, config["vocab_size"], gated=False, n_positions=config["n_positions"])
-        heads = config["num_attention_heads"]
-        return Shape(
-            n_layers=config["num_hidden_layers"],
-            d_model=config["hidden_size"],
-            n_heads=heads,
-            n_kv_heads=config.get("num_key_value_heads") or heads,
-            d_head=config.get("head_dim") or config["hidden_size"] // heads,
-            d_mlp=config["intermediate_size"],
-            d_vocab=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings", str(config.get("model_type", "")).startswith("gemma"))),
-        )
-    except (KeyError, TypeError):
-        return None
-
-
-# -------- estimate
-# What a study of one model needs: tokens, arithmetic, memory and disk, from shapes and settings alone.
-#
-# Formulas, not measurements, but for the sizes of records, tables and reports, which were measured on the tiny five, and
-# characters per token, measured on three tokenizers (4.3 in all of them).
-
-
-CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
-TEMPLATE = 20  # tokens of a chat template around a prompt
-RECORD = 240  # bytes of a text's labels in a file of activations, beside the text
-STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
-REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
-PROGRAM = 5e8  # bytes of Python with torch and transformers
-ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
+# What a step does.
 
 
 @dataclass(frozen=True)
@@ -327,6 +172,34 @@ class Work:
     read: int
     written: int
     flops: float
+
+
+def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) -> Work:
+    """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
+    read, written = 0.0, 0
+    if step == READING:
+        n, read = len(texts), sum(map(len, texts.texts)) / CHARACTERS
+    elif step == STEERING:
+        openings = scenarios_for(config, texts)
+        length = sum(len(s.opening) for s in openings) / CHARACTERS
+        runs, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
+        n, new = runs * len(openings), len(openings) * config.steered_tokens
+        read, written = (runs + scored) * length + scored * new, runs * new
+    else:
+        prompts = [p.text for p in prompts_for(step, config, texts)]
+        jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
+        n, written = len(prompts), len(jobs) * _longest(step, config)
+        read = sum(len(p) / CHARACTERS + TEMPLATE for p in jobs) + (written if step == WRITING else 0)
+    flops = 2.0 * shape.body * (read + written) + 2.0 * shape.head * written
+    return Work(n, round(read), round(written), flops)
+
+
+def _longest(step: str, config: StudyConfig) -> int:
+    """Tokens that a text of a step may grow to, beside its prompt."""
+    return {WRITING: config.story_tokens, PRESET: config.jeong_tokens, STEERING: config.steered_tokens}[step]
+
+
+# Memory and disk.
 
 
 @dataclass(frozen=True)
@@ -346,169 +219,64 @@ class Needs:
     disk: float
 
 
-def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) -> Work:
-    """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
-    if step == READING:
-        return _work(shape, len(texts), sum(map(len, texts.texts)) / CHARACTERS, 0)
-    if step == STEERING:
-        openings = scenarios_for(config, texts)
-        length = sum(len(s.opening) for s in openings) / CHARACTERS
-        n, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
-        new = len(openings) * config.steered_tokens
-        return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
-    prompts = [p.text for p in prompts_for(step, config, texts)]
-    jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
-    new = len(jobs) * (config.jeong_tokens if step == PRESET else config.story_tokens)
-    read = sum(len(p) / CHARACTERS + TEMPLATE for p in jobs) + (new if step == WRITING else 0)
-    return _work(shape, len(prompts), read, new)
-
-
-def _work(shape: Shape, texts: int, read: float, written: float) -> Work:
-    return Work(texts, round(read), round(written), 2.0 * shape.body * (read + written) + 2.0 * shape.head * written)
-
-
 def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, device: str) -> Needs:
     """Memory and disk of a study of one model."""
-    item, steps = ITEM.get(dtype, 4), steps_of(config)
+    item = ITEM.get(dtype, 4)
     weights = float(shape.parameters * item)
-    batch = _reading_batch(texts, shape, item, device)
-    if WRITING in steps:
-        lengths = [(WRITING, config.story_tokens), *([(PRESET, config.jeong_tokens)] if config.jeong else [])]
-        batch = max(batch, *(_writing_batch(step, new, config, texts, shape, item) for step, new in lengths))
-    if STEERING in steps:
-        batch = max(batch, _decoding(shape, item, *_rows(STEERING, config.steered_tokens, config, texts, shape)))
-    rows = sum(_rows_kept(config, texts).values())
-    host = 2.0 * rows * shape.n_layers * shape.d_model * 4
+    tokens = max(CPU_BUDGET if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS)
+    batches = [tokens * ((shape.n_layers + 4) * shape.d_model + 3 * shape.d_mlp) * item]  # states, one block's inside
+    batches += [_decoding(step, config, texts, shape, item) for step in steps_of(config) if step != READING]
     program = PROGRAM if device == "cpu" else 0.0
-    return Needs(weights, weights + batch + program, host, disk_of(config, texts, shape))
+    host = 2.0 * sum(_rows_kept(config, texts).values()) * shape.n_layers * shape.d_model * 4
+    return Needs(weights, weights + max(batches) + program, host, disk_of(config, texts, shape))
+
+
+def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
+    """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
+    the states of stories, which are held while they are written (`generation.watched_length` bounds them)."""
+    new = _longest(step, config)
+    if step == STEERING:
+        prompts = [s.opening for s in scenarios_for(config, texts)]
+        n, before, state = len(prompts) * (1 + 4 * len(config.doses)), 0, 0
+    else:
+        prompts = list({p.text for p in prompts_for(step, config, texts)})
+        n, before, state = len(prompts), TEMPLATE, (new + 1) * shape.n_layers * shape.d_model * item
+    length = sum(map(len, prompts)) / len(prompts) / CHARACTERS + before + new
+    rows = max(1, min(n, int(GENERATION_BUDGET / length)))
+    if state:
+        least = max(2 * (new + 1), math.ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
+        rows = max(1, min(rows, int(GENERATION_BUDGET / max(length, least))))
+    return rows * (state + length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
 
 
 def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     """Bytes of a model's folder: activations in float32, the texts' labels, the steering result, tables, figures."""
     row = shape.n_layers * shape.d_model * 4
-    length = {READING: sum(map(len, texts.texts)) / len(texts)}
-    length |= {WRITING: CHARACTERS * config.story_tokens / 2, PRESET: CHARACTERS * config.jeong_tokens / 2}
-    total = 0.0
-    for step, n in _rows_kept(config, texts).items():
-        total += n * (row + RECORD + length[step])
-    if config.generation:  # stories.json, and their place in tables
-        for step in (WRITING, PRESET) if config.jeong else (WRITING,):
-            total += len(prompts_for(step, config, texts)) * (140 + length[step])
-    if config.steering:
+    text = {READING: sum(map(len, texts.texts)) / len(texts)}  # characters; stories end at half their length
+    text |= {step: CHARACTERS * _longest(step, config) / 2 for step in (WRITING, PRESET)}
+    total = sum(n * (row + RECORD + text[step]) for step, n in _rows_kept(config, texts).items())
+    for step in _written(config):  # stories.json, and their place in tables
+        total += len(prompts_for(step, config, texts)) * (140 + text[step])
+    if config.steering:  # dose_response.json and steering_texts.csv
         steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
-        total += steered * (STEERED_ROW + CHARACTERS * config.steered_tokens)
-        total += steered * (60 + CHARACTERS * config.steered_tokens)  # steering_texts.csv
+        total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)
     methods = 1 + 2 * config.generation
-    total += len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3  # tables, figures
-    return total
+    return total + len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3
 
 
 def _rows_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
-    """Step -> rows of activations stored: two poolings of what is read, two readings of what is written."""
-    kept = {READING: 2 * len(texts)}
-    if config.generation:
-        kept |= {WRITING: 2 * len(prompts_for(WRITING, config, texts))}
-        kept |= {PRESET: len(prompts_for(PRESET, config, texts))} if config.jeong else {}
-    return kept
+    """Step -> rows of activations stored: two poolings of what is read, two of stories, one of the preset's."""
+    poolings = {WRITING: 2, PRESET: 1}
+    written = {step: poolings[step] * len(prompts_for(step, config, texts)) for step in _written(config)}
+    return {READING: 2 * len(texts)} | written
 
 
-def _reading_batch(texts: StimulusSet, shape: Shape, item: int, device: str) -> float:
-    """States of every layer of the largest batch, and one block's inner width."""
-    budget = CPU_BUDGET if device == "cpu" else TOKEN_BUDGET
-    tokens = max(budget, max(map(len, texts.texts)) / CHARACTERS)
-    return tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
+def _written(config: StudyConfig) -> tuple[str, ...]:
+    """The steps in which the model writes stories."""
+    return tuple(step for step in steps_of(config) if step in (WRITING, PRESET))
 
 
-def _rows(step: str, new: int, config: StudyConfig, texts: StimulusSet, shape: Shape) -> tuple[int, float]:
-    """Rows of the largest decoding batch, and their length."""
-    if step == STEERING:
-        openings = scenarios_for(config, texts)
-        n = len(openings) * (1 + 4 * len(config.doses))
-        length = sum(len(s.opening) for s in openings) / len(openings) / CHARACTERS + new
-    else:
-        prompts = {p.text for p in prompts_for(step, config, texts)}
-        n, length = len(prompts), sum(map(len, prompts)) / len(prompts) / CHARACTERS + TEMPLATE + new
-    return max(1, min(n, int(GENERATION_BUDGET / length))), length
-
-
-def _writing_batch(step: str, new: int, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
-    """A decoding batch whose states are held while it writes: `generation.watched_length` bounds it."""
-    n, length = _rows(step, new, config, texts, shape)
-    state = (new + 1) * shape.n_layers * shape.d_model * item
-    least = max(2 * (new + 1), ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
-    rows = max(1, min(n, int(GENERATION_BUDGET / max(length, least))))
-    return rows * state + _decoding(shape, item, rows, length)
-
-
-def _decoding(shape: Shape, item: int, rows: int, length: float) -> float:
-    """Keys and values of a decoding batch, and its logits (in the model's precision, float32 and sorted)."""
-    return rows * (length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
-
-
-# -------- inputs
-# What a study is given, checked before anything is loaded: do emotions, prompts, scenarios and judge go together?
-
-
-def check_inputs(config: StudyConfig) -> None:
-    """Check every model's inputs.
-
-    Raises:
-        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
-    """
-    for name in config.models:
-        resolve(name)
-        own = config.for_model(name)
-        check_quantise(own.quantise)
-        texts = texts_for(name, own.stimuli)
-        _check_neutral(texts)
-        for step in steps_of(own):
-            if step in (WRITING, PRESET):
-                _check_prompts(step, own, texts)
-            elif step == STEERING:
-                _check_steering(own, texts)
-
-
-def _check_neutral(texts: StimulusSet) -> None:
-    if all(item.emotion != NEUTRAL for item in texts.items):
-        raise StimulusError(
-            f"the stimulus set '{texts.name}' has no text of emotion '{NEUTRAL}', which a study compares with; add one "
-            "for each topic, or use lens-emotion extract"
-        )
-
-
-def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
-    have = {p.emotion for p in prompts_for(step, config, texts)}
-    if missing := [e for e in (*texts.emotions, NEUTRAL) if e not in have]:
-        raise StimulusError(
-            f"{config.prompts or 'the story prompts of the package'} ask for no {', '.join(missing)}, which "
-            f"'{texts.name}' holds; give a file of prompts (prompts = ...), or leave writing out (generation = false, "
-            "--no-generation)"
-        )
-
-
-def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
-    wanted = {s.emotion for s in scenarios_for(config, texts)}
-    if not wanted:
-        raise StimulusError(
-            f"{config.scenarios or 'the scenarios of the package'} have none of the emotions of '{texts.name}' "
-            f"({', '.join(texts.emotions)}); give a file of scenarios (scenarios = ...), or leave steering out "
-            "(steering = false, --no-steering)"
-        )
-    if not (config.judge and is_user_file(config.judge)):
-        return
-    file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
-    if missing := sorted(wanted - known):
-        raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
-
-
-# -------- rates
-# How fast a step goes here: from steps of earlier runs on the same kind of device, else from a stated assumption.
-
-
-NEAR = 8.0  # how many times larger or smaller a model may be for its speed to say something about another
-ASSUMED = {"cpu": (6e10, 2e10), "cuda": (5e13, 5e12), "mps": (2e12, 4e11)}
-ANALYSIS = 1.5  # seconds a layer for 200 permutations: measured on the tiny five, two processors
+# Speed.
 
 
 @dataclass(frozen=True)
@@ -523,67 +291,44 @@ class Measured:
     flops_per_second: float
 
 
-def measured_in(folders: Sequence[Path]) -> list[Measured]:
+def measured_in(folders: Iterable[Path]) -> list[Measured]:
     """The speeds of all stored steps of these runs; what cannot be read is passed over."""
-    found = []
+    found: list[Measured] = []
     for run in folders:
         settings = read_manifest(run).get("config", {})
         for model in settings.get("models", ()):
             own = settings | settings.get("overrides", {}).get(model, {})
-            files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
-                shape = shape_of(model)
-                texts = texts_for(model, own.get("stimuli"))
-                if shape is not None:
-                    found += _of_model(run, str(model), shape, texts, files)
+                found += list(_of_model(run, str(model), own))
             except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue
     return found
 
 
-def _of_model(run: Path, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> list[Measured]:
-    found, place = [], run / safe_name(resolve(model).label)
-    for folder in step_folders(run):
-        record = read_record(folder)
-        if record is None or folder.parent != place or record.seconds <= 0:
+def _of_model(run: Path, model: str, settings: dict[str, Any]) -> Iterator[Measured]:
+    shape, texts = shape_of(model), texts_for(model, settings.get("stimuli"))
+    if shape is None:
+        return
+    files: dict[str, Any] = {name: settings.get(name) for name in ("prompts", "scenarios")}
+    for step in (READING, WRITING, PRESET, STEERING):
+        record = read_record(run / safe_name(resolve(model).label) / step)
+        if record is None or record.seconds <= 0:
             continue
         used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
-        work = work_of(record.name, StudyConfig(**used, **files), texts, shape)
+        speed = work_of(step, StudyConfig(**used, **files), texts, shape).flops / record.seconds
         on = record.inputs["model"]
-        speed = work.flops / record.seconds
-        found.append(Measured(record.name, model, shape.parameters, on["device"], on["dtype"], speed))
-    return found
+        yield Measured(step, model, shape.parameters, on["device"], on["dtype"], speed)
 
 
-def rate(step: str, shape: Shape, device: str, dtype: str, known: Sequence[Measured]) -> tuple[float, str]:
-    """Operations a second, and in words where the number comes from."""
-    near = [m for m in known if (m.step, m.device, m.dtype) == (step, device, dtype)]
-    near = [m for m in near if _distance(m, shape) <= math.log(NEAR)]
-    if near:
-        best = min(near, key=lambda m: _distance(m, shape))
+def _speed(step: str, shape: Shape, model: Identity, known: Sequence[Measured]) -> tuple[float, str]:
+    """Operations a second, and in words where the number comes from: the model nearest in size, else an assumption."""
+
+    def far(measured: Measured) -> float:
+        return abs(math.log(measured.parameters / shape.parameters))
+
+    alike = [m for m in known if (m.step, m.device, m.dtype) == (step, model.device, model.dtype)]
+    if near := [m for m in alike if far(m) <= math.log(NEAR)]:
+        best = min(near, key=far)
         return best.flops_per_second, f"measured on {best.model}"
-    reading, writing = ASSUMED.get(device, ASSUMED["cpu"])
+    reading, writing = ASSUMED.get(model.device, ASSUMED["cpu"])
     return (reading if step == READING else writing), "assumed"
-
-
-def _distance(measured: Measured, shape: Shape) -> float:
-    return abs(math.log(measured.parameters / shape.parameters))
-
-
-def analysis_seconds(shape: Shape, n_permutations: int) -> float:
-    """Seconds of all analyses of one model, which hardly depend on its width."""
-    return ANALYSIS * shape.n_layers * (0.4 + 0.6 * n_permutations / 200)
-
-
-# -------- texts
-# What a model reads, known from its name.
-
-
-def texts_for(model: str, stimuli: str | None) -> StimulusSet:
-    """The stimuli asked for, else those of the model's catalog row, else the natural passages.
-
-    Raises:
-        LensEmotionError: an unknown model or stimulus set.
-    """
-    spec = find_spec(resolve(model).label)
-    return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
