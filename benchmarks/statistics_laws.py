@@ -20,14 +20,7 @@ from scipy.stats import binom, kstest
 
 from lens_emotion.analysis.ushape import two_lines
 from lens_emotion.stats.intervals import mean_interval
-from lens_emotion.stats.tests import (
-    EffectSize,
-    cohens_d,
-    hedges_g,
-    paired_dz,
-    permutation_test,
-    wilson_interval,
-)
+from lens_emotion.stats.tests import EffectSize, cohens_d, hedges_g, paired_dz, permutation_test, wilson_interval
 
 if TYPE_CHECKING:  # the script also runs as a file, from where the package `benchmarks` cannot be seen
     from benchmarks import measure

@@ -75,12 +75,7 @@ def _ways(model: Model, plain: Any, prompts: list[list[int]], n: int) -> dict[st
         residual_cache(model, *pad([[*p, *w] for p, w in zip(prompts, new, strict=True)], pad_id(model)))
         return new
 
-    return {
-        THEIRS: theirs,
-        OURS: lambda: generate_tokens(model, prompts, n),
-        WATCHED: while_writing,
-        REREAD: reread,
-    }
+    return {THEIRS: theirs, OURS: lambda: generate_tokens(model, prompts, n), WATCHED: while_writing, REREAD: reread}
 
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ def no_layer(layer: int, n_layers: int) -> LayerError:
     return LayerError(f"no layer {layer}: the model has layers 0 to {n_layers - 1} (or -{n_layers} to -1)")
 
 
-# -------- extras
 # Optional libraries: one line that names the fix where they are missing.
 
 

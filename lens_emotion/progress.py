@@ -36,11 +36,7 @@ def _bar() -> Any:
 
 
 def track(
-    items: Iterable[T],
-    label: str,
-    total: int | None = None,
-    step: Callable[[T], int] = lambda _: 1,
-    show: bool = True,
+    items: Iterable[T], label: str, total: int | None = None, step: Callable[[T], int] = lambda _: 1, show: bool = True
 ) -> Iterator[T]:
     """Iterate with a progress bar that advances by `step(item)`; leaves no bar behind when done."""
     if not (show and _wanted()):

@@ -7,13 +7,7 @@ from scipy.stats import chi2, norm
 from statsmodels.stats.power import TTestIndPower
 
 from lens_emotion.errors import AnalysisError
-from lens_emotion.stats.tests import (
-    bias_correction,
-    cohens_d,
-    hedges_g,
-    noncentral_interval,
-    paired_dz,
-)
+from lens_emotion.stats.tests import bias_correction, cohens_d, hedges_g, noncentral_interval, paired_dz
 
 A, B = np.array([2.0, 4.0, 6.0, 8.0]), np.array([1.0, 2.0, 3.0])
 

@@ -16,14 +16,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.cosines import corrected_cosine, mean_pairwise_cosine, recipe_grams, topic_means
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.gram import Labellings
-from lens_emotion.vectors.recipes import (
-    RECIPES,
-    apply_steps,
-    class_means,
-    emotion_vectors,
-    minus_mean,
-    minus_neutral,
-)
+from lens_emotion.vectors.recipes import RECIPES, apply_steps, class_means, emotion_vectors, minus_mean, minus_neutral
 
 
 def test_closed_form_equals_the_loop_over_pairs():

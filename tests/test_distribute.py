@@ -20,13 +20,7 @@ from lens_emotion.run.look import verify_run
 from lens_emotion.run.store import versions
 from lens_emotion.study import workers as distribute
 from lens_emotion.study.pipeline import run_study
-from lens_emotion.study.workers import (
-    SURVEY,
-    Job,
-    WorkerError,
-    executor_named,
-    run_part,
-)
+from lens_emotion.study.workers import SURVEY, Job, WorkerError, executor_named, run_part
 
 CONFIG = StudyConfig(
     models=("tiny-llama",), n_permutations=20, doses=(1.0, 6.0), story_tokens=32, jeong_tokens=32, steered_tokens=12

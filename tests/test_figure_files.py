@@ -11,15 +11,7 @@ from typer.testing import CliRunner
 
 from lens_emotion import plots
 from lens_emotion.cli.app import app
-from lens_emotion.report.gallery import (
-    ImagesError,
-    check_images,
-    csv,
-    lean_svg,
-    plotly_json,
-    study_command,
-    write_set,
-)
+from lens_emotion.report.gallery import ImagesError, check_images, csv, lean_svg, plotly_json, study_command, write_set
 from lens_emotion.report.parts import Drawn, FigureSet
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.verification import Verification

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lens_emotion.cli.runs import draw_and_print
+from lens_emotion.cli.runs import figures
 from lens_emotion.errors import ArtifactError
 from lens_emotion.plots._steering import LETTERS
 from lens_emotion.report.gallery import FiguresError, across_set, run_set
@@ -45,7 +45,7 @@ def drawn(stored) -> FigureSet:
 def gallery(finished, tmp_path_factory):
     """A folder of figures without pictures."""
     folder = tmp_path_factory.mktemp("figures")
-    draw_and_print([finished[0]], folder, None, None, images=False)
+    figures([finished[0]], folder, None, None, images=False)
     return folder
 
 
@@ -66,7 +66,7 @@ def test_a_run_read_back_says_what_the_study_said(finished, stored):
 
 def test_the_same_run_gives_the_same_bytes_of_data(finished, gallery, tmp_path):
     again = tmp_path / "again"
-    draw_and_print([finished[0]], again, None, None, images=False)
+    figures([finished[0]], again, None, None, images=False)
     files = sorted(p.relative_to(gallery) for p in gallery.rglob("*") if p.is_file())
     assert len(files) > 40 and {p.suffix for p in files} == {".csv", ".json", ".md"}
     for file in files:

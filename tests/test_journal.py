@@ -12,13 +12,7 @@ from lens_emotion.extraction import generation, reader
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
-from lens_emotion.files.journal import (
-    Journal,
-    Record,
-    append,
-    record_bytes,
-    scan,
-)
+from lens_emotion.files.journal import Journal, Record, append, record_bytes, scan
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose

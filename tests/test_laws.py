@@ -227,10 +227,9 @@ def test_half_precision_is_held_to_what_its_rounding_explains():
 
 @pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
 def test_the_command_exits_1_where_a_law_is_broken(broken, code, monkeypatch, capsys):
-    from lens_emotion.cli import model as console_check
 
     one = Law("BOS once", lambda subject: found(2.0 if broken else 0.0, 0.0, "tokens"), "mend the tokenizer")
-    monkeypatch.setattr(console_check, "LAWS", (one,))
+    monkeypatch.setattr("lens_emotion.laws.check.LAWS", (one,))
     monkeypatch.setattr(sys, "argv", ["lens-emotion", "check", "tiny-llama"])
     with pytest.raises(SystemExit) as stopped:
         main()

@@ -23,13 +23,7 @@ from lens_emotion.analysis.lens import (
 from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
 from lens_emotion.models.access import fingerprint
 from lens_emotion.models.forward import read_out
-from lens_emotion.stimuli.emotions import (
-    BYTES,
-    SCRIPTS,
-    count_scripts,
-    main_script,
-    scripts_of,
-)
+from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, count_scripts, main_script, scripts_of
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 
 

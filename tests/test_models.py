@@ -111,8 +111,7 @@ def test_unknown_name_lists_near_matches():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [("/no/such/folder", "no folder"), ("missing.gguf", "no file"), ("./nowhere", "no folder")],
+    ("name", "words"), [("/no/such/folder", "no folder"), ("missing.gguf", "no file"), ("./nowhere", "no folder")]
 )
 def test_missing_paths_are_named(name, words):
     with pytest.raises(ModelUnavailableError, match=words):

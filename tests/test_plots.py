@@ -21,13 +21,7 @@ from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.plots._circumplex import (
-    LETTER,
-    LINE_HEIGHT,
-    around,
-    overlap,
-    place_labels,
-)
+from lens_emotion.plots._circumplex import LETTER, LINE_HEIGHT, around, overlap, place_labels
 from lens_emotion.plots.theme import GREY, REGIME_COLOURS
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.regimes import Thresholds

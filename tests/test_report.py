@@ -13,22 +13,8 @@ from plotly.offline import get_plotlyjs
 from test_plots import every_figure, sweep_result
 
 from lens_emotion import plots
-from lens_emotion.report.page import (
-    anchor,
-    figure_json,
-    flattened,
-    number,
-    render_report,
-    write_report,
-)
-from lens_emotion.report.parts import (
-    Cell,
-    Finding,
-    ModelReport,
-    RunReport,
-    Section,
-    TextPair,
-)
+from lens_emotion.report.page import anchor, figure_json, flattened, number, render_report, write_report
+from lens_emotion.report.parts import Cell, Finding, ModelReport, RunReport, Section, TextPair
 
 EVIL = "<script>alert(1)</script>"
 

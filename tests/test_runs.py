@@ -14,8 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
 from benchmarks import kill_resume
-from lens_emotion.cli._runs import prune_and_print
 from lens_emotion.cli.app import main
+from lens_emotion.cli.runs import prune
 from lens_emotion.errors import ArtifactError
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.look import compare_runs, compare_tables, list_runs, spare_in, verify_run
@@ -42,7 +42,7 @@ def copy(study, tmp_path):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line inside this process, 80 columns wide."""
-    from lens_emotion.cli import _runs as console_runs
+    from lens_emotion.cli import runs as console_runs
     from lens_emotion.cli import say as console
     from lens_emotion.cli import study as console_plan
 
@@ -188,11 +188,11 @@ def test_prune_lists_what_the_study_does_not_need_and_removes_it_on_demand(copy,
     assert [s.path.parent.name for s in found] == [".kept", ".set_aside", ".partial"]
     assert sum(s.n_bytes for s in found) > 1000
 
-    prune_and_print(root, delete=False)
+    prune(root, delete=False)
     assert "--delete removes it" in capsys.readouterr().out and spare_in(root) == found
-    prune_and_print(root, delete=True)
+    prune(root, delete=True)
     assert "removed" in capsys.readouterr().out and spare_in(root) == ()
     assert [p.name for p in (model / ".partial").iterdir()] == [f"generation_jeong-{'0' * 16}.journal"]
     assert not verify_run(root).damages
-    prune_and_print(root, delete=True)
+    prune(root, delete=True)
     assert "nothing beside its study" in capsys.readouterr().out

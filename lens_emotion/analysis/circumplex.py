@@ -160,9 +160,7 @@ def missing_norms(emotions: Sequence[str], ratings: Sequence[Norm] | None = None
     )
 
 
-def principal_scores(
-    rows: Float[Tensor, "n d_model"],
-) -> tuple[Float[np.ndarray, "n 2"], tuple[float, float]]:
+def principal_scores(rows: Float[Tensor, "n d_model"]) -> tuple[Float[np.ndarray, "n 2"], tuple[float, float]]:
     """Scores on the first two principal components, and their shares of the variance."""
     rows = rows.double()
     rows = rows - rows.mean(0)

@@ -260,7 +260,6 @@ def effect_columns(effect: EffectSize) -> dict[str, object]:
     return {"effect": effect.name, "d": effect.value, **ends}
 
 
-# -------- compare_models
 # Generation against comprehension over models: every model is one pair.
 
 
@@ -374,7 +373,6 @@ def _tests(measure: str, place: str, a: np.ndarray, b: np.ndarray) -> list[dict[
     ]
 
 
-# -------- paired
 # Two methods on the same topics and emotions: paired contributions, sign flips, and intervals over them.
 
 

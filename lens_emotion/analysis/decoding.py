@@ -12,12 +12,7 @@ from jaxtyping import Bool, Float, Int
 from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import (
-    Design,
-    design_of,
-    grams,
-    label_permutations,
-)
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
@@ -209,7 +204,6 @@ def _f1(confusion: np.ndarray) -> Float[np.ndarray, " k"]:
     return 2 * hits / np.maximum(seen + given, 1)
 
 
-# -------- auc
 # Area under the ROC curve of one emotion against the rest, with an interval over topics.
 
 

@@ -165,7 +165,6 @@ def similarity_by_layer(vectors: EmotionVectors) -> SimilarityByLayer:
     return SimilarityByLayer(tuple(replace(at, order=order) for at in layers))
 
 
-# -------- opposites
 # Opposite pairs: do happy and sad, calm and desperate point apart more than any two emotions do?
 
 

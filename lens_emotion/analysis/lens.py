@@ -271,7 +271,6 @@ def _distance(observed: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.nd
     return away[0], away[1:]
 
 
-# -------- unembedding
 # Directions read through the end of the model: folded final norm, then the unembedding, in pieces of vocabulary.
 #
 # No [direction, d_vocab] tensor exists: the best tokens, the moments and the sums over scripts are kept while one pass
@@ -406,7 +405,6 @@ def _merge(
     return found, place
 
 
-# -------- vocabulary
 # The vocabulary of a model as text: what each token says, and in which script it is written.
 
 

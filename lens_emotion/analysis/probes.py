@@ -25,12 +25,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
-from lens_emotion.stats.design import (
-    Design,
-    coordinates,
-    design_of,
-    label_permutations,
-)
+from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,

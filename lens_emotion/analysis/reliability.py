@@ -12,20 +12,9 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import (
-    Design,
-    design_of,
-    grams,
-    label_permutations,
-)
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.intervals import half_width
-from lens_emotion.stats.split_half import (
-    class_halves,
-    half_cosines,
-    layer_half_cosines,
-    mean_reliability,
-    topic_halves,
-)
+from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,

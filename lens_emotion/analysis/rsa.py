@@ -229,7 +229,6 @@ def _half_ranks(
     return ranks(distances(torch.cat(made, dim=1)))
 
 
-# -------- rdm
 # Distance matrices of emotions, their rank correlation, and its Mantel null: the parts of every RSA.
 
 
@@ -291,7 +290,6 @@ def vector_ranks(vectors: EmotionVectors, emotions: tuple[str, ...]) -> Ranks:
     return ranks(distances(vectors.directions[[vectors.emotions.index(e) for e in emotions]]))
 
 
-# -------- rsa_human
 # Representational similarity with people: are emotions alike in a model that people rate alike?
 
 

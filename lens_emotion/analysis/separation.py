@@ -36,13 +36,7 @@ from lens_emotion.stats.gram import (
     over_blocks,
     slabs,
 )
-from lens_emotion.stats.split_half import (
-    class_halves,
-    half_cosines,
-    layer_half_cosines,
-    mean_reliability,
-    topic_halves,
-)
+from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import ALPHA, NOISE, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
@@ -170,7 +164,6 @@ def separation(
     return Separation(table, name, layers.decoding, null, tuple(c.why_not for c in corrected))
 
 
-# -------- cosine_null
 # The mean pairwise cosine under label permutations, and with it, in one pass over the layers, its company.
 
 

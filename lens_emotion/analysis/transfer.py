@@ -258,7 +258,6 @@ def _words(acts: PooledActivations) -> str:
     return f"{head.stimuli} ({head.method}{f': {head.variant}' * bool(head.variant)}, {head.pooling})"
 
 
-# -------- transfer_within
 # Transfer between the texts of one set: from one person, language, topic or split to another.
 
 
@@ -396,12 +395,7 @@ def _crossed(a: np.ndarray, b: np.ndarray) -> tuple[tuple[str, ...], Int[np.ndar
 
 
 def _cell(
-    texts: PooledActivations,
-    level: np.ndarray,
-    design: Design,
-    permuted: Int[np.ndarray, "m n"],
-    train: str,
-    test: str,
+    texts: PooledActivations, level: np.ndarray, design: Design, permuted: Int[np.ndarray, "m n"], train: str, test: str
 ) -> Float[np.ndarray, "b 2 n_layers"] | None:
     """Accuracy under the true labels and every permutation; None where an emotion has no training texts."""
     at = level == test

@@ -1,4 +1,4 @@
-"""What `lens-emotion steer` prints: unsteered, steered and randomly pushed text side by side, with measures."""
+"""The commands that load one model: extract, steer, drift, check, play; and the catalog of those known by name."""
 
 from __future__ import annotations
 
@@ -6,95 +6,176 @@ import time
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
+import typer
 from rich.text import Text
 
-from lens_emotion.analysis.drift import Drift, drift
 from lens_emotion.cli.say import out, say_line, table
-from lens_emotion.errors import UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.comprehension import extract_comprehension
-from lens_emotion.laws.check import LAWS, CheckReport, check
-from lens_emotion.laws.subject import LawResult
-from lens_emotion.models.access import Model, describe
-from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.layers import layers_in_words, resolve_layers
-from lens_emotion.models.loading import load_model
-from lens_emotion.play.launch import HOST, open_port, open_session, serve
-from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose
-from lens_emotion.steering.generate import Condition, Continuation, generate_steered
-from lens_emotion.steering.hooks import Centre, projection_centre
-from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio
-from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
-from lens_emotion.vectors.recipes import emotion_vectors
+from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
+
+if TYPE_CHECKING:
+    from lens_emotion.analysis.drift import Drift
+    from lens_emotion.extraction.activations import PooledActivations
+    from lens_emotion.laws.check import CheckReport
+    from lens_emotion.laws.subject import LawResult
+    from lens_emotion.models.access import Model
+    from lens_emotion.steering.generate import Continuation
+
+# options that several commands share; typer reads these annotations at run time
+ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
+Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is."),
+]
+Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
+Stimuli = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
+]
+
+METHODS = ("comprehension", "generation", "jeong")
+VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
 
 
-@dataclass(frozen=True)
-class SteerRequest:
-    """The arguments of the command, as typed."""
+def models(
+    family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
+    hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
+) -> None:
+    """List the models known by name (any other hub id or folder works too)."""
+    from lens_emotion.models.catalog import CATALOG
 
-    model: str
-    emotion: str
-    prompt: str
-    dose: float
-    unit: str
-    layers: int | str | None
-    positions: str
-    mode: str
-    vectors: Path | None
-    tokens: int
-    temperature: float
-    seed: int
-    backend: str
-    dtype: str
-    device: str | None
+    rows = [s for s in CATALOG if family in (None, s.family)]
+    if not rows:
+        families = ", ".join(dict.fromkeys(s.family for s in CATALOG))
+        raise UnknownModelError(f"no family '{family}'; the catalog has {families}")
+    made = table("name", "family", "kind", "size", "layers", "width", "hub id" if hub else "paper", right=(3, 4, 5))
+    for s in rows:
+        size = f"{s.millions / 1000:.1f}B" if s.millions >= 1000 else f"{s.millions:g}M"
+        last = (s.hub_id or "in the package") if hub else s.paper
+        gated = "*" if s.gated else ""
+        made.add_row(s.name + gated, s.family, s.kind, size, str(s.n_layers), str(s.d_model), last)
+    out.print(made)
+    say_line("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
+    say_line("Any other hub id, Hugging Face folder or .gguf file works too.")
 
 
-def steer_and_print(asked: SteerRequest) -> None:
-    """Continue one prompt three times and print the texts with their measures."""
-    amount = Dose(asked.dose, asked.unit)
-    terms = parse_mixture(asked.emotion)
-    stored = EmotionVectors.load(asked.vectors) if asked.vectors else None
-    model = load_model(asked.model, backend=asked.backend, dtype=asked.dtype, device=asked.device)
-    vectors, centre = _vectors(model, asked, stored, terms)
-    vector = mixture(vectors, terms)
-    chosen = resolve_layers(asked.layers, vectors.n_layers)
-    control = random_like(vectors, vector, asked.seed)
-    steered = [Condition(asked.prompt, v, amount, mode=asked.mode, centre=centre) for v in (vector, control)]
+def extract(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="Folder for activations and vectors.")] = Path("extracted"),
+    method: Annotated[str, typer.Option(help="comprehension, generation or jeong.")] = "comprehension",
+    recipe: Annotated[str, typer.Option(help="centred, neutral or neutral_pca.")] = "centred",
+    stimuli: Stimuli = None,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantise: Quantise = None,
+) -> None:
+    """Read a model once; save activations of every layer and emotion vectors, and say whether they hold."""
+    from lens_emotion.analysis.separation import separation
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.extraction.generation import extract_generation
+    from lens_emotion.files.artifacts import ensure_writable
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.stimuli.library import load_stimuli
+    from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
+
+    if method not in METHODS:
+        raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
+    recipe_steps(recipe)
+    if stimuli:
+        load_stimuli(stimuli)  # a fault in it is said before the model is loaded
+    ensure_writable(out)
+    loaded = load_model(model, backend=backend, dtype=dtype, device=device, quantise=quantise)
+    if method == "comprehension":
+        acts = extract_comprehension(loaded, stimuli)
+    else:
+        preset = "jeong" if method == "jeong" else "topic-crossed"
+        acts = extract_generation(loaded, preset=preset, stimuli=stimuli).conditioned
+    vectors = emotion_vectors(acts, recipe)
+    say_line(str(acts))
+    say_line(separation(acts, recipe).summary())
+    for note in acts.header.notes:
+        say_line(f"note: {note}")
+    say_line(f"activations: {acts.save(out / f'{method}.safetensors')}")
+    say_line(f"vectors:     {vectors.save(out / f'{method}_{recipe}.safetensors')}")
+
+
+def steer(
+    model: ModelName,
+    emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions, or a mixture: '0.5*calm - 0.3*angry'.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "The door opened and",
+    dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
+    unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
+    layer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+    ] = None,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
+    positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
+    mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: extract now."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Print unsteered, steered and randomly pushed text side by side, with measures."""
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.models.access import describe
+    from lens_emotion.models.decoding import Sampling
+    from lens_emotion.models.layers import layers_in_words, resolve_layers
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.steering.dose import Dose
+    from lens_emotion.steering.generate import Condition, generate_steered
+    from lens_emotion.steering.hooks import Centre, projection_centre
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    amount, terms = Dose(dose, unit), parse_mixture(emotion)
+    known = EmotionVectors.load(vectors) if vectors else None
+    loaded = load_model(model, backend=backend, dtype=dtype, device=device)
+    name = describe(loaded).name
+    centre: Centre = 0.0
+    if known is not None:
+        known.check_model(describe(loaded).fingerprint, name)
+        vector = mixture(known, terms)
+    else:
+        acts = extract_comprehension(loaded)
+        known = emotion_vectors(acts)
+        vector = mixture(known, terms)
+        if mode == "clamp":  # from the mean of all emotions
+            centre = projection_centre(acts, vector)
+    chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
+    control = random_like(known, vector, seed)
+    steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
-        model,
-        [Condition(asked.prompt), *steered],
+        loaded,
+        [Condition(prompt), *steered],
         chosen,
-        max_new_tokens=asked.tokens,
-        sampling=Sampling(asked.temperature, 0.95, asked.seed),
-        positions=asked.positions,
+        max_new_tokens=tokens,
+        sampling=Sampling(temperature, 0.95, seed),
+        positions=positions,
     )
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
-    say_line(
-        f"[bold]{describe(model).name}[/], {asked.mode} {vector.name}, {layers_in_words(chosen, vectors.n_layers)} of "
-        f"{vectors.n_layers}, positions {asked.positions}: dose {natural:.2f} natural = {relative:.3f} of the mean "
-        "residual norm"
-    )
-    _print_texts(model, asked.prompt, ("unsteered", vector.name, "random direction"), written)
-
-
-def _vectors(
-    model: Model, asked: SteerRequest, stored: EmotionVectors | None, terms: Sequence[tuple[float, str]]
-) -> tuple[EmotionVectors, Centre]:
-    """Vectors, read from the file or extracted now, and the centre of a clamp (the mean of all emotions)."""
-    if stored is not None:
-        stored.check_model(describe(model).fingerprint, describe(model).name)
-        return stored, 0.0
-    acts = extract_comprehension(model)
-    vectors = emotion_vectors(acts)
-    return vectors, projection_centre(acts, mixture(vectors, terms)) if asked.mode == "clamp" else 0.0
+    where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
+    far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
+    say_line(f"[bold]{name}[/], {mode} {vector.name}, {where}: {far}")
+    _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:
     """Texts below one another with their measures; the first is the unsteered one."""
+    from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio
+
     scored = likelihood(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
     made = table("", "text", "ppl x", "entropy", "edit", "dist-2", "loop", right=(2, 3, 4, 5, 6))
     for label, w, nll, entropy in zip(labels, written, scored.nll, scored.entropy, strict=True):
@@ -117,22 +198,28 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
         say_line(line)
 
 
-# -------- console_check
-# What `lens-emotion check` prints: every law, how far it was missed, and what to do about a broken one.
+def check(
+    model: ModelName,
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Try the laws that every number rests on, on a model of your own. Exits with 1 if one is broken."""
+    from lens_emotion.laws import check as laws
+    from lens_emotion.progress import track
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-
-VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
-
-
-def check_and_print(
-    name: str, backend: str, dtype: str, device: str | None, vectors: Path | None, compare: bool
-) -> bool:
-    """Try every law, print the table; True if none is broken."""
     stored = EmotionVectors.load(vectors) if vectors else None
-    laws = track(LAWS, "trying laws", total=len(LAWS))
-    report = check(name, vectors=stored, compare=compare, backend=backend, dtype=dtype, device=device, laws=laws)
+    tried = track(laws.LAWS, "trying laws", total=len(laws.LAWS))
+    report = laws.check(model, vectors=stored, compare=compare, backend=backend, dtype=dtype, device=device, laws=tried)
     print_report(report)
-    return report.ok
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def print_report(report: CheckReport) -> None:
@@ -163,26 +250,31 @@ def _why(r: LawResult) -> Text:
     return Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default")
 
 
-# -------- console_drift
-# What `lens-emotion drift` prints: one model read in two precisions, emotion by emotion, beside the reliability.
+def drift(
+    model: ModelName,
+    dtype: Annotated[str, typer.Option(help="Precision to try: bfloat16, float16 or float32.")] = "bfloat16",
+    against: Annotated[str, typer.Option(help="Precision to compare with.")] = "float32",
+    quantise: Quantise = None,
+    stimuli: Stimuli = None,
+    backend: Backend = "auto",
+    device: Device = None,
+) -> None:
+    """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
+    from lens_emotion.analysis.drift import drift as compared
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.models.loading import load_model
 
-
-def drift_and_print(
-    name: str, dtype: str, against: str, quantise: str | None, stimuli: str | None, backend: str, device: str | None
-) -> Drift:
-    """Read the same texts twice, one model in memory at a time, and print how far the vectors lie apart."""
     if dtype == against and quantise is None:
         raise UnsupportedModelError(f"{dtype} against {dtype}: give two precisions, such as --dtype bfloat16")
 
-    def read(precision: str, width: str | None) -> PooledActivations:
-        model = load_model(name, backend=backend, dtype=precision, device=device, quantise=width)
-        return extract_comprehension(model, stimuli)
+    def read(precision: str, width: str | None) -> PooledActivations:  # one model in memory at a time
+        loaded = load_model(model, backend=backend, dtype=precision, device=device, quantise=width)
+        return extract_comprehension(loaded, stimuli)
 
     rounded = read(dtype, quantise)  # first, since it is the one that may be refused
     exact = read(against, None)
-    found = drift(exact, rounded, allow_other_weights=quantise is not None or "float16" in (dtype, against))
-    print_drift(found)
-    return found
+    other_weights = quantise is not None or "float16" in (dtype, against)
+    print_drift(compared(exact, rounded, allow_other_weights=other_weights))
 
 
 def print_drift(found: Drift) -> None:
@@ -205,18 +297,26 @@ def print_drift(found: Drift) -> None:
     say_line(found.summary())
 
 
-# -------- console_play
-# What `lens-emotion play` prints while it loads and serves.
-
-
-def play_and_print(
-    name: str, vectors: Path | None, port: int, browser: bool, backend: str, dtype: str, device: str | None
+def play(
+    model: ModelName,
+    vectors: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    backend: Backend = "auto",
+    dtype: Dtype = "auto",
+    device: Device = None,
 ) -> None:
-    """Load a model and its vectors, serve the page on this machine, and open a browser unless told not to."""
+    """Steer live in a local page: text side by side as it is written, regimes, token scores."""
+    need_extra("play", "the playground", "starlette", "uvicorn")
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.play.launch import HOST, open_port, open_session, serve
+
     started = time.monotonic()
     opened = open_port(port)
-    model = load_model(name, backend=backend, dtype=dtype, device=device)
-    session = open_session(model, vectors, say=say_line)
+    session = open_session(load_model(model, backend=backend, dtype=dtype, device=device), vectors, say=say_line)
     url = f"http://{HOST}:{opened.getsockname()[1]}/"
 
     def ready() -> None:

@@ -1,20 +1,24 @@
-"""The commands of `lens-emotion runs`. Nothing heavy is imported before a command needs it."""
+"""`lens-emotion runs` and `lens-emotion figures`: finished runs looked at, compared, tidied and drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 import typer.core
+from rich.text import Text
 
-from lens_emotion.cli.say import say_line
-from lens_emotion.files.artifacts import ensure_writable
-from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery, write_set
-from lens_emotion.report.parts import FigureSet
-from lens_emotion.study.stored import read_run
+from lens_emotion.cli.say import duration, out, say_line, size, table
+
+if TYPE_CHECKING:
+    from lens_emotion.report.parts import FigureSet
+
+SHOWN = 20  # tables that differ; the rest are counted
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
 class _ListUnlessNamed(typer.core.TyperGroup):
@@ -29,56 +33,121 @@ runs_app = typer.Typer(cls=_ListUnlessNamed, help="Run folders: list (runs [FOLD
 
 
 @runs_app.command("list")
-def list_runs(
-    folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs"),
-) -> None:
+def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of them.")] = Path("runs")) -> None:
     """List runs: date, models, steps done, size, time of their steps."""
-    from lens_emotion.cli._runs import print_runs
+    from lens_emotion.run.look import list_runs
 
-    print_runs(folder)
+    runs = list_runs(folder)
+    if not runs:
+        say_line(f"no runs in {folder}; `lens-emotion study --out {folder}/NAME` makes one")
+        return
+    made = table("run", "date", "models", "steps", "size", "time", right=(3, 4, 5))
+    made.columns[0].no_wrap = False
+    for run in runs:
+        steps = Text(f"{run.steps_done}/{run.steps_total}", style="" if run.done else "yellow")
+        models = [Path(m).name for m in run.models]
+        shown = ", ".join(models) if len(models) < 4 else f"{models[0]} ... {models[-1]} ({len(models)})"
+        date = run.created[:16].replace("T", " ") or "unreadable"
+        made.add_row(run.path.name, date, shown, steps, size(run.n_bytes), duration(run.seconds))
+    out.print(made)
+    if any(not r.done for r in runs):
+        say_line("[yellow]yellow[/]: not finished; the same `lens-emotion study` command goes on where it stopped")
 
 
 @runs_app.command("verify")
-def verify_run(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def verify(run: RunFolder) -> None:
     """Check every checksum of a run; names each damaged file and exits with 1 if there is one."""
-    from lens_emotion.cli._runs import verify_and_print
+    from lens_emotion.run.look import verify_run
 
-    if not verify_and_print(run):
+    found = verify_run(run)
+    for damage in found.damages:
+        say_line(Text(f"damaged  {damage}", style="red"))
+    for note in found.notes:
+        say_line(Text(f"note     {note}", style="dim"))
+    if found.damages:
+        say_line(f"{len(found.damages)} of {found.n_files} files are damaged; `lens-emotion study` makes them again")
+    else:
+        say_line(f"all {found.n_files} files of {run} are what was written")
+    if found.damages:
         raise typer.Exit(1)
 
 
-@runs_app.command("compare")
-def compare_runs(
-    a: Annotated[Path, typer.Argument(help="A run folder.")],
-    b: Annotated[Path, typer.Argument(help="Another.")],
-) -> None:
-    """Settings, versions and table cells in which two runs differ, with the largest difference."""
-    from lens_emotion.cli._runs import compare_and_print
-
-    compare_and_print(a, b)
-
-
 @runs_app.command("prune")
-def prune_run(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+def prune(
+    run: RunFolder,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is only listed.")] = False,
 ) -> None:
     """List what a run holds beside its study: steps under other settings, damaged steps, old batches."""
-    from lens_emotion.cli._runs import prune_and_print
+    from lens_emotion.run.look import remove, spare_in
 
-    prune_and_print(run, delete)
+    found = spare_in(run)
+    if not found:
+        say_line(f"{run} holds nothing beside its study")
+        return
+    for spare in found:
+        say_line(f"{size(spare.n_bytes):>9}  {spare.path.relative_to(run)}  ({spare.why})")
+    whole = size(sum(spare.n_bytes for spare in found))
+    if delete:
+        remove(run, found)
+    say_line(f"{whole} removed" if delete else f"{whole} in all; --delete removes it")
 
 
-# -------- console_figures
-# What `lens-emotion figures` prints while it draws.
+@runs_app.command("compare")
+def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -> None:
+    """Settings, versions and table cells in which two runs differ, with the largest difference."""
+    from lens_emotion.run.look import compare_runs
+
+    found = compare_runs(a, b)
+    say_line(f"A: {a}\nB: {b}")
+    if len(found.settings):
+        made = table("differs", "A", "B")
+        for row in found.settings.to_dict("records"):
+            made.add_row(row["what"], _short(row["a"]), _short(row["b"]))
+        out.print(made)
+    for path in found.damaged:
+        say_line(Text(f"damaged, not compared: {path}", style="red"))
+    lonely = found.tables.note.str.startswith("only")
+    for (note, model), rows in found.tables[lonely].groupby(["note", "model"], sort=False):
+        say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
+    different = found.tables[((found.tables.differing > 0) | (found.tables.note != "")) & ~lonely]
+    different = different.sort_values(["largest", "differing"], ascending=False, kind="stable")
+    if len(different):
+        made = table("table", "model", "cells", "largest", "where", right=(2, 3))
+        made.columns[0].no_wrap = False
+        for row in different.head(SHOWN).to_dict("records"):
+            cells = row["note"] or f"{row['differing']}/{row['cells']}"
+            largest = "" if row["note"] else "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
+            made.add_row(row["table"], row["model"] or "all", cells, largest, row["at"])
+        out.print(made)
+    if len(different) > SHOWN:
+        say_line(f"... and {len(different) - SHOWN} more tables")
+    say_line(found.summary())
 
 
-def draw_and_print(runs: Sequence[Path], out: Path, across: str | None, model: str | None, images: bool) -> None:
-    """Read the runs, write one set each and perhaps one over all, then the gallery.
+def _short(value: str) -> str:
+    return value if len(value) <= 60 else value[:57] + "..."
 
-    Raises:
-        FiguresError: two runs, or a run and the set over all, would share a folder.
-    """
+
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `lens-emotion study`.")],
+    out: Annotated[Path, typer.Option(help="One folder per run is written here, and a gallery README.md.")] = Path(
+        "figures"
+    ),
+    across: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotations at run time
+        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+    ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
+    ] = None,
+    images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+) -> None:
+    """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
+    from lens_emotion.files.artifacts import ensure_writable
+    from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
+    from lens_emotion.study.stored import read_run
+
     names = [run.resolve().name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
@@ -95,6 +164,8 @@ def draw_and_print(runs: Sequence[Path], out: Path, across: str | None, model: s
 
 
 def _write(figures: FigureSet, runs: Sequence[Path], option: str, out: Path, images: bool) -> None:
+    from lens_emotion.report.gallery import write_set
+
     command = f"lens-emotion figures {' '.join(f'runs/{r.resolve().name}' for r in runs)}{option}"
     folder = write_set(replace(figures, drawn_by=command), out, images)
     tables = sum(len(d.tables) for d in figures.figures)

@@ -1,4 +1,4 @@
-"""The commands of `lens-emotion stimuli`. Nothing heavy is imported before a command needs it."""
+"""`lens-emotion stimuli`: stimulus sets listed, checked and previewed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
+
+from lens_emotion.cli.say import out, say_line, table
 
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 
@@ -13,9 +16,13 @@ stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint,
 @stimuli_app.command("list")
 def list_stimuli() -> None:
     """List the stimulus sets that ship with the package."""
-    from lens_emotion.cli.say import print_stimuli
+    from lens_emotion.stimuli.library import NAMES, load_stimuli
 
-    print_stimuli()
+    made = table("name", "texts", "emotions", "topics", "sha256", right=(1, 2, 3))
+    for name in NAMES:
+        texts = load_stimuli(name)
+        made.add_row(name, str(len(texts)), str(len(texts.emotions)), str(len(texts.topics)), texts.sha256[:12])
+    out.print(made)
 
 
 @stimuli_app.command("lint")
@@ -25,9 +32,17 @@ def lint_stimuli(
     max_words: Annotated[int, typer.Option(help="Longest text wanted.")] = 70,
 ) -> None:
     """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
-    from lens_emotion.cli.say import lint_and_print
+    from lens_emotion.stimuli.lint import LintRules, lint
+    from lens_emotion.stimuli.sets import read_stimulus_file
 
-    if not lint_and_print(file, min_words, max_words):
+    read = read_stimulus_file(file)
+    findings = lint(read, LintRules(min_words, max_words))
+    for finding in findings:
+        say_line(Text(str(finding)))
+    texts = read.stimuli
+    size = f"{len(texts)} texts, {len(texts.emotions)} emotions, {len(texts.topics)} topics"
+    say_line(f"{texts.name}: {size}: {f'{len(findings)} faults' if findings else 'clean'}")
+    if findings:
         raise typer.Exit(1)
 
 
@@ -46,6 +61,15 @@ def preview_text(
     start: Annotated[int, typer.Option(help="First content token that is pooled.")] = 0,
 ) -> None:
     """Show which tokens of a text are pooled, skipped or special."""
-    from lens_emotion.cli.say import preview_and_print
+    from lens_emotion.extraction.comprehension import preview
+    from lens_emotion.extraction.pooling import story_mean
+    from lens_emotion.models.loading import load_model
 
-    preview_and_print(model, text, start)
+    roles = preview(load_model(model), text, story_mean(start))
+    styles = {"pooled": "bold green", "skipped": "yellow", "special": "dim"}
+    line = Text()
+    for token in roles:
+        line.append(token.token.replace("\n", "\\n"), style=styles[token.role]).append("|", style="dim")
+    say_line(line)
+    for role, style in styles.items():
+        say_line(Text(f"{role}: {sum(t.role == role for t in roles)}", style=style))

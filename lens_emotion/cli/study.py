@@ -1,18 +1,25 @@
-"""The commands `study` and `init`. Nothing heavy is imported before a command needs it."""
+"""`lens-emotion study`, what `--plan` says of it, and `lens-emotion init`."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from rich.text import Text
 
-from lens_emotion.cli._runs import duration, size
-from lens_emotion.cli.options import Device, Quantise, Stimuli
-from lens_emotion.cli.say import out, say_line, table
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.study.plan import ANALYSIS, ASSUMED, BEGUN, STORED, ModelPlan, plan_study
+from lens_emotion.cli.model import Device, Quantise, Stimuli
+from lens_emotion.cli.say import duration, out, say_line, size, table
+
+if TYPE_CHECKING:
+    from lens_emotion.run.config import StudyConfig
+    from lens_emotion.study.plan import ModelPlan
+    from lens_emotion.study.workers import Executor as Runner
+
+SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+MARKS = {"stored": "[green]ok[/]", "begun": "[yellow]part[/]"}
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads the annotations at run time
@@ -59,8 +66,7 @@ Steering = Annotated[
     typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
 ]
 Executor = Annotated[
-    str,
-    typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine)."),
+    str, typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine).")
 ]
 Gpus = Annotated[
     Optional[float],  # noqa: UP045
@@ -94,39 +100,68 @@ def study(
     plan: Plan = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
-    given = {name: value for name, value in locals().items() if value is not None}
     from lens_emotion.run.config import asked_for
-
-    settings, folder = asked_for(models or [], config, given)
-    if plan:
-        plan_and_print(settings, folder)
-        return
-    from lens_emotion.cli.say import run_and_print
     from lens_emotion.study.workers import executor_named
 
+    given = {
+        "out": out, "stimuli": stimuli, "prompts": prompts, "scenarios": scenarios, "judge": judge, "backend": backend,
+        "dtype": dtype, "device": device, "quantise": quantise, "seed": seed, "permutations": permutations,
+        "story_tokens": story_tokens, "doses": doses, "generation": generation, "steering": steering,
+    }  # fmt: skip
+    settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
+    if plan:
+        print_plan(settings, folder)
+        return
     with executor_named(executor, gpus, cpus) as runs_it:
         run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
 
 
-def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("my-study")) -> None:
-    """Write an example study of your own: passages, prompts, scenarios, judge; commented, and it runs as it stands."""
-    from lens_emotion.run.config import write_example
+def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None) -> None:
+    """Run a study with a live line per step, then print the summary and where the report lies."""
+    from lens_emotion.report.build import build_report
+    from lens_emotion.run.lock import writing
+    from lens_emotion.study.pipeline import run_study
+    from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
-    for path in write_example(folder):
-        print(path)
-    print(f"run it: lens-emotion study {folder / 'study.toml'}")
+    started = time.monotonic()
+    say_line(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
+
+    def say(model: str, doing: str) -> None:
+        say_line(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}")
+
+    with writing(folder):
+        run = run_study(config, folder, command, say, executor)
+        say("report", "drawing figures and writing the page")
+        report, rows = build_report(run)
+    say_line("\n[bold]Summary[/] (every number beside its null or control)")
+    for row in rows:
+        _print_summary(row)
+    say_line("\n[bold]The paper's claims, over all models[/] (why, and for each model: claims.json and the report)")
+    styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
+    for claim in run.claims.overall:
+        verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
+        say_line(Text(f"  {claim.code}  ").append(verdict).append(claim.statement))
+    say_line(f"\nreport: [bold]{report}[/]")
+    say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
-# -------- console_plan
-# What `lens-emotion study --plan` prints.
+def _print_summary(row: dict[str, object]) -> None:
+    """One line per finding, so that it fits a narrow terminal."""
+    from lens_emotion.report.page import as_cell, number
+
+    styles = {"good": "green", "noise": "yellow", "plain": ""}
+    for i, (label, value) in enumerate(row.items()):
+        cell = as_cell(value)
+        shown = Text(number(cell.value), style="bold" if i == 0 else styles[cell.tone])
+        if cell.note:
+            shown.append(f"  ({cell.note})", style="dim")
+        say_line(shown if i == 0 else Text(f"  {label:<15} ").append(shown))
 
 
-SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
-MARKS = {STORED: "[green]ok[/]", BEGUN: "[yellow]part[/]"}
-
-
-def plan_and_print(config: StudyConfig, folder: Path) -> None:
+def print_plan(config: StudyConfig, folder: Path) -> None:
     """One line per model: steps, memory, disk, time."""
+    from lens_emotion.study.plan import ANALYSIS, STORED, plan_study
+
     plan = plan_study(config, folder)
     say_line(f"[bold]plan[/]: {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
     steps = [s.name for s in plan.models[0].steps]
@@ -153,8 +188,19 @@ def _cells(model: ModelPlan) -> list[str]:
 
 
 def _explained(basis: str, device: str) -> str:
+    from lens_emotion.study.plan import ASSUMED
+
     if basis != "assumed":
         return basis if basis.startswith("measured") else f"{basis}: give a local folder, or a name of the catalog"
     reading, writing = ASSUMED.get(device.split(":")[0], ASSUMED["cpu"])
     kind = "two CPU cores" if device == "cpu" else "a recent data-centre GPU" if device.startswith("cuda") else device
     return f"assumed, {reading / 1e9:g} GFLOP/s reading and {writing / 1e9:g} writing ({kind}); no earlier run is near"
+
+
+def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("my-study")) -> None:
+    """Write an example study of your own: passages, prompts, scenarios, judge; commented, and it runs as it stands."""
+    from lens_emotion.run.config import write_example
+
+    for path in write_example(folder):
+        print(path)
+    print(f"run it: lens-emotion study {folder / 'study.toml'}")

@@ -177,7 +177,6 @@ class PooledActivations:
         return PooledActivations(values, records, norm, Header.from_dict(meta.get("header", {})))
 
 
-# -------- header
 # The header every artifact carries: which model, which texts, how read. It travels as JSON inside the file.
 
 

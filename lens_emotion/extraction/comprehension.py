@@ -104,13 +104,7 @@ def extract_poolings(
     check_classes(chosen)
     readings = [Reading(tokenise_text(model, s.text), record_of(s)) for s in chosen.items]
     header = make_header(
-        model,
-        "comprehension",
-        "",
-        chosen.name,
-        chosen.sha256,
-        allow_processed=allow_processed,
-        variant=chosen.name,
+        model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, variant=chosen.name
     )
     return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress, journal)
 
@@ -183,7 +177,6 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
     return Preview(tuple(TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))))
 
 
-# -------- from_cache
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.
 
 

@@ -22,23 +22,11 @@ from lens_emotion.extraction.comprehension import check_classes, default_stimuli
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
-from lens_emotion.files.journal import (
-    Journal,
-    Record,
-    batch_key,
-    remembered_batches,
-)
+from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving
-from lens_emotion.models.prompting import (
-    TokenisedText,
-    check_length,
-    decode_text,
-    encode,
-    special_ids,
-    tokenise_prompt,
-)
+from lens_emotion.models.prompting import TokenisedText, check_length, decode_text, encode, special_ids, tokenise_prompt
 from lens_emotion.progress import track
 from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet

@@ -14,12 +14,7 @@ from lens_emotion.display import Brief
 from lens_emotion.errors import ContextLengthError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
-from lens_emotion.files.journal import (
-    Journal,
-    Record,
-    batch_key,
-    remembered_batches,
-)
+from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.forward import body, budget_for, fitting_threads, plan_batches, run_halving
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id

@@ -144,7 +144,6 @@ def check_shapes(path: object, tensors: dict[str, Tensor], axes: dict[str, str])
     return {name: tensors[name] for name in axes}
 
 
-# -------- seal
 # A checksum over metadata and tensors of an artifact: a flipped bit on a disk is named, not computed with.
 #
 # Files of format 1 (before version 0.2) carry none and are read without.

@@ -106,7 +106,6 @@ def damages(folder: Path) -> list[Damage]:
     return found
 
 
-# -------- files
 # Files of a folder as bytes by name, as they travel between machines.
 
 

@@ -10,14 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from lens_emotion.display import Result
-from lens_emotion.laws import (
-    copies,
-    reading,
-    steering,
-)
-from lens_emotion.laws import (
-    reading as repeating,
-)
+from lens_emotion.laws import copies, reading, steering
+from lens_emotion.laws import reading as repeating
 from lens_emotion.laws.subject import Law, LawResult, apply_law, make_subject
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.loading import load_model

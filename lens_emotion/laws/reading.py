@@ -95,7 +95,6 @@ def _worst(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).max())
 
 
-# -------- repeating
 # Laws of repetition: a file gives back what was saved, and a seed gives back what was drawn.
 
 

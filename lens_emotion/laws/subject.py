@@ -96,7 +96,6 @@ def deviation(got: Float[Tensor, "*rows d"], truth: Float[Tensor, "*rows d"]) ->
     return float(shares.max())
 
 
-# -------- law
 # A law, what came of it, and what it means when it does not hold.
 
 

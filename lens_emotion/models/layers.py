@@ -28,14 +28,16 @@ def resolve_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
 
     Args:
         layers: None for the middle layer (n_layers // 2); "all"; one layer; several, as a list, a tuple or
-            `range(10, 21)`; or bands in words, both ends included: "10-20", "3,8-11". Negative layers (as numbers)
-            count from the end.
+            `range(10, 21)`; or bands in words, both ends included: "10-20", "3,8-11". A negative layer counts from
+            the end.
 
     Raises:
         LayerError: a layer the model does not have, words that name none, or no layer at all.
     """
     if layers is None:
         return (n_layers // 2,)
+    if isinstance(layers, str) and re.fullmatch(r"-\d{1,9}", layers.strip()):
+        layers = int(layers)
     if isinstance(layers, str):
         chosen = tuple(range(n_layers)) if layers == "all" else _bands(layers, n_layers)
     else:
@@ -57,7 +59,7 @@ def _bands(words: str, n_layers: int) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise LayerError(f"the band '{part.strip()}' ends before it begins; write '{last}-{first}'")
-        chosen += range(first, min(last, n_layers) + 1)  # one too many is enough to be refused
+        chosen += range(min(first, n_layers), min(last, n_layers) + 1)  # one too many is enough to be refused
     return tuple(chosen)
 
 

@@ -286,7 +286,6 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip().rstrip(".")[:200]
 
 
-# -------- placement
 # Where the weights of a model go, and in how many bits: one device, every GPU there is, 8 or 4 bit.
 
 
@@ -357,7 +356,6 @@ def _needs(package: str, what: str) -> None:
         )
 
 
-# -------- quiet
 # Silence while a model loads.
 
 

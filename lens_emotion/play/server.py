@@ -122,7 +122,6 @@ async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str
         stop.set()
 
 
-# -------- guard
 # What keeps the page to this machine and this origin: a wrapper around the app, before any route is asked.
 #
 # A page on the web can make a browser call 127.0.0.1, and by DNS rebinding even under a name of its own. So the Host

@@ -34,7 +34,6 @@ from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.prompts import scenarios
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, mixture, random_like
 
-# -------- ask
 # What the page asks for: JSON in, a checked request out, every limit in one place.
 
 
@@ -167,7 +166,6 @@ def _choice(data: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
     return str(value)
 
 
-# -------- turns
 # One generation at a time: who comes new stops the one that runs.
 
 

@@ -62,12 +62,7 @@ def _axes(result: Circumplex) -> tuple[str, str]:
 
 
 def _panel(
-    figure: go.Figure,
-    col: int,
-    table: DataFrame,
-    columns: tuple[str, str],
-    titles: tuple[str, str],
-    centre: float,
+    figure: go.Figure, col: int, table: DataFrame, columns: tuple[str, str], titles: tuple[str, str], centre: float
 ) -> None:
     """One scatter with a name beside every point and thin lines through the centre of its scales."""
     place, (x, y) = {"row": 1, "col": col}, columns

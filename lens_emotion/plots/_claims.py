@@ -11,14 +11,7 @@ from pandas import DataFrame
 from plotly.subplots import make_subplots
 
 from lens_emotion.plots.theme import GREEN, GREY, LINE, ORANGE, VERMILLION, lowered, plain, titled, wrapped
-from lens_emotion.study.verdict import (
-    ALL_MODELS,
-    NOT_SUPPORTED,
-    NOT_TESTABLE,
-    SUPPORTED,
-    UNDETERMINED,
-    Claims,
-)
+from lens_emotion.study.verdict import ALL_MODELS, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED, Claims
 
 LOOKS = {
     SUPPORTED: (GREEN, "circle"),

@@ -12,16 +12,7 @@ from typing import Any
 from lens_emotion import plots
 from lens_emotion.extraction.activations import Header
 from lens_emotion.report.page import write_report
-from lens_emotion.report.parts import (
-    Cell,
-    ClaimRow,
-    Finding,
-    ModelReport,
-    RunReport,
-    Section,
-    Tone,
-    Verdict,
-)
+from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text

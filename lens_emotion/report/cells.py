@@ -7,12 +7,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from lens_emotion.report.parts import (
-    PlainText,
-    SteeredText,
-    TextCell,
-    TextCells,
-)
+from lens_emotion.report.parts import PlainText, SteeredText, TextCell, TextCells
 from lens_emotion.steering.dose_result import DoseResponse
 
 CONDITIONS = {

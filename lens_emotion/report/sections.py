@@ -183,11 +183,7 @@ PLANS = (
     Plan(
         "Where emotion can be read",
         lambda m: "Held-out decoding at every layer, folds by topic, with the band of permuted labels.",
-        (
-            "layer_sweep_comprehension",
-            "layer_sweep_generation_conditioned",
-            "layer_sweep_generation_reread",
-        ),
+        ("layer_sweep_comprehension", "layer_sweep_generation_conditioned", "layer_sweep_generation_reread"),
         opened=True,
     ),
     Plan("Layer by layer", _layer_words, opened=True, parts=_slider),

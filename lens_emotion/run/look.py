@@ -20,15 +20,7 @@ from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.keys import steps_of
 from lens_emotion.run.lock import writing
-from lens_emotion.run.store import (
-    ASIDE,
-    KEPT,
-    PARTIAL,
-    RECORD,
-    read_record,
-    step_damages,
-    step_of,
-)
+from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
 
 
 @dataclass(frozen=True)
@@ -209,7 +201,6 @@ def _tables(run: Path) -> dict[tuple[str, str], Path]:
     return found | {(p.parts[-3], p.stem): p for p in run.glob("*/tables/*.csv")}
 
 
-# -------- prune
 # What a run folder holds beside its study: steps under other settings, damaged steps, batches nobody waits for.
 
 
@@ -271,7 +262,6 @@ def _size(path: Path) -> int:
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
-# -------- run_check
 # verify_run: every checksum of a run folder, read again from the disk.
 
 

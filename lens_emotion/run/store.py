@@ -209,7 +209,6 @@ def manifest(
     }
 
 
-# -------- step_store
 # Stored steps of one model: a folder each, put in place in one rename, addressed by the key of what went into it.
 #
 # MODEL/STEP/...                 the step's files, with step.json (key, inputs, seconds) and SHA256SUMS

@@ -146,7 +146,6 @@ def _membership(label: np.ndarray, n_classes: int, weights: np.ndarray | None = 
     return csr_array((values, order.ravel(), starts), shape=(b * n_classes, n))
 
 
-# -------- heldout
 # Nearest centroids on held-out topics, from inner products alone, for many labellings at once.
 #
 # A centroid is a mean of texts, so that its inner products and its length are linear and quadratic forms in the Gram

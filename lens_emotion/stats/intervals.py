@@ -128,11 +128,7 @@ def _studentised(
 
 
 def bca_interval(
-    statistic: Callable[..., Any],
-    *grouped: np.ndarray,
-    n_draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    statistic: Callable[..., Any], *grouped: np.ndarray, n_draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Bias-corrected and accelerated bootstrap over groups (Efron 1987), of any statistic.
 
@@ -193,14 +189,11 @@ def check_groups(n: int, least: int) -> None:
         raise AnalysisError(f"an interval over groups needs at least {least} groups (topics); got {n}")
 
 
-# -------- jackknife
 # Leave-one-topic-out intervals.
 
 
 def half_width(
-    replicates: Float[np.ndarray, "n_groups *shape"],
-    strata: Sequence[np.ndarray] | None = None,
-    level: float = 0.95,
+    replicates: Float[np.ndarray, "n_groups *shape"], strata: Sequence[np.ndarray] | None = None, level: float = 0.95
 ) -> Float[np.ndarray, "*shape"]:
     """Half the width of a jackknife interval: t times the jackknife standard error.
 
@@ -216,5 +209,4 @@ def half_width(
     return np.asarray(np.sqrt(total) * student.ppf((1 + level) / 2, freedom))
 
 
-# -------- redraw
 # Emotion vectors made again from redrawn topics: the bootstrap behind intervals on their geometry.

@@ -82,10 +82,7 @@ def layer_half_cosines(
 
 
 def half_cosines(
-    acts: PooledActivations,
-    design: Design,
-    labels: Int[np.ndarray, "b n"],
-    halves: Float[np.ndarray, "s n_topics"],
+    acts: PooledActivations, design: Design, labels: Int[np.ndarray, "b n"], halves: Float[np.ndarray, "s n_topics"]
 ) -> Float[np.ndarray, "n_layers b k"]:
     """Mean over splits of the cosine between half means, for b labellings of the texts at once.
 

@@ -66,9 +66,7 @@ class McNemar:
 
 
 def permutation_p(
-    observed: Float[np.ndarray, " *shape"] | float,
-    null: Float[np.ndarray, " m *shape"],
-    alternative: str = "greater",
+    observed: Float[np.ndarray, " *shape"] | float, null: Float[np.ndarray, " m *shape"], alternative: str = "greater"
 ) -> Float[np.ndarray, " *shape"]:
     """p = (b + 1) / (m + 1), with b of the m null draws at least as extreme as the observed value: never 0.
 
@@ -294,7 +292,6 @@ def check_permutations(n_permutations: int) -> None:
         raise AnalysisError(f"n_permutations is {n_permutations}; give at least 1 (19 for p = 0.05 to be possible)")
 
 
-# -------- effects
 # Standardised effect sizes with exact intervals, and a warning where the standardiser is what one sees.
 #
 # A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says

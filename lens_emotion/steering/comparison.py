@@ -202,7 +202,6 @@ def _damage(table: pd.DataFrame, thresholds: Thresholds) -> list[str]:
     return ["" if name == INERT else name for name in found]
 
 
-# -------- side_by_side
 # One prompt continued side by side: unsteered, steered, and pushed as far in a random direction.
 #
 # What the playground, the explorer and anyone with one prompt needs. A sweep over doses and scenarios is

@@ -160,7 +160,6 @@ class DoseResponse(Result):
         )
 
 
-# -------- cross_fit
 # The best dose without picking it on the scenarios it is reported on.
 
 
@@ -244,7 +243,6 @@ def _hits(texts: pd.DataFrame, dose: float, condition: str) -> pd.Series:
     return rows["success"].astype(bool)
 
 
-# -------- io
 # A DoseResponse as a JSON file: tables and texts, to be read back without running anything again.
 
 
@@ -296,7 +294,6 @@ def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
     return frame.astype(data["types"])
 
 
-# -------- outcomes
 # What came of steered texts: success of each, and rates, tests and regime of each condition beside its control.
 
 
@@ -445,7 +442,6 @@ def target_first(group: pd.DataFrame, groups: Mapping[str, str] | None = None) -
     return sum(same(str(e), str(best).removeprefix("score_")) for e, best in means.idxmax(axis=1).items())
 
 
-# -------- side_effects
 # What steering towards one emotion does to the scores of all others.
 
 
@@ -492,11 +488,7 @@ class SideEffects(Result):
 
 
 def side_effects_of(
-    scores: pd.DataFrame,
-    emotions: pd.Series,
-    dose: float,
-    groups: Mapping[str, str] | None = None,
-    seed: int = 0,
+    scores: pd.DataFrame, emotions: pd.Series, dose: float, groups: Mapping[str, str] | None = None, seed: int = 0
 ) -> SideEffects:
     """The matrix of side effects from the scores of the emotion and random conditions.
 

@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lens_emotion.files.journal import (
-    Journal,
-    Record,
-    batch_key,
-    remembered_batches,
-)
+from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving

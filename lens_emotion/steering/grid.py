@@ -195,7 +195,6 @@ def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[s
     return {"key": key, **row, "text": continuation.text, "new_ids": list(continuation.new_ids)}
 
 
-# -------- grid_store
 # Finished rows of a grid as lines of a journal: a batch is appended in one write; a damaged line is made again.
 
 

@@ -199,7 +199,6 @@ class RowEdits:
         return hook_fn
 
 
-# -------- interventions
 # What is done to `resid_post`: add a vector, ablate directions, or clamp the projection on one.
 #
 # All three are one form, h -> h - (h B^T) B + delta, so that the rows of a batch may differ in kind: `add` has no B,
@@ -333,7 +332,6 @@ def projection_centre(acts: PooledActivations, vector: EmotionVector) -> Float[T
     return (means * vector.direction).sum(-1)
 
 
-# -------- positions
 # Which tokens are steered, and how a hook knows: it sees a slice of one forward pass, never the text.
 #
 # What a block's attention scores show is enough. As many keys as queries: a new prompt begins. More keys than queries:

@@ -293,7 +293,6 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy, n_labelled=len(labels))
 
 
-# -------- decisions
 # From a judge's scores to the emotion that it names: nothing where several are equal.
 
 

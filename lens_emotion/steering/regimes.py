@@ -54,9 +54,7 @@ class Thresholds:
 
 
 def thresholds_from(
-    nll: Float[np.ndarray, " n"],
-    distinct_2: Float[np.ndarray, " n"],
-    loop_share: Float[np.ndarray, " n"],
+    nll: Float[np.ndarray, " n"], distinct_2: Float[np.ndarray, " n"], loop_share: Float[np.ndarray, " n"]
 ) -> Thresholds:
     """Thresholds from unsteered texts of the same model on the same prompts.
 

@@ -291,7 +291,6 @@ def solve_edge(evaluate: Callable[[float], Any], low: float, high: float, tol: f
     return Edge(left, right, before, after, tuple(tried))
 
 
-# -------- next_token
 # The next token under steering: log-probabilities at content tokens, and their KL from the unsteered ones.
 
 

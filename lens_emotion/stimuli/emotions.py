@@ -53,7 +53,6 @@ def valence_arousal() -> dict[str, Norm]:
     }
 
 
-# -------- scripts
 # Unicode scripts of text: which writing systems a text's characters belong to, and in what shares.
 
 

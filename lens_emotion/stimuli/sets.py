@@ -100,10 +100,7 @@ class StimulusSet(Brief):
         """
         wanted = set(emotions) if emotions is not None else {*self.emotions, NEUTRAL}
         topic_set = set(topics) if topics is not None else set(self.topics)
-        for kind, given, known in (
-            ("emotion", wanted - {NEUTRAL}, self.emotions),
-            ("topic", topic_set, self.topics),
-        ):
+        for kind, given, known in (("emotion", wanted - {NEUTRAL}, self.emotions), ("topic", topic_set, self.topics)):
             if unknown := sorted(given - set(known)):
                 raise UnknownEmotionError(
                     f"stimulus set '{self.name}' has no {kind} {', '.join(map(repr, unknown))}; "

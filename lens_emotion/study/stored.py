@@ -20,12 +20,7 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import (
-    PRESET,
-    READING,
-    STEERING,
-    WRITING,
-)
+from lens_emotion.run.keys import PRESET, READING, STEERING, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm

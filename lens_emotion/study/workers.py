@@ -24,12 +24,7 @@ from lens_emotion.files.journal import Part, PartDone, append
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model, resolve
 from lens_emotion.run.config import ConfigError, StudyConfig
-from lens_emotion.run.keys import (
-    PRESET,
-    READING,
-    STEERING,
-    WRITING,
-)
+from lens_emotion.run.keys import PRESET, READING, STEERING, WRITING
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
 from lens_emotion.study.one_model import Outcome, study_model
 from lens_emotion.study.steps import ModelRun, Say, open_model, read, steer, write
@@ -177,7 +172,6 @@ def _all_steps() -> list[str]:
     return list(dict.fromkeys(step for steps in STEPS.values() for step in steps))
 
 
-# -------- executors
 # Who runs the tasks of a study, by name. Ray itself is in `ray_executor`, which only its users need.
 
 
@@ -226,7 +220,6 @@ def executor_named(name: str, gpus: float | None = None, cpus: float = 1) -> Ite
         yield found
 
 
-# -------- ray_executor
 # Ray as the one who runs a study's tasks: a cluster that is there already, or one on this machine.
 
 
@@ -339,7 +332,6 @@ def _ray() -> Any:
     return ray
 
 
-# -------- worker
 # What a worker does of a study: a part of a method's batches, or a model's analyses. Knows no cluster.
 #
 # A worker shares no folder with whoever sends it: files of the model's folder come and go as bytes. It works in a

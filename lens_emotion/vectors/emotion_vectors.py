@@ -74,11 +74,7 @@ class EmotionVector:
         displacement = sum_of([c * p.natural[:, None] * p.direction for c, p in parts])
         by_norm = sum_of([c * p.norm[:, None] * p.direction for c, p in parts])
         return replace(
-            self,
-            name=name,
-            direction=unit(displacement),
-            natural=displacement.norm(dim=-1),
-            norm=by_norm.norm(dim=-1),
+            self, name=name, direction=unit(displacement), natural=displacement.norm(dim=-1), norm=by_norm.norm(dim=-1)
         )
 
     def __mul__(self, factor: float) -> EmotionVector:
@@ -253,7 +249,6 @@ class EmotionVectors:
         return panel(repr(self), middle, code=True, what=f"sizes at layer {self.n_layers // 2}")
 
 
-# -------- mixture
 # Mixtures of emotions in words, and the random direction that a mixture is compared with.
 
 

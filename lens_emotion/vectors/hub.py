@@ -99,7 +99,6 @@ def _plainly(what: str, fix: str) -> Iterator[None]:
         raise ArtifactError(f"{what}: {first_line(error)}; {fix}") from error
 
 
-# -------- card
 # The model card of published vectors: where they come from, how they are used, and what is known of them.
 
 

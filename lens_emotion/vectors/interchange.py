@@ -220,7 +220,6 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
     return EmotionVectors(directions, names, norms, natural, first.residual_norm, first.header)
 
 
-# -------- gguf_file
 # GGUF files of control vectors, as llama.cpp and repeng read them: `direction.{k}` for the output of block k.
 #
 # Written with the package `gguf`. Read by own code: that package follows counts and sizes in a file before it has

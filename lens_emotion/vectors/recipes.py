@@ -34,16 +34,14 @@ class UnknownRecipeError(LensEmotionError, ValueError):
 
 
 def minus_mean(
-    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"],
-    neutral: Float[Tensor, "n_neutral n_layers d_model"],
+    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"], neutral: Float[Tensor, "n_neutral n_layers d_model"]
 ) -> Float[Tensor, "*batch n_emotions n_layers d_model"]:
     """Subtract the mean over emotions. Their mean cosine is then forced near -1/(n-1), whatever the model."""
     return vectors - vectors.mean(dim=-3, keepdim=True)
 
 
 def minus_neutral(
-    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"],
-    neutral: Float[Tensor, "n_neutral n_layers d_model"],
+    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"], neutral: Float[Tensor, "n_neutral n_layers d_model"]
 ) -> Float[Tensor, "*batch n_emotions n_layers d_model"]:
     """Subtract the mean of the neutral texts (J). Raises StimulusError where there are none."""
     _need_neutral(neutral, 1)
@@ -51,8 +49,7 @@ def minus_neutral(
 
 
 def without_neutral_components(
-    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"],
-    neutral: Float[Tensor, "n_neutral n_layers d_model"],
+    vectors: Float[Tensor, "*batch n_emotions n_layers d_model"], neutral: Float[Tensor, "n_neutral n_layers d_model"]
 ) -> Float[Tensor, "*batch n_emotions n_layers d_model"]:
     """Project out, per layer, the top neutral components (S). Raises StimulusError below 2 neutral texts."""
     cleaned = vectors.clone()

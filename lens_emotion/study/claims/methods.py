@@ -14,26 +14,14 @@ from lens_emotion.analysis.decoding import decoding
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
-from lens_emotion.study.verdict import (
-    NOT_SUPPORTED,
-    SUPPORTED,
-    UNDETERMINED,
-    Claim,
-    Effect,
-    combined,
-    untestable,
-)
+from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, combined, untestable
 
 NO_WRITING = "the model was not asked to write"
 EQUIVALENT = 0.05  # a difference in accuracy that does not matter
 
 
 def better_by_writing(
-    name: str,
-    versus: Comparison | None,
-    preset: Comparison | None,
-    written: JeongStudy | None,
-    read: JeongStudy,
+    name: str, versus: Comparison | None, preset: Comparison | None, written: JeongStudy | None, read: JeongStudy
 ) -> Claim:
     """C1: held-out accuracy of written against read states, paired by topic, mean over layers.
 

@@ -143,7 +143,6 @@ def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> l
     return [*pairs, combined("C8", pairs, universal=False)]
 
 
-# -------- per_model
 # The claims that one model can answer: C1 to C7.
 
 

@@ -15,14 +15,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.intervals import mean_interval
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.study.verdict import (
-    NOT_SUPPORTED,
-    SUPPORTED,
-    UNDETERMINED,
-    Claim,
-    Effect,
-    untestable,
-)
+from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
 from lens_emotion.vectors.recipes import neutral_components
 
 MIDDLE = (1 / 3, 2 / 3)  # "the middle": the middle third of the depth; the paper says about 50%

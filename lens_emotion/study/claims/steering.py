@@ -8,14 +8,7 @@ from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage, leakage
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
-from lens_emotion.study.verdict import (
-    NOT_SUPPORTED,
-    SUPPORTED,
-    UNDETERMINED,
-    Claim,
-    Effect,
-    untestable,
-)
+from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
 
 NO_STEERING = "the steering experiment was not run"
 PAPER = "37/40"  # scenarios whose target score rose, arXiv 2604.04064
@@ -141,12 +134,7 @@ def other_languages(name: str, steering: DoseResponse | None, lens: Lens | None,
         verdict,
         reason,
         f"In {name}: {leaked.summary()}. Logit lens: {lens.summary()}",
-        Effect(
-            "foreign letters at their peak dose",
-            float(peak.foreign),
-            float(peak.low),
-            float(peak.high),
-        ),
+        Effect("foreign letters at their peak dose", float(peak.foreign), float(peak.low), float(peak.high)),
         f"random directions {control:.1%}, {p_text(float(peak.p_corrected))}",
         float(peak.p_corrected),
         f"{peak.n:.0f} scenarios",
