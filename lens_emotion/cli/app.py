@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -53,8 +53,7 @@ def _version(value: bool | None) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        Optional[bool],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Option("--version", callback=_version, is_eager=True, help="Print version."),
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
     ] = None,
 ) -> None:
     pass

@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
     from lens_emotion.laws.subject import LawResult
     from lens_emotion.models.access import Model
     from lens_emotion.steering.generate import Continuation
+    from lens_emotion.steering.hooks import Centre
+    from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 # options that several commands share; typer reads these annotations at run time
 ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is."),
-]
-Quantise = Annotated[Optional[str], typer.Option(help="8bit or 4bit, through bitsandbytes.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
+Quantise = Annotated[str | None, typer.Option(help="8bit or 4bit, through bitsandbytes.")]
 Stimuli = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
 
@@ -42,7 +41,7 @@ VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
 
 
 def models(
-    family: Annotated[Optional[str], typer.Option(help="Only this family.")] = None,  # noqa: UP045
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
     hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
 ) -> None:
     """List the models known by name (any other hub id or folder works too)."""
@@ -111,16 +110,12 @@ def steer(
     dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
     layer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+        str | None, typer.Option(help="A layer, a band such as 10-20, or all; default the middle one.")
     ] = None,
     all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
-    vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: extract now."),
-    ] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
     tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
@@ -129,31 +124,18 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
-    from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, projection_centre
-    from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
-    from lens_emotion.vectors.recipes import emotion_vectors
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors, parse_mixture, random_like
 
     amount, terms = Dose(dose, unit), parse_mixture(emotion)
-    known = EmotionVectors.load(vectors) if vectors else None
+    stored = EmotionVectors.load(vectors) if vectors else None
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
-    name = describe(loaded).name
-    centre: Centre = 0.0
-    if known is not None:
-        known.check_model(describe(loaded).fingerprint, name)
-        vector = mixture(known, terms)
-    else:
-        acts = extract_comprehension(loaded)
-        known = emotion_vectors(acts)
-        vector = mixture(known, terms)
-        if mode == "clamp":  # from the mean of all emotions
-            centre = projection_centre(acts, vector)
+    known, vector, centre = _vector(loaded, stored, terms, mode)
     chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
@@ -168,8 +150,27 @@ def steer(
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    say_line(f"[bold]{name}[/], {mode} {vector.name}, {where}: {far}")
+    say_line(f"[bold]{describe(loaded).name}[/], {mode} {vector.name}, {where}: {far}")
     _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
+
+
+def _vector(
+    model: Model, stored: EmotionVectors | None, terms: Sequence[tuple[float, str]], mode: str
+) -> tuple[EmotionVectors, EmotionVector, Centre]:
+    """The model's vectors, stored or read now; the one asked for; the centre of a clamp (the mean of all emotions)."""
+    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.models.access import describe
+    from lens_emotion.steering.hooks import projection_centre
+    from lens_emotion.vectors.emotion_vectors import mixture
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    if stored is not None:
+        stored.check_model(describe(model).fingerprint, describe(model).name)
+        return stored, mixture(stored, terms), 0.0
+    acts = extract_comprehension(model)
+    vectors = emotion_vectors(acts)
+    vector = mixture(vectors, terms)
+    return vectors, vector, projection_centre(acts, vector) if mode == "clamp" else 0.0
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:
@@ -201,8 +202,7 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
 def check(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: made of the texts of the check."),
+        Path | None, typer.Option(help="Vector file of this model; default: made of the texts of the check.")
     ] = None,
     compare: Annotated[bool, typer.Option(help="Load it again, plain and on the other backend, and compare.")] = True,
     backend: Backend = "auto",
@@ -300,8 +300,7 @@ def print_drift(found: Drift) -> None:
 def play(
     model: ModelName,
     vectors: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play)."),
+        Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -109,15 +109,14 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     lonely = found.tables.note.str.startswith("only")
     for (note, model), rows in found.tables[lonely].groupby(["note", "model"], sort=False):
         say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
-    different = found.tables[((found.tables.differing > 0) | (found.tables.note != "")) & ~lonely]
-    different = different.sort_values(["largest", "differing"], ascending=False, kind="stable")
+    different = found.different[~lonely].sort_values(["largest", "differing"], ascending=False, kind="stable")
     if len(different):
         made = table("table", "model", "cells", "largest", "where", right=(2, 3))
         made.columns[0].no_wrap = False
         for row in different.head(SHOWN).to_dict("records"):
-            cells = row["note"] or f"{row['differing']}/{row['cells']}"
-            largest = "" if row["note"] else "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
-            made.add_row(row["table"], row["model"] or "all", cells, largest, row["at"])
+            gap = "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
+            seen = (row["note"], "") if row["note"] else (f"{row['differing']}/{row['cells']}", gap)
+            made.add_row(row["table"], row["model"] or "all", *seen, row["at"])
         out.print(made)
     if len(different) > SHOWN:
         say_line(f"... and {len(different) - SHOWN} more tables")
@@ -134,11 +133,10 @@ def figures(
         "figures"
     ),
     across: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotations at run time
-        typer.Option(help="Also compare the models of all runs, in a folder of this name."),
+        str | None, typer.Option(help="Also compare the models of all runs, in a folder of this name.")
     ] = None,
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
     ] = None,
     images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -22,55 +22,38 @@ SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "pr
 MARKS = {"stored": "[green]ok[/]", "begun": "[yellow]part[/]"}
 
 Models = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads the annotations at run time
+    list[str] | None,
     typer.Argument(help="Names, hub ids, folders, .gguf files, 'paper', or a study file; default the tiny five."),
 ]
 Config = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="Study file in TOML or JSON (see `lens-emotion init`); options given go before it."),
+    Path | None, typer.Option(help="Study file in TOML or JSON (see `lens-emotion init`); options given go before it.")
 ]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="Run folder, default runs/study; the same folder continues an interrupted study."),
+    Path | None, typer.Option(help="Run folder, default runs/study; the same folder continues an interrupted study.")
 ]
-Prompts = Annotated[Optional[str], typer.Option(help="File of story prompts.")]  # noqa: UP045
-Scenarios = Annotated[Optional[str], typer.Option(help="File of steering scenarios.")]  # noqa: UP045
+Prompts = Annotated[str | None, typer.Option(help="File of story prompts.")]
+Scenarios = Annotated[str | None, typer.Option(help="File of steering scenarios.")]
 Judge = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id)."),
+    str | None, typer.Option(help="Who judges steered texts: a judge file, or a sentence encoder (folder or hub id).")
 ]
-Backend = Annotated[Optional[str], typer.Option(help="auto (default), bridge or hooked.")]  # noqa: UP045
-Dtype = Annotated[Optional[str], typer.Option(help="auto (default), float32, bfloat16 or float16.")]  # noqa: UP045
-Seed = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Seed of sampling, permutations and random directions; default 0."),
-]
-Permutations = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Label permutations behind every null; default 200."),
-]
-StoryTokens = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Longest story the model may write; default 128."),
-]
-Doses = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run."),
-]
+Backend = Annotated[str | None, typer.Option(help="auto (default), bridge or hooked.")]
+Dtype = Annotated[str | None, typer.Option(help="auto (default), float32, bfloat16 or float16.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of sampling, permutations and random directions; default 0.")]
+Permutations = Annotated[int | None, typer.Option(help="Label permutations behind every null; default 200.")]
+StoryTokens = Annotated[int | None, typer.Option(help="Longest story the model may write; default 128.")]
+Doses = Annotated[str | None, typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run.")]
 Generation = Annotated[
-    Optional[bool],  # noqa: UP045
+    bool | None,
     typer.Option("--generation/--no-generation", help="Let the model write stories and read it over them (default)."),
 ]
 Steering = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option("--steering/--no-steering", help="Run the steering experiment (default)."),
+    bool | None, typer.Option("--steering/--no-steering", help="Run the steering experiment (default).")
 ]
 Executor = Annotated[
     str, typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine).")
 ]
 Gpus = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any."),
+    float | None, typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any.")
 ]
 Cpus = Annotated[float, typer.Option(help="With ray: CPUs, and threads, of each task.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")]
@@ -192,8 +175,9 @@ def _explained(basis: str, device: str) -> str:
 
     if basis != "assumed":
         return basis if basis.startswith("measured") else f"{basis}: give a local folder, or a name of the catalog"
-    reading, writing = ASSUMED.get(device.split(":")[0], ASSUMED["cpu"])
-    kind = "two CPU cores" if device == "cpu" else "a recent data-centre GPU" if device.startswith("cuda") else device
+    sort = device.split(":")[0]
+    reading, writing = ASSUMED.get(sort, ASSUMED["cpu"])
+    kind = {"cpu": "two CPU cores", "cuda": "a recent data-centre GPU"}.get(sort, device)
     return f"assumed, {reading / 1e9:g} GFLOP/s reading and {writing / 1e9:g} writing ({kind}); no earlier run is near"
 
 

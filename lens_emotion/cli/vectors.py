@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -24,10 +24,9 @@ def export_vectors(
     form: Annotated[str, typer.Option("--format", help="gguf or steering-vectors.")] = "gguf",
     dose: Annotated[float, typer.Option(help="Natural units that scale 1 of the other tool shall be.")] = 3.0,
     layer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="A layer, a band such as 10-20, or all; default the middle one."),
+        str | None, typer.Option(help="A layer, a band such as 10-20, or all; default the middle one.")
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="File to write; default named after the emotion.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="File to write; default named after the emotion.")] = None,
 ) -> None:
     """Write one vector as a GGUF control vector (llama.cpp, repeng) or for steering-vectors."""
     from lens_emotion.files.artifacts import write_tensors
@@ -93,8 +92,8 @@ def push(
 def pull(
     repo: Annotated[str, typer.Argument(help="Repository of the Hub, user/name.")],
     out: Annotated[Path, typer.Option(help="Vector file to write.")] = Path("pulled.safetensors"),
-    revision: Annotated[Optional[str], typer.Option(help="Branch, tag or commit.")] = None,  # noqa: UP045
-    model: Annotated[Optional[str], typer.Option(help="Refuse unless made on this model.")] = None,  # noqa: UP045
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    model: Annotated[str | None, typer.Option(help="Refuse unless made on this model.")] = None,
 ) -> None:
     """Fetch a vector file from the Hugging Face Hub and check it."""
     from lens_emotion.models.loading import load_model
