@@ -106,8 +106,8 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
         out.print(made)
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
-    lonely = found.tables.note.str.startswith("only")
-    for (note, model), rows in found.tables[lonely].groupby(["note", "model"], sort=False):
+    lonely = found.different.note.str.startswith("only")
+    for (note, model), rows in found.different[lonely].groupby(["note", "model"], sort=False):
         say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
     different = found.different[~lonely].sort_values(["largest", "differing"], ascending=False, kind="stable")
     if len(different):
