@@ -21,8 +21,9 @@ def nothing_loads(monkeypatch):
 
 @pytest.fixture
 def without_bitsandbytes(monkeypatch):
-    found = placement.find_spec
-    monkeypatch.setattr(placement, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
+    found = importlib.util.find_spec
+    missing = lambda name, *rest: None if name == "bitsandbytes" else found(name, *rest)  # noqa: E731
+    monkeypatch.setattr("importlib.util.find_spec", missing)
 
 
 @pytest.mark.parametrize("width", placement.QUANTISED)

@@ -21,6 +21,7 @@ from lens_emotion.stats.tests import cohens_d
 from lens_emotion.steering.comparison import Push, write_side_by_side
 from lens_emotion.steering.judges import world_words
 from lens_emotion.steering.regimes import Thresholds
+from lens_emotion.steering.verification import verification
 from lens_emotion.vectors.emotion_vectors import random_like
 
 SHORT = 400  # characters
@@ -87,6 +88,7 @@ def every(results, vectors, run):
         le.compare_texts(model, push, write_side_by_side(model, push), Thresholds(1e9, 1.0, 0.0), 4),
         le.check(model, compare=False),
         compare_runs(run.folder, run.folder),
+        verification({"tiny-llama": results["dose_response"]}),
         run,
         *run.models,
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lens_emotion.display import Brief
+from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.dose_result import DoseResponse
@@ -17,7 +17,7 @@ CROSSED, PAPER = "dose chosen on other scenarios", "the paper's form: target sco
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Verification(Brief):
+class Verification(Result):
     """Steering as an outside judge sees it, k of n scenarios beside controls.
 
     Attributes:

@@ -12,6 +12,7 @@ from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
 from lens_emotion.analysis.rsa import HumanRSA, rsa_human
+from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.steering.verification import Verification, verification
@@ -21,8 +22,8 @@ from lens_emotion.study.verdict import Claims
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
-@dataclass(frozen=True, eq=False)
-class Across:
+@dataclass(frozen=True, eq=False, repr=False)
+class Across(Brief):
     """Several models side by side, and what is analysed of one of them beyond its card; None where something lacks.
 
     Attributes:
