@@ -72,26 +72,6 @@ def verify(run: RunFolder) -> None:
         raise typer.Exit(1)
 
 
-@runs_app.command("prune")
-def prune(
-    run: RunFolder,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is only listed.")] = False,
-) -> None:
-    """List what a run holds beside its study: steps under other settings, damaged steps, old batches."""
-    from lens_emotion.run.look import remove, spare_in
-
-    found = spare_in(run)
-    if not found:
-        say_line(f"{run} holds nothing beside its study")
-        return
-    for spare in found:
-        say_line(f"{size(spare.n_bytes):>9}  {spare.path.relative_to(run)}  ({spare.why})")
-    whole = size(sum(spare.n_bytes for spare in found))
-    if delete:
-        remove(run, found)
-    say_line(f"{whole} removed" if delete else f"{whole} in all; --delete removes it")
-
-
 @runs_app.command("compare")
 def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -> None:
     """Settings, versions and table cells in which two runs differ, with the largest difference."""
@@ -125,6 +105,26 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
 
 def _short(value: str) -> str:
     return value if len(value) <= 60 else value[:57] + "..."
+
+
+@runs_app.command("prune")
+def prune(
+    run: RunFolder,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, it is only listed.")] = False,
+) -> None:
+    """List what a run holds beside its study: steps under other settings, damaged steps, old batches."""
+    from lens_emotion.run.look import remove, spare_in
+
+    found = spare_in(run)
+    if not found:
+        say_line(f"{run} holds nothing beside its study")
+        return
+    for spare in found:
+        say_line(f"{size(spare.n_bytes):>9}  {spare.path.relative_to(run)}  ({spare.why})")
+    whole = size(sum(spare.n_bytes for spare in found))
+    if delete:
+        remove(run, found)
+    say_line(f"{whole} removed" if delete else f"{whole} in all; --delete removes it")
 
 
 def figures(
