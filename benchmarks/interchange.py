@@ -40,7 +40,7 @@ def compare(folder: Path, name: str = TINY) -> dict[str, float]:
     save_file({str(k): v for k, v in parts.items()}, folder / "plain.safetensors")
     told = {
         "folder": resolve(name).location,
-        "gguf": str(vector.to_gguf(folder / "ours.gguf", DOSE, LAYERS)),
+        "gguf": str(le.to_gguf(vector, folder / "ours.gguf", DOSE, LAYERS)),
         "plain": str(folder / "plain.safetensors"),
         "back": str(folder / "theirs.gguf"),
         "ids": encode(model, PROMPT),

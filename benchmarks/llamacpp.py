@@ -128,7 +128,7 @@ def table(folder: Path) -> dict[int, dict[int, float]]:
     run = runner(*library(Path(os.environ.get(ENVIRONMENT) or folder)), folder / "tiny.gguf", ids, n)
     found: dict[int, dict[int, float]] = {}
     for k in range(1, n):
-        theirs = run(str(vector.to_gguf(folder / f"{k}.gguf", DOSE, k)))
+        theirs = run(str(le.to_gguf(vector, folder / f"{k}.gguf", DOSE, k)))
         found[k] = {}
         for layer in range(n):
             with torch.inference_mode(), le.steer(model, vector, DOSE, layers=layer):

@@ -78,11 +78,13 @@ def every(results, vectors, run):
     model, rng = tiny(), np.random.default_rng(0)
     push = Push("Anna ran", vectors["calm"], le.Dose(3.0), (3,), random_like(vectors, vectors["calm"], 1), 8)
     judge, scenes = le.word_count_judge(world_words("world-en")), le.scenarios("world-en")[:4]
+    steered = le.dose_response(model, vectors, scenes, judge, doses=(3.0,), max_new_tokens=8, progress=False)
     more = [
         cohens_d(rng.normal(size=9), rng.normal(size=9)),
         le.similarity_by_layer(vectors),
         le.two_lines(rng.normal(size=(8, 6))),
-        le.dose_response(model, vectors, scenes, judge, doses=(3.0,), max_new_tokens=8, progress=False).cross_fitted(),
+        steered.cross_fitted(),
+        verification({"tiny-llama": steered}),
         le.iso_kl(model, [vectors["calm"]], ["Anna ran."], 0.05),
         le.steering_grid(model, vectors, ["Anna ran."], ["calm"], doses=(1.0,), max_new_tokens=4),
         le.compare_texts(model, push, write_side_by_side(model, push), Thresholds(1e9, 1.0, 0.0), 4),

@@ -54,8 +54,9 @@ def annotated(module: ModuleType) -> typing.Iterator[tuple[str, object]]:
             for attribute, member in vars(thing).items():
                 inner = getattr(member, "fget", None) or getattr(member, "func", None) or member
                 inner = getattr(inner, "__func__", inner)
-                if inspect.isfunction(inner):
-                    yield f"{name}.{attribute}", inspect.unwrap(inner)
+                inner = inspect.unwrap(inner) if inspect.isfunction(inner) else None
+                if inner is not None and inner.__code__.co_filename == module.__file__:  # not what a decorator made
+                    yield f"{name}.{attribute}", inner
         elif inspect.isfunction(thing):
             yield name, inspect.unwrap(thing)
 

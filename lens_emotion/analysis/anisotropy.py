@@ -15,7 +15,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.models.layers import place
 from lens_emotion.stats.cosines import mean_pairwise_cosine
-from lens_emotion.stats.tests import percentile_band
+from lens_emotion.stats.tests import percentile_band, redrawn
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
 from lens_emotion.vectors.recipes import apply_steps, class_weights, neutral_components, recipe_steps
@@ -62,15 +62,13 @@ class Anisotropy(Result):
             f"{middle.neutral_centred:.2f} once the common mean is subtracted; covariance-matched random "
             f"directions reach |cosine| {middle.random_matched:.2f}."
         )
-        return text if np.isnan(middle.emotion_raw) else f"{text} {self._emotions(middle)}"
-
-    def _emotions(self, row: pd.Series) -> str:
-        between = ""
-        if not np.isnan(row.baseline_low):
-            between = f" ({row.baseline_low:.0%} to {row.baseline_high:.0%}, 95% over topics)"
+        if np.isnan(middle.emotion_raw):
+            return text
+        between = f" ({middle.baseline_low:.0%} to {middle.baseline_high:.0%}, 95% over topics)"
         return (
-            f"There the uncentred emotion means have a cosine of {row.emotion_raw:.2f}; {row.baseline_share:.0%}"
-            f"{between} of what they share is the state of neutral text."
+            f"{text} There the uncentred emotion means have a cosine of {middle.emotion_raw:.2f}; "
+            f"{middle.baseline_share:.0%}{'' if np.isnan(middle.baseline_low) else between} of what they share is the "
+            "state of neutral text."
         )
 
 
@@ -117,23 +115,18 @@ def _texts(rows: Float[Tensor, "n d"], neutral: Bool[Tensor, " n"], mixture: Flo
     """Cosines between texts: raw, centred, and without neutral components."""
     centred = rows - rows.mean(0)
     basis = neutral_components(rows[neutral][:, None])[0]
+    # random mixtures of the centred texts have their covariance; float32 does for a mean of |cosines|
+    size = centred.abs().max().clamp_min(torch.finfo(centred.dtype).tiny)
+    drawn, m = unit(mixture @ (centred / size).float()), len(mixture)
+    cosines = (drawn @ drawn.T).double().abs()
     return {
         "neutral_raw": float(mean_pairwise_cosine(rows[neutral])),
         "all_raw": float(mean_pairwise_cosine(rows)),
         "neutral_centred": float(mean_pairwise_cosine(centred[neutral])),
         "all_centred": float(mean_pairwise_cosine(centred)),
         "all_projected": float(mean_pairwise_cosine(centred - (centred @ basis.T) @ basis)),
-        "random_matched": _random_matched(centred, mixture),
+        "random_matched": float((cosines.sum() - cosines.diagonal().sum()) / (m * (m - 1))),
     }
-
-
-def _random_matched(centred: Float[Tensor, "n d"], mixture: Float[Tensor, "m n"]) -> float:
-    """Draws with the texts' covariance are random mixtures of the centred texts. Float32: a mean of |cosines|."""
-    size = centred.abs().max().clamp_min(torch.finfo(centred.dtype).tiny)
-    draws = unit(mixture @ (centred / size).float())
-    m = len(draws)
-    cosines = (draws @ draws.T).double().abs()
-    return float((cosines.sum() - cosines.diagonal().sum()) / (m * (m - 1)))
 
 
 def _dimensions(rows: Float[Tensor, "n d"]) -> dict[str, float]:
@@ -165,12 +158,9 @@ def _draws(acts: PooledActivations, n_draws: int, seed: int) -> _Draws | None:
         return None
     topic = codes(acts.topic[emotional])
     rng = np.random.default_rng(seed)
-
-    def redraw(n: int) -> np.ndarray:
-        return rng.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(float)
-
     weights = class_weights(codes(acts.emotion[emotional], acts.emotions), topic, len(acts.emotions))
-    return _Draws(weights, topic, redraw(int(topic.max()) + 1), redraw(int((~emotional).sum())))
+    times = redrawn(int(topic.max()) + 1, n_draws, rng)
+    return _Draws(weights, topic, times, redrawn(int((~emotional).sum()), n_draws, rng))
 
 
 def _emotions(rows: Float[Tensor, "n d"], neutral: Bool[Tensor, " n"], draws: _Draws | None) -> dict[str, float]:

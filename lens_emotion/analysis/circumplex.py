@@ -16,13 +16,12 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
 from lens_emotion.models.layers import place, resolve_layer
-from lens_emotion.stats.tests import check_permutations, max_corrected_p, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import check_permutations, null_columns, p_text, percentile_band, redrawn
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import RECIPES, apply_steps, class_weights
 
 BLOCK = 4_000_000  # numbers of class means held at once
-
 AXES = ("pc1", "pc2")
 NORMS = ("valence", "arousal")
 LEAST_RATED = 4
@@ -117,7 +116,8 @@ def circumplex(
     """
     check_permutations(n_permutations)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
-    norms = _norms(vectors, ratings)
+    rated = {n.emotion: (n.valence, n.arousal) for n in ratings or valence_arousal().values()}
+    norms = np.array([rated.get(e, (None, None)) for e in vectors], dtype=float)
     known = ~np.isnan(norms).any(axis=1)
     if known.sum() < LEAST_RATED:
         raise StimulusError(missing_norms(vectors.emotions, ratings))
@@ -125,7 +125,8 @@ def circumplex(
     columns = {"pc1": scores[:, 0], "pc2": scores[:, 1], "valence": norms[:, 0], "arousal": norms[:, 1]}
     table = pd.DataFrame({"emotion": list(vectors.emotions), **columns})
     if acts is None:
-        draws = _over_emotions(scores[known], norms[known], n_draws, seed)
+        index = np.random.default_rng(seed).integers(0, known.sum(), (n_draws, known.sum()))
+        draws = _correlate(scores[known][index], norms[known][index])
     else:
         redrawn = redrawn_directions(vectors, acts, at, n_draws, seed)
         draws = _correlate(aligned_scores(redrawn, scores)[:, known], norms[known][None])
@@ -139,12 +140,6 @@ def circumplex(
         n_permutations=n_permutations,
         bootstrap="emotions" if acts is None else "topics",
     )
-
-
-def _norms(vectors: EmotionVectors, ratings: Sequence[Norm] | None) -> Float[np.ndarray, "n_emotions 2"]:
-    known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
-    rows = [(known[e].valence, known[e].arousal) if e in known else (None, None) for e in vectors]
-    return np.array(rows, dtype=float)
 
 
 def missing_norms(emotions: Sequence[str], ratings: Sequence[Norm] | None = None) -> str:
@@ -194,13 +189,6 @@ def _correlate(a: Float[np.ndarray, "b n k"], b: Float[np.ndarray, "c n j"]) -> 
         return np.asarray(a.transpose(0, 2, 1) @ b)
 
 
-def _over_emotions(
-    scores: Float[np.ndarray, "n 2"], norms: Float[np.ndarray, "n 2"], n_draws: int, seed: int
-) -> Float[np.ndarray, "b 2 2"]:
-    index = np.random.default_rng(seed).integers(0, len(scores), (n_draws, len(scores)))
-    return _correlate(scores[index], norms[index])
-
-
 def _correlations(
     scores: Float[np.ndarray, "n 2"],
     norms: Float[np.ndarray, "n 2"],
@@ -214,6 +202,7 @@ def _correlations(
     null = _correlate(scores[None], shuffled).reshape(n_permutations, 4)
     draws = draws.reshape(-1, 4) * np.sign(r)
     low, high = percentile_band(draws[~np.isnan(draws).any(axis=1)])
+    tested = null_columns(np.abs(r), np.abs(null))
     return pd.DataFrame(
         {
             "component": np.repeat(AXES, 2),
@@ -222,8 +211,8 @@ def _correlations(
             "abs_r": np.abs(r),
             "low": low,
             "high": high,
-            "p": permutation_p(np.abs(r), np.abs(null)),
-            "p_corrected": max_corrected_p(r, null, "two-sided"),
+            "p": tested["p"],
+            "p_corrected": tested["p_corrected"],
             "n": len(scores),
         }
     )
@@ -237,20 +226,8 @@ def _plane(
     r2, held_out = _explained(scores, norms)
     shuffled = np.concatenate([rng.permutation(norms) for _ in range(n_permutations)], axis=1)
     null = _explained(scores, shuffled)[1].reshape(n_permutations, 2)
-    low, high = percentile_band(null)
-    return pd.DataFrame(
-        {
-            "norm": NORMS,
-            "r2": r2,
-            "r2_adjusted": 1 - (1 - r2) * (n - 1) / (n - 3),
-            "r2_held_out": held_out,
-            "null_low": low,
-            "null_high": high,
-            "p": permutation_p(held_out, null),
-            "p_corrected": max_corrected_p(held_out, null),
-            "n": n,
-        }
-    )
+    fit = {"norm": NORMS, "r2": r2, "r2_adjusted": 1 - (1 - r2) * (n - 1) / (n - 3), "r2_held_out": held_out}
+    return pd.DataFrame({**fit, **null_columns(held_out, null), "n": n})
 
 
 def _explained(
@@ -296,7 +273,12 @@ def redrawn_directions(
         means = torch.from_numpy(weights[start : start + per_block]) @ texts
         made = unit(apply_steps(steps, means[:, :, None], plain)[:, :, 0])
         if start == 0:
-            _check_same(made[0], vectors.at(layer))
+            same = float((made[0] * vectors.at(layer).cpu().double()).sum(-1).min()) >= 0.999
+            if not same:
+                raise AnalysisError(
+                    "these activations do not give these vectors at this layer (another model, pooling, layer order or "
+                    "neutral texts); pass the activations that the vectors were made from"
+                )
         made = made - made.mean(1, keepdim=True)
         grams.append(made @ made.transpose(1, 2))
     return torch.cat(grams)[1:]
@@ -311,16 +293,7 @@ def _weights(acts: PooledActivations, n_draws: int, seed: int) -> Float[np.ndarr
         raise StimulusError("a bootstrap over topics needs texts of at least 2 topics; leave acts out")
     weights = class_weights(codes(acts.emotion[emotional], acts.emotions), topic, len(acts.emotions))
     rng = np.random.default_rng(seed)
-    times = rng.multinomial(n_topics, np.full(n_topics, 1 / n_topics), size=n_draws).astype(float)
-    drawn = np.concatenate([np.ones((1, n_topics)), times])[:, None, topic] * weights
+    drawn = np.concatenate([np.ones((1, n_topics)), redrawn(n_topics, n_draws, rng)])[:, None, topic] * weights
     total = drawn.sum(-1, keepdims=True)
     whole = (total > 0).all(axis=(1, 2))
     return drawn[whole] / total[whole]
-
-
-def _check_same(made: Float[Tensor, "k d"], given: Float[Tensor, "k d"]) -> None:
-    if float((made * given.cpu().double()).sum(-1).min()) < 0.999:
-        raise AnalysisError(
-            "these activations do not give these vectors at this layer (another model, pooling, layer order or neutral "
-            "texts); pass the activations that the vectors were made from"
-        )

@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.transfer import check_same_model, shared_emotions
+from lens_emotion.analysis.transfer import check_same_model, restricted, shared_emotions
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
@@ -134,8 +134,12 @@ def compare(
         raise AnalysisError(f"metric is one of {', '.join(map(repr, METRICS))}; got {metric!r}")
     check_permutations(n_permutations)
     a, b, unit, dropped = pair_up(a, b)
-    if metric == "separation":
-        _need_neutral(a, b)
+    least = min(len(a.neutral), len(b.neutral))
+    if metric == "separation" and least < 2:
+        raise StimulusError(
+            f"the separation metric subtracts the mean of neutral texts, and a set holds {least}; extract both "
+            "sets with at least 2 neutral texts, or compare by metric='decoding'"
+        )
     used = [resolve_layer(int(x), a.n_layers, 0) for x in (range(a.n_layers) if layers is None else layers)]
     depth, (name_a, name_b) = a.depth[used], _names(a, b)
     a, b = (replace(x, values=x.values[:, used], residual_norm=x.residual_norm[used]) for x in (a, b))
@@ -145,11 +149,15 @@ def compare(
     if metric != "decoding":
         measured[metric] = _contributions(a, b, metric, unit, seed)
     main = measured[metric]
-    columns = {"layer": used, "depth": depth, **_columns(main, n_permutations, seed)}
-    beside = _columns(accuracy, n_permutations, seed)
+    columns = {"layer": used, "depth": depth, **main.columns(n_permutations, seed)}
+    beside = accuracy.columns(n_permutations, seed)
     columns |= {f"accuracy_{name}": value for name, value in beside.items()}
-    overall = [_overall(name, x, n_permutations, seed) for name, x in measured.items()]
-    overall += [_over_emotions(metric, a, b, decoded, seed), _jeong(a, b)]
+    overall = [_overall(PAIRED, name, x, n_permutations, seed) for name, x in measured.items()]
+    if metric == "decoding":
+        by_emotion = decoding_contributions(*decoded, "emotions")
+    else:
+        by_emotion = _contributions(a, b, metric, "emotions", seed)
+    overall += [_overall(RANKS, metric, by_emotion, n_permutations, seed), _jeong(a, b)]
     pairs = pd.concat([paired_accuracies(*decoded, u) for u in dict.fromkeys(("emotions", unit))], ignore_index=True)
     sizes = main.unit, len(main.units)
     return Comparison(pd.DataFrame(columns), pd.DataFrame(overall), pairs, metric, *sizes, name_a, name_b, dropped)
@@ -169,16 +177,8 @@ def pair_up(a: PooledActivations, b: PooledActivations) -> tuple[PooledActivatio
         said += [f"{lost} topics of one set only"] if lost else []
     elif {*x.topics} != {*y.topics}:
         said += [f"the pairing of topics (only {len(shared)} are shared)"]
-    kept = shared if unit == "topics" else None
-    return _cut(a, x.emotions, kept), _cut(b, x.emotions, kept), unit, ", ".join(said)
-
-
-def _cut(acts: PooledActivations, emotions: Sequence[str], topics: Sequence[str] | None) -> PooledActivations:
-    keep = np.isin(acts.emotion, emotions)
-    if topics is not None:
-        keep &= np.isin(acts.topic, topics)
-    neutral = ~np.isin(acts.emotion, acts.emotions)
-    return acts.only(keep | neutral)
+    kept = shared if unit == "topics" else [*x.topics, *y.topics]
+    return restricted(a, x.emotions, kept), restricted(b, x.emotions, kept), unit, ", ".join(said)
 
 
 def _names(a: PooledActivations, b: PooledActivations) -> tuple[str, str]:
@@ -190,53 +190,27 @@ def _names(a: PooledActivations, b: PooledActivations) -> tuple[str, str]:
     return "a", "b"
 
 
-def _need_neutral(*sets: PooledActivations) -> None:
-    if least := [len(s.neutral) for s in sets if len(s.neutral) < 2]:
-        raise StimulusError(
-            f"the separation metric subtracts the mean of neutral texts, and a set holds {min(least)}; extract both "
-            "sets with at least 2 neutral texts, or compare by metric='decoding'"
-        )
-
-
 def _contributions(a: PooledActivations, b: PooledActivations, metric: str, unit: str, seed: int) -> Contributions:
     if metric == "separation":
         return cosine_contributions(a, b, unit)
-    return emotion_contributions(*(_reliabilities(x, seed) for x in (a, b)))
+    tables = [reliability(x, seed=seed).table for x in (a, b)]
+    x, y = (t.pivot(index="emotion", columns="layer", values="reliability").sort_index().to_numpy() for t in tables)
+    known = np.isfinite(x).all(1) & np.isfinite(y).all(1)  # emotions without it in either set are left out
+    return Contributions(x[known].mean(0), y[known].mean(0), x[known] - y[known], (), "emotions")
 
 
-def _reliabilities(acts: PooledActivations, seed: int) -> Float[np.ndarray, "k n_layers"]:
-    wide = reliability(acts, seed=seed).table.pivot(index="emotion", columns="layer", values="reliability")
-    return wide.sort_index().to_numpy()
-
-
-def _columns(x: Contributions, n_permutations: int, seed: int) -> dict[str, np.ndarray]:
-    half, (p, corrected) = x.half_width(), x.p(n_permutations, seed)
-    ends = {"estimate": x.estimate, "low": x.estimate - half, "high": x.estimate + half}
-    return {"a": x.a, "b": x.b, "difference": x.difference, **ends, "p": p, "p_corrected": corrected}
-
-
-def _overall(measure: str, x: Contributions, n_permutations: int, seed: int) -> dict[str, object]:
+def _overall(test: str, measure: str, x: Contributions, n_permutations: int, seed: int) -> dict[str, object]:
+    """The mean over layers, tested over its units by sign flips, or by Wilcoxon's signed ranks (units that share their
+    topics, and for cosines their pairs)."""
     flat = x.over_layers
-    row = {name: float(v[0]) for name, v in _columns(flat, n_permutations, seed).items() if name != "p_corrected"}
     units = flat.units[:, 0]
-    effect = paired_dz(units, np.zeros_like(units))
-    return {"test": PAIRED, "measure": measure, "unit": x.unit, "n": len(units), **row, **effect_columns(effect)}
-
-
-def _over_emotions(
-    metric: str, a: PooledActivations, b: PooledActivations, decoded: tuple[Decoding, Decoding], seed: int
-) -> dict[str, object]:
-    """Wilcoxon's signed ranks over emotions (units that share their topics, and for cosines their pairs)."""
-    x = decoding_contributions(*decoded, "emotions") if metric == "decoding" else None
-    flat = (x or _contributions(a, b, metric, "emotions", seed)).over_layers
-    units = flat.units[:, 0]
-    half, effect = flat.half_width()[0], paired_dz(units, np.zeros_like(units))
-    p = float(wilcoxon(units).pvalue) if np.any(units) else 1.0
-    middle = float(flat.estimate[0])
-    values = {"a": float(flat.a[0]), "b": float(flat.b[0]), "difference": float(flat.difference[0])}
-    ends = {"estimate": middle, "low": middle - half, "high": middle + half, "p": p}
-    row = {"test": RANKS, "measure": metric, "unit": "emotions", "n": len(units), **values, **ends}
-    return {**row, **effect_columns(effect)}
+    row = {name: float(v[0]) for name, v in flat.estimates().items()}
+    if test == PAIRED:
+        p = float(flat.p(n_permutations, seed)[0][0])
+    else:
+        p = float(wilcoxon(units).pvalue) if np.any(units) else 1.0
+    effect = effect_columns(paired_dz(units, np.zeros_like(units)))
+    return {"test": test, "measure": measure, "unit": x.unit, "n": len(units), **row, "p": p, **effect}
 
 
 def _jeong(a: PooledActivations, b: PooledActivations) -> dict[str, object]:
@@ -261,7 +235,6 @@ def effect_columns(effect: EffectSize) -> dict[str, object]:
 
 
 # Generation against comprehension over models: every model is one pair.
-
 
 PLACES = ("middle", "best")
 PAIRED_MODELS = "sign flips, paired over models"
@@ -375,7 +348,6 @@ def _tests(measure: str, place: str, a: np.ndarray, b: np.ndarray) -> list[dict[
 
 # Two methods on the same topics and emotions: paired contributions, sign flips, and intervals over them.
 
-
 BLOCK = 2_000_000  # numbers of null draws held at once
 
 
@@ -397,10 +369,6 @@ class Contributions(Brief):
     unit: str
 
     @property
-    def difference(self) -> Float[np.ndarray, " n_layers"]:
-        return self.a - self.b
-
-    @property
     def estimate(self) -> Float[np.ndarray, " n_layers"]:
         """The difference, for cosines less the bias that noise brings (it lowers them): what intervals and p are of."""
         return self.units.mean(0)
@@ -410,6 +378,21 @@ class Contributions(Brief):
         """The same of the mean over layers, as a single layer."""
         a, b, units, *others = (x.mean(-1, keepdims=True) for x in (self.a, self.b, self.units, *self.others))
         return Contributions(a, b, units, tuple(others), self.unit)
+
+    @property
+    def difference(self) -> Float[np.ndarray, " n_layers"]:
+        return self.a - self.b
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        """a, b, difference, estimate, low and high at each layer."""
+        half = self.half_width()
+        ends = {"estimate": self.estimate, "low": self.estimate - half, "high": self.estimate + half}
+        return {"a": self.a, "b": self.b, "difference": self.difference, **ends}
+
+    def columns(self, n_permutations: int, seed: int) -> dict[str, np.ndarray]:
+        """`estimates` with p and p_corrected."""
+        p, corrected = self.p(n_permutations, seed)
+        return {**self.estimates(), "p": p, "p_corrected": corrected}
 
     def half_width(self) -> Float[np.ndarray, " n_layers"]:
         """Half of the 95% interval of the estimate: t on the units, the variances of the unpaired samples added."""
@@ -527,10 +510,3 @@ def _without_each(
         kept = [np.delete(np.arange(n_topics), t) for t in range(n_topics)]
         return torch.stack([mean_pairwise_cosine(_over_topics(means[:, t], present[:, t]) - origin) for t in kept])
     return torch.stack([mean_pairwise_cosine(vectors[np.delete(np.arange(k), e)]) for e in range(k)])
-
-
-def emotion_contributions(a: Float[np.ndarray, "k n_layers"], b: Float[np.ndarray, "k n_layers"]) -> Contributions:
-    """Of a measure that each emotion has by itself (reliability); emotions without it in either set left out."""
-    known = np.isfinite(a).all(1) & np.isfinite(b).all(1)
-    a, b = a[known], b[known]
-    return Contributions(a.mean(0), b.mean(0), a - b, (), "emotions")

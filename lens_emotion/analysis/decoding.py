@@ -15,16 +15,7 @@ from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
-from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
-    check_permutations,
-    max_corrected_p,
-    p_text,
-    percentile_band,
-    permutation_p,
-    wilson_interval,
-)
+from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, wilson_interval
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,7 +73,7 @@ class Decoding(Result):
     @property
     def confusion(self) -> pd.DataFrame:
         """Counts at the best layer; rows true, columns predicted."""
-        counts = _confusion(self.label, self.predicted[self.best_layer], len(self.emotions))
+        counts = confusion_counts(self.label, self.predicted[self.best_layer], len(self.emotions))
         names = list(self.emotions)
         return pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 
@@ -105,7 +96,7 @@ class Decoding(Result):
                 "recall_low": low,
                 "recall_high": high,
                 "precision": np.where(given > 0, hits / np.maximum(given, 1), np.nan),
-                "f1": _f1(counts),
+                "f1": f1_scores(counts),
                 **{c: auc[c].to_numpy() for c in ("auc", "auc_low", "auc_high")},
                 "chance": 1 / len(self.emotions),
             }
@@ -114,12 +105,12 @@ class Decoding(Result):
     def summary(self) -> str:
         """One sentence on the best layer."""
         row = self.table.iloc[self.best_layer]
-        verdict = "" if row.p_corrected <= ALPHA else f": {NOISE}"
+
         return (
             f"Held-out {len(self.emotions)}-way decoding at "
             f"{place(self.best_layer, len(self.table), best=True)}: accuracy {row.accuracy:.2f} (chance "
             f"{row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
-            f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics){verdict}."
+            f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics){noise_note(row.p_corrected)}."
         )
 
 
@@ -164,9 +155,18 @@ def decoded(
     accuracy: Float[np.ndarray, "b n_layers"],
 ) -> Decoding:
     """The result, from the held-out scores of the true labels and the accuracies of true and permuted labels."""
-    predicted = scores.argmax(2)
+    predicted, k = scores.argmax(2), design.n_classes
+    table = {
+        "layer": np.arange(acts.n_layers),
+        "depth": acts.depth,
+        "accuracy": accuracy[0],
+        "macro_f1": [float(f1_scores(confusion_counts(design.label, p, k)).mean()) for p in predicted],
+        "chance": 1 / k,
+        "null_mean": accuracy[1:].mean(axis=0),
+        **null_columns(accuracy[0], accuracy[1:]),
+    }
     return Decoding(
-        table=_table(acts, design, predicted, accuracy),
+        table=pd.DataFrame(table),
         auc=auc_table(scores, design, acts.depth),
         emotions=design.emotions,
         label=design.label,
@@ -177,29 +177,13 @@ def decoded(
     )
 
 
-def _table(acts: PooledActivations, design: Design, predicted: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    low, high = percentile_band(scores[1:])
-    return pd.DataFrame(
-        {
-            "layer": np.arange(acts.n_layers),
-            "depth": acts.depth,
-            "accuracy": scores[0],
-            "macro_f1": [float(_f1(_confusion(design.label, p, design.n_classes)).mean()) for p in predicted],
-            "chance": 1 / design.n_classes,
-            "null_mean": scores[1:].mean(axis=0),
-            "null_low": low,
-            "null_high": high,
-            "p": permutation_p(scores[0], scores[1:]),
-            "p_corrected": max_corrected_p(scores[0], scores[1:]),
-        }
-    )
-
-
-def _confusion(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+def confusion_counts(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> Int[np.ndarray, "k k"]:
+    """Rows true, columns predicted."""
     return np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _f1(confusion: np.ndarray) -> Float[np.ndarray, " k"]:
+def f1_scores(confusion: Int[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
+    """F1 of each class; 0 for one that is neither there nor predicted."""
     hits, seen, given = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return 2 * hits / np.maximum(seen + given, 1)
 
@@ -211,19 +195,14 @@ def auc_table(
     scores: Float[np.ndarray, "n_layers n_texts k"], design: Design, depth: Float[np.ndarray, " n_layers"]
 ) -> pd.DataFrame:
     """layer, depth, emotion, auc, auc_low, auc_high: how well a class's held-out score ranks its texts first."""
-    values = [auc(layer[:, k], design.label == k, design.topic) for layer in scores for k in range(design.n_classes)]
-    found, low, high = np.array(values).T
-    n_layers = len(depth)
-    return pd.DataFrame(
-        {
-            "layer": np.repeat(np.arange(n_layers), design.n_classes),
-            "depth": np.repeat(depth, design.n_classes),
-            "emotion": np.tile(np.array(design.emotions), n_layers),
-            "auc": found,
-            "auc_low": low,
-            "auc_high": high,
-        }
-    )
+    k, n_layers = design.n_classes, len(depth)
+    values = [auc(layer[:, c], design.label == c, design.topic) for layer in scores for c in range(k)]
+    where = {
+        "layer": np.repeat(np.arange(n_layers), k),
+        "depth": np.repeat(depth, k),
+        "emotion": np.tile(np.array(design.emotions), n_layers),
+    }
+    return pd.DataFrame({**where, **dict(zip(("auc", "auc_low", "auc_high"), np.array(values).T, strict=True))})
 
 
 def auc(
@@ -235,19 +214,14 @@ def auc(
     also have moved the centroids of the others is not in it. Clipped to 0..1; NaN if leaving out a topic leaves no
     pair.
     """
-    wins, pairs = _by_topic(score, positive, topic)
+    n = int(topic.max()) + 1
+    high, low = score[positive][:, None], score[~positive]
+    won = (high > low) + 0.5 * (high == low)
+    # pairs won, and all pairs, by the topic of the positive and that of the negative
+    cell = (topic[positive][:, None] * n + topic[~positive]).ravel()
+    wins, pairs = (np.bincount(cell, w, n * n).reshape(n, n) for w in (won.ravel(), None))
     value = wins.sum() / pairs.sum()
     left = [x.sum() - x.sum(0) - x.sum(1) + x.diagonal() for x in (wins, pairs)]
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = half_width(left[0] / left[1])
     return float(value), float(max(0.0, value - spread)), float(min(1.0, value + spread))
-
-
-def _by_topic(score: np.ndarray, positive: np.ndarray, topic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs won, and all pairs, by the topic of the positive and that of the negative."""
-    n = int(topic.max()) + 1
-    high, low = score[positive][:, None], score[~positive]
-    won = (high > low) + 0.5 * (high == low)
-    cell = topic[positive][:, None] * n + topic[~positive]
-    wins = np.bincount(cell.ravel(), won.ravel(), n * n).reshape(n, n)
-    return wins, np.bincount(cell.ravel(), minlength=n * n).reshape(n, n)

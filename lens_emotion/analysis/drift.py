@@ -93,7 +93,9 @@ def drift(a: PooledActivations, b: PooledActivations, allow_other_weights: bool 
     cosine = (va * vb).sum(-1).T.numpy()
     table = reliability(a).table[["layer", "depth", "emotion", "reliability"]]
     table.insert(3, "cosine", cosine.ravel())
-    return Drift(table, _by_layer(a, b, cosine), _differs(a, b), len(a))
+    pairs = [(f, getattr(a.header, f), getattr(b.header, f)) for f in FACTORS]
+    differs = ", ".join(f"{f.replace('_', ' ')} {x} against {y}" for f, x, y in pairs if x != y)
+    return Drift(table, _by_layer(a, b, cosine), differs or "headers alike", len(a))
 
 
 def _matched(a: PooledActivations, b: PooledActivations) -> PooledActivations:
@@ -121,7 +123,10 @@ def _matched(a: PooledActivations, b: PooledActivations) -> PooledActivations:
 
 
 def _by_layer(a: PooledActivations, b: PooledActivations, cosine: Float[np.ndarray, "n_layers k"]) -> pd.DataFrame:
-    relative = np.stack([_relative(a, b, layer) for layer in range(a.n_layers)])
+    relative = np.empty((a.n_layers, len(a)))  # length of the difference of a text's two rows, as a share of the first
+    for layer in range(a.n_layers):
+        first, second = (x.values[:, layer].cpu().double() for x in (a, b))
+        relative[layer] = (first - second).norm(dim=1) / first.norm(dim=1)
     x, y = decoding(a, 1), decoding(b, 1)
     gained, lost = (x.correct & ~y.correct).sum(1), (y.correct & ~x.correct).sum(1)
     columns = {
@@ -138,15 +143,3 @@ def _by_layer(a: PooledActivations, b: PooledActivations, cosine: Float[np.ndarr
         "p": [mcnemar(int(g), int(m)).p for g, m in zip(gained, lost, strict=True)],
     }
     return pd.DataFrame(columns)
-
-
-def _relative(a: PooledActivations, b: PooledActivations, layer: int) -> Float[np.ndarray, " n_texts"]:
-    """Length of the difference of each text's two rows, as a share of the first."""
-    first, second = (x.values[:, layer].cpu().double() for x in (a, b))
-    return ((first - second).norm(dim=1) / first.norm(dim=1)).numpy()
-
-
-def _differs(a: PooledActivations, b: PooledActivations) -> str:
-    pairs = [(f, getattr(a.header, f), getattr(b.header, f)) for f in FACTORS]
-    said = [f"{f.replace('_', ' ')} {x} against {y}" for f, x, y in pairs if x != y]
-    return ", ".join(said) or "headers alike"

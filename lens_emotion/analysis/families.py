@@ -9,22 +9,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.rsa import (
-    RSA,
-    Ranks,
-    distances,
-    ranks,
-    relabellings,
-    rho,
-    rsa,
-    rsa_activations,
-    shared_emotions,
-)
+from lens_emotion.analysis.rsa import distances, ranks, relabellings, rho, rsa, rsa_activations, shared_emotions
+from lens_emotion.analysis.transfer import restricted
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
@@ -39,7 +30,6 @@ from lens_emotion.stats.tests import (
     percentile_band,
     permutation_p,
 )
-from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import Recipe, emotion_vectors
 
@@ -110,7 +100,12 @@ def rsa_many(
         )
     rows = []
     for i, j in combinations(range(len(models)), 2):
-        found = _compare(models[i][1], models[j][1], at[i], at[j], recipe, n_splits, n_permutations, seed)
+        a, b = models[i][1], models[j][1]
+        if isinstance(a, PooledActivations) and isinstance(b, PooledActivations):
+            found = rsa_activations(a, b, at[i], at[j], recipe, n_splits, n_permutations, seed)
+        else:
+            a, b = (emotion_vectors(x, recipe) if isinstance(x, PooledActivations) else x for x in (a, b))
+            found = rsa(a, b, at[i], at[j], n_permutations, seed)
         most = (found.ceiling.ceiling, found.ceiling.disjoint) if found.ceiling else (np.nan, np.nan)
         fields = (found.layer_a, found.layer_b, len(found.emotions), found.rho, found.p, *most)
         rows.append((names[i], names[j], *fields))
@@ -118,22 +113,6 @@ def rsa_many(
     table = pd.DataFrame(rows, columns=columns)
     table.insert(7, "q", false_discovery_control(table["p"]))
     return RSAMatrix(table, names, n_permutations)
-
-
-def _compare(
-    a: EmotionVectors | PooledActivations,
-    b: EmotionVectors | PooledActivations,
-    layer_a: int | None,
-    layer_b: int | None,
-    recipe: Recipe,
-    n_splits: int,
-    n_permutations: int,
-    seed: int,
-) -> RSA:
-    if isinstance(a, PooledActivations) and isinstance(b, PooledActivations):
-        return rsa_activations(a, b, layer_a, layer_b, recipe, n_splits, n_permutations, seed)
-    a, b = (emotion_vectors(x, recipe) if isinstance(x, PooledActivations) else x for x in (a, b))
-    return rsa(a, b, layer_a, layer_b, n_permutations, seed)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -199,30 +178,27 @@ def base_vs_instruct(
     topics = tuple(t for t in base.emotional.topics if t in instruct.emotional.topics)
     if len(topics) < 2:
         raise StimulusError(f"base and instruct share {len(topics)} topics; a paired comparison needs at least 2")
-    base, instruct = (_only(x, emotions, topics) for x in (base, instruct))
+    base, instruct = (restricted(x, emotions, topics) for x in (base, instruct))
     directions = _directions(base, emotions, recipe), _directions(instruct, emotions, recipe)
-    cosine = _own_cosines(directions[0], directions[1], n_permutations, seed)
+    names = relabellings(len(emotions), n_permutations, seed)
+    cosines, own = _own_cosines(directions[0], directions[1], names)
+    upper = np.triu_indices(len(emotions), 1)
     a, b = (ranks(distances(d)) for d in directions)
-    observed, null = rho(a, b).diagonal(), _diagonal(a, b, n_permutations, seed)
+    observed, of_base = rho(a, b).diagonal(), a[:, upper[0], upper[1]]
+    null = np.stack([(of_base * b[:, p[upper[0]], p[upper[1]]]).sum(1) for p in names])  # Mantel, layer by layer
     columns = {
         "layer": np.arange(base.n_layers),
         "depth": base.depth,
-        **cosine[0],
+        **cosines,
         "rho": observed,
         "rho_p": permutation_p(observed, null),
         "rho_p_corrected": max_corrected_p(observed, null),
         **_accuracies(base, instruct, n_draws, seed),
     }
-    names = base.header.model, instruct.header.model
-    return BaseVsInstruct(
-        pd.DataFrame(columns), _by_emotion(cosine[1], emotions), *names, emotions, topics, n_permutations
-    )
-
-
-def _only(acts: PooledActivations, emotions: tuple[str, ...], topics: tuple[str, ...]) -> PooledActivations:
-    """Texts of these emotions on these topics, and all neutral ones."""
-    neutral = acts.emotion == NEUTRAL
-    return acts.only(neutral | (np.isin(acts.emotion, emotions) & np.isin(acts.topic, topics)))
+    layer, name = np.indices(own.shape).reshape(2, -1)
+    by_emotion = pd.DataFrame({"layer": layer, "emotion": np.array(emotions)[name], "cosine": own.ravel()})
+    models = base.header.model, instruct.header.model
+    return BaseVsInstruct(pd.DataFrame(columns), by_emotion, *models, emotions, topics, n_permutations)
 
 
 def _directions(acts: PooledActivations, emotions: tuple[str, ...], recipe: Recipe) -> Float[Tensor, "n l d"]:
@@ -231,7 +207,7 @@ def _directions(acts: PooledActivations, emotions: tuple[str, ...], recipe: Reci
 
 
 def _own_cosines(
-    a: Float[Tensor, "n l d"], b: Float[Tensor, "n l e"], n_permutations: int, seed: int
+    a: Float[Tensor, "n l d"], b: Float[Tensor, "n l e"], names: Int[np.ndarray, "m n"]
 ) -> tuple[dict[str, Float[np.ndarray, " l"]], Float[np.ndarray, "_ n"]]:
     """Mean cosine of each emotion with itself in the other model, against relabelled emotions; and each emotion's."""
     n, layers = a.shape[:2]
@@ -239,7 +215,6 @@ def _own_cosines(
         nothing = np.full(layers, np.nan)
         return dict.fromkeys(("cosine", "cosine_null", "cosine_p", "cosine_p_corrected"), nothing), np.empty((0, n))
     cosine = torch.einsum("nld,mld->lnm", a, b).numpy()
-    names = relabellings(n, n_permutations, seed)
     own = cosine.diagonal(axis1=1, axis2=2)
     observed, null = own.mean(1), np.stack([cosine[:, np.arange(n), p].mean(1) for p in names])
     columns = {
@@ -249,19 +224,6 @@ def _own_cosines(
         "cosine_p_corrected": max_corrected_p(observed, null, standardise=True),
     }
     return columns, own
-
-
-def _by_emotion(own: Float[np.ndarray, "l n"], emotions: tuple[str, ...]) -> pd.DataFrame:
-    layer, name = np.indices(own.shape).reshape(2, -1)
-    return pd.DataFrame({"layer": layer, "emotion": np.array(emotions)[name], "cosine": own.ravel()})
-
-
-def _diagonal(a: Ranks, b: Ranks, n_permutations: int, seed: int) -> Float[np.ndarray, "m l"]:
-    """Mantel null of each layer with the same layer of the other model."""
-    upper = np.triu_indices(a.shape[-1], 1)
-    own = a[:, upper[0], upper[1]]
-    names = relabellings(a.shape[-1], n_permutations, seed)
-    return np.stack([(own * b[:, p[upper[0]], p[upper[1]]]).sum(1) for p in names])
 
 
 def _accuracies(

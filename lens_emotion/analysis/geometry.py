@@ -20,15 +20,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import mean_pairwise_cosine
-from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
-    check_permutations,
-    max_corrected_p,
-    p_text,
-    percentile_band,
-    permutation_p,
-)
+from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -128,18 +120,13 @@ class SimilarityByLayer(Result):
         """One row per layer and pair: layer, depth, emotion, other, cosine."""
         names = self.layers[0].matrix.index
         upper = np.triu_indices(len(names), 1)
-        parts = [
-            pd.DataFrame(
-                {
-                    "layer": at.layer,
-                    "depth": (at.layer + 1) / at.n_layers,
-                    "emotion": names[upper[0]],
-                    "other": names[upper[1]],
-                    "cosine": at.matrix.to_numpy()[upper],
-                }
-            )
-            for at in self.layers
-        ]
+        pairs = pd.DataFrame({"emotion": names[upper[0]], "other": names[upper[1]]})
+        parts = []
+        for at in self.layers:
+            part = pairs.assign(cosine=at.matrix.to_numpy()[upper])
+            part.insert(0, "layer", at.layer)
+            part.insert(1, "depth", (at.layer + 1) / at.n_layers)
+            parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
     def summary(self) -> str:
@@ -190,11 +177,11 @@ class Opposites(Result):
     def summary(self) -> str:
         """One sentence on the mean of the opposite pairs at the layer."""
         row = self.by_layer.iloc[self.layer]
-        verdict = "" if row.p <= ALPHA else f": {NOISE}"
+
         return (
             f"At {place(self.layer, self.n_layers)} {len(self.table)} opposite pairs have a mean cosine of "
             f"{row.opposite:.2f}, the other {self.n_others} pairs {row.other:.2f} (relabelled emotions "
-            f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)}){verdict}."
+            f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)}){noise_note(row.p)}."
         )
 
 
@@ -227,36 +214,16 @@ def opposites(
     rng = np.random.default_rng(seed)
     names = np.stack([rng.permutation(len(vectors)) for _ in range(n_permutations)])
     null = np.stack([cosine[:, p[index[:, 0]], p[index[:, 1]]].mean(1) for p in names])
-    others = _others(index, len(vectors))
-    table = _pairs(known, index, cosine[at], others)
+    chosen, upper = {frozenset(pair) for pair in index.tolist()}, np.stack(np.triu_indices(len(vectors), 1), axis=1)
+    others = upper[[frozenset(pair) not in chosen for pair in upper.tolist()]]
+    values, rest, every = (cosine[at][i[:, 0], i[:, 1]] for i in (index, others, upper))
+    table = pd.DataFrame(known, columns=["emotion", "opposite"]).assign(
+        cosine=values,
+        rank=[int((every < v - 1e-12).sum()) + 1 for v in values],
+        p=[float(permutation_p(v, rest, "less")) for v in values],
+    )
     by_layer = _by_layer(cosine, index, others, null)
     return Opposites(table, by_layer, at, vectors.n_layers, len(others), n_permutations)
-
-
-def _others(index: Int[np.ndarray, "pairs 2"], n: int) -> Int[np.ndarray, "others 2"]:
-    """All pairs of n emotions that are no opposites."""
-    chosen = {frozenset(pair) for pair in index.tolist()}
-    upper = np.stack(np.triu_indices(n, 1), axis=1)
-    return upper[[frozenset(pair) not in chosen for pair in upper.tolist()]]
-
-
-def _pairs(
-    known: list[tuple[str, str]],
-    index: Int[np.ndarray, "pairs 2"],
-    cosine: Float[np.ndarray, "n n"],
-    others: Int[np.ndarray, "others 2"],
-) -> pd.DataFrame:
-    values, rest = cosine[index[:, 0], index[:, 1]], cosine[others[:, 0], others[:, 1]]
-    upper = cosine[np.triu_indices(len(cosine), 1)]
-    return pd.DataFrame(
-        {
-            "emotion": [a for a, _ in known],
-            "opposite": [b for _, b in known],
-            "cosine": values,
-            "rank": [int((upper < v - 1e-12).sum()) + 1 for v in values],
-            "p": [float(permutation_p(v, rest, "less")) for v in values],
-        }
-    )
 
 
 def _by_layer(
@@ -265,17 +232,7 @@ def _by_layer(
     others: Int[np.ndarray, "others 2"],
     null: Float[np.ndarray, "m l"],
 ) -> pd.DataFrame:
-    observed = cosine[:, index[:, 0], index[:, 1]].mean(1)
-    low, high = percentile_band(null)
-    return pd.DataFrame(
-        {
-            "layer": np.arange(len(cosine)),
-            "depth": (np.arange(len(cosine)) + 1) / len(cosine),
-            "opposite": observed,
-            "other": cosine[:, others[:, 0], others[:, 1]].mean(1),
-            "null_low": low,
-            "null_high": high,
-            "p": permutation_p(observed, null, "less"),
-            "p_corrected": max_corrected_p(observed, null, "less", standardise=True),
-        }
-    )
+    observed, other = (cosine[:, i[:, 0], i[:, 1]].mean(1) for i in (index, others))
+    layer = np.arange(len(cosine))
+    columns = {"layer": layer, "depth": (layer + 1) / len(cosine), "opposite": observed, "other": other}
+    return pd.DataFrame({**columns, **null_columns(observed, null, "less", standardise=True)})

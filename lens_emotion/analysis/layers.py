@@ -30,10 +30,8 @@ from lens_emotion.stats.tests import (
     NOISE,
     bootstrap_over_groups,
     check_permutations,
-    max_corrected_p,
+    null_columns,
     p_text,
-    percentile_band,
-    permutation_p,
     spearman_brown,
 )
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -179,10 +177,16 @@ def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray,
 
 
 def _sweep(name: str, curve: Curve, depth: np.ndarray, n_texts: int) -> LayerSweep:
-    low, high = _best_depth_interval(curve, depth)
-    n_null = 0 if curve.null is None else len(curve.null)
-    better, shape = curve.higher_is_better, _shape(curve, depth)
-    return LayerSweep(_table(curve, depth), name, better, low, high, n_null, shape, n_texts)
+    better, n_null, low, high = curve.higher_is_better, 0, None, None
+    tested: dict[str, Any] = dict.fromkeys(("null_low", "null_high", "p", "p_corrected"), np.nan)
+    if curve.null is not None:
+        n_null, side = len(curve.null), "greater" if better else "less"
+        tested = null_columns(curve.value, curve.null, side, curve.standardise)
+    if curve.draws is not None:  # ends are depths that exist, not interpolated between layers
+        best = depth[_best(curve.draws, better)]
+        low, high = map(float, np.quantile(best, [0.025, 0.975], method="inverted_cdf"))
+    table = pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, "value": curve.value, **tested})
+    return LayerSweep(table, name, better, low, high, n_null, _shape(curve, depth), n_texts)
 
 
 def _activations(
@@ -210,29 +214,9 @@ def _shape(curve: Curve, depth: np.ndarray) -> UShape | None:
         return None
 
 
-def _table(curve: Curve, depth: np.ndarray) -> pd.DataFrame:
-    low = high = p = corrected = np.full(len(depth), np.nan)
-    if curve.null is not None:
-        side = "greater" if curve.higher_is_better else "less"
-        low, high = percentile_band(curve.null)
-        p = permutation_p(curve.value, curve.null, side)
-        corrected = max_corrected_p(curve.value, curve.null, side, curve.standardise)
-    columns = {"value": curve.value, "null_low": low, "null_high": high, "p": p, "p_corrected": corrected}
-    return pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, **columns})
-
-
 def _best(values: Float[np.ndarray, "b n_layers"], higher: bool) -> np.ndarray:
     filled = np.where(np.isnan(values), -np.inf, values if higher else -values)
     return filled.argmax(axis=1)
-
-
-def _best_depth_interval(curve: Curve, depth: np.ndarray) -> tuple[float | None, float | None]:
-    if curve.draws is None:
-        return None, None
-    best = depth[_best(curve.draws, curve.higher_is_better)]
-    # a depth that exists, not one interpolated between layers
-    low, high = np.quantile(best, [0.025, 0.975], method="inverted_cdf")
-    return float(low), float(high)
 
 
 def _decoding(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
@@ -273,20 +257,16 @@ METRICS: dict[str, Callable[[PooledActivations, int, int], Curve]] = {
 def _of_function(acts: PooledActivations, metric: Metric, n_permutations: int, seed: int) -> Curve:
     design = design_of(acts)
     emotional = np.flatnonzero(acts.emotion != NEUTRAL)
-    value, null = _values(acts, metric), []
-    for labels in label_permutations(design, n_permutations, seed):
+    found = []
+    for labels in (design.label, *label_permutations(design, n_permutations, seed)):
         records = list(acts.records)
         for i, k in zip(emotional, labels, strict=True):
             records[i] = replace(records[i], emotion=design.emotions[k])
-        null.append(_values(replace(acts, records=tuple(records)), metric))
-    return Curve(value, np.stack(null))
-
-
-def _values(acts: PooledActivations, metric: Metric) -> Float[np.ndarray, " n_layers"]:
-    values = np.asarray(metric(acts), dtype=float)
-    if values.shape != (acts.n_layers,):
-        raise AnalysisError(
-            f"a metric gives one value per layer, shape ({acts.n_layers},); "
-            f"{getattr(metric, '__name__', metric)!s} gave shape {values.shape}"
-        )
-    return values
+        values = np.asarray(metric(replace(acts, records=tuple(records))), dtype=float)
+        if values.shape != (acts.n_layers,):
+            raise AnalysisError(
+                f"a metric gives one value per layer, shape ({acts.n_layers},); "
+                f"{getattr(metric, '__name__', metric)!s} gave shape {values.shape}"
+            )
+        found.append(values)
+    return Curve(found[0], np.stack(found[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
-from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, null_columns, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, main_script
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
 
@@ -67,19 +67,17 @@ class Lens(Result):
         """One sentence on the top tokens, one on the scripts against the strictest control there is."""
         first = str(self.table["emotion"].iloc[0])
         words = ", ".join(repr(token) for token in self.tokens(first, n=5))
-        return f"At {place(self.layer, self.n_layers)} of {self.model}, '{first}' brings out {words}. {self._scripts()}"
-
-    def _scripts(self) -> str:
+        said = f"At {place(self.layer, self.n_layers)} of {self.model}, '{first}' brings out {words}."
         control = MATCHED if MATCHED in set(self.scripts["control"]) else ISOTROPIC
         rows = self.scripts[(self.scripts["control"] == control) & (self.scripts["side"] == "up")]
         best = rows.loc[rows.groupby("emotion", sort=False)["p_corrected"].idxmin()]
         n, kind = len(best), f"{self.n_random} {control} random directions"
         found = best[false_discovery_control(best["p_corrected"]) <= ALPHA]
         if found.empty:
-            return f"No vector of {n} brings out a script beyond {kind}: {NOISE}."
+            return f"{said} No vector of {n} brings out a script beyond {kind}: {NOISE}."
         names = ", ".join(f"{r.emotion} {r.script} {r.share:.2f}" for r in found.head(4).itertuples())
         return (
-            f"{len(found)} of {n} vectors bring out a script among their top {self.k} tokens beyond {kind} "
+            f"{said} {len(found)} of {n} vectors bring out a script among their top {self.k} tokens beyond {kind} "
             f"(q <= {ALPHA} over vectors, corrected over scripts; {names}{', ...' * (len(found) > 4)})."
         )
 
@@ -125,7 +123,9 @@ def lens(
         AnalysisError: no such layer, or top, n_random or k below 1.
     """
     name = _check(model, vectors, (acts, at), allow_other_model, allow_processed)
-    _check_counts(top=top, n_random=n_random, k=k)
+    for option, value in (("top", top), ("n_random", n_random), ("k", k)):
+        if value < 1:
+            raise AnalysisError(f"{option} is {value}; give at least 1")
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     names, rows, sizes = _rows(vectors, layer)
     controls = random_controls(rows.shape[1], n_random, seed, None if acts is None else acts.values[:, layer])
@@ -134,7 +134,8 @@ def lens(
         logits, form = direction_logits(model, everything), "direction"
     else:
         lengths = torch.cat([sizes, sizes.mean().expand(len(everything) - len(rows))])
-        logits = state_logits(model, _state(at, layer), dose * lengths[:, None] * everything)
+        state = at.values[:, layer].cpu().double().mean(0) if isinstance(at, PooledActivations) else at.detach().cpu()
+        logits = state_logits(model, state.float(), dose * lengths[:, None] * everything)
         form = f"in context, dose {dose:g}"
     words = vocabulary(model)
     found = scan(logits, words, max(top, k))
@@ -165,12 +166,6 @@ def _check(
     return info.name
 
 
-def _check_counts(**options: int) -> None:
-    for option, value in options.items():
-        if value < 1:
-            raise AnalysisError(f"{option} is {value}; give at least 1")
-
-
 def _rows(
     vectors: EmotionVectors | EmotionVector, layer: int
 ) -> tuple[tuple[str, ...], Float[Tensor, "n d_model"], Float[Tensor, " n"]]:
@@ -193,12 +188,6 @@ def random_controls(
     return controls
 
 
-def _state(at: PooledActivations | Tensor, layer: int) -> Float[Tensor, " d_model"]:
-    if isinstance(at, PooledActivations):
-        return at.values[:, layer].cpu().double().mean(0).float()
-    return at.detach().cpu().float()
-
-
 def _table(names: tuple[str, ...], found: Scan, words: Vocabulary, top: int) -> pd.DataFrame:
     top = min(top, found.top.shape[1])
     parts = []
@@ -215,8 +204,7 @@ def _table(names: tuple[str, ...], found: Scan, words: Vocabulary, top: int) -> 
         }
         parts.append(pd.DataFrame(columns))
     frame = pd.concat(parts)
-    order = frame["emotion"].map({name: i for i, name in enumerate(names)})
-    return frame.assign(order=order).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
+    return frame.sort_values("emotion", key=lambda s: s.map(names.index), kind="stable", ignore_index=True)
 
 
 def _script_table(
@@ -246,36 +234,25 @@ def _against(
     z_null: Float[np.ndarray, "m s"],
 ) -> dict[str, Float[np.ndarray, " s"]]:
     """One vector's scripts against random directions; scripts differ in spread, hence one scale before correcting."""
-    (low, high), (z_low, z_high) = percentile_band(null), percentile_band(z_null)
-    away, away_null = _distance(z, z_null)
+    z_low, z_high = percentile_band(z_null)
+    # |deviation| from the common mean in SDs; the moments include the observed value, which keeps the test exact
+    both = np.concatenate([z[None], z_null])
+    spread = both.std(0)
+    away = np.abs(both - both.mean(0)) / np.where(spread > 0, spread, 1.0)
     return {
         "share": share,
         "null_mean": null.mean(0),
-        "null_low": low,
-        "null_high": high,
-        "p": permutation_p(share, null),
-        "p_corrected": max_corrected_p(share, null, standardise=True),
+        **null_columns(share, null, standardise=True),
         "mean_z": z,
         "z_low": z_low,
         "z_high": z_high,
-        "z_p": permutation_p(away, away_null),
-        "z_p_corrected": max_corrected_p(away, away_null),
+        "z_p": permutation_p(away[0], away[1:]),
+        "z_p_corrected": max_corrected_p(away[0], away[1:]),
     }
 
 
-def _distance(observed: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|deviation| from the common mean in SDs; the moments include the observed value, which keeps the test exact."""
-    both = np.concatenate([observed[None], null])
-    spread = both.std(0)
-    away = np.abs(both - both.mean(0)) / np.where(spread > 0, spread, 1.0)
-    return away[0], away[1:]
-
-
-# Directions read through the end of the model: folded final norm, then the unembedding, in pieces of vocabulary.
-#
-# No [direction, d_vocab] tensor exists: the best tokens, the moments and the sums over scripts are kept while one pass
-# goes through the vocabulary.
-
+# Directions read through the end of the model: folded final norm, then the unembedding. No [direction, d_vocab] tensor
+# exists: the best tokens, the moments and the sums over scripts are kept while one pass goes through the vocabulary.
 
 PIECE = 16_384  # tokens at a time: 16,384 x 3,072 weights in float32 are 200 MB
 Logits = Callable[[Int[Tensor, " tokens"]], Float[Tensor, "rows tokens"]]
@@ -362,10 +339,10 @@ def scan(logits: Logits, words: Vocabulary, k: int) -> Scan:
     """Run once through the vocabulary; `k` is cut to its size. Float64 sums."""
     k, script = min(k, len(words)), torch.from_numpy(words.script)
     member = torch.nn.functional.one_hot(script, len(SCRIPTS)).double()
-    sums: list[Tensor] = []
-    squares: list[Tensor] = []
+    ids, sums, squares = torch.from_numpy(words.ids), [], []
     best: dict[int, tuple[Tensor, Tensor]] = {}
-    for start, values in _pieces(logits, words):
+    for start in range(0, len(ids), PIECE):
+        values = logits(ids[start : start + PIECE]).cpu().double()
         sums.append(values @ member[start : start + values.shape[1]])
         squares.append((values**2).sum(1))
         for sign in (1, -1):
@@ -386,12 +363,6 @@ def scan(logits: Logits, words: Vocabulary, k: int) -> Scan:
     )
 
 
-def _pieces(logits: Logits, words: Vocabulary) -> Iterator[tuple[int, Float[Tensor, "rows tokens"]]]:
-    ids = torch.from_numpy(words.ids)
-    for start in range(0, len(ids), PIECE):
-        yield start, logits(ids[start : start + PIECE]).cpu().double()
-
-
 def _merge(
     known: tuple[Tensor, Tensor] | None, values: Float[Tensor, "rows tokens"], start: int, k: int
 ) -> tuple[Tensor, Tensor]:
@@ -406,7 +377,6 @@ def _merge(
 
 
 # The vocabulary of a model as text: what each token says, and in which script it is written.
-
 
 _BYTE_PIECE = regex.compile(r"<0x([0-9A-Fa-f]{2})>")
 _CACHE: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()

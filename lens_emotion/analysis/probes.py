@@ -17,24 +17,15 @@ from scipy.special import log_softmax
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix, f1_score
 
-from lens_emotion.analysis.decoding import auc_table, decoding
+from lens_emotion.analysis.decoding import auc_table, confusion_counts, decoding, f1_scores
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
 from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations
-from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
-    check_permutations,
-    max_corrected_p,
-    p_text,
-    percentile_band,
-    permutation_p,
-)
+from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
 
 KINDS = ("lda", "logistic")
 # inverse L2 penalty on texts of mean squared length 1: as C = 1 on a hundred standardised features
@@ -82,7 +73,7 @@ class Probe(Result):
     def confusion(self) -> pd.DataFrame:
         """Counts at the best layer used; rows true, columns predicted."""
         names = list(self.emotions)
-        counts = confusion_matrix(self.label, self.predicted[self._best], labels=range(len(names)))
+        counts = confusion_counts(self.label, self.predicted[self._best], len(names))
         return pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 
     @property
@@ -92,13 +83,13 @@ class Probe(Result):
     def summary(self) -> str:
         """One sentence on the best of the layers used, beside the nearest centroid there."""
         row, used = self.table.iloc[self._best], len(self.table)
-        verdict = "" if row.p_corrected <= ALPHA else f": {NOISE}"
+
         return (
             f"Held-out {len(self.emotions)}-way decoding by {self.kind} at {place(self.best_layer, self.n_layers)}"
             f"{f', best of {used} layers used' * (used > 1)}: accuracy {row.accuracy:.2f} (nearest centroid "
             f"{row.nearest_centroid:.2f}, chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, "
             f"{p_text(row.p_corrected)} corrected over layers used; {len(self.label)} texts, "
-            f"{len(set(self.topic))} topics){verdict}."
+            f"{len(set(self.topic))} topics){noise_note(row.p_corrected)}."
         )
 
 
@@ -136,7 +127,12 @@ def probe(
         raise AnalysisError(f"kind is one of {', '.join(map(repr, KINDS))}; got {kind!r}")
     check_permutations(n_permutations)
     design = design_of(acts)
-    _check_size(kind, design)
+    least = len(design.label) - max(map(len, design.held))
+    if kind == "lda" and least <= design.n_classes:
+        raise AnalysisError(
+            f"lda needs more training texts than emotions, but the smallest fold trains on {least} texts of "
+            f"{design.n_classes} emotions; give more topics, or use kind='logistic'"
+        )
     used = _layers(layers, acts.n_layers)
     texts = at_layers(acts.emotional, used)
     labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
@@ -169,7 +165,10 @@ def _fold_scores(
     known, new = axes.transform(rows[train]), axes.transform(rows[held])
     scale = np.sqrt((known**2).sum(1).mean())
     for label in labels[:, train]:
-        model = _decoder(kind)
+        if kind == "lda":
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        else:
+            model = LogisticRegression(C=LOGISTIC_C, tol=1e-3, max_iter=1000)
         with warnings.catch_warnings():  # a class with one training text has no covariance; it adds none
             warnings.filterwarnings("ignore", message="Only one sample")
             model.fit(known / scale, label)
@@ -181,12 +180,6 @@ def _fold_scores(
         yield score
 
 
-def _decoder(kind: str) -> LinearDiscriminantAnalysis | LogisticRegression:
-    if kind == "lda":
-        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    return LogisticRegression(C=LOGISTIC_C, tol=1e-3, max_iter=1000)
-
-
 def _result(
     acts: PooledActivations,
     kind: str,
@@ -195,41 +188,22 @@ def _result(
     labels: Int[np.ndarray, "b n"],
     scores: Float[np.ndarray, "b n_used n k"],
 ) -> Probe:
-    predicted = scores.argmax(3)
+    predicted, k = scores.argmax(3), design.n_classes
     accuracy = (predicted == labels[:, None]).mean(2)
-    low, high = percentile_band(accuracy[1:])
     columns = {
         "layer": used,
         "depth": acts.depth[used],
         "accuracy": accuracy[0],
-        "macro_f1": [_macro_f1(design, p) for p in predicted[0]],
+        "macro_f1": [float(f1_scores(confusion_counts(design.label, p, k)).mean()) for p in predicted[0]],
         "nearest_centroid": decoding(at_layers(acts, used), 1).table["accuracy"].to_numpy(),
-        "chance": 1 / design.n_classes,
+        "chance": 1 / k,
         "null_mean": accuracy[1:].mean(axis=0),
-        "null_low": low,
-        "null_high": high,
-        "p": permutation_p(accuracy[0], accuracy[1:]),
-        "p_corrected": max_corrected_p(accuracy[0], accuracy[1:]),
+        **null_columns(accuracy[0], accuracy[1:]),
     }
     auc = auc_table(scores[0].astype(float), design, acts.depth[used])
     auc["layer"] = np.array(used)[auc["layer"].to_numpy()]
-    topic = acts.emotional.topic
-    return Probe(
-        pd.DataFrame(columns),
-        auc,
-        kind,
-        design.emotions,
-        design.label,
-        predicted[0],
-        topic,
-        design.fold,
-        accuracy[1:],
-        acts.n_layers,
-    )
-
-
-def _macro_f1(design: Design, predicted: np.ndarray) -> float:
-    return float(f1_score(design.label, predicted, labels=range(design.n_classes), average="macro", zero_division=0))
+    table, texts = pd.DataFrame(columns), (design.label, predicted[0], acts.emotional.topic, design.fold)
+    return Probe(table, auc, kind, design.emotions, *texts, accuracy[1:], acts.n_layers)
 
 
 def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
@@ -239,12 +213,3 @@ def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
     if not used or len(set(used)) < len(used):
         raise AnalysisError(f"layers = {list(layers)} names no layer, or one of them twice; give each layer once")
     return used
-
-
-def _check_size(kind: str, design: Design) -> None:
-    least = len(design.label) - max(map(len, design.held))
-    if kind == "lda" and least <= design.n_classes:
-        raise AnalysisError(
-            f"lda needs more training texts than emotions, but the smallest fold trains on {least} texts of "
-            f"{design.n_classes} emotions; give more topics, or use kind='logistic'"
-        )

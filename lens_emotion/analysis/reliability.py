@@ -15,16 +15,7 @@ from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
-from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
-    check_permutations,
-    max_corrected_p,
-    p_text,
-    percentile_band,
-    permutation_p,
-    spearman_brown,
-)
+from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p, spearman_brown
 
 __all__ = ["Reliability", "half_cosines", "reliability", "topic_halves"]
 
@@ -84,13 +75,13 @@ class Reliability(Result):
         """One sentence on the most reliable layer and the middle one."""
         n, values = len(self.by_layer), self.by_layer["reliability"].fillna(-np.inf).to_numpy()
         best, middle = self.by_layer.iloc[int(values.argmax())], self.by_layer.iloc[n // 2]
-        verdict = "" if best.p_corrected <= ALPHA else f": {NOISE}"
+
         return (
             f"Split-half reliability over {self.n_topics} topics is {best.reliability:.2f} "
             f"({best.low:.2f} to {best.high:.2f}) at {place(int(values.argmax()), n, best=True)} and "
             f"{middle.reliability:.2f} at {place(n // 2, n)} (mean over emotions, Spearman-Brown; 0 is noise, 1 is no "
             f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
-            f"{p_text(best.p_corrected)} corrected over layers){verdict}."
+            f"{p_text(best.p_corrected)} corrected over layers){noise_note(best.p_corrected)}."
         )
 
 
@@ -120,8 +111,11 @@ def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_pe
         r.append(layer_half_cosines(gram, design, halves))
         left.append(layer_half_cosines(gram, design, reduced))
     cosines, without_one = np.stack(r, axis=1), np.stack(left, axis=1)
-    null = mean_reliability(cosines[1:])
-    by_layer = _by_layer(acts.depth, cosines[0], without_one, null)
+    value, null = mean_reliability(cosines[0]), mean_reliability(cosines[1:])
+    mean = np.nanmean(cosines[0], axis=-1)
+    low, high = _interval(mean, np.nanmean(without_one, axis=-1))
+    columns = {"layer": np.arange(acts.n_layers), "depth": acts.depth, "r": mean, "reliability": value}
+    by_layer = pd.DataFrame({**columns, "low": low, "high": high, **null_columns(value, null)})
     return Reliability(_table(acts, design, cosines, without_one), by_layer, n_splits, len(design.topics), null)
 
 
@@ -144,15 +138,6 @@ def _table(acts: PooledActivations, design: Design, r: np.ndarray, left: np.ndar
             "texts": np.tile(n_texts, n_layers),
         }
     )
-
-
-def _by_layer(depth: np.ndarray, r: np.ndarray, left: np.ndarray, null: np.ndarray) -> pd.DataFrame:
-    value, mean = mean_reliability(r), np.nanmean(r, axis=-1)
-    low, high = _interval(mean, np.nanmean(left, axis=-1))
-    null_low, null_high = percentile_band(null)
-    columns = {"r": mean, "reliability": value, "low": low, "high": high, "null_low": null_low, "null_high": null_high}
-    p, corrected = permutation_p(value, null), max_corrected_p(value, null)
-    return pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, **columns, "p": p, "p_corrected": corrected})
 
 
 def _interval(

@@ -18,10 +18,9 @@ from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.split_half import topic_halves
 from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
     check_permutations,
     max_corrected_p,
+    noise_note,
     p_text,
     permutation_p,
     spearman_brown,
@@ -106,11 +105,11 @@ class RSA(Result):
                 f"; noise ceiling {c.ceiling:.2f}, and {c.disjoint:.2f} of {c.disjoint_ceiling:.2f} when the models "
                 "are compared on different topics"
             )
-        verdict = "" if self.p <= ALPHA else f": {NOISE}"
+
         return (
             f"The distances of {len(self.emotions)} emotions in {self.model_a} at "
             f"{place(self.layer_a, self.n_layers_a)} and {self.model_b} at {place(self.layer_b, self.n_layers_b)} "
-            f"have rho = {self.rho:.2f} (Mantel {p_text(self.p)}{most}){verdict}."
+            f"have rho = {self.rho:.2f} (Mantel {p_text(self.p)}{most}){noise_note(self.p)}."
         )
 
 
@@ -230,8 +229,7 @@ def _half_ranks(
 
 
 # Distance matrices of emotions, their rank correlation, and its Mantel null: the parts of every RSA.
-
-
+#
 # Ranks are kept centred and of length 1: Spearman's rho of two matrices is then one inner product.
 Ranks = Float[np.ndarray, "_ n n"]
 LEAST = 4  # emotions: 6 distances
@@ -292,7 +290,6 @@ def vector_ranks(vectors: EmotionVectors, emotions: tuple[str, ...]) -> Ranks:
 
 # Representational similarity with people: are emotions alike in a model that people rate alike?
 
-
 SPACES = {"valence and arousal": (0, 1), "valence": (0,), "arousal": (1,)}
 
 
@@ -319,7 +316,7 @@ class HumanRSA(Result):
         """One sentence on the layer asked for."""
         rows = self.table[self.table["layer"] == self.layer]
         parts = [
-            f"{r['space']} rho = {r['rho']:.2f} ({p_text(r['p'])}{'' if r['p'] <= ALPHA else ', ' + NOISE})"
+            f"{r['space']} rho = {r['rho']:.2f} ({p_text(r['p'])}{noise_note(r['p'], ', ')})"
             for _, r in rows.iterrows()
         ]
         return (
@@ -348,7 +345,10 @@ def rsa_human(
     known = {n.emotion: n for n in ratings} if ratings else valence_arousal()
     rated = tuple(e for e in known if known[e].valence is not None and known[e].arousal is not None)
     emotions = shared_emotions(vectors.emotions, rated)
-    human = ranks(_human_distances(np.array([(known[e].valence, known[e].arousal) for e in emotions], dtype=float)))
+    rating = np.array([(known[e].valence, known[e].arousal) for e in emotions], dtype=float)
+    z = (rating - rating.mean(0)) / rating.std(0)
+    gaps = (z[:, None] - z[None]) ** 2
+    human = ranks(np.stack([np.sqrt(gaps[..., list(axes)].sum(-1)) for axes in SPACES.values()]))
     model = vector_ranks(vectors, emotions)
     observed, null = rho(model, human), mantel(model, human, n_permutations, seed)
     parts = [
@@ -366,9 +366,3 @@ def rsa_human(
     ]
     table = pd.concat(parts, ignore_index=True)
     return HumanRSA(table, layer, vectors.n_layers, vectors.header.model, emotions, n_permutations)
-
-
-def _human_distances(ratings: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "3 n n"]:
-    z = (ratings - ratings.mean(0)) / ratings.std(0)
-    gaps = (z[:, None] - z[None]) ** 2
-    return np.stack([np.sqrt(gaps[..., list(axes)].sum(-1)) for axes in SPACES.values()])

@@ -134,13 +134,12 @@ def separation(
         AnalysisError: n_permutations below 1.
     """
     name, _ = recipe_steps(recipe)
-    layers = measure_layers(acts, recipe, n_permutations, seed)
-    null, corrected = layers.null, layers.corrected
-    low, high = percentile_band(null)
-    observed, half, free, free_half = np.array(
-        [(c.raw, c.raw_half, c.corrected, c.corrected_half) for c in corrected]
-    ).T
-    by_layer = layers.decoding.table
+    options = n_permutations, seed
+    layers = _named(acts, recipe, *options) if isinstance(recipe, str) else _of_function(acts, recipe, *options)
+    corrected, by_layer = layers.corrected, layers.decoding.table
+    values = [(c.raw, c.raw_half, c.corrected, c.corrected_half) for c in corrected]
+    observed, half, free, free_half = np.array(values).T
+    low, high = percentile_band(layers.null)
     table = pd.DataFrame(
         {
             "layer": by_layer["layer"],
@@ -150,7 +149,7 @@ def separation(
             "cosine_high": np.minimum(1, observed + half),
             "null_low": low,
             "null_high": high,
-            "p": permutation_p(layers.observed, null, "less"),
+            "p": permutation_p(layers.observed, layers.null, "less"),
             "disattenuated": free,
             "disattenuated_low": free - free_half,
             "disattenuated_high": free + free_half,
@@ -161,11 +160,10 @@ def separation(
             "reliability": layers.reliability,
         }
     )
-    return Separation(table, name, layers.decoding, null, tuple(c.why_not for c in corrected))
+    return Separation(table, name, layers.decoding, layers.null, tuple(c.why_not for c in corrected))
 
 
 # The mean pairwise cosine under label permutations, and with it, in one pass over the layers, its company.
-
 
 N_SPLITS = 20  # halvings behind the reliability, as many as `reliability` makes
 
@@ -184,7 +182,8 @@ def cosine_null(
         columns = slabs(design, gram[emotional][:, emotional])
         least = ROUNDING * float(gram.diagonal().mean())
         scores.append(over_blocks(partial(_block_cosines, recipe, least, columns), blocks))
-    return _split(scores)
+    together = np.stack(scores, axis=1)
+    return together[0], together[1:]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -196,13 +195,6 @@ class Layers(Brief):
     null: Float[np.ndarray, "m n_layers"]
     corrected: list[Corrected]
     reliability: Float[np.ndarray, " n_layers"]
-
-
-def measure_layers(acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int) -> Layers:
-    """Everything that separation reports, layer by layer."""
-    if isinstance(recipe, str):
-        return _named(acts, recipe, n_permutations, seed)
-    return _of_function(acts, recipe, n_permutations, seed)
 
 
 def _named(acts: PooledActivations, recipe: str, n_permutations: int, seed: int) -> Layers:
@@ -251,11 +243,8 @@ def _block_both(
     """Held-out accuracy and mean cosine; `projected` are the recipe's slabs where they are not those of `folded`."""
     sums = class_slabs(folded, block)
     accuracy = accuracies(folded, block, sums)
-    if projected is None:
-        cosine = _block_cosines(recipe, least, folded.columns, block, sums)
-    else:
-        cosine = _block_cosines(recipe, least, projected, block)
-    return np.stack([accuracy, cosine], axis=1)
+    own = (folded.columns, block, sums) if projected is None else (projected, block)
+    return np.stack([accuracy, _block_cosines(recipe, least, *own)], axis=1)
 
 
 def _cosines_of_function(
@@ -274,8 +263,3 @@ def _cosines_of_function(
             made = apply_steps(steps, torch.einsum("kn,nld->kld", weights, texts), neutral_rows)
             scores.append(mean_pairwise_cosine(made.transpose(0, 1)).numpy())
     return scores[0], np.stack(scores[1:])
-
-
-def _split(scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    together = np.stack(scores, axis=1)
-    return together[0], together[1:]

@@ -160,47 +160,24 @@ def _score(
     chosen = _chosen(vectors, emotions)
     if n_random < 1:
         raise AnalysisError(f"n_random is {n_random}; give at least 1 (19 for p = 0.05 to be possible)")
-    tokens, content, read = _read(model, text, layers)
+    read, tokenizer = tokenise_text(model, text), tokenizer_of(model)
+    tokens, content = tuple(str(tokenizer.decode([i])) for i in read.ids), np.array(read.content)
+    cache, keep = residual_cache(model, torch.tensor([read.ids])), torch.from_numpy(content)
     centre = None if acts is None else class_means(acts).float().mean(0)
     control, origin = (ISOTROPIC, OWN_MEAN) if acts is None else (MATCHED, EMOTION_MEAN)
     index = [vectors.emotions.index(e) for e in chosen]
     found = []
-    for at, states in zip(layers, read, strict=True):
+    for at in layers:
+        states = cache[hook_name(at)][0].float().cpu()[keep]
         random = random_controls(vectors.d_model, n_random, seed, None if acts is None else acts.values[:, at])[control]
         away = states - (states.mean(0) if centre is None else centre[at])
-        columns = _against(away, vectors.at(at)[index].float(), random)
-        columns = _spread(columns, vectors.natural[index, at].numpy()[:, None], content)
+        scored = _against(away, vectors.at(at)[index].float(), random, vectors.natural[index, at].numpy(), content)
+        scores, low, high, p, corrected = scored
+        where = at, vectors.n_layers, vectors.header.model
         found.append(
-            TokenScores(
-                tokens,
-                content,
-                chosen,
-                columns["scores"],
-                columns["null_low"],
-                columns["null_high"],
-                columns["p"],
-                columns["p_corrected"],
-                at,
-                vectors.n_layers,
-                vectors.header.model,
-                origin,
-                control,
-                n_random,
-            )
+            TokenScores(tokens, content, chosen, scores, low, high, p, corrected, *where, origin, control, n_random)
         )
     return tuple(found)
-
-
-def _read(
-    model: Model, text: str, layers: Sequence[int]
-) -> tuple[tuple[str, ...], Content, list[Float[Tensor, "n d_model"]]]:
-    """What the tokens say, which are content, and the states of those at every layer asked for."""
-    read = tokenise_text(model, text)
-    content = np.array(read.content)
-    cache, keep = residual_cache(model, torch.tensor([read.ids])), torch.from_numpy(content)
-    tokenizer = tokenizer_of(model)
-    states = [cache[hook_name(layer)][0].float().cpu()[keep] for layer in layers]
-    return tuple(str(tokenizer.decode([i])) for i in read.ids), content, states
 
 
 def _check_model(
@@ -215,16 +192,12 @@ def _check_model(
     check_raw_basis(model, processed)
     if not other_model:
         vectors.check_model(info.fingerprint, info.name)
-        _check_acts(acts, info.fingerprint, info.name)
+        if acts is not None and acts.header.fingerprint != info.fingerprint:
+            raise FingerprintError(
+                f"these activations were read on {acts.header.model}, not on {info.name}; read them with this model, "
+                "or pass allow_other_model=True"
+            )
     return info.name
-
-
-def _check_acts(acts: PooledActivations | None, fingerprint: str, name: str) -> None:
-    if acts is not None and acts.header.fingerprint != fingerprint:
-        raise FingerprintError(
-            f"these activations were read on {acts.header.model}, not on {name}; read them with this model, or pass "
-            "allow_other_model=True"
-        )
 
 
 def _chosen(vectors: EmotionVectors, emotions: Iterable[str] | None) -> tuple[str, ...]:
@@ -237,25 +210,19 @@ def _chosen(vectors: EmotionVectors, emotions: Iterable[str] | None) -> tuple[st
 
 
 def _against(
-    states: Float[Tensor, "n d_model"], directions: Float[Tensor, "k d_model"], random: Float[Tensor, "m d_model"]
-) -> dict[str, Float[np.ndarray, "k n"]]:
-    """Projections of the tokens, the band of random directions at each, and p alone and against the farthest token."""
+    states: Float[Tensor, "n d_model"],
+    directions: Float[Tensor, "k d_model"],
+    random: Float[Tensor, "m d_model"],
+    natural: Float[np.ndarray, " k"],
+    content: Content,
+) -> Float[np.ndarray, "5 k all"]:
+    """Projections of the tokens, the band of random directions at each (in natural units), and p alone and against the
+    farthest token; NaN at the tokens that are no content."""
     scores, null = ((states @ rows.T).T.double().numpy() for rows in (directions, random))
-    low, high = percentile_band(null)
+    units = natural[:, None]
     p = np.stack([permutation_p(np.abs(s), np.abs(null)) for s in scores])
     corrected = np.stack([max_corrected_p(s, null, "two-sided", standardise=True) for s in scores])
-    k = len(scores)
-    band = {"null_low": np.tile(low, (k, 1)), "null_high": np.tile(high, (k, 1))}
-    return {"scores": scores, **band, "p": p, "p_corrected": corrected}
-
-
-def _spread(
-    found: dict[str, Float[np.ndarray, "k n"]], natural: Float[np.ndarray, "k 1"], content: Bool[np.ndarray, " all"]
-) -> dict[str, Float[np.ndarray, "k all"]]:
-    """Lengths in natural units, and NaN at the tokens that are no content."""
-    out = {}
-    for name, values in found.items():
-        full = np.full((len(values), len(content)), np.nan)
-        full[:, content] = values if name.startswith("p") else values / natural
-        out[name] = full
-    return out
+    low, high = percentile_band(null)
+    full = np.full((5, len(scores), len(content)), np.nan)
+    full[:, :, content] = np.stack([scores / units, low / units, high / units, p, corrected])
+    return full

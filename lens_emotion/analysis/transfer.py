@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +17,14 @@ from lens_emotion.extraction.activations import PooledActivations, check_finite,
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations
 from lens_emotion.stats.tests import (
-    ALPHA,
-    NOISE,
     bootstrap_over_groups,
     check_permutations,
-    max_corrected_p,
+    noise_note,
+    null_columns,
     p_text,
     percentile_band,
-    permutation_p,
 )
+from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
 
 CENTRINGS = ("train mean", "own mean")
@@ -75,11 +75,11 @@ class Transfer(Result):
     def _sentence(self, centring: str) -> str:
         row = self.best(centring)
         n_layers = int(self.table["layer"].max()) + 1
-        verdict = "" if row.p_corrected <= ALPHA else f": {NOISE}"
+
         return (
             f"Centred on the {centring}, accuracy is {row.accuracy:.2f} ({row.low:.2f} to {row.high:.2f}) at "
             f"{place(int(row.layer), n_layers, best=True)}, chance {row.chance:.2f}, {p_text(row.p_corrected)} "
-            f"corrected over layers{verdict}."
+            f"corrected over layers{noise_note(row.p_corrected)}."
         )
 
 
@@ -117,10 +117,17 @@ def transfer(
     rows = training_rows(known.topic, new.topic, exclude_shared_topics)
     scores = cross_scores(known, new, rows, design.emotions)
     permuted = label_permutations(design, n_permutations, seed)
-    parts = [_table(test, name, s, design, permuted, seed) for name, s in zip(CENTRINGS, scores, strict=True)]
-    aucs = [auc_table(s, design, test.depth) for s in scores]
-    for name, auc in zip(CENTRINGS, aucs, strict=True):
-        auc.insert(0, "centring", name)
+    predicted, chance = scores.argmax(3), 1 / design.n_classes
+    parts, aucs = [], []
+    for name, guess, score in zip(CENTRINGS, predicted, scores, strict=True):
+        correct, null = guess == design.label, (guess == permuted[:, None]).mean(2)
+        accuracy = correct.mean(1)
+        ends = percentile_band(bootstrap_over_groups(correct.T.astype(float), design.topic, seed=seed))
+        where = {"centring": name, "layer": np.arange(test.n_layers), "depth": test.depth}
+        found = {"accuracy": accuracy, "low": ends[0], "high": ends[1], "chance": chance, "null_mean": null.mean(0)}
+        parts.append(pd.DataFrame({**where, **found, **null_columns(accuracy, null)}))
+        aucs.append(auc_table(score, design, test.depth))
+        aucs[-1].insert(0, "centring", name)
     return Transfer(
         table=pd.concat(parts, ignore_index=True),
         auc=pd.concat(aucs, ignore_index=True),
@@ -129,7 +136,7 @@ def transfer(
         shared_topics=tuple(t for t in new.topics if t in known.topics),
         excluded=exclude_shared_topics,
         label=design.label,
-        predicted=scores.argmax(3),
+        predicted=predicted,
         train=_words(train),
         test=_words(test),
     )
@@ -162,6 +169,11 @@ def shared_emotions(
         )
     apart = tuple(e for e in dict.fromkeys((*a.emotions, *b.emotions)) if e not in shared)
     return a.of(*shared), b.of(*shared), apart
+
+
+def restricted(acts: PooledActivations, emotions: Sequence[str], topics: Sequence[str]) -> PooledActivations:
+    """Texts of these emotions on these topics, and all neutral ones."""
+    return acts.only((acts.emotion == NEUTRAL) | (np.isin(acts.emotion, emotions) & np.isin(acts.topic, topics)))
 
 
 def training_rows(known_topic: np.ndarray, new_topic: np.ndarray, exclude: bool) -> list[tuple[Rows, Rows]]:
@@ -213,53 +225,12 @@ def _centroid_weights(label: Int[np.ndarray, " m"], train: Rows, emotions: tuple
     return member / count - everyone
 
 
-def _table(
-    test: PooledActivations,
-    centring: str,
-    scores: Float[np.ndarray, "n_layers n k"],
-    design: Design,
-    permuted: Int[np.ndarray, "m n"],
-    seed: int,
-) -> pd.DataFrame:
-    predicted = scores.argmax(2)
-    correct = predicted == design.label
-    accuracy = correct.mean(1)
-    null = (predicted == permuted[:, None]).mean(2)
-    low, high = percentile_band(bootstrap_over_groups(correct.T.astype(float), design.topic, seed=seed))
-    columns = {
-        "centring": centring,
-        "layer": np.arange(test.n_layers),
-        "depth": test.depth,
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-        "chance": 1 / design.n_classes,
-        **null_columns(accuracy, null),
-    }
-    return pd.DataFrame(columns)
-
-
-def null_columns(
-    observed: Float[np.ndarray, " n"], null: Float[np.ndarray, "m n"], standardise: bool = False
-) -> dict[str, np.ndarray]:
-    """null_mean, null_low, null_high (95%), p (each alone) and p_corrected (best of all) of some accuracies."""
-    low, high = percentile_band(null)
-    return {
-        "null_mean": null.mean(0),
-        "null_low": low,
-        "null_high": high,
-        "p": permutation_p(observed, null),
-        "p_corrected": max_corrected_p(observed, null, standardise=standardise),
-    }
-
-
 def _words(acts: PooledActivations) -> str:
     head = acts.header
     return f"{head.stimuli} ({head.method}{f': {head.variant}' * bool(head.variant)}, {head.pooling})"
 
 
 # Transfer between the texts of one set: from one person, language, topic or split to another.
-
 
 ATTRIBUTES = ("topic", "person", "split", "language")
 OTHERS = "all others"
@@ -315,11 +286,11 @@ class TransferWithin(Result):
     def _part(self, centring: str) -> str:
         rows = self.left_out_level[self.left_out_level["centring"] == centring]
         row = rows.iloc[int(rows["accuracy"].argmax())]
-        verdict = "" if row.p_corrected <= ALPHA else f", {NOISE}"
+
         return (
             f"centred on the {centring} {row.accuracy:.2f} at {place(int(row.layer), self.n_layers, best=True)} "
             f"(chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
-            f"corrected over layers{verdict})"
+            f"corrected over layers{noise_note(row.p_corrected, ', ')})"
         )
 
 
@@ -341,7 +312,10 @@ def transfer_within(
     check_permutations(n_permutations)
     texts, level, left_out = _levelled(acts, by)
     levels = tuple(dict.fromkeys(level))
-    design = _within(design_of(texts), level)
+    # topics and units are cut by level, so that labels are shuffled within both
+    whole = design_of(texts)
+    topics, topic = _crossed(np.array(whole.topics)[whole.topic], level)
+    design = Design(whole.label, topic, _crossed(whole.unit, level)[1], whole.emotions, topics)
     permuted = label_permutations(design, n_permutations, seed)
     cells = [(train, test) for test in levels for train in (*levels, OTHERS)]
     hits = {c: h for c in cells if (h := _cell(texts, level, design, permuted, *c)) is not None}
@@ -382,13 +356,6 @@ def _levelled(acts: PooledActivations, by: str) -> tuple[PooledActivations, np.n
     return texts.only(keep), level[keep], tuple(e for e in texts.emotions if e not in common)
 
 
-def _within(design: Design, level: np.ndarray) -> Design:
-    """The design with topics and units cut by level, so that labels are shuffled within both."""
-    topics, topic = _crossed(np.array(design.topics)[design.topic], level)
-    _, unit = _crossed(design.unit, level)
-    return Design(design.label, topic, unit, design.emotions, topics)
-
-
 def _crossed(a: np.ndarray, b: np.ndarray) -> tuple[tuple[str, ...], Int[np.ndarray, " n"]]:
     names, code = np.unique([f"{x}|{y}" for x, y in zip(a, b, strict=True)], return_inverse=True)
     return tuple(map(str, names)), code.astype(np.int64)
@@ -425,6 +392,7 @@ def _cells_table(
                 depth=np.tile(acts.depth, len(cells)),
                 accuracy=flat[0],
                 chance=1 / n_classes,
+                null_mean=flat[1:].mean(0),
                 # cells differ in size, hence in the width of their nulls
                 **null_columns(flat[0], flat[1:], standardise=True),
             )
@@ -435,20 +403,8 @@ def _cells_table(
 def _mean_table(acts: PooledActivations, hits: list[np.ndarray], n_classes: int) -> pd.DataFrame:
     if not hits:
         return pd.DataFrame()
-    mean = np.mean(hits, axis=0)
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "centring": centring,
-                    "layer": np.arange(acts.n_layers),
-                    "depth": acts.depth,
-                    "accuracy": mean[0, c],
-                    "chance": 1 / n_classes,
-                    **null_columns(mean[0, c], mean[1:, c]),
-                }
-            )
-            for c, centring in enumerate(CENTRINGS)
-        ],
-        ignore_index=True,
-    )
+    where, parts = {"layer": np.arange(acts.n_layers), "depth": acts.depth}, []
+    for centring, found in zip(CENTRINGS, np.mean(hits, axis=0).swapaxes(0, 1), strict=True):
+        values = {"accuracy": found[0], "chance": 1 / n_classes, "null_mean": found[1:].mean(0)}
+        parts.append(pd.DataFrame({"centring": centring, **where, **values, **null_columns(found[0], found[1:])}))
+    return pd.concat(parts, ignore_index=True)

@@ -9,9 +9,9 @@ values it would fall where noise makes a turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -180,12 +180,9 @@ def _lines_over_units(values: Float[np.ndarray, "n n_layers"], depth: Float[np.n
     at = np.array([_unit_break(values[others], bend[others], weights) for others in rest])
     first, second = (np.einsum("nl,nl->n", values, w[at]) for w in weights)
     scale = float(np.abs(values).max())
-    found = [_over_units(x, scale) for x in (first, second, bend)]
+    n, slopes = len(values), (first, second, bend)
+    found = [_coefficient(float(x.mean()), float(x.std(ddof=1)) / np.sqrt(n), n - 1, scale) for x in slopes]
     return _unit_break(values, bend, weights), found[0], found[1], found[2]
-
-
-def _over_units(x: Float[np.ndarray, " n"], scale: float) -> Coefficient:
-    return _coefficient(float(x.mean()), float(x.std(ddof=1)) / np.sqrt(len(x)), len(x) - 1, scale)
 
 
 def _coefficient(value: float, error: float, df: int, scale: float) -> Coefficient:
@@ -224,29 +221,23 @@ def _unit_break(values: np.ndarray, bend: np.ndarray, weights: np.ndarray) -> in
     peak = inner[turned.mean(0)[inner].argmax()]
     gap = turned[:, [peak]] - turned[:, inner]
     flat = inner[gap.mean(0) <= gap.std(0, ddof=1) / np.sqrt(len(values))]
-    return _robin_hood(flat, partial(_unit_strength, values, weights))
+
+    def strength(at: int) -> np.ndarray:
+        slopes = values @ weights[:, at].T
+        return np.abs(slopes.mean(0)) / np.maximum(slopes.std(0, ddof=1), np.finfo(float).tiny)
+
+    return _robin_hood(flat, strength)
 
 
-def _unit_strength(values: np.ndarray, weights: np.ndarray, at: int) -> tuple[float, float]:
-    slopes = values @ weights[:, at].T
-    t = np.abs(slopes.mean(0)) / np.maximum(slopes.std(0, ddof=1), np.finfo(float).tiny)
-    return float(t[0]), float(t[1])
-
-
-def _robin_hood(flat: Int[np.ndarray, " k"], strength: Callable[[int], tuple[float, float]]) -> int:
+def _robin_hood(flat: Int[np.ndarray, " k"], strength: Callable[[int], Iterable[float]]) -> int:
     """The break among the layers within an error of the extreme: it takes layers from the stronger line.
 
     First at the median of `flat`; then at the quantile that the strength (|t|) of the second line has of both.
     """
-    first, second = strength(_quantile(flat, 0.5))
+    first, second = map(float, strength(int(flat[round(0.5 * (len(flat) - 1))])))
     scale = max(first, second)
     share = second / scale / (first / scale + second / scale) if scale > 0 else 0.5
-    return _quantile(flat, share)
-
-
-def _quantile(layers: Int[np.ndarray, " k"], share: float) -> int:
-    """A layer that exists, not one interpolated."""
-    return int(layers[round(share * (len(layers) - 1))])
+    return int(flat[round(share * (len(flat) - 1))])
 
 
 def _lines_of_one(values: Float[np.ndarray, "1 n_layers"], depth: Float[np.ndarray, " n_layers"]) -> Lines:
@@ -259,24 +250,17 @@ def _lines_of_one(values: Float[np.ndarray, "1 n_layers"], depth: Float[np.ndarr
     turned = -fitted if curve @ _quadratic_weights(depth) > 0 else fitted
     peak = inner[turned[inner].argmax()]
     flat = inner[turned[peak] - turned[inner] <= error[peak]]
-    at = _robin_hood(flat, partial(_curve_strength, curve, depth))
+    at = _robin_hood(flat, lambda b: [abs(x.value) / max(x.high - x.low, 1e-300) for x in _two_slopes(curve, depth, b)])
     return at, *_two_slopes(curve, depth, at), _autoregressive(curve, np.vander(depth, 3), 0)
 
 
 def _two_slopes(curve: np.ndarray, depth: np.ndarray, at: int) -> tuple[Coefficient, Coefficient]:
-    before, upto = np.arange(len(depth)) < at, np.arange(len(depth)) <= at
-    return _interrupted(curve, depth, at, upto, 1), _interrupted(curve, depth, at, before, 2)
-
-
-def _curve_strength(curve: np.ndarray, depth: np.ndarray, at: int) -> tuple[float, float]:
-    first, second = (abs(x.value) / max(x.high - x.low, 1e-300) for x in _two_slopes(curve, depth, at))
-    return first, second
-
-
-def _interrupted(curve: np.ndarray, depth: np.ndarray, at: int, low: np.ndarray, column: int) -> Coefficient:
-    x = depth - depth[at]
-    design = np.stack([np.ones(len(x)), np.where(low, x, 0), np.where(low, 0, x), (~low).astype(float)], axis=1)
-    return _autoregressive(curve, design, column)
+    x, layer = depth - depth[at], np.arange(len(depth))
+    found = []
+    for column, low in ((1, layer <= at), (2, layer < at)):
+        design = np.stack([np.ones(len(x)), np.where(low, x, 0), np.where(low, 0, x), (~low).astype(float)], axis=1)
+        found.append(_autoregressive(curve, design, column))
+    return found[0], found[1]
 
 
 def _autoregressive(curve: np.ndarray, design: np.ndarray, column: int) -> Coefficient:

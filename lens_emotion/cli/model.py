@@ -16,14 +16,10 @@ from lens_emotion.cli.say import out, say_line, table
 from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
-    from lens_emotion.analysis.drift import Drift
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.laws.check import CheckReport
-    from lens_emotion.laws.subject import LawResult
     from lens_emotion.models.access import Model
     from lens_emotion.steering.generate import Continuation
-    from lens_emotion.steering.hooks import Centre
-    from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 # options that several commands share; typer reads these annotations at run time
 ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
@@ -124,18 +120,31 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
+    from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.vectors.emotion_vectors import EmotionVectors, parse_mixture, random_like
+    from lens_emotion.steering.hooks import Centre, projection_centre
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
+    from lens_emotion.vectors.recipes import emotion_vectors
 
     amount, terms = Dose(dose, unit), parse_mixture(emotion)
-    stored = EmotionVectors.load(vectors) if vectors else None
+    known = EmotionVectors.load(vectors) if vectors else None
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
-    known, vector, centre = _vector(loaded, stored, terms, mode)
+    name = describe(loaded).name
+    centre: Centre = 0.0
+    if known is not None:
+        known.check_model(describe(loaded).fingerprint, name)
+        vector = mixture(known, terms)
+    else:
+        acts = extract_comprehension(loaded)
+        known = emotion_vectors(acts)
+        vector = mixture(known, terms)
+        if mode == "clamp":  # from the mean of all emotions
+            centre = projection_centre(acts, vector)
     chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
@@ -150,27 +159,8 @@ def steer(
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    say_line(f"[bold]{describe(loaded).name}[/], {mode} {vector.name}, {where}: {far}")
+    say_line(f"[bold]{name}[/], {mode} {vector.name}, {where}: {far}")
     _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
-
-
-def _vector(
-    model: Model, stored: EmotionVectors | None, terms: Sequence[tuple[float, str]], mode: str
-) -> tuple[EmotionVectors, EmotionVector, Centre]:
-    """The model's vectors, stored or read now; the one asked for; the centre of a clamp (the mean of all emotions)."""
-    from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.access import describe
-    from lens_emotion.steering.hooks import projection_centre
-    from lens_emotion.vectors.emotion_vectors import mixture
-    from lens_emotion.vectors.recipes import emotion_vectors
-
-    if stored is not None:
-        stored.check_model(describe(model).fingerprint, describe(model).name)
-        return stored, mixture(stored, terms), 0.0
-    acts = extract_comprehension(model)
-    vectors = emotion_vectors(acts)
-    vector = mixture(vectors, terms)
-    return vectors, vector, projection_centre(acts, vector) if mode == "clamp" else 0.0
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:
@@ -190,13 +180,10 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
             f"{loop_share(w.new_ids):.2f}",
         )
     out.print(made)
-    for line in (
-        "ppl x: perplexity under the unsteered model over that of the unsteered text;",
-        "entropy: of its next token, in nats; edit: share of tokens changed from the unsteered text;",
-        "dist-2: distinct token pairs; loop: share of the text that is one loop.",
-        "The random direction has the same length.",
-    ):
-        say_line(line)
+    say_line("ppl x: perplexity under the unsteered model over that of the unsteered text;")
+    say_line("entropy: of its next token, in nats; edit: share of tokens changed from the unsteered text;")
+    say_line("dist-2: distinct token pairs; loop: share of the text that is one loop.")
+    say_line("The random direction has the same length.")
 
 
 def check(
@@ -227,27 +214,20 @@ def print_report(report: CheckReport) -> None:
     made = table("law", "deviation", "tolerance", "", right=(1, 2))
     for r in report.results:
         word, style = ("not tried", "dim") if r.skipped else VERDICTS[r.passed]
-        numbers = ("", "") if r.skipped else (_number(r.deviation, r.unit), _number(r.tolerance, r.unit))
+        form = ".1e" if r.unit == "relative" else "g"
+        numbers = ("", "") if r.skipped else (f"{r.deviation:{form}}", f"{r.tolerance:{form}}")
         made.add_row(Text(r.law), *numbers, Text(word, style=style))
     out.print(made)
     for r in report.results:
-        if r.skipped or not r.passed:
-            say_line(_why(r))
+        if r.skipped:
+            say_line(Text(f"not tried: {r.law}: {r.skipped}", style="dim"))
+        elif not r.passed:
+            seen = f" ({r.note})" if r.note else ""
+            say_line(Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default"))
     if report.half_precision:
         say_line(f"{report.info.dtype}: rounding alone may move or lose a massive activation; see --dtype float32.")
     say_line("deviation: largest share of a state's length; 0 against 0 means equal to the bit.")
     say_line(f"{report.summary()} ({report.seconds:.0f} s)")
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{value:.1e}" if unit == "relative" else f"{value:g}"
-
-
-def _why(r: LawResult) -> Text:
-    if r.skipped:
-        return Text(f"not tried: {r.law}: {r.skipped}", style="dim")
-    seen = f" ({r.note})" if r.note else ""
-    return Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default")
 
 
 def drift(
@@ -274,11 +254,7 @@ def drift(
     rounded = read(dtype, quantise)  # first, since it is the one that may be refused
     exact = read(against, None)
     other_weights = quantise is not None or "float16" in (dtype, against)
-    print_drift(compared(exact, rounded, allow_other_weights=other_weights))
-
-
-def print_drift(found: Drift) -> None:
-    """A line an emotion: its cosine at the middle layer and at its worst one, each with the reliability there."""
+    found = compared(exact, rounded, allow_other_weights=other_weights)
     made = table(
         "emotion", "cosine", "reliability", "smallest cosine", "at layer", "reliability there", right=(1, 2, 3, 4, 5)
     )

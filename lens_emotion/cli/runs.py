@@ -66,10 +66,8 @@ def verify(run: RunFolder) -> None:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
         say_line(f"{len(found.damages)} of {found.n_files} files are damaged; `lens-emotion study` makes them again")
-    else:
-        say_line(f"all {found.n_files} files of {run} are what was written")
-    if found.damages:
         raise typer.Exit(1)
+    say_line(f"all {found.n_files} files of {run} are what was written")
 
 
 @runs_app.command("compare")
@@ -82,7 +80,7 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     if len(found.settings):
         made = table("differs", "A", "B")
         for row in found.settings.to_dict("records"):
-            made.add_row(row["what"], _short(row["a"]), _short(row["b"]))
+            made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
         out.print(made)
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
@@ -101,10 +99,6 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     if len(different) > SHOWN:
         say_line(f"... and {len(different) - SHOWN} more tables")
     say_line(found.summary())
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 60 else value[:57] + "..."
 
 
 @runs_app.command("prune")

@@ -15,7 +15,6 @@ from lens_emotion.cli.say import duration, out, say_line, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
-    from lens_emotion.study.plan import ModelPlan
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
@@ -151,23 +150,19 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     made.columns[0].no_wrap = False
     for model in plan.models:
-        made.add_row(model.name.split("/")[-1], *_cells(model))
+        cells = [MARKS.get(s.state, duration(s.seconds) if s.work else "?") for s in model.steps]
+        if (needs := model.needs) is None:
+            cells += ["?"] * 4
+        else:
+            cells += [size(needs.device), size(needs.host), size(needs.disk), duration(model.seconds)]
+        made.add_row(model.name.split("/")[-1], *cells)
     out.print(made)
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
     say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
     say_line("time it takes. memory: where the model runs, weights and largest batch; RAM: activations of all texts.")
-    basis = sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED})
-    for words in basis:
+    for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
         say_line(f"speed: {_explained(words, plan.device)}")
     say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
-
-
-def _cells(model: ModelPlan) -> list[str]:
-    steps = [MARKS.get(s.state, duration(s.seconds)) if s.work else MARKS.get(s.state, "?") for s in model.steps]
-    if model.needs is None:
-        return [*steps, "?", "?", "?", "?"]
-    needs = model.needs
-    return [*steps, size(needs.device), size(needs.host), size(needs.disk), duration(model.seconds)]
 
 
 def _explained(basis: str, device: str) -> str:

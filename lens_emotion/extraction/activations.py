@@ -143,11 +143,10 @@ class PooledActivations:
 
     def of(self, *emotions: str) -> PooledActivations:
         """The texts of these emotions ("neutral" allowed)."""
-        for emotion in emotions:
-            if emotion not in {*self.emotions, *self.emotion}:
-                raise UnknownEmotionError(
-                    f"no texts of '{emotion}' in these activations; they hold: {', '.join(self.emotions)}"
-                )
+        if unknown := [e for e in emotions if e not in set(self.emotion)]:
+            raise UnknownEmotionError(
+                f"no texts of '{unknown[0]}' in these activations; they hold: {', '.join(self.emotions)}"
+            )
         return self.only(np.isin(self.emotion, emotions))
 
     @property
@@ -178,8 +177,6 @@ class PooledActivations:
 
 
 # The header every artifact carries: which model, which texts, how read. It travels as JSON inside the file.
-
-
 SCHEMA_VERSION = 1
 
 

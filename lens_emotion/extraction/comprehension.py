@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pandas as pd
 from jaxtyping import Bool
@@ -24,7 +24,7 @@ from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import StimulusSet
 
 ROLES = ("pooled", "skipped", "special")
 
@@ -65,15 +65,8 @@ def extract_comprehension(
         ProcessedModelError: processed weights without `allow_processed`.
         UnknownEmotionError: an emotion the set does not hold.
     """
-    return extract_poolings(
-        model,
-        [pooling or story_mean()],
-        stimuli,
-        emotions=emotions,
-        token_budget=token_budget,
-        allow_processed=allow_processed,
-        progress=progress,
-    )[0]
+    options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
+    return extract_poolings(model, [pooling or story_mean()], stimuli, emotions=emotions, **options)[0]
 
 
 def extract_poolings(
@@ -98,11 +91,13 @@ def extract_poolings(
     check_raw_basis(model, allow_processed)
     chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
     if emotions is not None:
-        wanted = tuple(emotions)
-        neutral = [s.emotion for s in chosen.items if s.emotion == "neutral"]
-        chosen = chosen.only(emotions=(*wanted, *dict.fromkeys(neutral)))
+        neutral = {s.emotion for s in chosen.items} & {"neutral"}
+        chosen = chosen.only(emotions=(*emotions, *neutral))
     check_classes(chosen)
-    readings = [Reading(tokenise_text(model, s.text), record_of(s)) for s in chosen.items]
+    readings = [
+        Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
+        for s in chosen.items
+    ]
     header = make_header(
         model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, variant=chosen.name
     )
@@ -116,10 +111,6 @@ def check_classes(stimuli: StimulusSet) -> None:
             f"stimulus set '{stimuli.name}' has {len(stimuli.emotions)} emotion(s) ({', '.join(stimuli.emotions)}); "
             "at least two are needed to tell them apart"
         )
-
-
-def record_of(item: Stimulus) -> TextRecord:
-    return TextRecord(item.text_id, item.emotion, item.topic, item.text, item.person, item.language)
 
 
 @dataclass(frozen=True)
@@ -178,8 +169,6 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
 
 
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.
-
-
 def activations_from_cache(
     model: Model,
     cache: ActivationCache,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -110,7 +109,14 @@ def extract_generation(
     sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
-    read_as = partial(_pool_watched, special_ids(model), pooling, jeong) if capture == "while writing" else None
+    special = special_ids(model)
+
+    def pool_written(cache: ActivationCache, written: Sequence[Sequence[int]]) -> list[StoryStates]:
+        # over the tokens that reading again would take; position 0 is the last prompt token
+        content = [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written]
+        return states_of(cache, content, pooling)
+
+    read_as = pool_written if capture == "while writing" else None
     length, read_name = max_new_tokens or (256 if jeong else 128), (pooling.name, capture, jeong)
     stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, read_name)
     variant = (preset, None if sampling.greedy else sampling.seed)
@@ -135,14 +141,19 @@ def _read(
     facts["variant"] = f"{preset}, conditioned"
     header = make_header(model, "generation", pooling.name, written.name, written.sha256, **facts)
     special = special_ids(model)
-    readings = [Reading(_conditioned(s, special, jeong), _record(s)) for s in kept]
+    records = [TextRecord(i.text_id, i.emotion, i.topic, i.text, split="generated") for i in written.items]
+    readings = [Reading(_conditioned(s, special, jeong), r) for s, r in zip(kept, records, strict=True)]
     if watched:
         conditioned = _gather(model, kept, readings, pooling, header)
     else:
         conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress, journal)
     if jeong:
         return GeneratedActivations(written, conditioned, None)
-    bare = [Reading(_bare(model, s, special), _record(s)) for s in kept]
+    start, bare = encode(model, ""), []  # BOS or nothing
+    for story, record in zip(kept, records, strict=True):
+        ids = (*start, *story.new_ids)
+        content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
+        bare.append(Reading(TokenisedText(ids, content, len(start)), record))
     header = header.with_(variant=f"{preset}, reread")
     reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress, journal)
     return GeneratedActivations(written, conditioned, reread)
@@ -219,15 +230,6 @@ def _write(
     return [(tuple(new), states) for new, states in zip(written, read_as(seen.cache, written), strict=True)]
 
 
-def _pool_watched(
-    special: frozenset[int], pooling: Pooling, jeong: bool, cache: ActivationCache, written: Sequence[Sequence[int]]
-) -> list[StoryStates]:
-    """Pool a watched batch over the tokens that reading again would take; position 0 is the last prompt token."""
-    return states_of(
-        cache, [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written], pooling
-    )
-
-
 def _gather(
     model: Model, stories: Sequence[Story], readings: Sequence[Reading], pooling: Pooling, header: Header
 ) -> PooledActivations:
@@ -273,15 +275,3 @@ def _is_content(new: Sequence[int], position: int, start: int, special: frozense
     if jeong and len(new) <= JEONG_SHORT:
         return position == start - 1
     return position >= start and new[position - start] not in special
-
-
-def _bare(model: Model, story: Story, special: frozenset[int]) -> TokenisedText:
-    start = encode(model, "")  # BOS or nothing
-    ids = (*start, *story.new_ids)
-    content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
-    return TokenisedText(ids, content, len(start))
-
-
-def _record(story: Story) -> TextRecord:
-    prompt = story.prompt
-    return replace(TextRecord(prompt.prompt_id, prompt.emotion, prompt.topic, story.text), split="generated")

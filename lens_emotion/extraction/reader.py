@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,7 +31,7 @@ class Reading:
 
 
 def make_header(
-    model: Model, method: str, pooling: str, stimuli: str, sha256: str, *, allow_processed: bool, **more: object
+    model: Model, method: str, pooling: str, stimuli: str, sha256: str, *, allow_processed: bool, **more: Any
 ) -> Header:
     """The header of activations read from this model.
 
@@ -39,19 +40,9 @@ def make_header(
     """
     check_raw_basis(model, allow_processed)
     info = describe(model)
-    return Header(
-        model=info.name,
-        fingerprint=info.fingerprint,
-        family=info.family,
-        backend=info.backend,
-        transformer_lens=info.transformer_lens,
-        dtype=info.dtype,
-        method=method,
-        pooling=pooling,
-        stimuli=stimuli,
-        stimuli_sha256=sha256,
-        processed=info.processed,
-    ).with_(**more)
+    shared = ("fingerprint", "family", "backend", "transformer_lens", "dtype", "processed")
+    more |= {"model": info.name, **{name: getattr(info, name) for name in shared}}
+    return Header(method=method, pooling=pooling, stimuli=stimuli, stimuli_sha256=sha256, **more)
 
 
 def read_texts(

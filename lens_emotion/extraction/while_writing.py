@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import ActivationCache
 
@@ -84,7 +84,8 @@ def states_of(cache: ActivationCache, content: Sequence[Sequence[bool]], pooling
     mask = torch.tensor([[*row, *[False] * (width - len(row))] for row in content], dtype=torch.bool)
     rows = pool_cache(cache, mask, pooling)
     taken = (pooling.weights(mask) > 0).sum(1).tolist()
-    norms = row_norms(cache, mask)
+    lengths = [cache[hook_name(layer)].float().norm(dim=-1).double().cpu() for layer in layers_of(cache)]
+    norms = torch.stack([(each * mask).sum(1) for each in lengths], 1)
     return [StoryStates(row, n, norm) for row, n, norm in zip(rows, taken, norms, strict=True)]
 
 
@@ -105,12 +106,3 @@ def from_record(record: Record) -> list[Written]:
         return [(ids, None) for ids in new]
     read = zip(record.tensors["pooled"], record.values["n_pooled"], record.tensors["norm_sums"], strict=True)
     return list(zip(new, (StoryStates(row, n, norm) for row, n, norm in read), strict=True))
-
-
-def row_norms(cache: ActivationCache, content: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch n_layers"]:
-    """Sum over each row's content tokens of ||resid_post||, per layer, in float64."""
-    sums = []
-    for layer in layers_of(cache):
-        norms = cache[hook_name(layer)].float().norm(dim=-1).double().cpu()
-        sums.append((norms * content).sum(1))
-    return torch.stack(sums, 1)

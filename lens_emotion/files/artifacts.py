@@ -35,7 +35,8 @@ def atomic_write(path: str | Path, data: bytes | str) -> Path:
             put(descriptor, raw)
         finally:
             os.close(descriptor)
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.umask(mask := os.umask(0))  # which can only be read by setting it
+        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from None
@@ -65,12 +66,6 @@ def unwritable(path: str | Path, error: OSError) -> ArtifactError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free space, then run the same again" if full else "choose a folder you may write to"
     return ArtifactError(f"cannot write {path}: {error.strerror or error}; {remedy}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def ensure_writable(folder: str | Path) -> Path:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.laws import copies, reading, steering
-from lens_emotion.laws import reading as repeating
 from lens_emotion.laws.subject import Law, LawResult, apply_law, make_subject
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.loading import load_model
@@ -67,7 +66,7 @@ LAWS: tuple[Law, ...] = (
     ),
     Law(
         "save then load is bit-equal",
-        repeating.files_are_bit_equal,
+        reading.files_are_bit_equal,
         "the disk or the safetensors package changes numbers: use another folder, reinstall safetensors",
     ),
     Law(
@@ -83,7 +82,7 @@ LAWS: tuple[Law, ...] = (
     ),
     Law(
         "same seed, same result",
-        repeating.same_seed_same_result,
+        reading.same_seed_same_result,
         "sampled texts cannot be made again: use greedy decoding, or torch.use_deterministic_algorithms(True)",
     ),
 )

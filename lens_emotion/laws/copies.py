@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lens_emotion.laws.reading import states_alone
-from lens_emotion.laws.subject import LawResult, Subject, deviation, found, not_here
+from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of
 from lens_emotion.models.loading import quiet_loading, resolve, tokenizer_of_source, weights_of_source
@@ -21,7 +21,8 @@ States = Callable[[Sequence[int]], Float[Tensor, "n_layers pos d_model"]]
 def copies_agree(subject: Subject) -> LawResult:
     """`resid_post` of this model equals the hidden states of every other implementation, at every layer."""
     if subject.copies is None:
-        return not_here("the model was given as an object: its name or folder is needed to load it a second time")
+        why = "the model was given as an object: its name or folder is needed to load it a second time"
+        return LawResult("", float("nan"), 0.0, skipped=why)
     mine = [states_alone(subject.model, ids) for ids in subject.ids]
     worst: dict[str, float] = {}
     for name, states in subject.copies():

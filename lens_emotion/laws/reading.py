@@ -1,4 +1,6 @@
-"""Laws of reading: how texts are batched, padded and read changes nothing of what is read."""
+"""Laws of reading (how texts are batched, padded and read changes nothing of what is read) and of repetition (a file
+gives back what was saved, a seed what was drawn).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models.access import Model, device_of, hook_name, tokenizer_of
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.forward import residual_cache
-from lens_emotion.models.prompting import bos_id, encode, has_chat_template, tokenise_prompt
+from lens_emotion.models.prompting import bos_id, encode, has_chat_template, pad, pad_id, tokenise_prompt
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-NEW_TOKENS = 8
+NEW_TOKENS, REPEATED_TOKENS = 8, 12
 
 
 def states_alone(model: Model, ids: Sequence[int]) -> Float[Tensor, "n_layers pos d_model"]:
@@ -30,7 +32,7 @@ def states_alone(model: Model, ids: Sequence[int]) -> Float[Tensor, "n_layers po
 
 def states_together(subject: Subject, side: str) -> list[Float[Tensor, "n_layers pos d_model"]]:
     """`resid_post` of every text, read as one batch padded on one side, pads cut away."""
-    tokens, mask = subject.padded(side)
+    tokens, mask = pad(subject.ids, pad_id(subject.model), side)
     cache = residual_cache(subject.model, tokens, mask)
     whole = torch.stack([cache[hook_name(layer)] for layer in range(subject.n_layers)])
     return [whole[:, row][:, where.to(whole.device)] for row, where in enumerate(mask)]
@@ -93,12 +95,6 @@ def bos_once(subject: Subject) -> LawResult:
 def _worst(values: Sequence[float]) -> float:
     """The largest value; nan if one is nan (`max` would hide it)."""
     return float(torch.tensor(values, dtype=torch.float64).max())
-
-
-# Laws of repetition: a file gives back what was saved, and a seed gives back what was drawn.
-
-
-REPEATED_TOKENS = 12
 
 
 def files_are_bit_equal(subject: Subject) -> LawResult:

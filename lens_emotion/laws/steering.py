@@ -17,11 +17,6 @@ from lens_emotion.steering.hooks import Intervention, RowEdits, steer
 HALF = Dose(0.5, "relative")  # of the mean residual norm: far enough to be seen behind rounding in every layer
 
 
-def some_layers(subject: Subject) -> list[int]:
-    """The first, the middle and the last layer."""
-    return sorted({0, subject.n_layers // 2, subject.n_layers - 1})
-
-
 @torch.inference_mode()
 def dose_zero_is_identity(subject: Subject) -> LawResult:
     """Logits under dose 0 are those of the unsteered model, to the bit, in every mode that adds or takes out."""
@@ -37,7 +32,7 @@ def adding_moves_the_projection(subject: Subject) -> LawResult:
     """Adding a·v at a layer moves the projection on v there by a: an error is a share of a or of the state."""
     model, ids, vector = subject.model, subject.ids[0], subject.vector
     before, worst = states_alone(model, ids), []
-    for layer in some_layers(subject):
+    for layer in sorted({0, subject.n_layers // 2, subject.n_layers - 1}):
         a, v = float(HALF.length(vector)[layer]), vector.at(layer).double()
         with steer(model, vector, HALF, layers=layer):
             after = states_alone(model, ids)
@@ -52,20 +47,16 @@ def cached_equals_uncached(subject: Subject) -> LawResult:
     """Logits of cached decoding are those of the whole text read anew, unsteered, steered, and steered by position."""
     model, worst = subject.model, []
     prompt, following = list(subject.ids[0]), list(subject.ids[1])[-3:]
+    steps = [torch.tensor([ids], device=device_of(model)) for ids in (prompt, *([t] for t in following))]
     for positions in (None, "all", "generated"):
         with ExitStack() as steered:
             if positions is not None:
                 steered.enter_context(steer(model, subject.vector, HALF, positions=positions))
-            cached = _cached_logits(model, prompt, following)
+            decoder = make_decoder(model, 1)
+            cached = [decoder.step(ids, torch.ones_like(ids, dtype=torch.bool))[0] for ids in steps]
         for k, logits in enumerate(cached):
             worst.append(deviation(logits, _uncached_logits(subject, prompt, following[:k], positions)))
     return found(float(torch.tensor(worst).max()), subject.tolerance)
-
-
-def _cached_logits(model: Model, prompt: list[int], following: list[int]) -> list[Tensor]:
-    decoder, device = make_decoder(model, 1), device_of(model)
-    steps = [torch.tensor([prompt], device=device), *(torch.tensor([[t]], device=device) for t in following)]
-    return [decoder.step(tokens, torch.ones_like(tokens, dtype=torch.bool))[0] for tokens in steps]
 
 
 def _uncached_logits(subject: Subject, prompt: list[int], following: list[int], positions: str | None) -> Tensor:

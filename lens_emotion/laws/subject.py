@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import Brief
@@ -16,7 +16,7 @@ from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
 from lens_emotion.models.access import Model, describe
-from lens_emotion.models.prompting import pad, pad_id, tokenise_text
+from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.steering.hooks import check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -64,10 +64,6 @@ class Subject(Brief):
         """The first of its vectors."""
         return self.vectors[self.vectors.emotions[0]]
 
-    def padded(self, side: str = "right") -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """All texts as one batch, and where there are tokens."""
-        return pad(self.ids, pad_id(self.model), side)
-
 
 def make_subject(
     model: Model, vectors: EmotionVectors | None = None, copies: Callable[[], Any] | None = None
@@ -94,9 +90,6 @@ def deviation(got: Float[Tensor, "*rows d"], truth: Float[Tensor, "*rows d"]) ->
     got, truth = got.double().cpu(), truth.double().cpu()
     shares = (got - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     return float(shares.max())
-
-
-# A law, what came of it, and what it means when it does not hold.
 
 
 @dataclass(frozen=True)
@@ -127,26 +120,18 @@ class LawResult:
         return bool(self.skipped) or self.deviation <= self.tolerance
 
 
-Measure = Callable[[Subject], LawResult]
-
-
 @dataclass(frozen=True)
 class Law:
     """A law's name, how it is measured, and what a failure means."""
 
     name: str
-    measure: Measure
+    measure: Callable[[Subject], LawResult]
     meaning: str
 
 
 def found(deviation: float, tolerance: float, unit: str = "relative", note: str = "") -> LawResult:
     """What a measure returns; `apply_law` adds the law's name and meaning."""
     return LawResult("", deviation, tolerance, unit, note=note)
-
-
-def not_here(why: str) -> LawResult:
-    """The law does not apply to this model or this installation."""
-    return LawResult("", float("nan"), 0.0, skipped=why)
 
 
 def apply_law(law: Law, subject: Subject) -> LawResult:

@@ -103,25 +103,17 @@ CATALOG: tuple[ModelSpec, ...] = (
 def find_spec(name: str) -> ModelSpec | None:
     """The catalog row of a short name or hub id (case does not matter), or None."""
     wanted = name.lower()
-    for spec in CATALOG:
-        if wanted in (spec.name, spec.hub_id.lower()):
-            return spec
-    return None
-
-
-def near_matches(name: str, n: int = 4) -> list[str]:
-    """Catalog names most like `name`."""
-    names = {spec.name: spec.name for spec in CATALOG} | {s.hub_id.lower(): s.name for s in CATALOG if s.hub_id}
-    wanted = name.lower()
-    close = difflib.get_close_matches(wanted, names, n=n, cutoff=0.5)
-    close += [known for known in names if wanted in known or known in wanted][:n]
-    return list(dict.fromkeys(names[match] for match in close))[:n]
+    return next((spec for spec in CATALOG if wanted in (spec.name, spec.hub_id.lower())), None)
 
 
 def unknown_model(name: str) -> UnknownModelError:
     """The error for a name that is in no catalog and no folder."""
-    close = near_matches(name)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    names = {spec.name: spec.name for spec in CATALOG} | {s.hub_id.lower(): s.name for s in CATALOG if s.hub_id}
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, names, n=4, cutoff=0.5)
+    close += [known for known in names if wanted in known or known in wanted][:4]
+    near = list(dict.fromkeys(names[match] for match in close))[:4]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UnknownModelError(
         f"no model '{name}': {hint}Give a name from `lens-emotion models`, a hub id such as org/model, "
         "a folder with config.json, or a .gguf file"

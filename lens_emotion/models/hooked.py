@@ -79,16 +79,15 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
             f"backend='hooked' has no conversion for {architecture}; it fits {', '.join(_FAMILIES)}. "
             "Use backend='bridge', which takes every architecture of TransformerLens"
         )
-    describe, converter = _FAMILIES[architecture]
+    describe, family = _FAMILIES[architecture]
     settings = describe(hf_model.config)
     settings |= {"model_name": name, "original_architecture": architecture, "init_weights": False}
     settings |= {"device": device, "dtype": dtype, "d_vocab": hf_model.config.vocab_size}
     config = HookedTransformerConfig.from_dict(settings)
-    module_name, function_name = converter
-    module = importlib.import_module(f"transformer_lens.pretrained.weight_conversions.{module_name}")
+    module = importlib.import_module(f"transformer_lens.pretrained.weight_conversions.{family}")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        state = getattr(module, function_name)(hf_model, config)
+        state = getattr(module, f"convert_{family}_weights")(hf_model, config)
         model = HookedTransformer(config, tokenizer, move_to_device=False)
         model.load_and_process_state_dict(
             state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
@@ -171,14 +170,6 @@ def _mistral(config: Any) -> dict[str, Any]:
     return _rotary(config) | (local if window else {})
 
 
-def _qwen3(config: Any) -> dict[str, Any]:
-    return _rotary(config) | {"use_qk_norm": True, "default_prepend_bos": False}
-
-
-def _qwen2(config: Any) -> dict[str, Any]:
-    return _rotary(config) | {"default_prepend_bos": False}
-
-
 def _gemma(config: Any) -> dict[str, Any]:
     kinds = {"sliding_attention": "local", "full_attention": "global"}
     return _rotary(config) | {
@@ -205,12 +196,13 @@ def _gemma3(config: Any) -> dict[str, Any]:
     }
 
 
-_FAMILIES: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, str]]] = {
-    "GPT2LMHeadModel": (_gpt2, ("gpt2", "convert_gpt2_weights")),
-    "LlamaForCausalLM": (_rotary, ("llama", "convert_llama_weights")),
-    "MistralForCausalLM": (_mistral, ("mistral", "convert_mistral_weights")),
-    "Qwen2ForCausalLM": (_qwen2, ("qwen2", "convert_qwen2_weights")),
-    "Qwen3ForCausalLM": (_qwen3, ("qwen3", "convert_qwen3_weights")),
-    "Gemma2ForCausalLM": (_gemma2, ("gemma", "convert_gemma_weights")),
-    "Gemma3ForCausalLM": (_gemma3, ("gemma", "convert_gemma_weights")),
+# Hugging Face class -> its settings, and the family whose weight converter TransformerLens has
+_FAMILIES: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
+    "GPT2LMHeadModel": (_gpt2, "gpt2"),
+    "LlamaForCausalLM": (_rotary, "llama"),
+    "MistralForCausalLM": (_mistral, "mistral"),
+    "Qwen2ForCausalLM": (lambda c: _rotary(c) | {"default_prepend_bos": False}, "qwen2"),
+    "Qwen3ForCausalLM": (lambda c: _rotary(c) | {"use_qk_norm": True, "default_prepend_bos": False}, "qwen3"),
+    "Gemma2ForCausalLM": (_gemma2, "gemma"),
+    "Gemma3ForCausalLM": (_gemma3, "gemma"),
 }

@@ -165,7 +165,9 @@ def load_model(
     place = choose_device(device)
     with quiet_loading():
         check_reachable(source)
-        config = _config(source, revision)
+        from transformers import AutoConfig
+
+        config = _from_pretrained(AutoConfig, source, revision)
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
@@ -175,19 +177,13 @@ def load_model(
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
         else:
-            model = _bridge(hf_model, tokenizer, source.label, precision, None if placed else place)
+            from transformer_lens.model_bridge import TransformerBridge
+
+            options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
+            model = TransformerBridge.boot_transformers(source.label, hf_model=hf_model, **options).eval()
     model.lens_emotion_name = source.label
     model.lens_emotion_source = (name, revision)
     return model
-
-
-def _bridge(hf_model: Any, tokenizer: Any, label: str, dtype: torch.dtype, device: str | None) -> Model:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    model = TransformerBridge.boot_transformers(
-        label, hf_model=hf_model, tokenizer=tokenizer, dtype=dtype, device=device
-    )
-    return model.eval()
 
 
 def check_reachable(source: Source, timeout: float = 5.0) -> None:
@@ -219,12 +215,6 @@ def _from_pretrained(loader: Any, source: Source, revision: str | None, **option
         raise ModelUnavailableError(f"cannot load {source.label}: {first_line(error)}") from None
     except Exception as error:  # transformers, safetensors and the hub raise many unrelated types here
         raise _unavailable(source, error) from error
-
-
-def _config(source: Source, revision: str | None) -> Any:
-    from transformers import AutoConfig
-
-    return _from_pretrained(AutoConfig, source, revision)
 
 
 def tokenizer_of_source(source: Source, revision: str | None) -> Any:

@@ -64,7 +64,7 @@ def _gpt2(n_layers: int, d_model: int, n_heads: int) -> Shape:
     return Shape(n_layers, d_model, n_heads, n_heads, width, 4 * d_model, 50257, gated=False, n_positions=1024)
 
 
-_SHAPES: dict[str, Shape] = {  # base and instruct models of one size share a line
+_SHARED = {  # the names that a shape is of, base and instruct
     "gpt2": _gpt2(12, 768, 12),
     "gpt2-medium": _gpt2(24, 1024, 16),
     "gpt2-large": _gpt2(36, 1280, 20),
@@ -88,7 +88,7 @@ _SHAPES: dict[str, Shape] = {  # base and instruct models of one size share a li
     "llama-3.1-8b llama-3.1-8b-instruct": Shape(32, 4096, 32, 8, 128, 14336, 128256, tied=False),
     "mistral-7b-v0.3 mistral-7b-instruct-v0.3": Shape(32, 4096, 32, 8, 128, 14336, 32768, tied=False),
 }
-SHAPES: dict[str, Shape] = {name: shape for names, shape in _SHAPES.items() for name in names.split()}
+SHAPES: dict[str, Shape] = {name: shape for names, shape in _SHARED.items() for name in names.split()}
 
 
 def shape_of(name: str) -> Shape | None:
@@ -99,12 +99,14 @@ def shape_of(name: str) -> Shape | None:
     source = resolve(name)
     if source.gguf_file:
         return None
-    if not source.on_hub:
-        return shape_from(json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8")))
-    from huggingface_hub import try_to_load_from_cache
+    path: Any = Path(source.location) / "config.json"
+    if source.on_hub:
+        from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(source.location, "config.json")
-    return shape_from(json.loads(Path(cached).read_text(encoding="utf-8"))) if isinstance(cached, str) else None
+        path = try_to_load_from_cache(source.location, "config.json")
+        if not isinstance(path, str):
+            return None
+    return shape_from(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:

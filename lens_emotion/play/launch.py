@@ -33,8 +33,11 @@ def open_session(model: Model, vectors: Path | None = None, cache: Path | None =
     acts = _kept(path, model, say)
     if acts is None:
         acts = extract_comprehension(model)
-        if path is not None:
-            _keep(acts, path, say)
+        try:
+            if path is not None:
+                say(f"readings kept for the next time: {acts.save(path)}")
+        except ArtifactError as error:
+            say(f"note: {error}")
     return session_of(model, emotion_vectors(acts), acts)
 
 
@@ -57,13 +60,6 @@ def _kept(path: Path | None, model: Model, say: Say) -> PooledActivations | None
         return None
     say(f"readings of an earlier session: {path}")
     return acts
-
-
-def _keep(acts: PooledActivations, path: Path, say: Say) -> None:
-    try:
-        say(f"readings kept for the next time: {acts.save(path)}")
-    except ArtifactError as error:
-        say(f"note: {error}")
 
 
 def open_port(port: int) -> socket.socket:

@@ -66,7 +66,10 @@ def make_app(session: Session, port: int) -> ASGIApp:
         Route("/api/tokens", tokens, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    handlers: Any = {LensEmotionError: _user_error, TooLargeError: _too_large, _NotJsonError: _not_json}
+    handlers: Any = {
+        error: lambda _, raised, status=status: problem(status, str(raised))
+        for error, status in ((LensEmotionError, 400), (TooLargeError, 413), (_NotJsonError, 415))
+    }
     return guarded(Starlette(routes=routes, exception_handlers=handlers), port)
 
 
@@ -74,22 +77,21 @@ class _NotJsonError(Exception):
     """The body does not say that it is JSON: a plain form of another page could send such a one."""
 
 
+class TooLargeError(Exception):
+    """A request's body is over the limit."""
+
+
 async def _json_body(request: Request) -> bytes:
+    """The body, read no further than the limit."""
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        raise _NotJsonError
-    return await body_of(request)
-
-
-def _user_error(_: Request, error: Exception) -> Response:
-    return problem(400, str(error))
-
-
-def _too_large(_: Request, error: Exception) -> Response:
-    return problem(413, str(error))
-
-
-def _not_json(_: Request, __: Exception) -> Response:
-    return problem(415, "send application/json")
+        raise _NotJsonError("send application/json")
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            raise TooLargeError(f"the request is over {MAX_BODY // 1024} KiB; shorten the text")
+    return b"".join(parts)
 
 
 async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str]:
@@ -126,8 +128,6 @@ async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str
 #
 # A page on the web can make a browser call 127.0.0.1, and by DNS rebinding even under a name of its own. So the Host
 # header must be this server's, and so must Origin, where a browser sends one.
-
-
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -140,10 +140,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class TooLargeError(Exception):
-    """A request's body is over the limit."""
 
 
 def guarded(app: ASGIApp, port: int) -> ASGIApp:
@@ -179,18 +175,3 @@ def _refusal(headers: Headers, hosts: set[str]) -> Response | None:
 def problem(status: int, message: str) -> Response:
     """An answer that says what is wrong."""
     return JSONResponse({"error": message}, status_code=status)
-
-
-async def body_of(request: Request) -> bytes:
-    """The body, read no further than the limit.
-
-    Raises:
-        TooLargeError: it is longer.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BODY:
-            raise TooLargeError(f"the request is over {MAX_BODY // 1024} KiB; shorten the text")
-    return b"".join(parts)

@@ -32,11 +32,9 @@ from lens_emotion.steering.dose import UNITS, Dose, mean_units
 from lens_emotion.steering.hooks import NAMES
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.prompts import scenarios
-from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, mixture, random_like
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, random_like
 
 # What the page asks for: JSON in, a checked request out, every limit in one place.
-
-
 MAX_BODY = 64 * 1024  # bytes of a request
 MAX_CHARACTERS = 8_000  # of a prompt or a text to read
 MAX_TOKENS = 256  # new ones
@@ -284,26 +282,21 @@ def push_of(session: Session, ask: Ask) -> Push:
     """
     session.turns.stop()
     with session.turns.wait():
-        push = _push(session, ask)
+        vector = mixture(session.vectors, [(weight, emotion) for emotion, weight in ask.mix.items()])
+        if ask.chat and not has_chat_template(session.model):
+            raise UnsupportedModelError("this model has no chat template; turn 'chat turn' off")
+        push = Push(
+            prompt=chat_prompt(session.model, ask.prompt) if ask.chat else ask.prompt,
+            vector=vector,
+            dose=Dose(ask.dose, ask.unit),
+            layers=resolve_layers(range(ask.layers[0], ask.layers[1] + 1), session.vectors.n_layers),
+            control=random_like(session.vectors, vector, ask.seed) if ask.control else None,
+            max_new_tokens=ask.tokens,
+            sampling=Sampling(ask.temperature, TOP_P, ask.seed),
+            positions=ask.positions,
+        )
         check_push(session.model, push)
     return push
-
-
-def _push(session: Session, ask: Ask) -> Push:
-    vector = mixture(session.vectors, [(weight, emotion) for emotion, weight in ask.mix.items()])
-    first, last = ask.layers
-    if ask.chat and not has_chat_template(session.model):
-        raise UnsupportedModelError("this model has no chat template; turn 'chat turn' off")
-    return Push(
-        prompt=chat_prompt(session.model, ask.prompt) if ask.chat else ask.prompt,
-        vector=vector,
-        dose=Dose(ask.dose, ask.unit),
-        layers=resolve_layers(range(first, last + 1), session.vectors.n_layers),
-        control=random_like(session.vectors, vector, ask.seed) if ask.control else None,
-        max_new_tokens=ask.tokens,
-        sampling=Sampling(ask.temperature, TOP_P, ask.seed),
-        positions=ask.positions,
-    )
 
 
 def write(session: Session, push: Push, test: bool, emit: Emit, stop: threading.Event) -> None:
@@ -321,30 +314,25 @@ def write(session: Session, push: Push, test: bool, emit: Emit, stop: threading.
             emit({"type": "grow", "texts": {c: _shown(session.model, row) for c, row in ids.items()}})
 
         written = write_side_by_side(session.model, push, grow)
-        seconds = time.monotonic() - started
-        emit(
-            {
-                "type": "texts",
-                "texts": {c: w.text for c, w in written.items()},
-                "tokens": {c: len(w.new_ids) for c, w in written.items()},
-                "seconds": seconds,
-            }
-        )
+        tokens = {c: len(w.new_ids) for c, w in written.items()}
+        texts = {c: w.text for c, w in written.items()}
+        emit({"type": "texts", "texts": texts, "tokens": tokens, "seconds": time.monotonic() - started})
 
         def tick(_: Any) -> None:
             check(stop)
 
-        thresholds = _thresholds(session, push.sampling.temperature, tick)
-        nulls = _nulls(session, push) if test else ()
+        temperature = push.sampling.temperature
+        if temperature not in session.thresholds:
+            sampling = Sampling(temperature, TOP_P, 0)
+            made = own_thresholds(session.model, session.openings, sampling, CALIBRATION_TOKENS, tick)
+            session.thresholds[temperature] = made
+        thresholds = session.thresholds[temperature]
+        # random directions that make up 19 together with the control's own, if there is one
+        n_more = N_NULLS - (push.control is not None) if test else 0
+        nulls = [random_like(session.vectors, push.vector, push.sampling.seed + 1 + i) for i in range(n_more)]
         found = compare_texts(session.model, push, written, thresholds, len(session.openings), nulls, tick)
         check(stop)
         emit(_verdict(found))
-
-
-def _nulls(session: Session, push: Push) -> list[EmotionVector]:
-    """Random directions that make up 19 together with the control's own, if there is one."""
-    more = N_NULLS - (push.control is not None)
-    return [random_like(session.vectors, push.vector, push.sampling.seed + 1 + i) for i in range(more)]
 
 
 def _start(session: Session, push: Push) -> Event:
@@ -362,14 +350,6 @@ def _start(session: Session, push: Push) -> Event:
 def _shown(model: Model, ids: Sequence[int]) -> str:
     """The text so far; a character whose bytes have not all come yet is held back."""
     return decode_text(model, ids).rstrip("\ufffd")
-
-
-def _thresholds(session: Session, temperature: float, tick: Callable[..., None]) -> Thresholds:
-    if temperature not in session.thresholds:
-        sampling = Sampling(temperature, TOP_P, 0)
-        made = own_thresholds(session.model, session.openings, sampling, CALIBRATION_TOKENS, tick)
-        session.thresholds[temperature] = made
-    return session.thresholds[temperature]
 
 
 def _verdict(found: TextComparison) -> Event:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -26,7 +25,10 @@ def circumplex(result: Circumplex) -> go.Figure:
     """
     table = result.table
     rated = table.dropna(subset=["valence", "arousal"])
-    axes = _axes(result)
+    ordered = result.correlations.sort_values("abs_r", ascending=False).drop_duplicates("norm").to_dict("records")
+    best = sorted(ordered, key=lambda row: row["norm"] != "valence")  # of valence, then of arousal
+    across, up = (str(row["component"]) for row in best)
+    axes = (across, up) if across != up else ("pc1", "pc2")
     shares = dict(zip(("pc1", "pc2"), result.explained, strict=True))
     first, second = (f"{pc.upper()} score ({shares[pc]:.0%} of variance)" for pc in axes)
     panels = ("in the model: principal components", "in people: mean ratings, 1 to 9")
@@ -37,28 +39,13 @@ def circumplex(result: Circumplex) -> go.Figure:
     _panel(figure, 2, rated, ("valence", "arousal"), ("valence (9: pleasant)", "arousal (9: excited)"), 5.0)
     unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
     without = f"no human norm: {', '.join(unrated)}" if unrated else ""
-    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *_correlations(result), without, COLOURS)
+    best_r = [
+        f"{row['norm']} and {row['component'].upper()}: |r| = {row['abs_r']:.2f}, p = {row['p_corrected']:.2g}"
+        for row in best
+    ]
+    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *best_r, P_VALUES, without, COLOURS)
     titled(figure, "Circumplex", facts, height=540, wide=True)
     return figure.update_layout(showlegend=False, margin={"b": 60, "t": figure.layout.margin.t + 24})
-
-
-def _correlations(result: Circumplex) -> list[str]:
-    """The component that goes best with valence and with arousal, in words."""
-    rows = _best(result)
-    words = [f"{row['norm']} and {row['component'].upper()}: |r| = {row['abs_r']:.2f}" for row in rows]
-    return [f"{word}, p = {row['p_corrected']:.2g}" for word, row in zip(words, rows, strict=True)] + [P_VALUES]
-
-
-def _best(result: Circumplex) -> list[dict[Hashable, Any]]:
-    """For valence and for arousal, the row of the component that goes with it best."""
-    rows = result.correlations.sort_values("abs_r", ascending=False).drop_duplicates("norm").to_dict("records")
-    return sorted(rows, key=lambda row: row["norm"] != "valence")
-
-
-def _axes(result: Circumplex) -> tuple[str, str]:
-    """What lies across and what up: PC1 and PC2, swapped where they go with the norms in the other order."""
-    across, up = (str(row["component"]) for row in _best(result))
-    return (across, up) if across != up else ("pc1", "pc2")
 
 
 def _panel(
@@ -106,14 +93,13 @@ def _write_names(
 
 
 # Where to write the names of points so that no name covers another name or another point.
-
-
 Boxes = Float[np.ndarray, "... 4"]
 Points = Float[np.ndarray, "... 2"]
 Numbers = Float[np.ndarray, "*any"]
 LETTER, LINE_HEIGHT, DOT = 6.2, 13.0, 5.0
 RADII = np.array([9.0, 15.0, 23.0, 33.0, 45.0, 60.0])
 ANGLES = np.radians(np.arange(0.0, 360.0, 30.0))
+DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)
 
 
 def place_labels(points: Points, texts: Sequence[str], width: float, height: float) -> Points:
@@ -136,7 +122,7 @@ def place_labels(points: Points, texts: Sequence[str], width: float, height: flo
     boxes = np.full((n, 4), np.nan)
     for _ in range(3):
         for i in range(n):
-            options = _candidates(half[i])
+            options = (DIRECTIONS * (RADII[:, None, None] + half[i])).reshape(-1, 2)  # an edge keeps its distance
             places = around(points[i] + options, np.broadcast_to(half[i], options.shape))
             others = np.delete(np.arange(n), i)
             taken = np.concatenate([boxes[others], dots])
@@ -154,12 +140,6 @@ def overlap(a: Boxes, b: Boxes) -> Numbers:
     """Common area of boxes; 0 for a box that is not placed yet (NaN)."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     return np.nan_to_num(sides.clip(0)).prod(axis=-1)
-
-
-def _candidates(half: Points) -> Points:
-    """Places around a point at which the near edge of the name keeps one of the radii as its distance."""
-    direction = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1)
-    return (direction * (RADII[:, None, None] + half)).reshape(-1, 2)
 
 
 def _distance(boxes: Boxes, points: Points) -> Numbers:

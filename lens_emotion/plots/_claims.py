@@ -70,14 +70,13 @@ def _panel(figure: go.Figure, rows: DataFrame, scopes: list[str], where: dict[st
         part = known[known["verdict"] == verdict]
         if len(part):
             figure.add_trace(_effects(part, scopes, colour, symbol, verdict), **where)
-    rest = rows.drop(known.index)
+    rest, ends = rows.drop(known.index), known[["value", "low", "high"]]
+    least, most = (float(ends.min().min()), float(ends.max().max())) if len(known) else (0.0, 0.0)
     if len(rest):
-        figure.add_trace(_in_words(rest, scopes, known), **where)
+        figure.add_trace(_in_words(rest, scopes, (least + most) / 2), **where)
     if len(known):
-        ends = known[["value", "low", "high"]]
-        if float(ends.min().min()) <= 0 <= float(ends.max().max()):
+        if least <= 0 <= most:
             figure.add_vline(0, line={"color": LINE, "width": 1.2, "dash": "dot"}, **where)
-        least, most = float(ends.min().min()), float(ends.max().max())
         wide = max(abs(least), 1.0) / 2 if least == most else None  # one point has no scale of its own
         reach = {"range": [least - wide, most + wide]} if wide else {}
         figure.update_xaxes(title_text=plain(_unit(known)), **reach, **where)
@@ -93,36 +92,25 @@ def _on_one_axis(rows: DataFrame) -> DataFrame:
     return known[same | (known["scope"] != ALL_MODELS)]
 
 
-def _in_words(rows: DataFrame, scopes: list[str], known: DataFrame) -> go.Scatter:
-    """Rows without a number on this axis: their verdict, and the number that they have instead or the reason."""
+def _in_words(rows: DataFrame, scopes: list[str], middle: float) -> go.Scatter:
+    """Rows without a number on this axis: their verdict, and the number that they have instead or the reason, in at
+    most two lines.
+    """
     numbers = [f"{r['effect']} {number}" if (number := _number(r)) else r["reason"] for r in rows.to_dict("records")]
     words = [f"{verdict}: {word}" for verdict, word in zip(rows["verdict"], numbers, strict=True)]
+    short = [textwrap.shorten(w, 2 * CHARACTERS - 8, placeholder=" …") for w in words]
     return go.Scatter(
-        x=[_middle(known)] * len(rows), y=[scopes.index(s) for s in rows["scope"]], mode="text", name="in words",
-        text=[_two_lines(w) for w in words], textfont={"size": 10},
+        x=[middle] * len(rows), y=[scopes.index(s) for s in rows["scope"]], mode="text", name="in words",
+        text=["<br>".join(map(plain, textwrap.wrap(w, CHARACTERS))) for w in short], textfont={"size": 10},
         showlegend=False, customdata=_notes(rows), hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
-
-
-def _two_lines(words: str) -> str:
-    lines = textwrap.wrap(textwrap.shorten(words, 2 * CHARACTERS - 8, placeholder=" …"), CHARACTERS)
-    return "<br>".join(plain(line) for line in lines)
-
-
-def _middle(known: DataFrame) -> float:
-    if known.empty:
-        return 0.0
-    ends = known[["value", "low", "high"]]
-    return float(ends.min().min() + ends.max().max()) / 2
 
 
 def _unit(known: DataFrame) -> str:
     """The name of the effect, without the layer or dose that differs between models (hover has it whole)."""
     single = known[known["scope"] != ALL_MODELS]
     names = list(dict.fromkeys((single if len(single) else known)["effect"]))
-    if len(names) == 1:
-        return str(names[0])
-    return str(names[0]).split(" at ")[0]
+    return str(names[0]) if len(names) == 1 else str(names[0]).split(" at ")[0]
 
 
 def _effects(rows: DataFrame, scopes: list[str], colour: str, symbol: str, verdict: str) -> go.Scatter:

@@ -136,9 +136,6 @@ def _dumbbells(figure: go.Figure, rows: DataFrame, places: list[int], names: tup
         figure.add_trace(dots, row=1, col=2)
 
 
-# Two methods over models: every model is one pair of dots.
-
-
 PLACES = ("middle", "best")
 GAP = 122  # pixels between panels: an axis title and a heading of three lines
 MEASURES = {"accuracy": "accuracy", "mean cosine": "cosine"}
@@ -151,7 +148,8 @@ def compare_models(result: ModelComparison, name_a: str = "a", name_b: str = "b"
         name_a, name_b: what the two methods are called; the result does not keep their names.
     """
     measures = [m for m in MEASURES if (result.tests["measure"] == m).any()]
-    panels = [(m, p) for m in measures for p in PLACES if _known(result, m, p)]
+    known = set(zip(result.tests["measure"], result.tests["place"], strict=True))
+    panels = [(m, p) for m in measures for p in PLACES if (m, p) in known]
     models = list(dict.fromkeys(result.table["model"]))[::-1]
     columns = len(PLACES)
     height = max(400, 170 + len(measures) * (180 + 24 * len(models)))
@@ -181,10 +179,6 @@ def compare_models(result: ModelComparison, name_a: str = "a", name_b: str = "b"
     )
     titled(figure, f"Methods compared over models: {name_a} against {name_b}", facts, height, wide=True)
     return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 34})
-
-
-def _known(result: ModelComparison, measure: str, place: str) -> bool:
-    return bool(((result.tests["measure"] == measure) & (result.tests["place"] == place)).any())
 
 
 def _heading(result: ModelComparison, measure: str, place: str) -> str:

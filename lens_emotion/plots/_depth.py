@@ -66,21 +66,12 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     figure.add_trace(_best_depth(result))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
-    facts = (
-        counted(result, "texts", "permutations"),
-        f"{len(table)} layers",
-        f"{better} is better",
-        _shape(result),
-        null,
-    )
+    shape = "" if result.shape is None else f"two-lines test: {result.shape.verdict}"
+    counts = counted(result, "texts", "permutations")
+    facts = (counts, f"{len(table)} layers", f"{better} is better", shape, null)
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
-
-
-def _shape(result: LayerSweep) -> str:
-    """What the two-lines test says of the curve, where there was one."""
-    return "" if result.shape is None else f"two-lines test: {result.shape.verdict}"
 
 
 def separation(result: Separation) -> go.Figure:
@@ -101,7 +92,7 @@ def separation(result: Separation) -> go.Figure:
         figure.update_yaxes(title_text="split-half<br>reliability", row=3, col=1)
     for row in range(1, len(heights) + 1):
         depth_axis(figure, row, title=row == len(heights))
-    facts = (_texts(result), f"{len(table)} layers", SIGNIFICANCE)
+    facts = (counted(result.decoding, "texts", "topics"), f"{len(table)} layers", SIGNIFICANCE)
     return titled(figure, "Separation, with decoding beside it", facts, height=620 if reliable else 500)
 
 
@@ -115,7 +106,7 @@ def decoding(result: Decoding) -> go.Figure:
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
-    return titled(figure, "Held-out decoding", (_texts(result), best, SIGNIFICANCE), height=400)
+    return titled(figure, "Held-out decoding", (counted(result, "texts", "topics"), best, SIGNIFICANCE), height=400)
 
 
 def anisotropy(result: Anisotropy) -> go.Figure:
@@ -131,22 +122,12 @@ def anisotropy(result: Anisotropy) -> go.Figure:
     for column, (name, colour, dash, symbol) in curves.items():
         if column in table:
             figure.add_trace(curve(table, column, name, colour, symbol, dash))
-    figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, _lowest(table, curves)), 1.03])
+    lowest = float(table[[c for c in curves if c in table]].min().min()) - 0.03
+    figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, lowest), 1.03])
     depth_axis(figure)
     meaning = "1 = all states point one way, 0 = no common direction"
-    facts = (_texts(result), f"{len(table)} layers", meaning)
+    facts = (f"{counted(result, 'texts')} ({result.n_neutral} neutral)", f"{len(table)} layers", meaning)
     return titled(figure, "Anisotropy", facts, height=400)
-
-
-def _texts(result: Separation | Decoding | Anisotropy) -> str:
-    """n of the texts; a separation was made of those of the decoding that it carries."""
-    if isinstance(result, Anisotropy):
-        return f"{counted(result, 'texts')} ({result.n_neutral} neutral)"
-    return counted(result.decoding if isinstance(result, Separation) else result, "texts", "topics")
-
-
-def _lowest(table: DataFrame, columns: dict[str, tuple[str, str, str, str]]) -> float:
-    return float(table[[c for c in columns if c in table]].min().min()) - 0.03
 
 
 def _best_depth(result: LayerSweep) -> go.Scatter:
@@ -171,10 +152,7 @@ def _best_depth(result: LayerSweep) -> go.Scatter:
     )
 
 
-# Reliability: do two halves of the topics give the same directions, and how many topics would?
-
-
-TARGET = 0.9
+TARGET = 0.9  # of the reliability, for which the topics needed are told
 
 
 def reliability(result: Reliability, layer: int | None = None) -> go.Figure:
@@ -218,7 +196,7 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
         hovertemplate="%{customdata[0]}<br>reliability %{x:.2f}, p = %{customdata[3]:.3f}<br>%{customdata[1]} topics, "
         f"%{{customdata[2]}} texts; %{{customdata[4]}} topics for {TARGET}<extra></extra>",
     )  # fmt: skip
-    needed = [_topics(n) for n in rows["topics_needed"]]
+    needed = ["–" if n != n else "∞" if n == float("inf") else f"{n:,.0f}" for n in rows["topics_needed"]]
     words = go.Scatter(x=[1.16] * len(names), y=places, mode="text", text=needed, textposition="middle center",
                        textfont={"size": 11}, hoverinfo="skip", showlegend=False, name="topics needed")  # fmt: skip
     figure.add_traces((points, words), rows=1, cols=2)
@@ -229,15 +207,6 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
     figure.add_vline(1.03, line={"color": GREY, "width": 0.8}, row=1, col=2)
     figure.add_annotation(x=1.16, y=len(names) - 0.3, text=f"topics<br>for {TARGET}", showarrow=False, yanchor="bottom",
                           font={"size": 10}, row=1, col=2)  # fmt: skip
-
-
-def _topics(needed: float) -> str:
-    if needed != needed:
-        return "–"
-    return "∞" if needed == float("inf") else f"{needed:,.0f}"
-
-
-# What stays when something moves: another precision (drift), another decoder (probe), other texts (transfer).
 
 
 # the stricter use of the test texts first
@@ -323,7 +292,10 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
     grid = result.matrix(at, centring)
     rows = result.table[(result.table["layer"] == at) & (result.table["centring"] == centring)]
     p = rows.pivot(index="train", columns="test", values="p_corrected").reindex(index=grid.index, columns=grid.columns)
-    words = [[_cell(v, q) for v, q in zip(a, b, strict=True)] for a, b in zip(grid.values, p.values, strict=True)]
+    words = [
+        ["" if v != v else f"{v:.2f}" if q <= 0.05 else f"({v:.2f})" for v, q in zip(a, b, strict=True)]
+        for a, b in zip(grid.values, p.values, strict=True)
+    ]
     heat = go.Heatmap(
         z=grid.to_numpy(), x=[plain(c) for c in grid.columns], y=[plain(r) for r in grid.index], text=words,
         texttemplate="%{text}", textfont={"size": 11, "color": TILE_INK}, customdata=p.to_numpy(), colorscale=TILES,
@@ -342,15 +314,6 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
     )
     titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
     return figure.update_layout(margin={"b": 60})
-
-
-def _cell(value: float, p: float) -> str:
-    if value != value:
-        return ""
-    return f"{value:.2f}" if p <= 0.05 else f"({value:.2f})"
-
-
-# Opposite pairs: do they point apart more than any two emotions do?
 
 
 def opposites(result: Opposites) -> go.Figure:
@@ -384,11 +347,8 @@ def opposites(result: Opposites) -> go.Figure:
     return lowered(titled(figure, "Opposite emotions", facts, height=420, wide=True))
 
 
-# Small multiples: one figure per model on shared axes, so that models are compared and none is laid over another.
-
-
 def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
-    """Curves over depth of several models, one panel each on one y axis.
+    """Curves over depth of several models, one panel each on one y axis, none laid over another.
 
     What all of them say below their titles is said once. Names of traces that only one of them bears (its best depth)
     become part of the panel's heading.
@@ -399,11 +359,11 @@ def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
     names = list(figures)
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    named = [{t.name for t in f.data} for f in figures.values()]
-    common = set.intersection(*named)
+    common = set.intersection(*({t.name for t in f.data} for f in figures.values()))
+    own = {name: [t.name for t in f.data if t.name and t.name not in common] for name, f in figures.items()}
     made = make_subplots(
         rows, columns, shared_yaxes="all", horizontal_spacing=0.03, vertical_spacing=0.42 / rows,
-        subplot_titles=[_heading(name, figures[name], common) for name in names],
+        subplot_titles=["<br>".join([f"<b>{plain(name)}</b>", *own[name]]) for name in names],
     )  # fmt: skip
     for i, name in enumerate(names):
         row, column = i // columns + 1, i % columns + 1
@@ -422,19 +382,11 @@ def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
     return lowered(made).update_layout(margin={"t": made.layout.margin.t + 14})
 
 
-def _heading(name: str, figure: go.Figure, common: set[str]) -> str:
-    own = [t.name for t in figure.data if t.name and t.name not in common]
-    return "<br>".join([f"<b>{plain(name)}</b>", *own])
-
-
 def _shared_facts(figures: Mapping[str, go.Figure]) -> list[str]:
     """The facts that every one of the figures states, and how many there are."""
     said = [f.layout.title.subtitle.text.replace("<br>", " · ").split(" · ") for f in figures.values()]
     shared = [fact for fact in said[0] if all(fact in other for other in said)]
     return [f"{len(figures)} models, the same y axis", *(fact.replace("&amp;", "&") for fact in shared)]
-
-
-# Base against instruct: what instruction tuning changed, layer by layer.
 
 
 def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
@@ -464,8 +416,6 @@ def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
 
 
 # What curves over depth are made of: a line, marks that are hollow where the null explains them, bars and bands.
-
-
 SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
 NULL = "null band (label permutation)"
 

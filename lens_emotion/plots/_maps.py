@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from lens_emotion.analysis.decoding import Decoding
@@ -79,9 +80,6 @@ def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
     return figure
 
 
-# Do models, and people, find the same emotions alike? Representational similarity.
-
-
 SPACES = {
     "valence and arousal": (BLUE, "circle", "solid"),
     "valence": (GREEN, "square", "dash"),
@@ -130,8 +128,7 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
     names = list(result.names)
     matrix = result.matrix.loc[names, names].to_numpy(dtype=float, copy=True)
     words = [["" for _ in names] for _ in names]
-    for i in range(len(names)):
-        matrix[i, i] = float("nan")
+    np.fill_diagonal(matrix, np.nan)
     for row in result.table.to_dict("records"):
         i, j = names.index(row["a"]), names.index(row["b"])
         words[i][j] = words[j][i] = _pair(row)
@@ -143,7 +140,9 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
     figure = go.Figure(heat)
     figure.update_xaxes(title_text="model", showgrid=False, showline=False, ticks="", constrain="domain")
     figure.update_yaxes(title_text="model", showgrid=False, showline=False, ticks="", autorange="reversed")
-    at = "; ".join(f"{name} {layer}" for name, layer in _layers(result).items())
+    layers = dict(zip(result.table["a"], result.table["layer_a"], strict=True))
+    layers |= dict(zip(result.table["b"], result.table["layer_b"], strict=True))
+    at = "; ".join(f"{name} {int(layers[name])}" for name in names)
     facts = (
         f"n = {span(result.table['n_emotions'])} emotions, {result.n_permutations:,} relabellings",
         "large: rho; below: its noise ceiling, and rho on different topics",
@@ -152,12 +151,6 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
     )
     titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 140 + 80 * len(names)))
     return figure.update_layout(margin={"b": 60})
-
-
-def _layers(result: RSAMatrix) -> dict[str, int]:
-    found = dict(zip(result.table["a"], result.table["layer_a"], strict=True))
-    found |= dict(zip(result.table["b"], result.table["layer_b"], strict=True))
-    return {name: int(found[name]) for name in result.names}
 
 
 def _pair(row: Mapping[Any, Any]) -> str:
@@ -188,9 +181,6 @@ def rsa_human(result: HumanRSA) -> go.Figure:
     return titled(figure, "Emotions alike in the model and in people", facts, height=420)
 
 
-# Side effects: what steering towards one emotion does to the scores of all others.
-
-
 def side_effects(result: SideEffects) -> go.Figure:
     """Mean change in every emotion's score against random directions; the target's own change is written in its cell.
 
@@ -202,8 +192,11 @@ def side_effects(result: SideEffects) -> go.Figure:
     on = result.table.pivot(index="steered", columns="judged", values="target").loc[rows, columns].to_numpy(dtype=bool)
     changes = matrix.to_numpy()
     most = max(float(abs(changes[~on]).max(initial=0.0)), 1e-6)
-    written = [[_written(x) if own else "" for x, own in zip(r, o, strict=True)]
-               for r, o in zip(changes, on, strict=True)]  # fmt: skip
+    # one digit fits a cell: .9, 1, -.2
+    written = [
+        [f"{x:.1f}".replace("0.", ".").removesuffix(".0") if own else "" for x, own in zip(r, o, strict=True)]
+        for r, o in zip(changes, on, strict=True)
+    ]
     heat = go.Heatmap(
         z=changes, x=[plain(c) for c in columns], y=[plain(r) for r in rows], colorscale=DIVERGING, zmin=-most,
         zmid=0, zmax=most, text=written, texttemplate="%{text}", textfont={"size": 9}, xgap=1, ygap=1,
@@ -219,8 +212,3 @@ def side_effects(result: SideEffects) -> go.Figure:
         "written: the target's own change, off the scale",
     )
     return titled(figure, "Side effects of steering: change in judged score", facts, height=580)
-
-
-def _written(change: float) -> str:
-    """One digit, which fits a cell: .9, 1, -.2."""
-    return f"{change:.1f}".replace("0.", ".").removesuffix(".0")

@@ -54,11 +54,16 @@ def dose_response(result: DoseResponse) -> go.Figure:
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.44, 0.38, 0.18])
     for condition, style in STYLES.items():
         rows = table[table["condition"] == condition].sort_values("dose")
-        figure.add_trace(_success(rows, place, style), row=1, col=1)
-        figure.add_trace(_perplexity(rows, place, style), row=2, col=1)
+        figure.add_traces(_responses(rows, place, style), rows=[1, 2], cols=[1, 1])
     figure.add_trace(_regimes(table, doses), row=3, col=1)
     figure.add_hline(1, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=2, col=1)
-    _mark_surgical(figure, result, place)
+    dose = result.surgical_dose
+    if dose is not None and float(dose) in place:
+        line = {"color": GREEN, "width": 1.6, "dash": "dot"}
+        key = go.Scatter(x=[None], y=[None], mode="lines", line=line, name=f"surgical dose {dose:g}")
+        figure.add_trace(key, row=1, col=1)
+        for row in (1, 2):
+            figure.add_vline(place[float(dose)], line=line, row=row, col=1)
     _axes(figure, table, doses)
     titled(figure, "Dose and response", _facts(result), height=620)
     return figure
@@ -74,31 +79,30 @@ def _facts(result: DoseResponse) -> tuple[str, str, str]:
     return layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", judge
 
 
-def _success(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
+def _responses(
+    rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]
+) -> tuple[go.Scatter, go.Scatter]:
+    """Success with its interval, and the perplexity ratio."""
     name, colour, symbol, dash, shift = style
-    bars = {"type": "data", "symmetric": False, "thickness": 1.3, "width": 4,
-            "array": rows["success_high"] - rows["success_rate"],
-            "arrayminus": rows["success_rate"] - rows["success_low"]}  # fmt: skip
-    return go.Scatter(
-        x=[place[d] + shift for d in rows["dose"]], y=rows["success_rate"], error_y=bars, name=name, legendgroup=name,
-        mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.8},
-        marker={"color": colour, "symbol": symbol, "size": 7},
+    common = {
+        "x": [place[d] + shift for d in rows["dose"]], "name": name, "legendgroup": name, "mode": "lines+markers",
+        "line": {"color": colour, "dash": dash, "width": 1.8},
+        "marker": {"color": colour, "symbol": symbol, "size": 7},
+    }  # fmt: skip
+    wilson = bars(rows, "success_rate", "success_low", "success_high") | {"thickness": 1.3, "width": 4}
+    success = go.Scatter(
+        y=rows["success_rate"], error_y=wilson,
         customdata=rows[["dose", "n", "success_low", "success_high"]].to_numpy(),
         hovertemplate="dose %{customdata[0]:g}, n = %{customdata[1]}<br>success %{y:.2f} "
-        f"[%{{customdata[2]:.2f}}, %{{customdata[3]:.2f}}]<extra>{name}</extra>",
+        f"[%{{customdata[2]:.2f}}, %{{customdata[3]:.2f}}]<extra>{name}</extra>", **common,
     )  # fmt: skip
-
-
-def _perplexity(rows: DataFrame, place: dict[float, int], style: tuple[str, str, str, str, float]) -> go.Scatter:
-    name, colour, symbol, dash, shift = style
-    return go.Scatter(
-        x=[place[d] + shift for d in rows["dose"]], y=rows["perplexity_ratio"], name=name, legendgroup=name,
-        showlegend=False, mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.8},
-        marker={"color": colour, "symbol": symbol, "size": 7},
+    perplexity = go.Scatter(
+        y=rows["perplexity_ratio"], showlegend=False,
         customdata=rows[["dose", "distinct_2", "loop_share", "regime"]].to_numpy(),
         hovertemplate="dose %{customdata[0]:g}: %{customdata[3]}<br>perplexity ratio %{y:.2f}<br>distinct-2 "
-        f"%{{customdata[1]:.2f}}, loop share %{{customdata[2]:.2f}}<extra>{name}</extra>",
+        f"%{{customdata[1]:.2f}}, loop share %{{customdata[2]:.2f}}<extra>{name}</extra>", **common,
     )  # fmt: skip
+    return success, perplexity
 
 
 def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
@@ -117,20 +121,6 @@ def _regimes(table: DataFrame, doses: list[float]) -> go.Heatmap:
     )  # fmt: skip
 
 
-def _mark_surgical(figure: go.Figure, result: DoseResponse, place: dict[float, int]) -> None:
-    """A line through both panels at the surgical dose, if there is one among the doses tried."""
-    dose = result.surgical_dose
-    if dose is None or float(dose) not in place:
-        return
-    name = f"surgical dose {dose:g}"
-    figure.add_trace(
-        go.Scatter(x=[None], y=[None], mode="lines", line={"color": GREEN, "width": 1.6, "dash": "dot"}, name=name),
-        row=1, col=1,
-    )  # fmt: skip
-    for row in (1, 2):
-        figure.add_vline(place[float(dose)], line={"color": GREEN, "width": 1.6, "dash": "dot"}, row=row, col=1)
-
-
 def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
     natural = "dose_natural" if "dose_natural" in table else "dose"
     units = table.groupby("dose")[[natural, "dose_relative"]].first().loc[doses]
@@ -143,9 +133,6 @@ def _axes(figure: go.Figure, table: DataFrame, doses: list[float]) -> None:
     ticks = "D2" if ratios.max() < 30 * ratios.min() else 1
     figure.update_yaxes(title_text="perplexity ratio<br>(log, 1 = unsteered)", type="log", dtick=ticks, row=2, col=1)
     figure.update_yaxes(title_text="regime", showgrid=False, showline=False, ticks="", row=3, col=1)
-
-
-# Regimes over layer and dose: a map of the emotion vectors beside the same map of random directions.
 
 
 LETTERS = {"inert": "I", "surgical": "S", "repetitive collapse": "R", "explosive": "E"}
@@ -256,9 +243,6 @@ def _map_axes(figure: go.Figure, result: RegimeMap, layers: list[int], doses: li
     figure.update_yaxes(title_text="layer (depth)", row=1, col=1)
 
 
-# Onset of broken text by architecture and scale, in both units of dose.
-
-
 FAMILY_LOOKS = ((BLUE, "circle"), (VERMILLION, "square"), (GREEN, "diamond"), (ORANGE, "triangle-up"), (PURPLE, "x"),
          (SKY, "cross"))  # fmt: skip
 AXES = {"natural": "onset dose, natural units", "relative": "onset dose, relative to E‖h‖"}
@@ -307,9 +291,6 @@ def _heading(result: ArchitectureTest, unit: str) -> str:
         else f"{row['factor']}: {row['share']:.0%} of the variance, {row['null_mean']:.0%} by chance, {row['verdict']}"
         for row in result.table[result.table["unit"] == unit].to_dict("records")
     )
-
-
-# Leakage: letters of another script against dose, beside random directions and another emotion's vector.
 
 
 LEAK_LOOKS = {
@@ -401,9 +382,6 @@ def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Sc
     )  # fmt: skip
 
 
-# Regimes of several models by dose: one strip per model and condition.
-
-
 def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
     """One cell per model and dose: the regime's colour and letter, the perplexity ratio; beside random directions.
 
@@ -438,21 +416,15 @@ def _cells(results: Mapping[str, DoseResponse], models: list[str], doses: list[f
         rows = table[table["condition"] == condition].to_dict("records")
         found = {float(r["dose"]): r for r in rows}
         codes.append([kinds.index(str(found[d]["regime"])) if d in found else None for d in doses])
-        words.append([_words(found[d]) if d in found else "" for d in doses])
+        ratios = {d: float(r["perplexity_ratio"]) for d, r in found.items()}
+        numbers = {d: f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}" for d, ratio in ratios.items()}
+        letters = {d: LETTERS[str(r["regime"])] + "*" * bool(r["looping"]) for d, r in found.items()}
+        words.append([f"<b>{letters[d]}</b><br>{numbers[d]}" if d in found else "" for d in doses])
     return go.Heatmap(
         z=codes, x=list(range(len(doses))), y=list(range(len(models))), text=words, texttemplate="%{text}",
         textfont={"size": 11, "color": TILE_INK}, colorscale=REGIME_SCALE, zmin=-0.5, zmax=len(kinds) - 0.5,
         showscale=False, xgap=2, ygap=2, hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-
-
-def _words(row: Mapping[Any, Any]) -> str:
-    ratio = float(row["perplexity_ratio"])
-    number = f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
-    return f"<b>{LETTERS[str(row['regime'])]}{'*' * bool(row['looping'])}</b><br>{number}"
-
-
-# Steering as an outside judge sees it: k of n scenarios with Wilson intervals, beside random directions.
 
 
 VERIFIED_LOOKS = {

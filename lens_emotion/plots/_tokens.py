@@ -54,7 +54,13 @@ def preview(result: Sequence[TokenRole], text: str = "") -> go.Figure:
         for _, (row, left, width) in mine:
             figure.add_shape(type="rect", x0=left, x1=left + width - 0.4, y0=row - 0.4, y1=row + 0.4, fillcolor=colour,
                              line=edge, layer="below")  # fmt: skip
-        figure.add_trace(_tile_words([r for r, _ in mine], [p for _, p in mine], role))
+        words = go.Scatter(
+            x=[left + (width - 0.4) / 2 for _, (_, left, width) in mine], y=[row for _, (row, _, _) in mine],
+            mode="text", text=[token_text(r.token) for r, _ in mine], textfont={"size": 12, "color": TILE_INK},
+            showlegend=False, name=role, customdata=[[r.position, plain(repr(r.token))] for r, _ in mine],
+            hovertemplate=f"position %{{customdata[0]}}: %{{customdata[1]}}<br>{role}<extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(words)
         key = {"symbol": "square", "size": 12, "color": colour, "line": {"color": GREY, "width": 1}}
         name = f"{label} ({len(mine)})"
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=name, hoverinfo="skip"))
@@ -80,15 +86,6 @@ def _flow(words: Sequence[str]) -> list[tuple[int, float, float]]:
     return places
 
 
-def _tile_words(roles: list[TokenRole], places: list[tuple[int, float, float]], role: str) -> go.Scatter:
-    return go.Scatter(
-        x=[left + (width - 0.4) / 2 for _, left, width in places], y=[row for row, _, _ in places], mode="text",
-        text=[token_text(r.token) for r in roles], textfont={"size": 12, "color": TILE_INK}, showlegend=False,
-        name=role, customdata=[[r.position, plain(repr(r.token))] for r in roles],
-        hovertemplate=f"position %{{customdata[0]}}: %{{customdata[1]}}<br>{role}<extra></extra>",
-    )  # fmt: skip
-
-
 def token_scores(result: TokenScores) -> go.Figure:
     """A heat map of a text: tokens in reading order, one row per emotion, dotted where random directions do not reach.
 
@@ -98,12 +95,14 @@ def token_scores(result: TokenScores) -> go.Figure:
     rows = [result.emotions.index(name) for name in names]
     n = len(result.tokens)
     starts = range(0, n, PER_LINE)
-    figure = make_subplots(len(starts), 1, vertical_spacing=_gap(len(starts), len(names)))
+    tall = len(names) * (13 if len(names) > 12 else 18)  # pixels of a line; above it are its tokens
+    gap = 0.0 if len(starts) == 1 else min(74 / (len(starts) * (tall + 74)), 1 / (len(starts) - 1))
+    figure = make_subplots(len(starts), 1, vertical_spacing=gap)
     most = max(float(np.nanmax(np.abs(result.scores))), 1e-6)
     for line, start in enumerate(starts, 1):
         part = slice(start, min(start + PER_LINE, n))
-        figure.add_trace(_heat(result, rows, names, part, most, line == 1), row=line, col=1)
-        figure.add_trace(_dots(result, rows, part, line == 1), row=line, col=1)
+        figure.add_trace(_heat(result, rows, names, part, most, tall, line == 1), row=line, col=1)
+        figure.add_trace(_dots(result, rows, part), row=line, col=1)
         words = [_tick(*pair) for pair in zip(result.tokens[part], result.content[part].tolist(), strict=True)]
         ticks = {"tickmode": "array", "tickvals": list(range(len(words))), "ticktext": words, "tickangle": -60}
         where = {"row": line, "col": 1}
@@ -119,8 +118,7 @@ def token_scores(result: TokenScores) -> go.Figure:
         f"dot: beyond {result.n_random} {result.control} random directions, p ≤ 0.05 corrected over tokens, not over "
         "emotions",
     )
-    height = 170 + len(starts) * (_row_height(len(names)) * len(names) + 74)
-    titled(figure, "Token by token", facts, height=height, wide=True)
+    titled(figure, "Token by token", facts, height=170 + len(starts) * (tall + 74), wide=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 64, "b": 50})
 
 
@@ -131,41 +129,29 @@ def _tick(token: str, content: bool) -> str:
     return token_text(token if len(token) <= LONGEST else token[: LONGEST - 1] + "…")
 
 
-def _row_height(k: int) -> int:
-    return 13 if k > 12 else 18
-
-
-def _gap(lines: int, k: int) -> float:
-    """Vertical room for the tokens above every line but the first."""
-    return 0.0 if lines == 1 else min(74 / (lines * (_row_height(k) * k + 74)), 1 / (lines - 1))
-
-
-def _heat(result: TokenScores, rows: list[int], names: list[str], part: slice, most: float, first: bool) -> go.Heatmap:
-    def cut(values: np.ndarray) -> np.ndarray:
-        return values[rows][:, part]
-
-    data = np.stack([cut(result.null_low), cut(result.null_high), cut(result.p), cut(result.p_corrected)], axis=-1)
+def _heat(
+    result: TokenScores, rows: list[int], names: list[str], part: slice, most: float, tall: int, first: bool
+) -> go.Heatmap:
+    drawn = (result.scores, result.null_low, result.null_high, result.p, result.p_corrected)
+    scores, *nulls = (values[rows][:, part] for values in drawn)
     places = range(part.start, part.stop)
-    length = max(90, min(240, _row_height(len(rows)) * len(rows)))
+    length = max(90, min(240, tall))
     words = [[f"{i}: {plain(repr(result.tokens[i]))}, {plain(name)}" for i in places] for name in names]
     return go.Heatmap(
-        z=cut(result.scores), x=list(range(len(places))), y=list(range(len(names))), customdata=data, text=words,
-        colorscale=DIVERGING, zmin=-most, zmid=0, zmax=most, showscale=first, hoverongaps=False, xgap=1, ygap=1,
-        colorbar=colour_bar("natural units") | {"len": length, "lenmode": "pixels", "y": 1, "yanchor": "top"},
+        z=scores, x=list(range(len(places))), y=list(range(len(names))), customdata=np.stack(nulls, axis=-1),
+        text=words, colorscale=DIVERGING, zmin=-most, zmid=0, zmax=most, showscale=first, hoverongaps=False, xgap=1,
+        ygap=1, colorbar=colour_bar("natural units") | {"len": length, "lenmode": "pixels", "y": 1, "yanchor": "top"},
         hovertemplate="%{text}<br>%{z:.2f} natural units (random directions %{customdata[0]:.2f} to "
         "%{customdata[1]:.2f})<br>p = %{customdata[2]:.3f}, corrected over tokens %{customdata[3]:.3f}<extra></extra>",
     )  # fmt: skip
 
 
-def _dots(result: TokenScores, rows: list[int], part: slice, first: bool) -> go.Scatter:
+def _dots(result: TokenScores, rows: list[int], part: slice) -> go.Scatter:
     held = np.argwhere(result.p_corrected[rows][:, part] <= 0.05)
     return go.Scatter(
         x=held[:, 1], y=held[:, 0], mode="markers", marker={"color": TILE_INK, "size": 5, "line": {"color": "white",
         "width": 1}}, name="beyond random directions", showlegend=False, hoverinfo="skip",
     )  # fmt: skip
-
-
-# The logit lens: the tokens that every vector brings out, and the script that it promotes most.
 
 
 LONGEST_PROMOTED = 11

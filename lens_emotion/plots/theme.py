@@ -46,22 +46,11 @@ DEPTH_TITLE = "depth (layer + 1) / n_layers"
 LINE_LENGTH, WIDE_LINE = 84, 132  # characters below a title: in a column, and on a page 900 pixels wide
 
 
-def _axis() -> dict[str, object]:
-    """The axis of every figure: thin grid, thin line, ticks outside, no zero line."""
-    return {
-        "gridcolor": GRID,
-        "gridwidth": 0.6,
-        "linecolor": LINE,
-        "linewidth": 0.8,
-        "showline": True,
-        "zeroline": False,
-        "ticks": "outside",
-        "ticklen": 3,
-        "tickcolor": LINE,
-        "tickfont": {"size": 11},
-        "title": {"standoff": 8, "font": {"size": 12}},
-        "automargin": True,
-    }
+AXIS = {
+    "gridcolor": GRID, "gridwidth": 0.6, "linecolor": LINE, "linewidth": 0.8, "showline": True, "zeroline": False,
+    "ticks": "outside", "ticklen": 3, "tickcolor": LINE, "tickfont": {"size": 11},
+    "title": {"standoff": 8, "font": {"size": 12}}, "automargin": True,
+}  # fmt: skip
 
 
 @cache
@@ -88,8 +77,8 @@ def template() -> go.layout.Template:
             "bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": INK,
             "remove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
         },
-        "xaxis": _axis(),
-        "yaxis": _axis(),
+        "xaxis": AXIS,
+        "yaxis": AXIS,
         "colorscale": {"sequential": SEQUENTIAL, "diverging": DIVERGING},
     }  # fmt: skip
     return go.layout.Template(layout=layout)
@@ -225,8 +214,6 @@ def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
 
 
 # Words inside figures. Plotly reads labels and hover texts as HTML and TeX: what a model wrote must do neither.
-
-
 VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\v": "␋", "\f": "␌"}
 LONGEST_TEXT = 360  # characters of a text that fit a hover label
 
@@ -242,11 +229,11 @@ def token_text(token: str) -> str:
     return plain(token.replace(" ", "␣") if not token.strip(" ") else token.strip(" ")) or "∅"
 
 
-def wrapped(text: object, width: int = 64, longest: int = LONGEST_TEXT) -> str:
+def wrapped(text: object) -> str:
     """A text for a hover label: escaped, in lines, cut with an ellipsis."""
     words = str(text)
-    words = words if len(words) <= longest else words[:longest].rstrip() + " …"
-    lines = [line for part in words.splitlines() or [""] for line in textwrap.wrap(part, width) or [""]]
+    words = words if len(words) <= LONGEST_TEXT else words[:LONGEST_TEXT].rstrip() + " …"
+    lines = [line for part in words.splitlines() or [""] for line in textwrap.wrap(part, 64) or [""]]
     return "<br>".join(plain(line) for line in lines)
 
 
@@ -267,10 +254,10 @@ def by_valence(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def emotion_ticks(names: Sequence[str], at: Sequence[float] | None = None) -> dict[str, object]:
+def emotion_ticks(names: Sequence[str]) -> dict[str, object]:
     """Options of an axis that names every one of these emotions, with its colour."""
-    places = list(range(len(names))) if at is None else list(at)
-    return {"tickmode": "array", "tickvals": places, "ticktext": [swatch(name) for name in names], "ticks": ""}
+    words = [swatch(name) for name in names]
+    return {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": words, "ticks": ""}
 
 
 def p_words(p: float) -> str:

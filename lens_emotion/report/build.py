@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lens_emotion import plots
-from lens_emotion.extraction.activations import Header
 from lens_emotion.report.page import write_report
 from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
@@ -28,6 +27,11 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     """Draw all figures, write them and the page into the run folder; returns the page and the summary rows."""
     store = Store(Path(run.folder))
     rows = [summary_row(m) for m in run.models]
+    alike = None
+    if run.alike is not None:
+        figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
+        tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
+        alike = Section("Do the models agree?", run.alike.summary(), (figure,), tables)
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),
@@ -41,46 +45,32 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         ),
         claims=claim_rows(run),
         claims_figure=plots.claims(run.claims),
-        over_models=_alike(run),
+        over_models=alike,
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()
     return path, rows
 
 
-def _alike(run: StudyRun) -> Section | None:
-    if run.alike is None:
-        return None
-    figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
-    tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
-    return Section("Do the models agree?", run.alike.summary(), (figure,), tables)
-
-
 def summary_row(m: ModelStudy) -> Row:
     """One line per model: reading, where, writing, the paper's preset, steering."""
+    sweep = m.comprehension.sweep
+    low, high = sweep.best_depth_low, sweep.best_depth_high
+    interval = "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
     return {
         "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
         "reads emotion": _decoding_cell(m.comprehension),
-        "at depth": Cell(f"{m.comprehension.sweep.best_depth:.0%}", note=_interval(m)),
+        "at depth": Cell(f"{sweep.best_depth:.0%}", note=interval),
         "writes emotion": _decoding_cell(m.generation[-1]) if m.generation else Cell("not run"),
         "paper's preset": _jeong_cell(m),
         "steers": _steering_cell(m.steering),
     }
 
 
-def _interval(m: ModelStudy) -> str:
-    low, high = m.comprehension.sweep.best_depth_low, m.comprehension.sweep.best_depth_high
-    return "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
-
-
 def _decoding_cell(method: MethodStudy) -> Cell:
     best = method.decoding.table.iloc[method.decoding.best_layer]
-    above = float(best.p_corrected) <= ALPHA
-    return Cell(
-        f"{best.accuracy:.2f}",
-        "good" if above else "noise",
-        f"chance {best.chance:.2f}, {p_text(float(best.p_corrected))}",
-    )
+    p = float(best.p_corrected)
+    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", f"chance {best.chance:.2f}, {p_text(p)}")
 
 
 def _jeong_cell(m: ModelStudy) -> Cell:
@@ -111,7 +101,6 @@ def _steering_cell(steering: DoseResponse | None) -> Cell:
 
 def model_report(m: ModelStudy, store: Store) -> ModelReport:
     """The card of one model; its figures are also written into its folder."""
-    folder = store.model(m.info.name)
     return ModelReport(
         name=m.info.name,
         family=m.info.family,
@@ -121,7 +110,7 @@ def model_report(m: ModelStudy, store: Store) -> ModelReport:
         d_model=m.info.d_model,
         seconds=m.seconds,
         findings=tuple(findings(m)),
-        sections=tuple(sections(m, folder)),
+        sections=tuple(sections(m, store.model(m.info.name))),
     )
 
 
@@ -146,10 +135,11 @@ def findings(m: ModelStudy) -> list[Finding]:
         )
     if m.steering:
         found.append(_steering_finding(m.steering))
+    raw = m.anisotropy.table.neutral_raw
     found.append(
         Finding(
             "anisotropy of neutral text",
-            _anisotropy_value(m),
+            f"mean cosine {raw.min():.2f} to {raw.max():.2f} over layers",
             "same texts centred, and random directions of the same covariance, in the figure",
             "reported",
             m.anisotropy.summary(),
@@ -185,31 +175,19 @@ def _steering_finding(steering: DoseResponse) -> Finding:
     )
 
 
-def _anisotropy_value(m: ModelStudy) -> str:
-    raw = m.anisotropy.table.neutral_raw
-    return f"mean cosine {raw.min():.2f} to {raw.max():.2f} over layers"
-
-
-# The claims of a run as rows of the report.
-
-
 _TONES: dict[str, Tone] = {SUPPORTED: "good", NOT_SUPPORTED: "noise"}
 
 
 def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
     """One row per claim: the verdict over all models, that of each, and the sentences."""
-    overall = {c.code: c for c in run.claims.overall}
     rows = []
-    for code in overall:
-        per_model = {c.scope: c for c in run.claims.claims if c.code == code}
+    for over in run.claims.overall:
+        per_model = {c.scope: c for c in run.claims.claims if c.code == over.code}
         cells = tuple(_cell(per_model[m.info.name]) if m.info.name in per_model else Cell("–") for m in run.models)
-        sentences = tuple(dict.fromkeys([overall[code].sentence, *(c.sentence for c in per_model.values())]))
-        reason = overall[code].reason
-        whole = Cell(overall[code].verdict, _TONES.get(overall[code].verdict, "plain"), reason)
-        known = overall[code].effect
-        effect = str(known) if known is not None and math.isfinite(known.value) else ""
-        row = (code, STATEMENTS[code], whole, cells, sentences, effect, overall[code].null, overall[code].n)
-        rows.append(ClaimRow(*row))
+        sentences = tuple(dict.fromkeys([over.sentence, *(c.sentence for c in per_model.values())]))
+        whole = Cell(over.verdict, _TONES.get(over.verdict, "plain"), over.reason)
+        effect = str(over.effect) if over.effect is not None and math.isfinite(over.effect.value) else ""
+        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, over.null, over.n))
     return tuple(rows)
 
 
@@ -223,9 +201,7 @@ def _cell(claim: Claim) -> Cell:
     return Cell(claim.verdict, tone, f"{claim.effect}; against {claim.null}" if claim.null else str(claim.effect))
 
 
-# What it takes to make a run again, in words that hold on any machine: no folder of ours, no clock.
-
-
+# what it takes to make a run again is said in words that hold on any machine: no folder of ours, no clock
 _FOLDERS = re.compile(r"(?<![\w.~/\\:])(?:~|[A-Za-z]:(?=[\\/]))?[\\/](?:[^\s'\"\\/]+[\\/])+")
 
 
@@ -252,12 +228,10 @@ def _of_model(m: ModelStudy) -> dict[str, Any]:
     info = m.info
     facts: dict[str, Any] = {name: getattr(info, name) for name in ("fingerprint", "backend", "dtype")}
     facts |= {"layers": info.n_layers, "dimensions": info.d_model, "judge": m.judge}
+    kept = ("variant", "pooling", "stimuli", "stimuli_sha256", "seed", "recipe", "notes")
     headers = {x.name: x.header for x in m.methods} | {"the paper's reading": m.jeong_reading.header}
     if m.jeong:
         headers["the paper's writing"] = m.jeong.header
-    return facts | {name: _of_header(header) for name, header in headers.items()}
-
-
-def _of_header(header: Header) -> dict[str, Any]:
-    kept = ("variant", "pooling", "stimuli", "stimuli_sha256", "seed", "recipe", "notes")
-    return {name: _portable(value) for name in kept if (value := getattr(header, name)) not in ("", None, ())}
+    for name, header in headers.items():
+        facts[name] = {k: _portable(v) for k in kept if (v := getattr(header, k)) not in ("", None, ())}
+    return facts

@@ -28,6 +28,8 @@ def text_cells(steering: DoseResponse) -> TextCells:
         known = table[table.condition == condition].to_dict("records")
         of = [_cell(r, frame) for r in known] if known else [_other(r, frame) for r in mine]
         rows.append((CONDITIONS[condition], tuple(of)))
+    first = steering.texts.drop_duplicates("scenario").sort_values("scenario").to_dict("records")
+    plain = steering.unsteered.to_dict("records")
     doses = [float(r["dose"]) for r in mine]
     at = doses.index(steering.surgical_dose) if steering.surgical_dose in doses else len(doses) // 2
     return TextCells(
@@ -36,7 +38,10 @@ def text_cells(steering: DoseResponse) -> TextCells:
         columns=tuple((f"{r['dose_natural']:.3g}", f"{r['dose_relative']:.2g}") for r in mine),
         keys=tuple(frames),
         rows=tuple(rows),
-        scenarios=_scenarios(steering),
+        scenarios=tuple(
+            PlainText(str(t["emotion"]), str(t["prompt"]), str(u["text"]), str(u["top_emotion"]), t["unsteered_score"])
+            for t, u in zip(first, plain, strict=True)
+        ),
         opened=(0, at),
     )
 
@@ -80,13 +85,4 @@ def _texts(dose: float, frame: DataFrame) -> tuple[SteeredText, ...]:
             **{name: float(r[name]) for name in numbers},
         )
         for r in rows
-    )
-
-
-def _scenarios(steering: DoseResponse) -> tuple[PlainText, ...]:
-    first = steering.texts.drop_duplicates("scenario").sort_values("scenario").to_dict("records")
-    plain = steering.unsteered.to_dict("records")
-    return tuple(
-        PlainText(str(t["emotion"]), str(t["prompt"]), str(u["text"]), str(u["top_emotion"]), t["unsteered_score"])
-        for t, u in zip(first, plain, strict=True)
     )

@@ -52,14 +52,16 @@ def run_set(run: StoredRun, shown: str | None = None) -> FigureSet:
     Raises:
         FiguresError: the run has no model of that name.
     """
-    chosen, several = _chosen(run, shown), len(run.models) > 1
+    several, names = len(run.models) > 1, tuple(m.name for m in run.models)
+    if shown is not None and shown not in names:
+        raise FiguresError(f"{run.name} has no model '{shown}'; it has {', '.join(names)}")
+    chosen = run.models[0 if shown is None else names.index(shown)]
     found = across(run.models, run.config.seed, run.claims, chosen)
     figures = []
     for exhibit in exhibits.EXHIBITS:
         model = _of_family(run, exhibit.family, chosen) if exhibit.family and shown is None else chosen
         if not (exhibit.alone and several):
             figures += _drawn(exhibit, found, model)
-    names = tuple(x.name for x in run.models)
     speaks = _of_family(run, LANGUAGES_OF, chosen) if shown is None else chosen
     note = chosen.name if speaks is chosen else f"{chosen.name} (leakage and tokens: {speaks.name})"
     return FigureSet(run.name, names, note if several else "", (study_command(run.config),), tuple(figures))
@@ -76,8 +78,7 @@ def across_set(name: str, runs: Sequence[StoredRun]) -> FigureSet:
     if len(names) < 2 or len(set(names)) < len(names):
         raise FiguresError(f"comparing models takes at least two with distinct names; got {', '.join(names)}")
     found = across(models, runs[0].config.seed)
-    several = [exhibit for exhibit in exhibits.EXHIBITS if exhibit.scope == "models"]
-    figures = [drawn for exhibit in several for drawn in _drawn(exhibit, found, models[0])]
+    figures = [d for e in exhibits.EXHIBITS if e.scope == "models" for d in _drawn(e, found, models[0])]
     missing = {} if found.architecture else {"architecture": "fewer than two models break within their doses"}
     commands = tuple(study_command(run.config) for run in runs)
     return FigureSet(name, names, "", commands, tuple(figures), missing=missing)
@@ -99,23 +100,15 @@ def _of_family(run: StoredRun, family: str, chosen: StoredModel) -> StoredModel:
     return next((m for m in run.models if m.study.info.family == family), chosen)
 
 
-def _chosen(run: StoredRun, shown: str | None) -> StoredModel:
-    for model in run.models:
-        if shown in (None, model.name):
-            return model
-    raise FiguresError(f"{run.name} has no model '{shown}'; it has {', '.join(m.name for m in run.models)}")
-
-
 def study_command(config: StudyConfig) -> str:
     """The command that makes such a run: options that differ from the defaults, folders by their last name."""
     default = StudyConfig()
     words = ["lens-emotion", "study", *(() if config.models == default.models else map(_last, config.models))]
-    flags = {"n_permutations": "permutations"}
     for name in (f.name for f in fields(StudyConfig)):
         value = getattr(config, name)
         if name in ("models", "jeong_tokens", "steered_tokens") or value == getattr(default, name):
             continue
-        flag = flags.get(name, name).replace("_", "-")
+        flag = name.removeprefix("n_").replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--no-{flag}")
         else:
@@ -126,9 +119,6 @@ def study_command(config: StudyConfig) -> str:
 
 def _last(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
-
-
-# The files of a set.
 
 
 class ImagesError(LensEmotionError):
@@ -249,11 +239,7 @@ def _index(figures: FigureSet) -> dict[str, object]:
         for d in figures.figures
     ]
     head = {"models": list(figures.models), "shown": figures.shown, "made_by": list(figures.made_by)}
-    head |= {"drawn_by": figures.drawn_by}
-    return head | {"missing": dict(figures.missing), "figures": rows}
-
-
-# README.md of a folder of figures: every set in it, each picture with its question, its caption and its data.
+    return head | {"drawn_by": figures.drawn_by, "missing": dict(figures.missing), "figures": rows}
 
 
 HEAD = """# Figures

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import count
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import numpy as np
 import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
-from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
 from plotly.offline import get_plotlyjs
 
@@ -44,12 +44,12 @@ def render_report(run: RunReport) -> str:
     """The page of a run as a string."""
     return _template().render(
         run=run,
-        columns=_columns(run.summary_rows),
+        columns=list(dict.fromkeys(column for row in run.summary_rows for column in row)),
         css=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
         plotly=Markup(get_plotlyjs()),
-        template=template_json(),
-        figure_ids=_counter(),
+        template=safe_json(_shared_template()),
+        figure_ids=count(1),
     )
 
 
@@ -88,27 +88,10 @@ def as_cell(value: object) -> Cell:
     return value if isinstance(value, Cell) else Cell(value)
 
 
-def _columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Every column that any row has, in order of appearance."""
-    return list(dict.fromkeys(column for row in rows for column in row))
-
-
-def _counter() -> Iterator[int]:
-    number = 0
-    while True:
-        number += 1
-        yield number
-
-
 def _is_wide(figure: go.Figure) -> bool:
     """Whether the figure asked for the whole width of the page."""
     meta = figure.layout.meta
     return isinstance(meta, Mapping) and bool(meta.get("wide"))
-
-
-def _is_numeric(frame: DataFrame, position: int) -> bool:
-    """Whether a column is set flush right."""
-    return is_numeric_dtype(frame.dtypes.iloc[position])
 
 
 def _asset(name: str) -> str:
@@ -121,7 +104,7 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, anchor=anchor, cell=as_cell)
     environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
-    environment.tests.update(wide=_is_wide, numeric=_is_numeric)
+    environment.tests.update(wide=_is_wide, numeric=lambda frame, i: is_numeric_dtype(frame.dtypes.iloc[i]))
     environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, flattened=flattened, next=next)
     return environment.from_string(_asset("report.html.j2"))
 
@@ -129,8 +112,6 @@ def _template() -> Template:
 # Figures and texts as the JSON that stands in a page: it cannot end its element, and it is small. Numbers keep six
 # digits, arrays single precision, the template is written once, and of the figures that a slider drives only the first
 # is whole: the others are lists of what differs from it.
-
-
 Route = list[str | int]
 
 
@@ -163,11 +144,6 @@ def cells_json(table: TextCells) -> Markup:
     return safe_json({"words": list(words), "scenarios": scenarios, "keys": table.keys, "cells": cells})
 
 
-def template_json() -> Markup:
-    """The template that figures of this package share, which `compact` leaves out of each."""
-    return safe_json(_shared_template())
-
-
 def safe_json(data: Any) -> Markup:
     """JSON without the three characters by which HTML could begin."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -179,9 +155,8 @@ def safe_json(data: Any) -> Markup:
 def compact(figure: go.Figure) -> dict[str, Any]:
     """A figure as plain values, shortened; without its template where that is the package's own."""
     plain: dict[str, Any] = _shortened(json.loads(figure.to_json()))
-    layout = plain.get("layout", {})
-    if layout.get("template") == _shared_template():
-        del layout["template"]
+    if plain.get("layout", {}).get("template") == _shared_template():
+        del plain["layout"]["template"]
     return plain
 
 
@@ -192,20 +167,16 @@ def differences(base: Any, other: Any, at: Route | None = None) -> list[tuple[Ro
         return []
     if isinstance(base, dict) and isinstance(other, dict) and base.keys() == other.keys() and "bdata" not in base:
         return [d for key in base for d in differences(base[key], other[key], [*at, key])]
-    if isinstance(base, list) and isinstance(other, list) and len(base) == len(other) and _of_objects(base):
+    alike = isinstance(base, list) and isinstance(other, list) and len(base) == len(other)
+    if alike and any(isinstance(v, dict) for v in base):
         return [d for i, pair in enumerate(zip(base, other, strict=True)) for d in differences(*pair, [*at, i])]
     return [(at, other)]
 
 
-def _of_objects(values: list[Any]) -> bool:
-    return any(isinstance(v, dict) for v in values)
-
-
 @cache
 def _shared_template() -> dict[str, Any]:
-    shortened: dict[str, Any] = _shortened(json.loads(go.Figure(layout={"template": template()}).to_json()))
-    found: dict[str, Any] = shortened["layout"]["template"]
-    return found
+    """The template that figures of this package share, which `compact` leaves out of each."""
+    return _shortened(json.loads(go.Figure(layout={"template": template()}).to_json()))["layout"]["template"]
 
 
 def _shortened(value: Any) -> Any:

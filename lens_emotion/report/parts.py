@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pandas as pd
 import plotly.graph_objects as go
 from pandas import DataFrame
 
@@ -245,7 +244,7 @@ class Drawn:
     question: str
     says: str
     figure: go.Figure
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, DataFrame]
 
 
 @dataclass(frozen=True, eq=False)

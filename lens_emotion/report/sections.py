@@ -14,9 +14,8 @@ import plotly.graph_objects as go
 
 from lens_emotion import plots
 from lens_emotion.report.cells import text_cells
-from lens_emotion.report.parts import LayerSlider, LayerStop, Section, Table, TextPair
+from lens_emotion.report.parts import LayerSlider, LayerStop, Section, TextPair
 from lens_emotion.run.store import Store
-from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.exhibits import Exhibit, results_of
 from lens_emotion.study.results import ModelStudy
@@ -52,8 +51,12 @@ def sections(m: ModelStudy, folder: Store) -> list[Section]:
     found = []
     for plan in (*PLANS, *_further(shown)):
         mine = [shown[name] for name in plan.exhibits if name in shown]
-        if mine or not plan.exhibits:
-            found.append(_filled(plan, m, mine, where))
+        if not mine and plan.exhibits:
+            continue
+        figures = tuple((exhibit.caption(result), figure) for exhibit, result, figure in mine)
+        listed = [row for exhibit, result, _ in mine for row in exhibit.listed(result)]
+        tables = tuple((caption, frame, f"{where}/{name}.csv") for caption, frame, name in listed)
+        found.append(Section(plan.title, plan.text(m), figures, tables, opened=plan.opened, **plan.parts(m)))
     return found
 
 
@@ -63,25 +66,6 @@ def _further(shown: Mapping[str, Shown]) -> list[Plan]:
     rest = tuple(name for name, (exhibit, *_) in shown.items() if exhibit.title and name not in named)
     said = "\n\n".join(exhibit.says(result) for exhibit, result, _ in map(shown.__getitem__, rest))
     return [Plan("Further results", lambda m: said, rest)] if rest else []
-
-
-def _filled(plan: Plan, m: ModelStudy, shown: list[Shown], where: str) -> Section:
-    tables: list[Table] = [
-        (caption, frame, f"{where}/{name}.csv")
-        for exhibit, result, _ in shown
-        for caption, frame, name in exhibit.listed(result)
-    ]
-    return Section(
-        plan.title,
-        plan.text(m),
-        figures=tuple((exhibit.caption(result), figure) for exhibit, result, figure in shown),
-        tables=tuple(tables),
-        opened=plan.opened,
-        **plan.parts(m),
-    )
-
-
-# The slider: who is like whom, the main axes, and texts token by token, at every layer.
 
 
 def _layer_words(m: ModelStudy) -> str:
@@ -95,24 +79,21 @@ def _layer_words(m: ModelStudy) -> str:
 
 
 def _slider(m: ModelStudy) -> Mapping[str, Any]:
-    """Figures of every layer, beginning at the best layer of held-out decoding."""
-    best = m.comprehension.decoding.best_layer
-    bars = "held-out decoding accuracy, comprehension"
-    return {"layers": LayerSlider(tuple(_stops(m)), best, bars, _layer_figures(m.atlas))}
-
-
-def _stops(m: ModelStudy) -> list[LayerStop]:
+    """Figures of every layer, beginning at the best layer of held-out decoding: who is like whom, the main axes, and
+    texts token by token.
+    """
     decoding = m.comprehension.decoding
-    rows = decoding.table.to_dict("records")
-    return [
+    stops = [
         LayerStop(
             f"layer {i} (depth {r['depth']:.2f}): held-out accuracy {r['accuracy']:.2f}, permuted labels "
             f"{r['null_low']:.2f} to {r['null_high']:.2f}{', the best layer' * (i == decoding.best_layer)}",
             float(r["accuracy"]),
             float(r["null_high"]),
         )
-        for i, r in enumerate(rows)
+        for i, r in enumerate(decoding.table.to_dict("records"))
     ]
+    bars = "held-out decoding accuracy, comprehension"
+    return {"layers": LayerSlider(tuple(stops), decoding.best_layer, bars, _layer_figures(m.atlas))}
 
 
 def _layer_figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
@@ -126,9 +107,6 @@ def _layer_figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
         )
         found.append((caption, tuple(plots.token_scores(s) for s in text.scores)))
     return tuple(found)
-
-
-# Words above the other figures, and the texts that steering wrote.
 
 
 def _versus_words(m: ModelStudy) -> str:
@@ -152,12 +130,11 @@ def _steering_words(m: ModelStudy) -> str:
 
 
 def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
+    """The texts behind the dose table, and some beside unsteered and randomly pushed texts at the surgical dose (or
+    the middle one).
+    """
     assert m.steering is not None
-    return {"cells": text_cells(m.steering), "pairs": tuple(_pairs(m.steering))}
-
-
-def _pairs(steering: DoseResponse, n: int = 8) -> list[TextPair]:
-    """Steered beside unsteered and randomly pushed texts at the surgical dose (or the middle one)."""
+    steering, n = m.steering, 8
     doses = sorted(steering.table.dose.unique())
     dose = steering.surgical_dose or doses[len(doses) // 2]
     texts = steering.texts[steering.texts.dose == dose]
@@ -166,7 +143,7 @@ def _pairs(steering: DoseResponse, n: int = 8) -> list[TextPair]:
     control = dict(zip(random.scenario.tolist(), random.text.tolist(), strict=True))
     unsteered: dict[object, str] = dict(enumerate(steering.unsteered.text.tolist()))
     every = max(1, len(mine) // n)
-    return [
+    pairs = [
         TextPair(
             prompt=str(row.prompt),
             unsteered=unsteered[row.scenario],
@@ -177,6 +154,7 @@ def _pairs(steering: DoseResponse, n: int = 8) -> list[TextPair]:
         )
         for row in list(mine.itertuples())[::every][:n]
     ]
+    return {"cells": text_cells(steering), "pairs": tuple(pairs)}
 
 
 PLANS = (

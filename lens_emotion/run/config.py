@@ -31,6 +31,7 @@ from lens_emotion.stimuli.prompts import read_prompts
 PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 DEFAULT_OUT = Path("runs/study")
+ALL_STEPS = READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
 
 
 class ConfigError(LensEmotionError):
@@ -99,6 +100,12 @@ class StudyConfig:
             except ConfigError as error:
                 raise ConfigError(f"settings of {name}: {error}") from None
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The stored steps of a study of one model, in the order in which they run."""
+        written = (WRITING, PRESET) if self.jeong else (WRITING,)
+        return (READING, *(written if self.generation else ()), *((STEERING,) if self.steering else ()))
+
     def used(self, step: str) -> dict[str, Any]:
         """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
         values = {name: getattr(self, name) for name in _USED[step]}
@@ -113,10 +120,10 @@ class StudyConfig:
 
 
 _USED: dict[str, tuple[str, ...]] = {
-    "comprehension": (),
-    "generation": ("story_tokens", "seed"),
-    "generation_jeong": ("jeong_tokens",),
-    "steering": ("judge", "doses", "steered_tokens", "seed"),
+    READING: (),
+    WRITING: ("story_tokens", "seed"),
+    PRESET: ("jeong_tokens",),
+    STEERING: ("judge", "doses", "steered_tokens", "seed"),
 }
 
 
@@ -207,7 +214,9 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     overrides: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(file.data.models):
         own = _settings(file, row, ("models", i))
-        for name in expand([_model(file, row.name)]):
+        beside = file.beside(row.name)
+        is_path = row.name.startswith((".", "~")) or Path(beside).exists()
+        for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
             overrides[name] = own
@@ -236,11 +245,6 @@ def _path(file: UserFile[StudyForm], at: tuple[str | int, ...], name: str) -> st
     if at[-1] == "stimuli" and name not in NAMES:
         file.fail(at, f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a file")
     return name
-
-
-def _model(file: UserFile[StudyForm], name: str) -> str:
-    beside = file.beside(name)
-    return beside if name.startswith((".", "~")) or Path(beside).exists() else name
 
 
 def _out(file: UserFile[StudyForm]) -> Path | None:

@@ -19,7 +19,6 @@ from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import steps_of
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
 
@@ -113,7 +112,7 @@ def _summary(path: Path) -> RunSummary:
 def _steps(config: dict[str, Any]) -> int:
     """How many steps a model's settings ask for; runs of before had the paper's preset always."""
     generation, jeong, steering = (bool(config.get(k, k == "jeong")) for k in ("generation", "jeong", "steering"))
-    return len(steps_of(StudyConfig(generation=generation, jeong=jeong, steering=steering)))
+    return len(StudyConfig(generation=generation, jeong=jeong, steering=steering).steps)
 
 
 def _size(path: Path) -> int:
@@ -296,14 +295,13 @@ def spare_in(run: str | Path) -> tuple[Spare, ...]:
         ArtifactError: no run folder.
     """
     root = check_is_run(run)
-    found = [(path, part) for part in _WHY for path in sorted(root.glob(f"*/{part}/*"))]
-    return tuple(Spare(p, _WHY[part], _size(p)) for p, part in found if part != PARTIAL or _is_stored(p))
-
-
-def _is_stored(journal: Path) -> bool:
-    """Whether the journal's step is there under any settings; without one, a study may be about to go on."""
-    model = journal.parent.parent
-    return read_record(model / step_of(f"{PARTIAL}/{journal.name}")) is not None
+    found = []
+    for part, why in _WHY.items():
+        for path in sorted(root.glob(f"*/{part}/*")):
+            # a journal whose step is not there under any settings: a study may be about to go on
+            if part != PARTIAL or read_record(path.parent.parent / step_of(f"{PARTIAL}/{path.name}")):
+                found.append(Spare(path, why, _size(path)))
+    return tuple(found)
 
 
 def remove(run: str | Path, spare: Sequence[Spare]) -> None:

@@ -20,10 +20,10 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ from lens_emotion.files.checksums import (
 )
 from lens_emotion.files.journal import Journal, Part
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import Inputs, key_of
+from lens_emotion.run.keys import Inputs, key_of, version_of
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -54,13 +54,7 @@ _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {package: version_of(package) for package in _PACKAGES}
 
 
 def _silent(said: str) -> None:
@@ -275,9 +269,8 @@ def keep(root: Path, name: str, inputs: Inputs, save: Callable[[Path], Any], sec
     Raises:
         ArtifactError: it cannot be written; what was stored before is untouched.
     """
-    key, under_way = key_of(inputs), root / f".{name}.tmp"
-    try:
-        shutil.rmtree(under_way, ignore_errors=True)
+    key = key_of(inputs)
+    with _under_way(root, name) as under_way:
         save(under_way)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"schema": SCHEMA, "name": name, "key": key, "inputs": inputs}
@@ -285,10 +278,6 @@ def keep(root: Path, name: str, inputs: Inputs, save: Callable[[Path], Any], sec
         atomic_write(under_way / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         write_sums(under_way, [str(p.relative_to(under_way)) for p in under_way.rglob("*") if p.is_file()])
         _lay_down(root, under_way, f"{name}-{key}")
-    except OSError as error:
-        raise unwritable(root / name, error) from None
-    finally:
-        shutil.rmtree(under_way, ignore_errors=True)
     return put_in_place(root, name, key)
 
 
@@ -298,21 +287,28 @@ def take_in(root: Path, name: str, files: Files) -> Path:
     Raises:
         ArtifactError: it did not arrive whole, or cannot be written; what was stored before is untouched.
     """
-    under_way = root / f".{name}.tmp"
-    try:
-        shutil.rmtree(under_way, ignore_errors=True)
+    with _under_way(root, name) as under_way:
         write_files(under_way, files)
         record = read_record(under_way)
         if record is None or (wrong := step_damages(under_way)):
             raise ArtifactError(f"the step {name} did not arrive whole: {wrong[0] if record else 'it has no record'}")
         if (there := read_record(root / name)) is None or there.key != record.key:
             _lay_down(root, under_way, f"{name}-{record.key}")
+    drop_journal(root, name, record.key)
+    return put_in_place(root, name, record.key)
+
+
+@contextmanager
+def _under_way(root: Path, name: str) -> Iterator[Path]:
+    """An empty folder to write a step into, gone afterwards."""
+    folder = root / f".{name}.tmp"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        yield folder
     except OSError as error:
         raise unwritable(root / name, error) from None
     finally:
-        shutil.rmtree(under_way, ignore_errors=True)
-    drop_journal(root, name, record.key)
-    return put_in_place(root, name, record.key)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def step_of(name: str) -> str:

@@ -47,21 +47,17 @@ def recipe_grams(acts: PooledActivations, recipe: str) -> Iterator[Float[Tensor,
     """
     check_finite(acts.values)
     neutral = torch.from_numpy(acts.emotion == NEUTRAL)
-    for rows in acts.values.detach().cpu().split(1, dim=1):
-        rows = rows.double()
-        rows = apply_steps(RECIPES[recipe], rows, rows[neutral])[:, 0]
-        yield inner_products(rows)
-
-
-def centred_products(products: Float[np.ndarray, "*b k k"]) -> Float[np.ndarray, "*b k k"]:
-    """Inner products of vectors after subtracting their mean."""
-    across = products.mean(-1, keepdims=True)
-    return products - across - across.swapaxes(-1, -2) + products.mean((-1, -2), keepdims=True)
+    for layer in acts.values.detach().cpu().split(1, dim=1):
+        rows = layer.double()
+        yield inner_products(apply_steps(RECIPES[recipe], rows, rows[neutral])[:, 0])
 
 
 def vector_products(recipe: str, products: Float[np.ndarray, "*b k k"]) -> Float[np.ndarray, "*b k k"]:
     """Inner products of the recipe's vectors, from those of the class means of its displaced texts."""
-    return centred_products(products) if minus_mean in RECIPES[recipe] else products
+    if minus_mean not in RECIPES[recipe]:
+        return products
+    across = products.mean(-1, keepdims=True)
+    return products - across - across.swapaxes(-1, -2) + products.mean((-1, -2), keepdims=True)
 
 
 def mean_cosine(products: Float[np.ndarray, "*b k k"], least: float = 0.0) -> Float[np.ndarray, "*b"]:
@@ -140,10 +136,14 @@ def corrected_cosine(gram: Float[np.ndarray, "n n"], means: TopicMeans, recipe: 
     averaged over the ways to halve the topics BEFORE the ratio is taken. That average has a closed form: the mean
     inner product over pairs of texts of two different topics, which is what is computed. The mean over pairs k < j is
     returned; it is consistent as topics grow (a ratio of estimates, so biased by about its own sampling variance), and
-    may lie outside -1..1. For "neutral_pca" the components of the
-    neutral texts are taken as given.
+    may lie outside -1..1. For "neutral_pca" the components of the neutral texts are taken as given.
     """
-    contrast, least = _contrast(means, recipe), ROUNDING * float(np.diagonal(gram).mean())
+    k, c = len(means.emotions), len(means.weights)
+    contrast, least = np.eye(k, c), ROUNDING * float(np.diagonal(gram).mean())  # the vectors as sums of class means
+    if minus_mean in RECIPES[recipe]:
+        contrast[:, :k] -= 1 / k
+    elif c > k:
+        contrast[:, k] = -1
     (raw, between), (raw_left, between_left) = (
         tuple(contrast @ x @ contrast.T for x in products) for products in _class_products(gram, means)
     )
@@ -167,23 +167,10 @@ def _why_not(squares: np.ndarray, least: float, emotions: tuple[str, ...]) -> st
     return f"halves of the topics do not agree on {', '.join(unreliable[:3])}{rest}"
 
 
-def _contrast(means: TopicMeans, recipe: str) -> Float[np.ndarray, "k c"]:
-    """The recipe's vectors as sums of class means."""
-    k, c = len(means.emotions), len(means.weights)
-    contrast = np.eye(k, c)
-    if minus_mean in RECIPES[recipe]:
-        contrast[:, :k] -= 1 / k
-    elif c > k:
-        contrast[:, k] = -1
-    return contrast
-
-
 def _class_products(
     gram: Float[np.ndarray, "n n"], means: TopicMeans
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Inner products of class means over all pairs of texts, and over pairs of two topics; then both again without
-    each topic in turn.
-    """
+    """Inner products of class means over all pairs of texts, and of two topics; both again without each topic."""
     w = means.weights
     with_class = gram @ w.T
     of_topic = [np.flatnonzero(means.topic == t) for t in range(int(means.topic.max()) + 1)]

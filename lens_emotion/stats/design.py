@@ -107,8 +107,7 @@ def label_permutations(design: Design, n: int, seed: int) -> Int[np.ndarray, "n 
     groups = [g for g in groups if len(set(design.label[first][g])) > 1]
     if not groups:
         raise StimulusError(
-            "no two texts of one topic with different emotions could swap labels (each topic holds one "
-            "emotion, or "
+            "no two texts of one topic with different emotions could swap labels (each topic holds one emotion, or "
             "copies in unequal numbers), so there is no null; cross the topics with the emotions"
         )
     rng = np.random.default_rng(seed)
@@ -128,10 +127,9 @@ def grams(values: Float[Tensor, "n_texts n_layers d_model"]) -> Iterator[Float[T
         ArtifactError: activations that are not finite.
     """
     check_finite(values)
-    for rows in values.detach().cpu().unbind(1):
-        rows = rows.double()
-        rows = rows - rows.mean(0)
-        yield inner_products(rows)
+    for layer in values.detach().cpu().unbind(1):
+        rows = layer.double()
+        yield inner_products(rows - rows.mean(0))
 
 
 def inner_products(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
@@ -148,8 +146,8 @@ def coordinates(values: Float[Tensor, "n_texts n_layers d_model"]) -> Float[Tens
     """
     check_finite(values)
     layers = []
-    for rows in values.detach().cpu().unbind(1):
-        rows = rows.double()
+    for layer in values.detach().cpu().unbind(1):
+        rows = layer.double()
         rows = rows - rows.mean(0)
         layers.append(torch.linalg.qr(rows.T)[1].T if rows.shape[1] > rows.shape[0] else rows)
     return torch.stack(layers, dim=1)

@@ -22,6 +22,7 @@ from torch.nn.functional import embedding_bag
 from lens_emotion.display import Brief
 from lens_emotion.stats.design import Design
 
+TINY = float(np.finfo(float).tiny)
 CELLS = 2_000_000  # labellings x classes x texts held at once by one thread: some 16 MB
 
 
@@ -146,13 +147,8 @@ def _membership(label: np.ndarray, n_classes: int, weights: np.ndarray | None = 
     return csr_array((values, order.ravel(), starts), shape=(b * n_classes, n))
 
 
-# Nearest centroids on held-out topics, from inner products alone, for many labellings at once.
-#
-# A centroid is a mean of texts, so that its inner products and its length are linear and quadratic forms in the Gram
-# matrix. The sums over all texts are made once; each fold subtracts the part of its own held-out texts.
-
-
-TINY = float(np.finfo(float).tiny)
+# Nearest centroids on held-out topics: a centroid is a mean of texts, so that its inner products and its length are
+# linear and quadratic forms in the Gram matrix. Sums over all texts are made once; each fold subtracts its own part.
 
 
 @dataclass(frozen=True, eq=False, repr=False)

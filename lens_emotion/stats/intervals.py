@@ -19,6 +19,7 @@ from scipy.stats import t as student
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.tests import group_sums, redrawn
 
 METHODS = ("bootstrap-t", "t", "bca")
 
@@ -65,24 +66,23 @@ def mean_interval(
     """
     if method not in METHODS:
         raise AnalysisError(f"no interval method '{method}'; known: {', '.join(METHODS)}")
-    names, code = np.unique(groups, return_inverse=True)
-    check_groups(len(names), 2 if method == "t" else 3)
-    member = (code[None] == np.arange(len(names))[:, None]).astype(float)
-    sums, sizes = np.tensordot(member, values, axes=1), member.sum(axis=1)
+    sums, sizes = group_sums(values, groups)
+    n_groups = len(sizes)
+    check_groups(n_groups, 2 if method == "t" else 3)
     if method == "bca":
-        tall = sizes.reshape(-1, *[1] * (values.ndim - 1))
+        tall = _tall(sizes, values)
         return bca_interval(lambda s, n: s.sum(0) / n.sum(0), sums, tall, n_draws=n_draws, level=level, seed=seed)
     mean = sums.sum(0) / sizes.sum()
     scatter = sums - np.multiply.outer(sizes, mean)
-    error = _standard_error(scatter, sizes, np.ones((1, len(names))))[0]
+    error = _standard_error(scatter, sizes, np.ones((1, n_groups)))[0]
     tail = (1 - level) / 2
-    reach = student.ppf(1 - tail, len(names) - 1)
+    reach = student.ppf(1 - tail, n_groups - 1)
     lower, upper = np.full(mean.shape, -reach), np.full(mean.shape, reach)
     if method == "bootstrap-t":
         lowest, highest = _studentised(scatter, sizes, error, tail, n_draws, seed)
         lower, upper = np.minimum(lowest, lower), np.maximum(highest, upper)
     low, high = np.asarray(mean - upper * error), np.asarray(mean - lower * error)
-    return Interval(np.asarray(mean), low, high, level, method, len(names))
+    return Interval(np.asarray(mean), low, high, level, method, n_groups)
 
 
 def _standard_error(
@@ -117,7 +117,7 @@ def _studentised(
     A draw whose groups are all alike has no standard error and is left out; where more than `tail` of the draws are
     so, both quantiles are 0.
     """
-    times = _redrawn(len(sizes), n_draws, seed)
+    times = redrawn(len(sizes), n_draws, np.random.default_rng(seed))
     errors = _standard_error(scatter, sizes, times)
     shift = np.tensordot(times, scatter, axes=1) / _tall(times @ sizes, scatter)
     usable = errors > 1e-6 * error
@@ -177,12 +177,6 @@ def _bca_ends(
     return np.array(columns).T
 
 
-def _redrawn(n_groups: int, n_draws: int, seed: int) -> Float[np.ndarray, "b g"]:
-    """How often each group stands in each redrawn sample."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(float)
-
-
 def check_groups(n: int, least: int) -> None:
     """Raises AnalysisError for fewer than `least` groups."""
     if n < least:
@@ -207,6 +201,3 @@ def half_width(
     share = (variance**2 / free.reshape(-1, *[1] * total.ndim)).sum(0)
     freedom = np.where(total > 0, total**2 / np.where(share > 0, share, 1.0), free[0])
     return np.asarray(np.sqrt(total) * student.ppf((1 + level) / 2, freedom))
-
-
-# Emotion vectors made again from redrawn topics: the bootstrap behind intervals on their geometry.

@@ -1,6 +1,7 @@
-"""Tests, p-values, intervals and corrections: the small statistics every result carries.
+"""Tests, p-values, bands, corrections and effect sizes: the small statistics every result carries.
 
-Intervals over topics are in `bootstrap`, effect sizes in `effects`.
+A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says
+little about the difference: the published d of -107.5 between two sets of mean cosines (arXiv 2604.04064) is such.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ ALPHA = 0.05
 NOISE = "not distinguishable from noise"
 ALTERNATIVES = ("greater", "less", "two-sided")
 MAX_EXACT_RANKS = 40  # texts per side up to which Mann-Whitney's exact distribution is used
+HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
+ROUNDING = 1e-10  # an SD below this share of the means is rounding error
+FAR = 500.0  # |t| beyond which the interval grows in proportion to t
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,7 @@ def max_corrected_p(
     alternative: str = "greater",
     standardise: bool = False,
 ) -> Float[np.ndarray, " n"]:
-    """p-values that hold for the best of n (say, layers): each value against the null of the most extreme of
-    the n.
+    """p-values that hold for the best of n (say, layers): each value against the null of the most extreme of the n.
 
     Args:
         null: row i must come from ONE permutation applied to all n, so that their dependence is kept.
@@ -123,6 +126,23 @@ def percentile_band(
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
+
+
+def null_columns(
+    observed: Float[np.ndarray, " n"],
+    null: Float[np.ndarray, "m n"],
+    alternative: str = "greater",
+    standardise: bool = False,
+) -> dict[str, np.ndarray]:
+    """null_low, null_high (95% of the draws), p (each of the n alone) and p_corrected (best of the n)."""
+    low, high = percentile_band(null)
+    p, corrected = permutation_p(observed, null, alternative), max_corrected_p(observed, null, alternative, standardise)
+    return {"null_low": low, "null_high": high, "p": p, "p_corrected": corrected}
+
+
+def noise_note(p: float, before: str = ": ") -> str:
+    """What a sentence on a value adds if it is not distinguishable from noise; empty where p <= 0.05."""
+    return "" if p <= ALPHA else before + NOISE
 
 
 def spearman_brown(r: Float[np.ndarray, " *shape"] | float) -> Float[np.ndarray, " *shape"]:
@@ -157,15 +177,25 @@ def bootstrap_over_groups(
     Raises:
         AnalysisError: fewer than 2 groups.
     """
+    sums, sizes = group_sums(values, groups)
+    if len(sizes) < 2:
+        raise AnalysisError(f"a bootstrap over groups needs at least 2 groups; got {len(sizes)}")
+    times = redrawn(len(sizes), n_draws, np.random.default_rng(seed))
+    return np.tensordot(times, sums, axes=1) / (times @ sizes).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def group_sums(
+    values: Float[np.ndarray, " n *shape"], groups: np.ndarray
+) -> tuple[Float[np.ndarray, " g *shape"], Float[np.ndarray, " g"]]:
+    """Sum of the values of each group, in the order of the groups' names, and how many there are."""
     names, code = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise AnalysisError(f"a bootstrap over groups needs at least 2 groups; got {len(names)}")
     member = (code[None] == np.arange(len(names))[:, None]).astype(float)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_draws).astype(float)
-    sums = np.tensordot(times, np.tensordot(member, values, axes=1), axes=1)
-    counts = times @ member.sum(axis=1)
-    return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+    return np.tensordot(member, values, axes=1), member.sum(axis=1)
+
+
+def redrawn(n_groups: int, n_draws: int, rng: np.random.Generator) -> Float[np.ndarray, "n_draws n_groups"]:
+    """How often each group stands in each redrawn sample of as many groups."""
+    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_draws).astype(float)
 
 
 def permutation_test(
@@ -293,14 +323,6 @@ def check_permutations(n_permutations: int) -> None:
 
 
 # Standardised effect sizes with exact intervals, and a warning where the standardiser is what one sees.
-#
-# A standardised difference divides by a spread. Where the spread is next to nothing the quotient is huge and says
-# little about the difference: the published d of -107.5 between two sets of mean cosines (arXiv 2604.04064) is such.
-
-
-HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
-ROUNDING = 1e-10  # an SD below this share of the means is rounding error
-FAR = 500.0  # |t| beyond which the interval grows in proportion to t
 
 
 @dataclass(frozen=True, repr=False)
@@ -343,7 +365,7 @@ def cohens_d(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> Effe
     df = len(a) + len(b) - 2
     sd = sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / df)
     root = sqrt(len(a) * len(b) / (len(a) + len(b)))
-    return _effect("d", float(a.mean() - b.mean()), sd, root, df, len(a) + len(b), _size(a, b))
+    return _effect("d", float(a.mean() - b.mean()), sd, root, df, len(a) + len(b), a, b)
 
 
 def hedges_g(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> EffectSize:
@@ -366,7 +388,7 @@ def paired_dz(a: Float[np.ndarray, " n_a"], b: Float[np.ndarray, " n_b"]) -> Eff
     """
     check_samples(a, b, paired=True, least=2)
     gap = a - b
-    return _effect("d_z", float(gap.mean()), float(gap.std(ddof=1)), sqrt(len(a)), len(a) - 1, len(a), _size(a, b))
+    return _effect("d_z", float(gap.mean()), float(gap.std(ddof=1)), sqrt(len(a)), len(a) - 1, len(a), a, b)
 
 
 def bias_correction(df: int) -> float:
@@ -381,41 +403,32 @@ def noncentral_interval(t: float, df: int, level: float = 0.95) -> tuple[float, 
     """
     tail = (1 - level) / 2
     scale = max(1.0, abs(t) / FAR)
-    low, high = (_noncentrality(t / scale, df, q) * scale for q in (1 - tail, tail))
+    t = t / scale
+    reach = 10 + 10 * abs(t)
+
+    def miss(parameter: float, q: float) -> float:
+        below = float(nct.cdf(t, df, parameter))  # NaN is scipy's way of saying that t lies far out in a tail
+        return (float(parameter < t) if np.isnan(below) else below) - q
+
+    low, high = (float(brentq(miss, t - reach, t + reach, args=(q,), xtol=1e-10)) * scale for q in (1 - tail, tail))
     return low, high
 
 
-def _noncentrality(t: float, df: int, q: float) -> float:
-    """The parameter under which P(T <= t) = q."""
-    reach = 10 + 10 * abs(t)
-    return float(brentq(_miss, t - reach, t + reach, args=(t, df, q), xtol=1e-10))
-
-
-def _miss(parameter: float, t: float, df: int, q: float) -> float:
-    below = float(nct.cdf(t, df, parameter))
-    if np.isnan(below):  # scipy's way of saying that t lies far out in a tail
-        below = float(parameter < t)
-    return below - q
-
-
-def _size(a: np.ndarray, b: np.ndarray) -> float:
-    return float(max(np.abs(a).max(), np.abs(b).max()))
-
-
-def _effect(name: str, difference: float, sd: float, root: float, df: int, n: int, size: float) -> EffectSize:
+def _effect(
+    name: str, difference: float, sd: float, root: float, df: int, n: int, a: np.ndarray, b: np.ndarray
+) -> EffectSize:
+    size = float(max(np.abs(a).max(), np.abs(b).max()))
     if sd <= ROUNDING * size:
         sd = 0.0
     if abs(difference) <= ROUNDING * size and sd == 0:
         return EffectSize(name, nan, -inf, inf, n, True, "neither a difference nor a spread, so no effect size exists")
     value = difference / sd if sd else float(np.copysign(inf, difference))
     low, high = (x / root for x in noncentral_interval(value * root, df)) if isfinite(value) else (-inf, inf)
-    degenerate = abs(value) > HUGE
-    return EffectSize(name, value, low, high, n, degenerate, _warning(difference, sd) if degenerate else "")
-
-
-def _warning(difference: float, sd: float) -> str:
+    if abs(value) <= HUGE:
+        return EffectSize(name, value, low, high, n, False, "")
     share = f"{sd / abs(difference):.1%} of" if sd else "0 beside"
-    return (
+    warning = (
         f"degenerate, the SD is {share} the difference of {difference:.3g}, so that this number says more about the "
         "spread than about the effect; report the difference itself"
     )
+    return EffectSize(name, value, low, high, n, True, warning)

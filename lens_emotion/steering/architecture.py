@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,24 +43,21 @@ class ArchitectureTest(Result):
     high: float
 
     def summary(self) -> str:
-        found = [f"{r.factor} ({r.unit} unit): {self._words(r)}" for r in self.table.itertuples()]
-        return f"onset of broken text in {len(self.models)} models: {'; '.join(found)}; {self._unit_words()}"
-
-    @staticmethod
-    def _words(row: Any) -> str:
-        if row.verdict.startswith(NOT_TESTABLE):
-            return str(row.verdict)
-        noise = ", not distinguishable from noise" if row.p > ALPHA else ""
-        return f"explains {row.share:.0%} of its variance (by chance {row.null_mean:.0%}, {row.verdict}{noise})"
-
-    def _unit_words(self) -> str:
-        if np.isnan(self.variance_ratio):
-            return "the units cannot be compared with so few models"
-        sure = "" if self.high < 1 or self.low > 1 else ": no difference between the units is shown"
-        return (
-            f"the variance between models in the natural unit is {self.variance_ratio:.2f} "
-            f"[{self.low:.2f}, {self.high:.2f}] of that in the relative unit{sure}"
-        )
+        found = []
+        for row in self.table.to_dict("records"):
+            words = str(row["verdict"])
+            if not words.startswith(NOT_TESTABLE):
+                words += ", not distinguishable from noise" if row["p"] > ALPHA else ""
+                words = f"explains {row['share']:.0%} of its variance (by chance {row['null_mean']:.0%}, {words})"
+            found.append(f"{row['factor']} ({row['unit']} unit): {words}")
+        units = "the units cannot be compared with so few models"
+        if not np.isnan(self.variance_ratio):
+            sure = "" if self.high < 1 or self.low > 1 else ": no difference between the units is shown"
+            units = (
+                f"the variance between models in the natural unit is {self.variance_ratio:.2f} "
+                f"[{self.low:.2f}, {self.high:.2f}] of that in the relative unit{sure}"
+            )
+        return f"onset of broken text in {len(self.models)} models: {'; '.join(found)}; {units}"
 
 
 def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4999, seed: int = 0) -> ArchitectureTest:
@@ -90,43 +86,42 @@ def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4
         onset = np.log(models[f"onset_{unit}"].to_numpy(dtype=float))
         # the observed order comes last, behind its permutations
         drawn = np.concatenate([rng.permuted(np.tile(onset, (n_draws, 1)), axis=1), onset[None]])
-        rows.append({"unit": unit, "factor": "family"} | _family(drawn, models["family"].to_numpy(dtype=str)))
-        rows.append({"unit": unit, "factor": "log size"} | _size(drawn, models["size"].to_numpy(dtype=float)))
+        family = _family(drawn, models["family"].to_numpy(dtype=str))
+        size = _size(drawn, models["size"].to_numpy(dtype=float))
+        rows += [{"unit": unit, "factor": f} | _tested(s) for f, s in (("family", family), ("log size", size))]
     ratio, low, high = _variance_ratio(models, n_draws, rng)
     return ArchitectureTest(pd.DataFrame(rows), models, ratio, low, high)
 
 
-def _not_testable(why: str) -> dict[str, object]:
-    return {"share": np.nan, "null_mean": np.nan, "p": np.nan, "verdict": f"{NOT_TESTABLE} ({why})"}
-
-
-def _tested(shares: Float[np.ndarray, " m"]) -> dict[str, object]:
-    """Share explained, beside its permutations; the observed one is the last."""
+def _tested(shares: Float[np.ndarray, " m"] | str) -> dict[str, object]:
+    """Share explained, beside its permutations (the observed one is the last), or why it is not testable."""
+    if isinstance(shares, str):
+        return {"share": np.nan, "null_mean": np.nan, "p": np.nan, "verdict": f"{NOT_TESTABLE} ({shares})"}
     p = float(permutation_p(shares[-1], shares[:-1]))
     return {"share": float(shares[-1]), "null_mean": float(shares[:-1].mean()), "p": p, "verdict": p_text(p)}
 
 
-def _family(drawn: Float[np.ndarray, "m n"], family: np.ndarray) -> dict[str, object]:
+def _family(drawn: Float[np.ndarray, "m n"], family: np.ndarray) -> Float[np.ndarray, " m"] | str:
     """Eta squared: variance between family means over all variance."""
     names, code, counts = np.unique(family, return_inverse=True, return_counts=True)
     if len(names) < 2 or (counts > 1).sum() < 2:
-        return _not_testable("needs two families with two models each")
+        return "needs two families with two models each"
     if drawn.std() == 0:
-        return _not_testable("all onsets are equal")
+        return "all onsets are equal"
     centred = drawn - drawn[-1].mean()
     means = centred @ np.eye(len(names))[code] / counts
-    return _tested((means**2 @ counts) / (centred[-1] @ centred[-1]))
+    return (means**2 @ counts) / (centred[-1] @ centred[-1])
 
 
-def _size(drawn: Float[np.ndarray, "m n"], size: Float[np.ndarray, " n"]) -> dict[str, object]:
+def _size(drawn: Float[np.ndarray, "m n"], size: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"] | str:
     """R squared of a line in log size."""
     if len(size) < MIN_MODELS or len(np.unique(size)) < 3:
-        return _not_testable(f"needs {MIN_MODELS} models of at least three sizes")
+        return f"needs {MIN_MODELS} models of at least three sizes"
     if drawn.std() == 0:
-        return _not_testable("all onsets are equal")
+        return "all onsets are equal"
     x = np.log(size) - np.log(size).mean()
     centred = drawn - drawn[-1].mean()
-    return _tested((centred @ x) ** 2 / (x @ x) / (centred[-1] @ centred[-1]))
+    return (centred @ x) ** 2 / (x @ x) / (centred[-1] @ centred[-1])
 
 
 def _variance_ratio(models: pd.DataFrame, n_draws: int, rng: np.random.Generator) -> tuple[float, float, float]:

@@ -81,7 +81,10 @@ def classifier_judge(
     model.to(device)
     labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     name = Path(folder_or_id).name
-    chosen = _as_tuples(label_map) if not isinstance(label_map, str) else _auto_map(label_map, labels, name)
+    if isinstance(label_map, str):
+        chosen = _auto_map(label_map, labels, name)
+    else:
+        chosen = {e: (found,) if isinstance(found, str) else tuple(found) for e, found in label_map.items()}
     _check_map(chosen, labels, name)
     emotions = tuple(dict.fromkeys(e for e in (*EMOTIONS, *chosen) if e in chosen))
     places = {label.lower(): i for i, label in enumerate(labels)}
@@ -95,7 +98,9 @@ def classifier_judge(
 
     groups = {e: "+".join(sorted(chosen[e])) for e in emotions}
     shared = len(set(groups.values())) < len(emotions)
-    judge = Judge(_described(name, emotions), emotions, score, groups=groups if shared else None)
+    missing = [e for e in EMOTIONS if e not in emotions]
+    known = f"classifier {name}" + (f" without {', '.join(missing)}" if missing else "")
+    judge = Judge(known, emotions, score, groups=groups if shared else None)
     return calibrated(judge, labelled) if labelled else judge
 
 
@@ -121,10 +126,6 @@ def _load(folder_or_id: str | Path, revision: str | None) -> tuple[Any, Any]:
     if model.config.num_labels < 2:
         raise ModelUnavailableError(f"{folder_or_id} has one output, no classes; give a classifier of emotions")
     return tokenizer, model.eval()
-
-
-def _as_tuples(label_map: LabelMap) -> dict[str, tuple[str, ...]]:
-    return {e: (found,) if isinstance(found, str) else tuple(found) for e, found in label_map.items()}
 
 
 def _auto_map(asked: str, labels: Sequence[str], name: str) -> dict[str, tuple[str, ...]]:
@@ -161,11 +162,6 @@ def _check_map(chosen: Mapping[str, tuple[str, ...]], labels: Sequence[str], nam
         )
 
 
-def _described(name: str, emotions: Sequence[str]) -> str:
-    missing = [e for e in EMOTIONS if e not in emotions]
-    return f"classifier {name}" + (f" without {', '.join(missing)}" if missing else "")
-
-
 @torch.inference_mode()
 def _probabilities(
     tokenizer: Any, model: Any, texts: Sequence[str], batch_size: int, several: bool
@@ -173,7 +169,9 @@ def _probabilities(
     """Batches of texts of like length, since a batch is padded to its longest."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     out = np.zeros((len(texts), model.config.num_labels), dtype=np.float32)
-    limit = _limit(tokenizer, model)
+    table = getattr(model.config, "max_position_embeddings", None) or 512
+    unused = 2 if model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0  # positions of its table
+    limit = int(min(tokenizer.model_max_length, table - unused))
     for start in range(0, len(order), batch_size):
         rows: Int[np.ndarray, " batch"] = np.array(order[start : start + batch_size])
         batch = tokenizer(
@@ -182,10 +180,3 @@ def _probabilities(
         logits = model(**batch).logits.float()
         out[rows] = (logits.sigmoid() if several else logits.softmax(-1)).cpu().numpy()
     return out
-
-
-def _limit(tokenizer: Any, model: Any) -> int:
-    """Longest input in tokens; two positions of RoBERTa's table are never used."""
-    table = getattr(model.config, "max_position_embeddings", None) or 512
-    offset = 2 if model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return int(min(tokenizer.model_max_length, table - offset))

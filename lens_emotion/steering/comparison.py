@@ -118,12 +118,11 @@ def compare_texts(
         nulls: more random directions of the same length, each of which writes a text of its own now.
         tick: called after every step of that writing; what it raises ends the work.
     """
-    more = _written_by(model, push, nulls, tick)
+    more = _write(model, push, nulls, tick)
     texts = [*written.values(), *more]
     readings = read_along(model, push, texts)
     readings = readings - readings[0]
-    table = _table(model, written, readings)
-    table["damage"] = _damage(table, thresholds)
+    table = _table(model, written, readings, thresholds)
     row = table[table.column == STEERED].iloc[0]
     drawn = [*(readings[2:3] if RANDOM in written else []), *readings[len(written) :]]
     furthest = sum(not value < row.reading for value in drawn)  # nan counts against the effect
@@ -132,13 +131,14 @@ def compare_texts(
     return TextComparison(table, found, tuple(float(x) for x in drawn), p, thresholds, n_unsteered)
 
 
-def _written_by(model: Model, push: Push, nulls: Sequence[EmotionVector], tick: Tick | None) -> list[Continuation]:
+def _write(model: Model, push: Push, vectors: Sequence[EmotionVector | None], tick: Tick | None) -> list[Continuation]:
+    """The prompt continued under each vector in place of the push's."""
     return generate_steered(
         model,
-        [Condition(push.prompt, null, push.dose, push.sampling.seed) for null in nulls],
+        [Condition(push.prompt, vector, push.dose, push.sampling.seed) for vector in vectors],
         push.layers,
         max_new_tokens=push.max_new_tokens,
-        sampling=replace(push.sampling, seed=0),
+        sampling=replace(push.sampling, seed=0),  # the condition carries it
         positions=push.positions,
         progress=False,
         on_ids=tick,
@@ -154,9 +154,8 @@ def read_along(model: Model, push: Push, texts: Sequence[Continuation]) -> Float
     for i, text in enumerate(texts):
         content = (*(False,) * len(text.prompt_ids), *(t not in special for t in text.new_ids))
         if any(content):
-            readings[i] = Reading(
-                TokenisedText((*text.prompt_ids, *text.new_ids), content), TextRecord(str(i), "", "", text.text)
-            )
+            tokens = TokenisedText((*text.prompt_ids, *text.new_ids), content)
+            readings[i] = Reading(tokens, TextRecord(str(i), "", "", text.text))
     if readings:
         read = read_texts(model, list(readings.values()), story_mean(), push.vector.header, progress=False)
         along = read.values[:, layer] @ push.vector.at(layer) / push.vector.natural[layer]
@@ -164,23 +163,27 @@ def read_along(model: Model, push: Push, texts: Sequence[Continuation]) -> Float
     return out
 
 
-def _table(model: Model, written: Written, readings: Float[np.ndarray, " n_texts"]) -> pd.DataFrame:
+def _table(
+    model: Model, written: Written, readings: Float[np.ndarray, " n_texts"], thresholds: Thresholds
+) -> pd.DataFrame:
     texts = list(written.values())
     ids = [t.new_ids for t in texts]
     nll = mean_nll(model, [t.prompt_ids for t in texts], ids)
+    both = [np.isfinite([x, nll[0]]).all() for x in nll]
+    ratio = np.array([perplexity_ratio([x], [nll[0]]) if known else np.nan for x, known in zip(nll, both, strict=True)])
     distinct, loops = repetition(ids)
+    regimes = text_regimes(ratio, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
     return pd.DataFrame(
         {
             "column": list(written),
             "text": [t.text for t in texts],
             "n_tokens": [len(row) for row in ids],
-            "perplexity_ratio": [
-                perplexity_ratio([x], [nll[0]]) if np.isfinite([x, nll[0]]).all() else np.nan for x in nll
-            ],
+            "perplexity_ratio": ratio,
             "distinct_2": distinct,
             "loop_share": loops,
             "edit_distance": [edit_distance(row, ids[0]) for row in ids],
             "reading": readings[: len(texts)],
+            "damage": ["" if name == INERT else name for name in regimes],
         }
     )
 
@@ -195,19 +198,7 @@ def _regime(row: pd.Series, drawn: Sequence[float], p: float | None, thresholds:
     return INERT if not beyond else SURGICAL if drawn else NOT_JUDGED
 
 
-def _damage(table: pd.DataFrame, thresholds: Thresholds) -> list[str]:
-    """The regime of each text where it is one of damage, else ""."""
-    ratio, distinct, loops = (table[c].to_numpy(dtype=float) for c in ("perplexity_ratio", "distinct_2", "loop_share"))
-    found = text_regimes(ratio, distinct, loops, np.zeros(len(table), dtype=bool), thresholds)
-    return ["" if name == INERT else name for name in found]
-
-
 # One prompt continued side by side: unsteered, steered, and pushed as far in a random direction.
-#
-# What the playground, the explorer and anyone with one prompt needs. A sweep over doses and scenarios is
-# `experiment.dose_response`.
-
-
 UNSTEERED, STEERED, RANDOM = "unsteered", "steered", "random"
 COLUMNS = (UNSTEERED, STEERED, RANDOM)
 Written = Mapping[str, Continuation]  # column -> what was written
@@ -264,15 +255,6 @@ def write_side_by_side(model: Model, push: Push, on_growth: OnGrowth | None = No
             writing and leaves no hook behind.
     """
     check_push(model, push)
-    vectors = (None, push.vector, push.control)
-    written = generate_steered(
-        model,
-        [Condition(push.prompt, v, push.dose, push.sampling.seed) for v in vectors[: len(push.columns)]],
-        push.layers,
-        max_new_tokens=push.max_new_tokens,
-        sampling=replace(push.sampling, seed=0),  # the condition carries it
-        positions=push.positions,
-        progress=False,
-        on_ids=(lambda ids: on_growth({COLUMNS[i]: row for i, row in ids.items()})) if on_growth else None,
-    )
-    return dict(zip(push.columns, written, strict=True))
+    vectors = (None, push.vector, push.control)[: len(push.columns)]
+    tick = (lambda ids: on_growth({COLUMNS[i]: row for i, row in ids.items()})) if on_growth else None
+    return dict(zip(push.columns, _write(model, push, vectors, tick), strict=True))

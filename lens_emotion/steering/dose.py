@@ -47,14 +47,10 @@ class Dose:
         return (length / natural if natural else math.nan, length / norm if norm else math.nan)
 
 
-def as_dose(dose: float | Dose, unit: str = "natural") -> Dose:
-    return dose if isinstance(dose, Dose) else Dose(float(dose), unit)
-
-
 def mean_units(vector: EmotionVector, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:
     """A dose as (natural, relative), the mean over the steered layers."""
-    pairs = [dose.in_units(vector, layer) for layer in layers]
-    return (sum(n for n, _ in pairs) / len(pairs), sum(r for _, r in pairs) / len(pairs))
+    natural, relative = zip(*(dose.in_units(vector, layer) for layer in layers), strict=True)
+    return sum(natural) / len(layers), sum(relative) / len(layers)
 
 
 def displacement(vector: EmotionVector, dose: Dose) -> Float[Tensor, "n_layers d_model"]:

@@ -23,6 +23,8 @@ from lens_emotion.steering.measures import perplexity_ratio
 from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
 
+CONDITIONS = ("emotion", "random", "other")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DoseResponse(Result):
@@ -161,8 +163,6 @@ class DoseResponse(Result):
 
 
 # The best dose without picking it on the scenarios it is reported on.
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossFitted(Result):
     """Success at a dose that was chosen on other openings of the same emotions.
@@ -214,8 +214,9 @@ def cross_fit(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds)
         n = int(tested["scenario"].nunique())
         row: dict[str, float] = {"opening": half, "dose": float("nan"), "n": n, "success": 0, "random": 0, "other": 0}
         if dose is not None:
-            mine, random = (_hits(tested, dose, c) for c in ("emotion", "random"))
-            other = _hits(others[others["opening"] % 2 == half], dose, "other")
+            hits = pd.concat([tested, others[others["opening"] % 2 == half]]) if len(others) else tested
+            hits = hits[hits.dose == dose].sort_values("scenario")
+            mine, random, other = (hits[hits.condition == c]["success"].astype(bool) for c in CONDITIONS)
             row |= {"dose": dose, "success": int(mine.sum()), "random": int(random.sum()), "other": int(other.sum())}
             mine_all += mine.tolist()
             random_all += random.tolist()
@@ -238,14 +239,7 @@ def best_dose(texts: pd.DataFrame, thresholds: Thresholds) -> float | None:
     return max(sorted(found), key=lambda d: found[d]) if found else None
 
 
-def _hits(texts: pd.DataFrame, dose: float, condition: str) -> pd.Series:
-    rows = texts[(texts.dose == dose) & (texts.condition == condition)].sort_values("scenario")
-    return rows["success"].astype(bool)
-
-
 # A DoseResponse as a JSON file: tables and texts, to be read back without running anything again.
-
-
 SCHEMA = 4  # raised whenever a file of before cannot be read as the present DoseResponse
 _FRAMES = ("table", "texts", "others", "unsteered", "scores")
 _PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
@@ -272,11 +266,10 @@ def load_dose_response(path: str | Path) -> DoseResponse:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         if "sha256" in data and data["sha256"] != digest(data, {}):
             raise ValueError("its content does not match its checksum")
-        frames = {name: _frame_from_json(data[name]) for name in _FRAMES}
-        plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
+        held: dict[str, Any] = {name: _frame_from_json(data[name]) for name in _FRAMES}
+        held |= {name: data[name] for name in _PLAIN}
         thresholds = record(Thresholds, data["thresholds"], "its thresholds")
-        plain |= frames
-        return DoseResponse(**plain, thresholds=thresholds, notes=tuple(data["notes"]))
+        return DoseResponse(**held, thresholds=thresholds, notes=tuple(data["notes"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
@@ -290,13 +283,10 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
-    frame = pd.DataFrame(data["data"], columns=data["columns"])
-    return frame.astype(data["types"])
+    return pd.DataFrame(data["data"], columns=data["columns"]).astype(data["types"])
 
 
 # What came of steered texts: success of each, and rates, tests and regime of each condition beside its control.
-
-
 NULL_QUANTILE = 0.95  # of the random directions' target scores, which success must exceed
 
 
@@ -343,19 +333,12 @@ def dose_table(
     """
     rows = []
     for dose in sorted(texts.dose.unique().tolist()):
-        of_dose = {
-            name: group.sort_values("scenario") for name, group in texts[texts.dose == dose].groupby("condition")
-        }
+        of_dose = dict(list(texts[texts.dose == dose].sort_values("scenario").groupby("condition")))
         natural, relative = units[dose]
-        place = {"dose": dose, "dose_natural": natural, "dose_relative": relative}
-        for condition in ("emotion", "random"):
-            mine = of_dose[condition]
-            first = {"top_emotions": target_first(mine, groups)}
-            rows.append(
-                {**place, "condition": condition}
-                | condition_row(mine, of_dose["random"], of_dose.get("other"), thresholds)
-                | first
-            )
+        for condition in CONDITIONS[:2]:
+            place = {"dose": dose, "dose_natural": natural, "dose_relative": relative, "condition": condition}
+            row = condition_row(of_dose[condition], of_dose["random"], of_dose.get("other"), thresholds)
+            rows.append(place | row | {"top_emotions": target_first(of_dose[condition], groups)})
     table = pd.DataFrame(rows)
     table["p_corrected"] = np.nan
     emotion = table.condition == "emotion"
@@ -367,21 +350,21 @@ def condition_row(
     mine: pd.DataFrame, random: pd.DataFrame, other: pd.DataFrame | None, thresholds: Thresholds
 ) -> dict[str, Any]:
     """Rates, tests against the controls, damage and regime of one condition; rows of all frames in scenario order."""
-    row: dict[str, Any] = rate("success", mine.success) | rate("moved", mine.moved) | _damage(mine)
+    damage = {"perplexity_ratio": perplexity_ratio(mine.nll.to_numpy(), mine.unsteered_nll.to_numpy())}
+    damage |= {c: float(mine[c].mean()) for c in ("entropy", "distinct_2", "loop_share", "edit_distance")}
+    row: dict[str, Any] = rate("success", mine.success) | rate("moved", mine.moved) | damage
     gain = float(mine.success.mean() - random.success.mean())
     p = mcnemar_p(mine.success.to_numpy(), random.success.to_numpy())
     itself = mine is random
-    row |= {
-        "p_random": np.nan if itself else p,
-        "p_moved": np.nan if itself else mcnemar_p(mine.moved.to_numpy(), random.moved.to_numpy()),
-    }
+    row["p_random"] = np.nan if itself else p
+    row["p_moved"] = np.nan if itself else mcnemar_p(mine.moved.to_numpy(), random.moved.to_numpy())
     if other is not None and not itself:
         row |= {f"other_{k}": v for k, v in (rate("success", other.success) | rate("moved", other.moved)).items()}
         row["p_other"] = mcnemar_p(mine.success.to_numpy(), other.success.to_numpy())
-    damage = [float(row[name]) for name in ("perplexity_ratio", "distinct_2", "loop_share")]
-    row["looping"] = looping(damage[1], damage[2], thresholds)
+    ratio, distinct, loops = (damage[c] for c in ("perplexity_ratio", "distinct_2", "loop_share"))
+    row["looping"] = looping(distinct, loops, thresholds)
     row["changed"] = not itself and changed(mine, random, thresholds.alpha)
-    row["regime"] = regime(damage[0], damage[1], damage[2], gain, thresholds, p)
+    row["regime"] = regime(ratio, distinct, loops, gain, thresholds, p)
     return {"n": len(mine), **row}
 
 
@@ -392,25 +375,15 @@ def rate(name: str, hits: pd.Series) -> dict[str, float]:
     return {name: k, f"{name}_rate": k / n, f"{name}_low": low, f"{name}_high": high}
 
 
-def _damage(texts: pd.DataFrame) -> dict[str, float]:
-    ratio = perplexity_ratio(texts.nll.to_numpy(), texts.unsteered_nll.to_numpy())
-    means = ("entropy", "distinct_2", "loop_share", "edit_distance")
-    return {"perplexity_ratio": ratio, **{name: float(texts[name].mean()) for name in means}}
-
-
 def changed(mine: pd.DataFrame, control: pd.DataFrame, alpha: float = 0.05) -> bool:
     """Whether texts differ from the control's in edit distance (from unsteered) or NLL: Wilcoxon, alpha shared by both.
 
     An inert condition that is changed has other texts than the control, but not in the emotion asked for.
     """
-    return any(_wilcoxon_p(mine[c].to_numpy(), control[c].to_numpy()) <= alpha / 2 for c in ("edit_distance", "nll"))
-
-
-def _wilcoxon_p(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    difference = (a - b)[np.isfinite(a - b)]
-    if len(difference) == 0 or not difference.any():
-        return 1.0
-    return float(wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue)
+    both = (mine[c].to_numpy() - control[c].to_numpy() for c in ("edit_distance", "nll"))
+    finite = (difference[np.isfinite(difference)] for difference in both)
+    options = {"zero_method": "zsplit", "method": "asymptotic"}
+    return any(d.any() and float(wilcoxon(d, **options).pvalue) <= alpha / 2 for d in finite)
 
 
 def mcnemar_p(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
@@ -434,17 +407,12 @@ def target_first(group: pd.DataFrame, groups: Mapping[str, str] | None = None) -
     With label groups it is enough that an emotion of the target's group is the highest.
     """
     means = group.groupby("emotion")[score_columns(group)].mean()
-    label = {e: e for e in means.index} | dict(groups or {})
-
-    def same(target: str, best: str) -> bool:
-        return label.get(best, best) == label[target]
-
-    return sum(same(str(e), str(best).removeprefix("score_")) for e, best in means.idxmax(axis=1).items())
+    label = dict(groups or {})
+    best = [(str(e), str(column).removeprefix("score_")) for e, column in means.idxmax(axis=1).items()]
+    return sum(label.get(b, b) == label.get(e, e) for e, b in best)
 
 
 # What steering towards one emotion does to the scores of all others.
-
-
 N_SWAPS = 999
 
 
@@ -506,19 +474,18 @@ def side_effects_of(
     member = np.array([[e == s for e in emotions] for s in steered], dtype=float)
     member /= member.sum(1, keepdims=True)
     on = np.array([[label.get(j, j) == label.get(s, s) for j in judged] for s in steered])
-    rng = np.random.default_rng(seed)
-    signs = rng.choice([-1.0, 1.0], size=(N_SWAPS, len(emotions)))
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(N_SWAPS, len(emotions)))
     null = np.stack([_two(member @ (difference * s[:, None]), on) for s in signs])
     observed = _two(member @ difference, on)
     p = permutation_p(observed, null)
     matrix = pd.DataFrame(member @ difference, index=pd.Index(steered, name="steered"), columns=judged)
-    counts = emotions.value_counts()
+    counts = emotions.value_counts().loc[steered]
     table = pd.DataFrame(
         {
             "steered": np.repeat(steered, len(judged)),
             "judged": np.tile(judged, len(steered)),
             "change": matrix.to_numpy().reshape(-1),
-            "n": np.repeat(counts.loc[steered].to_numpy(), len(judged)),
+            "n": np.repeat(counts.to_numpy(), len(judged)),
             "target": on.reshape(-1),
         }
     )

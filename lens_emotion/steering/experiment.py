@@ -10,7 +10,6 @@ towards a different emotion, judged on the original target: what any strong vect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,15 +65,21 @@ def dose_response(
     """
     chosen = resolve_layers(layers, vectors.n_layers)
     _check(vectors, scenarios, judge, doses)
-    plan = _plan(vectors, scenarios, doses, unit, seed, other_emotion)
-    conditions = [Condition(s.opening, seed=i) for i, s in enumerate(scenarios)] + [row.what for row in plan]
+    plan, steered = _plan(vectors, scenarios, doses, unit, seed, other_emotion)
+    conditions = [Condition(s.opening, seed=i) for i, s in enumerate(scenarios)] + steered
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "journal": journal}
     written = generate_steered(model, conditions, chosen, progress=progress, **run)
     texts, unsteered, thresholds = _judged(model, written, scenarios, plan, judge)
-    units = {float(d): mean_units(vectors, Dose(float(d), unit), chosen) for d in doses}
+    units = {}  # means over emotions and steered layers
+    for dose in (Dose(float(d), unit) for d in doses):
+        pairs = [dose.in_units(vectors[e], at) for e in vectors.emotions for at in chosen]
+        natural, relative = np.array(pairs).mean(0).tolist()
+        units[dose.value] = (natural, relative)
     table = dose_table(texts, units, thresholds, judge.groups)
     layer = chosen[0] if len(chosen) == 1 else "all" if len(chosen) == vectors.n_layers else str(list(chosen))
-    kept = _label(texts, table)
+    regimes = table.set_index(["condition", "dose"])["regime"].to_dict()
+    kept = texts[texts.condition != "null"].reset_index(drop=True)
+    kept["regime"] = [regimes.get(of, "") for of in zip(kept.condition, kept.dose, strict=True)]  # "other" has none
     plain = kept.drop(columns=score_columns(kept))
     return DoseResponse(
         table=table,
@@ -93,16 +98,25 @@ def dose_response(
 
 
 def _judged(
-    model: Model, written: Sequence[Continuation], scenarios: Sequence[Scenario], plan: Sequence[_Row], judge: Judge
+    model: Model, written: Sequence[Continuation], scenarios: Sequence[Scenario], plan: pd.DataFrame, judge: Judge
 ) -> tuple[pd.DataFrame, pd.DataFrame, Thresholds]:
-    """Measures of the steered texts and of the unsteered ones, and the thresholds that the latter give."""
-    origin = [*range(len(scenarios)), *(row.scenario for row in plan)]
-    unread = [False] * len(scenarios) + [row.condition == "null" for row in plan]
-    measured = _measure(model, written, origin, unread, judge)
-    unsteered = measured.iloc[: len(scenarios)].assign(prompt=[s.opening for s in scenarios])
-    texts = measured.iloc[len(scenarios) :].reset_index(drop=True)
-    for position, name in enumerate(("condition", "dose", "scenario", "steered")):
-        texts.insert(position, name, [getattr(row, name) for row in plan])
+    """Measures of the steered texts and of the unsteered ones, and the thresholds that the latter give.
+
+    Texts of the condition "null" are judged, not scored.
+    """
+    n, ids = len(scenarios), [c.new_ids for c in written]
+    unread = [False] * n + (plan["condition"] == "null").tolist()
+    read = [() if skip else i for i, skip in zip(ids, unread, strict=True)]
+    scored, (distinct, loops) = likelihood(model, [c.prompt_ids for c in written], read), repetition(ids)
+    frame = pd.DataFrame({"text": [c.text for c in written], "nll": scored.nll, "entropy": scored.entropy})
+    frame["distinct_2"], frame["loop_share"] = distinct, loops
+    before = [*range(n), *plan["scenario"]]  # the place of each text's unsteered one
+    frame["edit_distance"] = [edit_distance(mine, ids[place]) for mine, place in zip(ids, before, strict=True)]
+    scores = judge.score([c.text for c in written])
+    frame["top_emotion"] = decided(scores, judge.emotions)
+    measured = pd.concat([frame, pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])], axis=1)
+    unsteered = measured.iloc[:n].assign(prompt=[s.opening for s in scenarios])
+    texts = pd.concat([plan, measured.iloc[n:].reset_index(drop=True)], axis=1)
     thresholds = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
     texts = with_targets(texts, unsteered, scenarios, judge, thresholds)
     return texts, unsteered, thresholds
@@ -117,17 +131,6 @@ def _check(vectors: EmotionVectors, scenarios: Sequence[Scenario], judge: Judge,
             raise DoseError(f"no {what} for {', '.join(missing)}; choose scenarios of: {', '.join(known)}")
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One text to generate. "null" sets the success threshold, "random" is the reported control."""
-
-    condition: str
-    dose: float
-    scenario: int
-    steered: str
-    what: Condition
-
-
 def _plan(
     vectors: EmotionVectors,
     scenarios: Sequence[Scenario],
@@ -135,9 +138,12 @@ def _plan(
     unit: str,
     seed: int,
     other_emotion: bool,
-) -> list[_Row]:
-    """Every scenario under every condition at every dose; directions of the controls differ between scenarios."""
-    rows = []
+) -> tuple[pd.DataFrame, list[Condition]]:
+    """Every scenario under every condition at every dose; directions of the controls differ between scenarios.
+
+    "null" sets the success threshold, "random" is the reported control.
+    """
+    rows, conditions = [], []
     for i, scenario in enumerate(scenarios):
         like = scenario.emotion
         choices = {
@@ -149,42 +155,9 @@ def _plan(
             choices["other"] = vectors.other(seed * 10_007 + i, like=like)
         for dose in doses:
             for condition, vector in choices.items():
-                what = Condition(scenario.opening, vector, Dose(dose, unit), i)
-                rows.append(_Row(condition, float(dose), i, vector.name, what))
-    return rows
-
-
-def _measure(
-    model: Model, written: Sequence[Continuation], origin: Sequence[int], unread: Sequence[bool], judge: Judge
-) -> pd.DataFrame:
-    """Measures of every text; `origin` is the place of its unsteered text. Texts `unread` are judged, not scored."""
-    ids = [c.new_ids for c in written]
-    distinct, loops = repetition(ids)
-    scored = likelihood(
-        model, [c.prompt_ids for c in written], [() if skip else i for i, skip in zip(ids, unread, strict=True)]
-    )
-    frame = pd.DataFrame({"text": [c.text for c in written], "nll": scored.nll, "entropy": scored.entropy})
-    frame["distinct_2"], frame["loop_share"] = distinct, loops
-    frame["edit_distance"] = [edit_distance(mine, ids[start]) for mine, start in zip(ids, origin, strict=True)]
-    scores = judge.score([c.text for c in written])
-    frame["top_emotion"] = decided(scores, judge.emotions)
-    columns = pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])
-    return pd.concat([frame, columns], axis=1)
-
-
-def mean_units(vectors: EmotionVectors, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:
-    """The dose as (natural, relative), averaged over emotions and steered layers."""
-    both = [dose.in_units(vectors[e], layer) for e in vectors.emotions for layer in layers]
-    natural, relative = np.array(both).mean(0)
-    return float(natural), float(relative)
-
-
-def _label(texts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The texts to keep, each with the regime of its condition (none for the other-emotion control)."""
-    regimes = table.set_index(["condition", "dose"])["regime"].to_dict()
-    kept = texts[texts.condition != "null"].copy()
-    kept["regime"] = [regimes.get((c, d), "") for c, d in zip(kept.condition, kept.dose, strict=True)]
-    return kept.reset_index(drop=True)
+                rows.append({"condition": condition, "dose": float(dose), "scenario": i, "steered": vector.name})
+                conditions.append(Condition(scenario.opening, vector, Dose(dose, unit), i))
+    return pd.DataFrame(rows), conditions
 
 
 def _scores(texts: pd.DataFrame, unsteered: pd.DataFrame) -> pd.DataFrame:

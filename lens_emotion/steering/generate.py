@@ -73,7 +73,6 @@ def generate_steered(
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
-    label: str = "steering",
     progress: bool = True,
     on_ids: OnIds | None = None,
     journal: Journal | None = None,
@@ -99,7 +98,7 @@ def generate_steered(
         if journal is None
         else _kept_batches(model, conditions, layers, token_budget, journal, run)
     )
-    for batch in track(batches, label, total=len(conditions), step=len, show=progress):
+    for batch in track(batches, "steering", total=len(conditions), step=len, show=progress):
         for i, continuation in batch:
             out[i] = continuation
     return [c for c in out if c is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, mean_units
-from lens_emotion.steering.generate import Condition, Continuation, row_key, steered_batches
+from lens_emotion.steering.generate import Condition, row_key, steered_batches
 from lens_emotion.steering.hooks import Positions, check_positions
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -107,7 +107,8 @@ def steering_grid(
         DoseError: an empty axis, an unknown layer, unit, control or position, or several seeds for greedy texts.
         UnknownEmotionError, FingerprintError, ContextLengthError, ArtifactError: before anything is generated.
     """
-    _check(prompts, layer_sets, doses, seeds, sampling, controls, check_positions(positions))
+    check_positions(positions)
+    _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
     chosen = tuple(vectors.emotions if emotions is None else dict.fromkeys(emotions))
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
     amounts = [Dose(float(d), unit) for d in dict.fromkeys(doses) if d != 0]
@@ -124,7 +125,8 @@ def steering_grid(
         for i, continuation in batch:
             new_ids[missing[i]] = continuation.new_ids
         if path:
-            append_rows(path, [_record(keys[missing[i]], rows[missing[i]], c) for i, c in batch])
+            of_batch = [(missing[i], {"text": c.text, "new_ids": list(c.new_ids)}) for i, c in batch]
+            append_rows(path, [{"key": keys[i], **rows[i], **written} for i, written in of_batch])
     ids = tuple(i for i in new_ids if i is not None)
     table = pd.DataFrame(rows).assign(text=[decode_text(model, i) for i in ids], n_tokens=[len(i) for i in ids])
     prompt_ids = tuple(read[p] for p in table.prompt)
@@ -132,22 +134,13 @@ def steering_grid(
     return GridResult(table, ids, prompt_ids, unit, positions, sampling, max_new_tokens, n_resumed)
 
 
-def _check(
-    prompts: Sequence[str],
-    layer_sets: Sequence[Layers],
-    doses: Sequence[float],
-    seeds: Sequence[int],
-    sampling: Sampling,
-    controls: Sequence[str],
-    positions: Positions,
-) -> None:
-    axes = {"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}
+def _check(axes: Mapping[str, Sequence[Any]], sampling: Sampling, controls: Sequence[str]) -> None:
     if empty := [name for name, axis in axes.items() if len(axis) == 0]:
         raise DoseError(f"nothing to steer: give at least one {' and one '.join(empty)}")
-    for name, axis in (("prompts", prompts), ("layer_sets", layer_sets)):
+    for name, axis in (("prompts", axes["prompt"]), ("layer_sets", axes["layer set"])):
         if isinstance(axis, str):
             raise DoseError(f"{name} is one string, {axis!r}; give a list: [{axis!r}]")
-    if sampling.greedy and len(set(seeds)) > 1:
+    if sampling.greedy and len(set(axes["seed"])) > 1:
         raise DoseError("greedy texts do not depend on the seed; give one seed, or Sampling(temperature=...)")
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise DoseError(f"unknown control '{unknown[0]}'; use {', '.join(CONTROLS)}")
@@ -186,18 +179,10 @@ def _plan(
 def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -> EmotionVector:
     """Drawn from emotion and prompt alone, so that a grid made larger keeps the controls it had."""
     drawn = int.from_bytes(hashlib.sha256(f"{control}|{emotion}|{prompt}".encode()).digest()[:4], "big")
-    if control == "random":
-        return vectors.random(drawn, like=emotion)
-    return vectors.other(drawn, like=emotion)
-
-
-def _record(key: str, row: dict[str, Any], continuation: Continuation) -> dict[str, Any]:
-    return {"key": key, **row, "text": continuation.text, "new_ids": list(continuation.new_ids)}
+    return (vectors.random if control == "random" else vectors.other)(drawn, like=emotion)
 
 
 # Finished rows of a grid as lines of a journal: a batch is appended in one write; a damaged line is made again.
-
-
 FILE = "steering_grid.jsonl"
 
 

@@ -5,7 +5,7 @@ A hook is bound to its layer in a closure, never to `hook.name`: inside a hook t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelErr
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.layers import Layers, resolve_layers
-from lens_emotion.steering.dose import Dose, as_dose, displacement
+from lens_emotion.steering.dose import Dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 
@@ -51,27 +51,23 @@ def steering_hooks(
     """
     vectors = as_vectors(vector)
     n_layers = vectors[0].n_layers if vectors else 1
-    done = Intervention(vectors, as_dose(dose, unit), resolve_layers(layers, n_layers), mode, centre)
+    dose = dose if isinstance(dose, Dose) else Dose(float(dose), unit)
+    done = Intervention(vectors, dose, resolve_layers(layers, n_layers), mode, centre)
     tracker = Tracker(positions, prompt_length)
-    if done.idle:
-        return []
-    return tracker.hooks() + [(hook_name(layer), _edit_hook(done.at(layer), tracker)) for layer in done.layers]
+    return [] if done.idle else _edit_hooks({layer: done.at(layer) for layer in done.layers}, tracker)
 
 
-def _edit_hook(edit: Edit, tracker: Tracker) -> Any:
-    def hook_fn(residual: Float[Tensor, "batch pos d_model"], hook: Any) -> Float[Tensor, "batch pos d_model"]:
-        return edited(residual, edit, tracker)
+def _edit_hooks(edits: Mapping[int, Edit], tracker: Tracker) -> list[Hook]:
+    """Hooks that do what `edits` holds at the time, at the tracker's positions, elsewhere nothing to the bit."""
 
-    return hook_fn
+    def at(layer: int) -> Hook:
+        def hook_fn(residual: Float[Tensor, "batch pos d_model"], hook: Any) -> Float[Tensor, "batch pos d_model"]:
+            where, changed = tracker.steered(residual), edits[layer].apply(residual)
+            return changed if where is None else changed.where(where[:, :, None], residual)
 
+        return hook_name(layer), hook_fn
 
-def edited(
-    residual: Float[Tensor, "batch pos d_model"], edit: Edit, tracker: Tracker
-) -> Float[Tensor, "batch pos d_model"]:
-    """The residual stream with the edit done at the tracker's positions, elsewhere as it was to the bit."""
-    where = tracker.steered(residual)
-    changed = edit.apply(residual)
-    return changed if where is None else changed.where(where[:, :, None], residual)
+    return tracker.hooks() + [at(layer) for layer in edits] if edits else []
 
 
 @contextmanager
@@ -106,16 +102,8 @@ def steer(
         DoseError: an unknown unit, layer, position or mode.
     """
     check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
-    hooks = steering_hooks(
-        vector,
-        dose,
-        unit=unit,
-        layers=layers,
-        positions=positions,
-        mode=mode,
-        centre=centre,
-        prompt_length=prompt_length,
-    )
+    how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
+    hooks = steering_hooks(vector, dose, unit=unit, layers=layers, **how)
     with model.hooks(fwd_hooks=hooks):
         yield hooks
 
@@ -136,15 +124,8 @@ def ablate(
 
     Raises: see `steer`.
     """
-    return steer(
-        model,
-        vectors,
-        layers=layers,
-        positions=positions,
-        mode="ablate",
-        allow_other_model=allow_other_model,
-        allow_processed=allow_processed,
-    )
+    allowed: dict[str, Any] = {"allow_other_model": allow_other_model, "allow_processed": allow_processed}
+    return steer(model, vectors, layers=layers, positions=positions, mode="ablate", **allowed)
 
 
 def check_fits(
@@ -184,27 +165,18 @@ class RowEdits:
 
     def hooks(self) -> list[Hook]:
         """Hooks for the whole batch; none if no row is steered."""
-        own = [(hook_name(layer), self._hook(layer)) for layer in self._edits]
-        return self._tracker.hooks() + own if own else []
+        return _edit_hooks(self._edits, self._tracker)
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
         self._tracker.keep(rows)
-        self._edits = {layer: edit.keep(rows) for layer, edit in self._edits.items()}
-
-    def _hook(self, layer: int) -> Any:
-        def hook_fn(residual: Float[Tensor, "batch pos d_model"], hook: Any) -> Float[Tensor, "batch pos d_model"]:
-            return edited(residual, self._edits[layer], self._tracker)
-
-        return hook_fn
+        self._edits.update({layer: edit.keep(rows) for layer, edit in self._edits.items()})
 
 
 # What is done to `resid_post`: add a vector, ablate directions, or clamp the projection on one.
 #
 # All three are one form, h -> h - (h B^T) B + delta, so that the rows of a batch may differ in kind: `add` has no B,
 # `ablate` no delta, `clamp` takes the projection out and puts the target in.
-
-
 SAME = 1e-4  # directions whose part outside the others' span is shorter than this add nothing to the span
 Vectors = EmotionVector | EmotionVectors | Sequence[EmotionVector]
 Centre = float | Float[Tensor, " n_layers"]
@@ -337,8 +309,6 @@ def projection_centre(acts: PooledActivations, vector: EmotionVector) -> Float[T
 # What a block's attention scores show is enough. As many keys as queries: a new prompt begins. More keys than queries:
 # the text goes on from a cache. A masked diagonal: a pad. The scores are hooked in the first block, before the first
 # `resid_post`, so every layer of a pass knows its positions. Both backends show them, in every generation loop.
-
-
 Hook = tuple[str, Callable[..., Any]]
 Positions = str | int | slice | Sequence[int]
 NAMES = ("all", "generated", "prompt")

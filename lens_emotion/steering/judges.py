@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import regex
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ModelUnavailableError, StimulusError
@@ -75,16 +75,13 @@ class Judge:
         return wilson_interval(round(self.accuracy * self.n_labelled), self.n_labelled)
 
     def __str__(self) -> str:
+        measured, interval = "accuracy not measured", self.accuracy_interval
+        if self.accuracy is not None:
+            between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+            measured = f"accuracy {self.accuracy:.2f}{between}, chance {self.chance:.2f}"
         shared = f"{round(1 / self.chance)} label groups" if self.groups else ""
-        parts = [self._measured(), shared, "" if self.independent else "not independent of the model"]
+        parts = [measured, shared, "" if self.independent else "not independent of the model"]
         return f"{self.name} ({'; '.join(p for p in parts if p)})"
-
-    def _measured(self) -> str:
-        if self.accuracy is None:
-            return "accuracy not measured"
-        interval = self.accuracy_interval
-        between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-        return f"accuracy {self.accuracy:.2f}{between}, chance {self.chance:.2f}"
 
 
 def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
@@ -100,7 +97,8 @@ def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
             "give labelled texts of these"
         )
     fits = np.array([[judge.group(e) == judge.group(s.emotion) for e in judge.emotions] for s in items])
-    first = highest(judge.score([s.text for s in items]))
+    scores = judge.score([s.text for s in items])
+    first = scores == scores.max(1, keepdims=True)
     right = (fits & first).sum(1) / first.sum(1)  # equals are drawn between, not the first of them taken
     return replace(judge, accuracy=float(np.mean(right)), n_labelled=len(items))
 
@@ -191,21 +189,14 @@ def any_word(words: Sequence[str]) -> regex.Pattern[str]:
     return regex.compile("|".join(parts) or r"(?!)", regex.IGNORECASE)
 
 
-def centroids(values: Float[np.ndarray, "n d"], labels: Labels, emotions: Sequence[str]) -> Float[np.ndarray, "k d"]:
-    """Class means minus their mean, as unit vectors."""
-    means = np.stack([values[np.asarray(labels) == e].mean(0) for e in emotions])
-    centred = means - means.mean(0)
-    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
-
-
 def centroid_scores(
     values: Float[np.ndarray, "n d"], train: Float[np.ndarray, "m d"], labels: Labels, emotions: Sequence[str]
 ) -> Float[np.ndarray, "n k"]:
     """Softmax of centred cosines to the class means of the training rows."""
-    centre = np.stack([train[np.asarray(labels) == e].mean(0) for e in emotions]).mean(0)
-    rows = values - centre
+    means = np.stack([train[np.asarray(labels) == e].mean(0) for e in emotions])
+    rows, centroids = values - means.mean(0), means - means.mean(0)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    logits = SHARPNESS * rows @ centroids(train, labels, emotions).T
+    logits = SHARPNESS * rows @ (centroids / np.linalg.norm(centroids, axis=1, keepdims=True)).T
     weights = np.exp(logits - logits.max(1, keepdims=True))
     return weights / weights.sum(1, keepdims=True)
 
@@ -294,16 +285,10 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
 
 
 # From a judge's scores to the emotion that it names: nothing where several are equal.
-
-
 UNDECIDED = "undecided"
-
-
-def highest(scores: Float[np.ndarray, "n_texts n_emotions"]) -> Bool[np.ndarray, "n_texts n_emotions"]:
-    """Which emotions have a text's highest score; several where they are equal."""
-    return scores == scores.max(1, keepdims=True)
 
 
 def decided(scores: Float[np.ndarray, "n_texts n_emotions"], emotions: Sequence[str]) -> list[str]:
     """The emotion that each text's scores put first, or "undecided" where several are equal."""
-    return [emotions[row.argmax()] if row.sum() == 1 else UNDECIDED for row in highest(scores)]
+    first = scores == scores.max(1, keepdims=True)
+    return [emotions[row.argmax()] if row.sum() == 1 else UNDECIDED for row in first]

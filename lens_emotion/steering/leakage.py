@@ -6,6 +6,7 @@ model off its track too, so foreign letters under the emotion's vector count onl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,12 +104,16 @@ def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None 
     Raises:
         AnalysisError: prompts without letters; emotions without words in `bilingual`.
     """
-    home = _home(result.unsteered["prompt"].tolist())
+    of_prompts = letter_shares(" ".join(result.unsteered["prompt"]))
+    if not of_prompts:
+        raise AnalysisError("the prompts hold no letters, so there is no home script; give prompts with words")
+    home = max(of_prompts, key=of_prompts.__getitem__)
     frame = _frame(result)
     shares = script_shares(frame["text"].tolist())
     for name, values in shares.items():
         frame[f"letters_{name}"] = values
-    frame["foreign"] = 1.0 - frame[f"letters_{home}"] if home in shares else np.where(_any_letter(shares), 1.0, np.nan)
+    none_of_home = 0.0 * next(iter(shares.values()), np.nan)  # nan where a text has no letters
+    frame["foreign"] = 1.0 - shares.get(home, none_of_home)
     # a text without letters leaks nothing: left nan it would drop its scenario from one side of the pair
     frame = frame.fillna(dict.fromkeys(["foreign", *(f"letters_{s}" for s in shares)], 0.0))
     table = _table(frame, seed)
@@ -123,18 +128,6 @@ def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None 
         home=home,
         onset=float(found.dose.min()) if len(found) else None,
     )
-
-
-def _home(prompts: Sequence[str]) -> str:
-    """Script of most letters of the prompts."""
-    shares = letter_shares(" ".join(prompts))
-    if not shares:
-        raise AnalysisError("the prompts hold no letters, so there is no home script; give prompts with words")
-    return max(shares, key=lambda s: shares[s])
-
-
-def _any_letter(shares: Mapping[str, Float[np.ndarray, " n"]]) -> np.ndarray:
-    return np.any([np.nan_to_num(v) > 0 for v in shares.values()], axis=0) if shares else np.array(False)
 
 
 def _frame(result: DoseResponse) -> pd.DataFrame:
@@ -159,19 +152,14 @@ def _table(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         rows.append(place | {"foreign": values.mean(), "low": float(low), "high": float(high), "texts": any_foreign})
     table = pd.DataFrame(rows)
     table["p"] = table["p_corrected"] = np.nan
-    difference = _paired(frame, "foreign")
+    wide = {c: g.pivot(index="scenario", columns="dose", values="foreign") for c, g in frame.groupby("condition")}
+    difference = wide["emotion"] - wide["random"]
     null = _sign_flips(difference.to_numpy(), seed)
     observed = difference.mean().to_numpy()
     emotion = table.condition == "emotion"
     table.loc[emotion, "p"] = permutation_p(observed, null)
     table.loc[emotion, "p_corrected"] = max_corrected_p(observed, null, standardise=True)
     return table
-
-
-def _paired(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Emotion minus random of the same scenario: scenario x dose."""
-    wide = {c: g.pivot(index="scenario", columns="dose", values=column) for c, g in frame.groupby("condition")}
-    return wide["emotion"] - wide["random"]
 
 
 def _sign_flips(difference: Float[np.ndarray, "n k"], seed: int) -> Float[np.ndarray, "m k"]:
@@ -185,7 +173,8 @@ def _words(frame: pd.DataFrame, bilingual: Mapping[str, Sequence[str]], seed: in
     if missing := [e for e in wanted if not bilingual.get(e)]:
         raise AnalysisError(f"no foreign words for {', '.join(missing)}; give words for every emotion steered towards")
     names = list(bilingual)
-    patterns = [any_word(_own(bilingual, e)) for e in names]
+    of_one = Counter(w for words in bilingual.values() for w in set(words))
+    patterns = [any_word([w for w in bilingual[e] if of_one[w] == 1]) for e in names]
     matrix = np.array([[bool(p.search(t)) for p in patterns] for t in frame["text"]], dtype=float)
     column = np.array([names.index(e) for e in frame["emotion"]])
     own = matrix[np.arange(len(frame)), column]
@@ -197,24 +186,13 @@ def _words(frame: pd.DataFrame, bilingual: Mapping[str, Sequence[str]], seed: in
     return table
 
 
-def _own(bilingual: Mapping[str, Sequence[str]], emotion: str) -> list[str]:
-    shared = {w for e, words in bilingual.items() if e != emotion for w in words}
-    return [w for w in bilingual[emotion] if w not in shared]
-
-
 def _word_row(dose: float, group: pd.DataFrame, seed: int) -> dict[str, float]:
     mine, random = (group[group.condition == c].sort_values("scenario") for c in ("emotion", "random"))
     target = rate("target", mine.target)
+    shares = {"target": target["target_rate"], "low": target["target_low"], "high": target["target_high"]}
     difference = mine.target.to_numpy(dtype=float) - mine.others.to_numpy()
     null = _sign_flips(difference[:, None], seed)
-    return {
-        "dose": dose,
-        "n": len(mine),
-        "target": target["target_rate"],
-        "low": target["target_low"],
-        "high": target["target_high"],
-        "others": float(mine.others.mean()),
-        "random": float(random.target.mean()),
-        "p_random": mcnemar_p(mine.target.to_numpy(), random.target.to_numpy()),
-        "p_others": float(permutation_p(np.array(difference.mean()), null[:, 0])),
-    }
+    shares |= {"others": float(mine.others.mean()), "random": float(random.target.mean())}
+    p_random = mcnemar_p(mine.target.to_numpy(), random.target.to_numpy())
+    p_others = float(permutation_p(np.array(difference.mean()), null[:, 0]))
+    return {"dose": dose, "n": len(mine), **shares, "p_random": p_random, "p_others": p_others}

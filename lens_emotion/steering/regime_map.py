@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -98,39 +99,20 @@ def regime_map(
     """
     chosen = resolve_layers(layers, vectors.n_layers)
     tables, texts, thresholds = [], [], None
+    run: dict[str, Any] = {"doses": doses, "unit": unit, "max_new_tokens": max_new_tokens, "sampling": sampling}
+    run |= {"seed": seed, "other_emotion": False, "progress": False}
     for layer in track(chosen, "layers", total=len(chosen), show=progress):
-        result = dose_response(
-            model,
-            vectors,
-            scenarios,
-            judge,
-            doses=doses,
-            unit=unit,
-            layers=layer,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            seed=seed,
-            other_emotion=False,
-            progress=False,
-        )
+        result = dose_response(model, vectors, scenarios, judge, layers=layer, **run)
         thresholds = result.thresholds  # of the unsteered texts, so the same for every layer
         place = {"layer": layer, "depth": (layer + 1) / vectors.n_layers}
         tables.append(_with_shares(result.table, result.texts).assign(**place))
         texts.append(result.texts.assign(**place))
     table = pd.concat(tables, ignore_index=True)
     table = table[["layer", "depth", *[c for c in table.columns if c not in ("layer", "depth")]]]
-    info = describe(model)
+    info, millions = describe(model), parameter_count(model) / 1e6
     assert thresholds is not None
-    return RegimeMap(
-        table=table,
-        texts=pd.concat(texts, ignore_index=True),
-        onsets=_onsets(table, thresholds.explosive_ratio),
-        model=info.name,
-        family=info.family,
-        millions=parameter_count(model) / 1e6,
-        thresholds=thresholds,
-        judge=str(judge),
-    )
+    onsets, all_texts = _onsets(table, thresholds.explosive_ratio), pd.concat(texts, ignore_index=True)
+    return RegimeMap(table, all_texts, onsets, info.name, info.family, millions, thresholds, str(judge))
 
 
 def _with_shares(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
@@ -138,9 +120,7 @@ def _with_shares(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
     labels = texts.groupby(["dose", "condition"])["text_regime"]
     shares = pd.DataFrame([regime_shares(labels.get_group((r.dose, r.condition))) for r in table.itertuples()])
     control = table[table.condition == "random"].set_index("dose")["success_rate"]
-    out = pd.concat([table, shares], axis=1)
-    out["control_rate"] = out["dose"].map(control)
-    return out
+    return pd.concat([table, shares], axis=1).assign(control_rate=table["dose"].map(control))
 
 
 def _onsets(table: pd.DataFrame, threshold: float) -> pd.DataFrame:

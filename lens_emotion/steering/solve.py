@@ -128,16 +128,8 @@ def solve_kl(
     """
     options: dict[str, Any] = {"unit": unit, "tol": tol, "highest": highest, "max_evaluations": max_evaluations}
     result = iso_kl(model, [vector], prompts, target_kl, layers, **options)
-    row = result.table.iloc[0]
-    return KLDose(
-        dose=Dose(float(row.dose), unit),
-        dose_natural=float(row.dose_natural),
-        dose_relative=float(row.dose_relative),
-        kl=float(row.kl),
-        target_kl=target_kl,
-        n_evaluations=int(row.n_evaluations),
-        monotone=bool(row.monotone),
-    )
+    (row,) = result.table.drop(columns=["emotion", "dose"]).to_dict("records")
+    return KLDose(dose=result.dose(vector.name), target_kl=target_kl, **{str(k): v for k, v in row.items()})
 
 
 def iso_kl(
@@ -185,25 +177,17 @@ def iso_kl(
         doses = [searches[k].next() for k in open_]
         done = [Intervention((chosen[k],), Dose(d, unit), where) for k, d in zip(open_, doses, strict=True)]
         for k, dose, kl in zip(open_, doses, mean_kl(model, texts, done, reference), strict=True):
-            searches[k].add(dose, kl)
-            searches[k].give_up_after(max_evaluations)
-    rows = [_found(v, s, mean_units(v, Dose(s.dose, unit), where)) for v, s in zip(chosen, searches, strict=True)]
+            searches[k].add(dose, kl, max_evaluations)
+    rows = []
+    for vector, search in zip(chosen, searches, strict=True):
+        dose, kl = search.best
+        natural, relative = mean_units(vector, Dose(dose, unit), where)
+        found = {"emotion": vector.name, "dose": dose, "dose_natural": natural, "dose_relative": relative, "kl": kl}
+        rows.append(found | {"n_evaluations": len(search.tried), "monotone": search.monotone})
     tried = [{"emotion": s.name, "dose": d, "kl": kl} for s in searches for d, kl in s.tried]
     n_tokens = sum(sum(t.content) for t in texts)
     words = layers_in_words(where, model.cfg.n_layers)
     return IsoKL(pd.DataFrame(rows), pd.DataFrame(tried), target_kl, tol, unit, words, n_tokens)
-
-
-def _found(vector: EmotionVector, search: _Search, units: tuple[float, float]) -> dict[str, object]:
-    return {
-        "emotion": vector.name,
-        "dose": search.dose,
-        "dose_natural": units[0],
-        "dose_relative": units[1],
-        "kl": search.kl,
-        "n_evaluations": len(search.tried),
-        "monotone": search.monotone,
-    }
 
 
 class _Search:
@@ -215,32 +199,33 @@ class _Search:
         self.tried: list[tuple[float, float]] = []
 
     @property
-    def _best(self) -> tuple[float, float]:
+    def best(self) -> tuple[float, float]:
+        """The dose tried whose KL is nearest to the target, and that KL."""
         return min(self.tried, key=lambda p: abs(p[1] - self.target))
 
     @property
-    def dose(self) -> float:
-        return self._best[0]
-
-    @property
-    def kl(self) -> float:
-        return self._best[1]
-
-    @property
     def closed(self) -> bool:
-        return bool(self.tried) and abs(self.kl - self.target) <= self.tol * self.target
+        return bool(self.tried) and abs(self.best[1] - self.target) <= self.tol * self.target
 
     @property
     def monotone(self) -> bool:
         values = [kl for _, kl in sorted(self.tried)]
         return all(b >= a for a, b in pairwise(values))
 
-    def add(self, dose: float, kl: float) -> None:
+    def add(self, dose: float, kl: float, most: int) -> None:
+        """Raises DoseError where the target is out of reach, or not met after `most` doses."""
         self.tried.append((dose, kl))
-        if dose >= self.limit and kl < self.target and not self.closed:
+        if self.closed:
+            return
+        if dose >= self.limit and kl < self.target:
             raise DoseError(
                 f"KL {self.target:g} is out of reach for '{self.name}': at dose {dose:g}, the highest tried, it is "
                 f"{kl:.3g} nats per token; ask for a smaller KL, steer more layers, or raise `highest`"
+            )
+        if len(self.tried) >= most:
+            raise DoseError(
+                f"KL {self.target:g} within {self.tol:.1%} was not met for '{self.name}' in {most} evaluations; "
+                f"nearest: {self.best[1]:.4g} at dose {self.best[0]:.4g}; widen `tol`"
             )
 
     def next(self) -> float:
@@ -254,13 +239,6 @@ class _Search:
         ends, goal = np.sqrt([low[1], high[1]]), self.target**0.5
         share = (goal - ends[0]) / (ends[1] - ends[0])
         return float(low[0] + np.clip(share, 0.05, 0.95) * (high[0] - low[0]))
-
-    def give_up_after(self, n: int) -> None:
-        if len(self.tried) >= n and not self.closed:
-            raise DoseError(
-                f"KL {self.target:g} within {self.tol:.1%} was not met for '{self.name}' in {n} evaluations; nearest: "
-                f"{self.kl:.4g} at dose {self.dose:.4g}; widen `tol`"
-            )
 
 
 def solve_edge(evaluate: Callable[[float], Any], low: float, high: float, tol: float = 0.1) -> Edge:
@@ -292,8 +270,6 @@ def solve_edge(evaluate: Callable[[float], Any], low: float, high: float, tol: f
 
 
 # The next token under steering: log-probabilities at content tokens, and their KL from the unsteered ones.
-
-
 def mean_kl(
     model: Model, texts: Sequence[TokenisedText], done: Sequence[Intervention], reference: Sequence[Tensor]
 ) -> list[float]:
@@ -317,11 +293,8 @@ def mean_kl(
 
 def _kl(log_p: Float[Tensor, "rows d_vocab"], log_q: Float[Tensor, "rows d_vocab"]) -> float:
     """Sum over rows of KL(p || q)."""
-    parts = [
-        (log_p[i : i + CHUNK].exp() * (log_p[i : i + CHUNK] - log_q[i : i + CHUNK])).sum(dtype=torch.float64)
-        for i in range(0, len(log_p), CHUNK)
-    ]
-    return float(sum(parts))
+    parts = zip(log_p.split(CHUNK), log_q.split(CHUNK), strict=True)
+    return float(sum((p.exp() * (p - q)).sum(dtype=torch.float64) for p, q in parts))
 
 
 @torch.inference_mode()
@@ -337,6 +310,5 @@ def log_probabilities(
     out = []
     for row, text in enumerate(texts):
         h = residual[row, : len(text)][torch.tensor(text.content, device=residual.device)]
-        parts = [read_out(model, h[i : i + CHUNK]).float().log_softmax(-1) for i in range(0, len(h), CHUNK)]
-        out.append(torch.cat(parts))
+        out.append(torch.cat([read_out(model, part).float().log_softmax(-1) for part in h.split(CHUNK)]))
     return out

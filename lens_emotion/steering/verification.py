@@ -46,27 +46,25 @@ def verification(steered: Mapping[str, DoseResponse]) -> Verification | None:
 
 
 def _rows(model: str, steering: DoseResponse) -> Iterator[dict[str, object]]:
+    """One row per form and condition that was run."""
+    forms: list[tuple[str, str, dict[str, Any], int]] = []
     base = {"model": model, "judge": steering.judge, "judge_accuracy": steering.judge_accuracy}
     base["chance"] = 1 / steering.n_emotions
     try:
         fitted = steering.cross_fitted()
         doses = " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in fitted.table["dose"]))
         counts = {"emotion": fitted.success, "random": fitted.random, "other": fitted.other}
-        yield from (base | {"form": CROSSED, "dose": doses} | r for r in _rates(counts, fitted.n))
+        forms.append((CROSSED, doses, counts, fitted.n))
     except AnalysisError:
         pass  # one opening per emotion: no dose can be chosen on the other
     dose = steering.surgical_dose
     if dose is not None:
         at, control = steering.at(dose), steering.at(dose, "random")
         counts = {"emotion": at.moved, "random": control.moved, "other": at.get("other_moved")}
-        yield from (base | {"form": PAPER, "dose": f"{dose:g}"} | r for r in _rates(counts, int(at.n)))
-
-
-def _rates(counts: Mapping[str, Any], n: int) -> list[dict[str, object]]:
-    """One row per condition that was run."""
-    rows: list[dict[str, object]] = []
-    for condition, k in counts.items():
-        if k is not None and not pd.isna(k):
-            low, high = wilson_interval(int(k), n)
-            rows.append({"condition": condition, "k": int(k), "n": n, "rate": k / n, "low": low, "high": high})
-    return rows
+        forms.append((PAPER, f"{dose:g}", counts, int(at.n)))
+    for form, words, counts, n in forms:
+        for condition, k in counts.items():
+            if not pd.isna(k):
+                low, high = wilson_interval(int(k), n)
+                found = {"condition": condition, "k": int(k), "n": n, "rate": k / n, "low": low, "high": high}
+                yield base | {"form": form, "dose": words} | found

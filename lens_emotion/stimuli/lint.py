@@ -7,7 +7,7 @@ has, a shared first phrase, or length.
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -125,8 +125,3 @@ def length_skew(stimuli: StimulusSet, rules: LintRules) -> Iterator[Finding]:
             f"{longest} averages {means[longest]:.0f}, {shortest} {means[shortest]:.0f}; "
             f"keep the ratio below {rules.max_skew}",
         )
-
-
-def counts(stimuli: StimulusSet) -> Counter[str]:
-    """Texts per emotion."""
-    return Counter(s.emotion for s in stimuli.items)

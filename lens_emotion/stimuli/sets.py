@@ -110,9 +110,6 @@ class StimulusSet(Brief):
         return StimulusSet(self.name, kept, tuple(n for n in self.norms if n.emotion in wanted))
 
 
-# Sets by name.
-
-
 # A set's file: its form, and what is read from it.
 
 

@@ -96,6 +96,7 @@ class World:
     lexicons: Mapping[str, Lexicon]
 
 
+@cache
 def load_world(language: str) -> World:
     """The world of the English tiny models ("en") or of the bilingual one ("en-zh").
 
@@ -104,16 +105,6 @@ def load_world(language: str) -> World:
     """
     if language not in WORLD_LANGUAGES:
         raise ValueError(f"the world is written in {' or '.join(map(repr, WORLD_LANGUAGES))}, not in {language!r}")
-    return _build_world(language)
-
-
-def emotion_words(world: World, emotion: str) -> tuple[str, ...]:
-    """The English words that only this emotion uses."""
-    return world.own_words[emotion]
-
-
-@cache
-def _build_world(language: str) -> World:
     data = _read("en")
     lexicons = {code: _lexicon(_read(code)) for code in language.split("-")}
     english = lexicons["en"]
@@ -131,6 +122,11 @@ def _build_world(language: str) -> World:
         emotion_groups={**groups, NEUTRAL: ()},
         lexicons=lexicons,
     )
+
+
+def emotion_words(world: World, emotion: str) -> tuple[str, ...]:
+    """The English words that only this emotion uses."""
+    return world.own_words[emotion]
 
 
 def _read(code: str) -> dict[str, Any]:

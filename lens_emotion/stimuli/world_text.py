@@ -7,7 +7,6 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from string import Formatter
 
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
@@ -212,18 +211,16 @@ def _word_source(
     world: World, emotion: str, code: str, own_share: float, switch: float, rng: random.Random
 ) -> WordSource:
     """Draws a word of a kind for the emotion: one of its own, or one of a group it belongs to; filler for neutral."""
-    return partial(_draw_word, world, emotion, code, own_share, switch, rng)
 
+    def draw(kind: str) -> str:
+        lexicon = world.lexicons["zh" if rng.random() < switch else code]
+        if emotion == NEUTRAL:
+            return rng.choice(lexicon.neutral[kind])
+        if rng.random() < own_share:
+            return rng.choice(lexicon.own[emotion][kind])
+        return rng.choice(lexicon.groups[rng.choice(world.emotion_groups[emotion])][kind])
 
-def _draw_word(
-    world: World, emotion: str, code: str, own_share: float, switch: float, rng: random.Random, kind: str
-) -> str:
-    lexicon = world.lexicons["zh" if rng.random() < switch else code]
-    if emotion == NEUTRAL:
-        return rng.choice(lexicon.neutral[kind])
-    if rng.random() < own_share:
-        return rng.choice(lexicon.own[emotion][kind])
-    return rng.choice(lexicon.groups[rng.choice(world.emotion_groups[emotion])][kind])
+    return draw
 
 
 def _fill(frame: str, lexicon: Lexicon, cast: _Cast, words: WordSource, rng: random.Random) -> str:

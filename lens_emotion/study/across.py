@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-
 from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
@@ -16,8 +13,8 @@ from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.steering.verification import Verification, verification
-from lens_emotion.study.claims.steering import onset_of
-from lens_emotion.study.results import ModelStudy, StoredModel
+from lens_emotion.study.claims.over_models import onsets_of
+from lens_emotion.study.results import StoredModel
 from lens_emotion.study.verdict import Claims
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -56,29 +53,18 @@ def across(
     acts = [(m.name, m.evidence.comprehension) for m in models]
     opposite, human = (None, None) if shown is None else _geometry(shown, seed)
     steered = {m.name: m.study.steering for m in models if m.study.steering is not None}
+    onsets = onsets_of([m.study for m in models]).dropna()  # of those that break within their doses
     return Across(
         models=tuple(models),
         claims=claims,
         methods=compare_models(written) if len(written) > 1 else None,
         presets=compare_models(preset) if len(preset) > 1 else None,
         rsa=rsa_many(acts, layers, seed=seed) if len(models) > 1 else None,
-        architecture=_architecture([m.study for m in models]),
+        architecture=by_architecture(onsets) if len(onsets) > 1 else None,
         verification=verification(steered),
         opposites=opposite,
         human=human,
     )
-
-
-def _architecture(models: Sequence[ModelStudy]) -> ArchitectureTest | None:
-    """Onsets by family and size, if at least two models break within their doses."""
-    rows = []
-    for m in models:
-        if m.steering is not None:
-            natural, relative, _ = onset_of(m.steering)
-            facts = {"model": m.info.name, "family": m.info.family, "size": m.millions or np.nan}
-            rows.append(facts | {"onset_natural": natural, "onset_relative": relative})
-    known = pd.DataFrame(rows).dropna() if rows else pd.DataFrame()
-    return by_architecture(known) if len(known) > 1 else None
 
 
 def _geometry(model: StoredModel, seed: int) -> tuple[Opposites | None, HumanRSA | None]:

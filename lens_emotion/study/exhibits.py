@@ -16,6 +16,7 @@ from pandas import DataFrame
 
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
+from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.store import Store
@@ -35,8 +36,8 @@ TESTS = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Exhibit:
+@dataclass(frozen=True, eq=False, repr=False)
+class Exhibit(Brief):
     """One result, wherever it is shown. A field left out means the plain case: one model, `table`, `summary()`.
 
     Attributes:

@@ -7,29 +7,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import is_user_file
-from lens_emotion.models.loading import check_quantise, resolve
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import PRESET, STEERING, WRITING, prompts_for, scenarios_for, steps_of, texts_for
+from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import Store, manifest
-from lens_emotion.steering.judge_files import read_judge_file, words_of
-from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
 from lens_emotion.study.results import StudyRun
-from lens_emotion.study.steps import Say
+from lens_emotion.study.steps import Say, silent
 from lens_emotion.study.workers import Executor, distributed
 
 
-def _silent(model: str, doing: str) -> None:
-    return None
-
-
 def run_study(
-    config: StudyConfig, folder: str | Path, command: str = "", say: Say = _silent, executor: Executor | None = None
+    config: StudyConfig, folder: str | Path, command: str = "", say: Say = silent, executor: Executor | None = None
 ) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 
@@ -78,56 +68,3 @@ def _here(config: StudyConfig, store: Store, say: Say) -> Iterator[Outcome]:
         say(name, "loading")
         own = config.for_model(name)
         yield study_model(partial(loaded, name, own), own, config.models, store, say)
-
-
-def check_inputs(config: StudyConfig) -> None:
-    """Check what is given, before anything is loaded: do emotions, prompts, scenarios and judge go together?
-
-    Raises:
-        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
-    """
-    for name in config.models:
-        resolve(name)
-        own = config.for_model(name)
-        check_quantise(own.quantise)
-        texts = texts_for(name, own.stimuli)
-        _check_neutral(texts)
-        for step in steps_of(own):
-            if step in (WRITING, PRESET):
-                _check_prompts(step, own, texts)
-            elif step == STEERING:
-                _check_steering(own, texts)
-
-
-def _check_neutral(texts: StimulusSet) -> None:
-    if all(item.emotion != NEUTRAL for item in texts.items):
-        raise StimulusError(
-            f"the stimulus set '{texts.name}' has no text of emotion '{NEUTRAL}', which a study compares with; add one "
-            "for each topic, or use lens-emotion extract"
-        )
-
-
-def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
-    have = {p.emotion for p in prompts_for(step, config, texts)}
-    if missing := [e for e in (*texts.emotions, NEUTRAL) if e not in have]:
-        raise StimulusError(
-            f"{config.prompts or 'the story prompts of the package'} ask for no {', '.join(missing)}, which "
-            f"'{texts.name}' holds; give a file of prompts (prompts = ...), or leave writing out (generation = false, "
-            "--no-generation)"
-        )
-
-
-def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
-    wanted = {s.emotion for s in scenarios_for(config, texts)}
-    if not wanted:
-        raise StimulusError(
-            f"{config.scenarios or 'the scenarios of the package'} have none of the emotions of '{texts.name}' "
-            f"({', '.join(texts.emotions)}); give a file of scenarios (scenarios = ...), or leave steering out "
-            "(steering = false, --no-steering)"
-        )
-    if not (config.judge and is_user_file(config.judge)):
-        return
-    file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
-    if missing := sorted(wanted - known):
-        raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")

@@ -1,15 +1,10 @@
-"""plan_study: what a study would run, what of it is stored already, and what it needs. No model is loaded.
-
-Tokens, arithmetic, memory and disk follow from shapes and settings alone, by formulas; only the sizes of records,
-tables and reports (on the tiny five) and the characters of a token (on three tokenizers) were measured.
-Time is arithmetic over speed, and speed comes from stored steps of earlier runs, else from a stated assumption.
-"""
+"""plan_study: what a study would run, what of it is stored already, and what it needs. No model is loaded."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,36 +17,14 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
 from lens_emotion.models.loading import choose_device, choose_dtype, resolve
 from lens_emotion.models.shapes import Shape, shape_of
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import (
-    PRESET,
-    READING,
-    STEERING,
-    WRITING,
-    Identity,
-    Inputs,
-    prompts_for,
-    same_but_for_weights,
-    scenarios_for,
-    step_inputs,
-    steps_of,
-    texts_for,
-)
+from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.inputs import prompts_for, scenarios_for, texts_for
+from lens_emotion.run.keys import Identity, Inputs, same_but_for_weights, step_inputs
 from lens_emotion.run.look import MANIFEST, read_manifest
-from lens_emotion.run.store import KEPT, PARTIAL, read_record, safe_name
+from lens_emotion.run.store import KEPT, PARTIAL, StepRecord, read_record, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
-CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
-TEMPLATE = 20  # tokens of a chat template around a prompt
-RECORD = 240  # bytes of a text's labels in a file of activations, beside the text
-STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
-REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
-PROGRAM = 5e8  # bytes of Python with torch and transformers
-ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-NEAR = 8.0  # how many times larger or smaller a model may be for its speed to say something about another
-ASSUMED = {"cpu": (6e10, 2e10), "cuda": (5e13, 5e12), "mps": (2e12, 4e11)}  # operations a second: reading, writing
-ANALYSIS = 1.5  # seconds a layer for 200 permutations, hardly dependent on its width: the tiny five, two processors
 
 
 @dataclass(frozen=True)
@@ -89,6 +62,7 @@ class ModelPlan:
 class StudyPlan:
     """What `lens-emotion study` would do."""
 
+    folder: Path
     device: str
     models: tuple[ModelPlan, ...]
 
@@ -109,45 +83,44 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
         LensEmotionError: unknown models or stimuli, a precision or device that cannot be had.
     """
     root, device = Path(folder), choose_device(config.device)
-    beside = sorted(root.parent.iterdir()) if root.parent.is_dir() else []  # measured on this machine, most likely
-    known = measured_in(dict.fromkeys(p for p in (root, *beside) if (p / MANIFEST).is_file()))
-    return StudyPlan(device, tuple(_plan(name, config.for_model(name), root, device, known) for name in config.models))
+    folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
+    known = measured_in([p for p in dict.fromkeys(folders) if (p / MANIFEST).is_file()])  # on this machine, most likely
+    return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
 
 
 def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
     label = resolve(name).label
     spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
-    dtype = str(choose_dtype(config.dtype, device, spec.family if spec else family_of(label))).removeprefix("torch.")
+    family = spec.family if spec else family_of(label)
+    dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
     identity = Identity(None, backend, dtype, device.split(":")[0])
-    states = _states(config, identity, texts, root / safe_name(label))
-    if shape is None:
-        unknown = tuple(PlannedStep(step, state, None, 0.0, "shape not known") for step, state in states.items())
-        return ModelPlan(label, unknown, None, 0.0)
+    place = root / safe_name(label)
     steps = []
-    for step, state in states.items():
-        work = work_of(step, config, texts, shape)
-        speed, basis = _speed(step, shape, identity, known)
-        steps.append(PlannedStep(step, state, work, 0.0 if state == STORED else work.flops / speed, basis))
-    needs = needs_of(config, texts, shape, dtype, identity.device)
-    analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)
-    return ModelPlan(label, tuple(steps), needs, analysis)
+    for step in config.steps:
+        state = state_of(step, config, identity, texts, place)
+        work = work_of(step, config, texts, shape) if shape else None
+        speed, basis = rate(step, shape, identity.device, dtype, known) if shape else (1.0, "shape not known")
+        seconds = work.flops / speed if work and state != STORED else 0.0
+        steps.append(PlannedStep(step, state, work, seconds, basis))
+    if shape is None:
+        return ModelPlan(label, tuple(steps), None, 0.0)
+    analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)  # hardly depends on the width
+    return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
-def _states(config: StudyConfig, model: Identity, texts: StimulusSet, place: Path) -> dict[str, str]:
-    """Step -> whether it would be read back from a model's folder, or has finished batches there."""
-    found, read = {}, None
-    for step in steps_of(config):
-        folder = _stored(place, step, step_inputs(step, config, model, texts, read))
-        if step == READING:  # what was read is among the inputs of steering
-            read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
-        begun = BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
-        found[step] = STORED if folder else begun
-    return found
+def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
+    """Whether a step of a model's folder would be read back."""
+    read = None
+    if step != READING:
+        folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
+        read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
+    if _matching(place, step, step_inputs(step, config, identity, texts, read)) is not None:
+        return STORED
+    return BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
 
 
-def _stored(place: Path, step: str, wanted: Inputs) -> Path | None:
-    """The folder of a step with these inputs, whatever the weights."""
+def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
     for folder in (place / step, *sorted(place.glob(f"{KEPT}/{step}-*"))):
         record = read_record(folder)
         if record is not None and same_but_for_weights(wanted, record.inputs):
@@ -155,7 +128,18 @@ def _stored(place: Path, step: str, wanted: Inputs) -> Path | None:
     return None
 
 
-# What a step does.
+# What a study of one model needs: tokens, arithmetic, memory and disk, by formulas from shapes and settings alone.
+# Measured are the sizes of records, tables and reports (on the tiny five), and characters per token.
+
+
+CHARACTERS = 4.3  # of a token of English, with the tokenizers of the tiny five, SmolLM2 and Qwen2.5
+TEMPLATE = 20  # tokens of a chat template around a prompt
+RECORD = 240  # bytes of a text's labels in a file of activations, beside the text
+STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
+REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
+PROGRAM = 5e8  # bytes of Python with torch and transformers
+ROWS = {READING: 2, WRITING: 2, PRESET: 1}  # of activations stored of a text: its poolings, or readings of a story
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -172,34 +156,6 @@ class Work:
     read: int
     written: int
     flops: float
-
-
-def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) -> Work:
-    """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
-    read, written = 0.0, 0
-    if step == READING:
-        n, read = len(texts), sum(map(len, texts.texts)) / CHARACTERS
-    elif step == STEERING:
-        openings = scenarios_for(config, texts)
-        length = sum(len(s.opening) for s in openings) / CHARACTERS
-        runs, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
-        n, new = runs * len(openings), len(openings) * config.steered_tokens
-        read, written = (runs + scored) * length + scored * new, runs * new
-    else:
-        prompts = [p.text for p in prompts_for(step, config, texts)]
-        jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
-        n, written = len(prompts), len(jobs) * _longest(step, config)
-        read = sum(len(p) / CHARACTERS + TEMPLATE for p in jobs) + (written if step == WRITING else 0)
-    flops = 2.0 * shape.body * (read + written) + 2.0 * shape.head * written
-    return Work(n, round(read), round(written), flops)
-
-
-def _longest(step: str, config: StudyConfig) -> int:
-    """Tokens that a text of a step may grow to, beside its prompt."""
-    return {WRITING: config.story_tokens, PRESET: config.jeong_tokens, STEERING: config.steered_tokens}[step]
-
-
-# Memory and disk.
 
 
 @dataclass(frozen=True)
@@ -219,64 +175,88 @@ class Needs:
     disk: float
 
 
+def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) -> Work:
+    """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
+    if step == READING:
+        return _work(shape, len(texts), sum(map(len, texts.texts)) / CHARACTERS, 0)
+    if step == STEERING:
+        openings = scenarios_for(config, texts)
+        length = sum(len(s.opening) for s in openings) / CHARACTERS
+        n, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
+        new = len(openings) * config.steered_tokens
+        return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
+    prompts = [p.text for p in prompts_for(step, config, texts)]
+    jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
+    new = len(jobs) * (config.jeong_tokens if step == PRESET else config.story_tokens)
+    read = sum(len(p) / CHARACTERS + TEMPLATE for p in jobs) + (new if step == WRITING else 0)
+    return _work(shape, len(prompts), read, new)
+
+
+def _work(shape: Shape, texts: int, read: float, written: float) -> Work:
+    return Work(texts, round(read), round(written), 2.0 * shape.body * (read + written) + 2.0 * shape.head * written)
+
+
 def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, device: str) -> Needs:
     """Memory and disk of a study of one model."""
     item = ITEM.get(dtype, 4)
     weights = float(shape.parameters * item)
+    # states of every layer of the largest batch that is read, and one block's inner width
     tokens = max(CPU_BUDGET if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS)
-    batches = [tokens * ((shape.n_layers + 4) * shape.d_model + 3 * shape.d_mlp) * item]  # states, one block's inside
-    batches += [_decoding(step, config, texts, shape, item) for step in steps_of(config) if step != READING]
+    reading = tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
+    batch = max([reading, *(_decoding(s, config, texts, shape, item) for s in config.steps if s != READING)])
+    rows = sum(ROWS[step] * n for step, n in _texts_kept(config, texts).items())
+    host = 2.0 * rows * shape.n_layers * shape.d_model * 4
     program = PROGRAM if device == "cpu" else 0.0
-    host = 2.0 * sum(_rows_kept(config, texts).values()) * shape.n_layers * shape.d_model * 4
-    return Needs(weights, weights + max(batches) + program, host, disk_of(config, texts, shape))
-
-
-def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
-    """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
-    the states of stories, which are held while they are written (`generation.watched_length` bounds them)."""
-    new = _longest(step, config)
-    if step == STEERING:
-        prompts = [s.opening for s in scenarios_for(config, texts)]
-        n, before, state = len(prompts) * (1 + 4 * len(config.doses)), 0, 0
-    else:
-        prompts = list({p.text for p in prompts_for(step, config, texts)})
-        n, before, state = len(prompts), TEMPLATE, (new + 1) * shape.n_layers * shape.d_model * item
-    length = sum(map(len, prompts)) / len(prompts) / CHARACTERS + before + new
-    rows = max(1, min(n, int(GENERATION_BUDGET / length)))
-    if state:
-        least = max(2 * (new + 1), math.ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
-        rows = max(1, min(rows, int(GENERATION_BUDGET / max(length, least))))
-    return rows * (state + length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
+    return Needs(weights, weights + batch + program, host, disk_of(config, texts, shape))
 
 
 def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     """Bytes of a model's folder: activations in float32, the texts' labels, the steering result, tables, figures."""
     row = shape.n_layers * shape.d_model * 4
-    text = {READING: sum(map(len, texts.texts)) / len(texts)}  # characters; stories end at half their length
-    text |= {step: CHARACTERS * _longest(step, config) / 2 for step in (WRITING, PRESET)}
-    total = sum(n * (row + RECORD + text[step]) for step, n in _rows_kept(config, texts).items())
-    for step in _written(config):  # stories.json, and their place in tables
-        total += len(prompts_for(step, config, texts)) * (140 + text[step])
-    if config.steering:  # dose_response.json and steering_texts.csv
+    length = {READING: sum(map(len, texts.texts)) / len(texts)}
+    length |= {WRITING: CHARACTERS * config.story_tokens / 2, PRESET: CHARACTERS * config.jeong_tokens / 2}
+    total = 0.0
+    for step, n in _texts_kept(config, texts).items():
+        total += ROWS[step] * n * (row + RECORD + length[step])
+        total += n * (140 + length[step]) if step != READING else 0.0  # stories.json, and their place in tables
+    if config.steering:
         steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
-        total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)
+        total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)  # also in steering_texts.csv
     methods = 1 + 2 * config.generation
-    return total + len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3
+    total += len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3  # tables, figures
+    return total
 
 
-def _rows_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
-    """Step -> rows of activations stored: two poolings of what is read, two of stories, one of the preset's."""
-    poolings = {WRITING: 2, PRESET: 1}
-    written = {step: poolings[step] * len(prompts_for(step, config, texts)) for step in _written(config)}
-    return {READING: 2 * len(texts)} | written
+def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
+    """Step -> texts whose activations are stored."""
+    written = {s: len(prompts_for(s, config, texts)) for s in config.steps if s in (WRITING, PRESET)}
+    return {READING: len(texts)} | written
 
 
-def _written(config: StudyConfig) -> tuple[str, ...]:
-    """The steps in which the model writes stories."""
-    return tuple(step for step in steps_of(config) if step in (WRITING, PRESET))
+def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
+    """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
+    the states of stories, held while they are written (`generation.watched_length` bounds these)."""
+    if step == STEERING:
+        new, state, least = config.steered_tokens, 0, 0
+        begun = [s.opening for s in scenarios_for(config, texts)]
+        n, template = len(begun) * (1 + 4 * len(config.doses)), 0
+    else:
+        new = config.story_tokens if step == WRITING else config.jeong_tokens
+        state = (new + 1) * shape.n_layers * shape.d_model * item
+        least = max(2 * (new + 1), math.ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
+        begun = list({p.text for p in prompts_for(step, config, texts)})
+        n, template = len(begun), TEMPLATE
+    length = sum(map(len, begun)) / len(begun) / CHARACTERS + template + new
+    rows = max(1, min(n, int(GENERATION_BUDGET / max(length, least))))
+    return rows * (state + length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
 
 
-# Speed.
+# How fast a step goes here: from steps of earlier runs on the same kind of device, else from a stated assumption.
+
+
+NEAR = 8.0  # how many times larger or smaller a model may be for its speed to say something about another
+ASSUMED = {"cpu": (6e10, 2e10), "cuda": (5e13, 5e12), "mps": (2e12, 4e11)}
+ANALYSIS = 1.5  # seconds a layer for 200 permutations: measured on the tiny five, two processors
 
 
 @dataclass(frozen=True)
@@ -291,44 +271,35 @@ class Measured:
     flops_per_second: float
 
 
-def measured_in(folders: Iterable[Path]) -> list[Measured]:
+def measured_in(folders: Sequence[Path]) -> list[Measured]:
     """The speeds of all stored steps of these runs; what cannot be read is passed over."""
     found: list[Measured] = []
     for run in folders:
         settings = read_manifest(run).get("config", {})
         for model in settings.get("models", ()):
             own = settings | settings.get("overrides", {}).get(model, {})
+            files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
-                found += list(_of_model(run, str(model), own))
+                shape, texts = shape_of(model), texts_for(model, own.get("stimuli"))
+                records = [read_record(run / safe_name(resolve(model).label) / step) for step in ALL_STEPS]
+                found += [_speed(r, model, shape, texts, files) for r in records if shape and r and r.seconds > 0]
             except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue
     return found
 
 
-def _of_model(run: Path, model: str, settings: dict[str, Any]) -> Iterator[Measured]:
-    shape, texts = shape_of(model), texts_for(model, settings.get("stimuli"))
-    if shape is None:
-        return
-    files: dict[str, Any] = {name: settings.get(name) for name in ("prompts", "scenarios")}
-    for step in (READING, WRITING, PRESET, STEERING):
-        record = read_record(run / safe_name(resolve(model).label) / step)
-        if record is None or record.seconds <= 0:
-            continue
-        used: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.inputs["settings"].items()}
-        speed = work_of(step, StudyConfig(**used, **files), texts, shape).flops / record.seconds
-        on = record.inputs["model"]
-        yield Measured(step, model, shape.parameters, on["device"], on["dtype"], speed)
+def _speed(record: StepRecord, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> Measured:
+    config, on = StudyConfig(**record.inputs["settings"], **files), record.inputs["model"]
+    work = work_of(record.name, config, texts, shape)
+    return Measured(record.name, model, shape.parameters, on["device"], on["dtype"], work.flops / record.seconds)
 
 
-def _speed(step: str, shape: Shape, model: Identity, known: Sequence[Measured]) -> tuple[float, str]:
-    """Operations a second, and in words where the number comes from: the model nearest in size, else an assumption."""
-
-    def far(measured: Measured) -> float:
-        return abs(math.log(measured.parameters / shape.parameters))
-
-    alike = [m for m in known if (m.step, m.device, m.dtype) == (step, model.device, model.dtype)]
-    if near := [m for m in alike if far(m) <= math.log(NEAR)]:
-        best = min(near, key=far)
+def rate(step: str, shape: Shape, device: str, dtype: str, known: Sequence[Measured]) -> tuple[float, str]:
+    """Operations a second, and in words where the number comes from."""
+    same = [m for m in known if (m.step, m.device, m.dtype) == (step, device, dtype)]
+    near = [(abs(math.log(m.parameters / shape.parameters)), m) for m in same]
+    distance, best = min(near, key=lambda pair: pair[0], default=(math.inf, None))
+    if best is not None and distance <= math.log(NEAR):
         return best.flops_per_second, f"measured on {best.model}"
-    reading, writing = ASSUMED.get(model.device, ASSUMED["cpu"])
+    reading, writing = ASSUMED.get(device, ASSUMED["cpu"])
     return (reading if step == READING else writing), "assumed"

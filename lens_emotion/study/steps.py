@@ -19,18 +19,9 @@ from lens_emotion.models.access import Model, ModelInfo, describe, parameter_cou
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import (
-    PRESET,
-    READING,
-    STEERING,
-    WRITING,
-    Identity,
-    Inputs,
-    prompts_for,
-    scenarios_for,
-    step_inputs,
-)
+from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.inputs import prompts_for, scenarios_for
+from lens_emotion.run.keys import Identity, Inputs, step_inputs
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response
@@ -43,6 +34,10 @@ from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
 DOSES = "dose_response.json"
+
+
+def silent(model: str, doing: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import PRESET, READING, STEERING, WRITING
+from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm
@@ -28,12 +26,10 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES
-
-Say = Callable[[str, str], None]
+from lens_emotion.study.steps import DOSES, Say, silent
 
 
-def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> StoredRun:
+def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     """Read a run folder and analyse it again with its own settings; nothing is written, no model is loaded.
 
     Args:
@@ -46,7 +42,7 @@ def read_run(folder: str | Path, say: Say = lambda model, doing: None) -> Stored
     manifest = _json(
         root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`"
     )
-    config = _config(manifest["config"])
+    config = StudyConfig(**manifest["config"])
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
     found = []
     for row, asked in zip(manifest["models"], config.models, strict=True):
@@ -95,10 +91,6 @@ def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
     # a token may read "nan" or "None": nothing in this table is missing
     table = pd.read_csv(folder / "tables" / "lens.csv", na_filter=False)
     return Lens(table, pd.read_csv(folder / "tables" / "lens_scripts.csv"), **facts)
-
-
-def _config(values: dict[str, Any]) -> StudyConfig:
-    return StudyConfig(**values | {"models": tuple(values["models"]), "doses": tuple(values["doses"])})
 
 
 def _json(path: Path, missing: str) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from lens_emotion.files.checksums import Files, check_inside, read_files, write_
 from lens_emotion.files.journal import Part, PartDone, append
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model, resolve
-from lens_emotion.run.config import ConfigError, StudyConfig
-from lens_emotion.run.keys import PRESET, READING, STEERING, WRITING
+from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
 from lens_emotion.study.one_model import Outcome, study_model
-from lens_emotion.study.steps import ModelRun, Say, open_model, read, steer, write
+from lens_emotion.study.steps import ModelRun, Say, open_model, read, silent, steer, write
 
 PARTS_PER_SLOT = 2  # parts that are not equally long even out, and a worker that dies costs less
 T = TypeVar("T")
@@ -96,13 +95,16 @@ class _Distributed:
 
     def run(self) -> Outcome:
         self.say(self.label, "loading on a worker")
-        self.store.only_sound_steps(_all_steps())
+        self.store.only_sound_steps(ALL_STEPS)
         self.complete(READING)
         wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}
         _together([partial(self.complete, method) for method, asked in wanted.items() if asked], self.stop)
         self.say(self.label, "analysing")
-        outcome, files = self.result(finish, self.job, self.files(_all_steps()))
-        self.lay_down(files)
+        outcome, files = self.result(finish, self.job, self.files(ALL_STEPS))
+        check_inside(self.store.root, files)
+        for name, data in files.items():
+            self.store.write(name, data)
+        self.store.only_tables(name.removeprefix("tables/").removesuffix(".csv") for name in files)
         return replace(outcome, study=replace(outcome.study, seconds=monotonic() - self.began))
 
     def complete(self, method: str) -> None:
@@ -145,13 +147,6 @@ class _Distributed:
         """What is stored of these steps, where workers find it."""
         return self.executor.put(read_files(self.store.root, lambda name: step_of(name) in steps))
 
-    def lay_down(self, files: Files) -> None:
-        """Write what the analyses gave."""
-        check_inside(self.store.root, files)
-        for name, data in files.items():
-            self.store.write(name, data)
-        self.store.only_tables(name.removeprefix("tables/").removesuffix(".csv") for name in files)
-
     def result(self, call: Callable[..., Any], *args: Any) -> Any:
         waiting = {self.executor.submit(f"{self.label}:{call.__name__}", call, *args)}
         while waiting:
@@ -166,10 +161,6 @@ class _Distributed:
                 raise _Stopped
             if done:
                 return done, left
-
-
-def _all_steps() -> list[str]:
-    return list(dict.fromkeys(step for steps in STEPS.values() for step in steps))
 
 
 # Who runs the tasks of a study, by name. Ray itself is in `ray_executor`, which only its users need.
@@ -248,7 +239,14 @@ class RayExecutor:
             WorkerError: no cluster answers at the address.
         """
         if not _ray().is_initialized():
-            _connect(self.address)
+            environment = {"env_vars": {"LENS_EMOTION_PROGRESS": "0"}}
+            options = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
+            try:
+                _ray().init(address=self.address, **options)
+            except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+                raise WorkerError(
+                    f"no Ray cluster: {error}; check RAY_ADDRESS, or unset it to begin one here"
+                ) from None
             self.mine = True
         held = _ray().cluster_resources()
         if self.gpus is None:
@@ -307,14 +305,6 @@ def slots(resources: dict[str, float], gpus: float, cpus: float) -> int:
         have = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
         raise ConfigError(f"a task asks for {cpus:g} CPUs and {gpus:g} GPUs, the Ray cluster has {have}; ask for less")
     return found
-
-
-def _connect(address: str | None) -> None:
-    environment = {"env_vars": {"LENS_EMOTION_PROGRESS": "0"}}
-    try:
-        _ray().init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise WorkerError(f"no Ray cluster: {error}; check RAY_ADDRESS, or unset it to begin one here") from None
 
 
 def _plain(name: str, error: BaseException) -> BaseException:
@@ -412,7 +402,7 @@ def run_part(job: Job, method: str, files: Files, part: Part) -> Found:
 def finish(job: Job, files: Files) -> tuple[Outcome, Files]:
     """Analyse a model whose steps are complete: what was found, and the files to lay beside the steps."""
     with _folder(job, files, None) as (run, folder):
-        outcome = study_model(lambda: run.model, job.config, job.names, Store(folder.parent), _silent)
+        outcome = study_model(lambda: run.model, job.config, job.names, Store(folder.parent), silent)
         return outcome, read_files(folder, lambda name: name not in files and not name.startswith("."))
 
 
@@ -425,7 +415,7 @@ def _folder(job: Job, files: Files, part: Part | None) -> Iterator[tuple[ModelRu
     with tempfile.TemporaryDirectory(prefix="lens-emotion-") as temporary:
         config = job.config
         model = _loaded(job.model, config.backend, config.dtype, config.device, config.quantise)
-        run = open_model(model, config, Store(Path(temporary), part=part), _silent)
+        run = open_model(model, config, Store(Path(temporary), part=part), silent)
         write_files(run.store.root, files)
         yield run, run.store.root
 
@@ -434,7 +424,3 @@ def _folder(job: Job, files: Files, part: Part | None) -> Iterator[tuple[ModelRu
 def _loaded(name: str, backend: str, dtype: str, device: str | None, quantise: str | None) -> Model:
     """A worker keeps its last model: the next task is most likely of the same one."""
     return load_model(name, backend=backend, dtype=dtype, device=device, quantise=quantise)
-
-
-def _silent(model: str, doing: str) -> None:
-    return None

@@ -21,6 +21,7 @@ from lens_emotion.files.user import name_of
 from lens_emotion.models.layers import resolve_layer
 
 KIND = "EmotionVectors"
+AXES = {"directions": "e l d", "norms": "e l", "natural": "e l", "residual_norm": "l"}  # of the tensors in a file
 
 
 def unit(x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
@@ -71,8 +72,10 @@ class EmotionVector:
                     f"cannot combine '{self.name}' of {self.header.model} with '{part.name}' of "
                     f"{part.header.model}: vectors live in one model's residual stream"
                 )
-        displacement = sum_of([c * p.natural[:, None] * p.direction for c, p in parts])
-        by_norm = sum_of([c * p.norm[:, None] * p.direction for c, p in parts])
+        displacement, by_norm = (
+            torch.stack([c * getattr(p, size)[:, None] * p.direction for c, p in parts]).sum(0)
+            for size in ("natural", "norm")
+        )
         return replace(
             self, name=name, direction=unit(displacement), natural=displacement.norm(dim=-1), norm=by_norm.norm(dim=-1)
         )
@@ -107,10 +110,6 @@ class EmotionVector:
 
     def __repr__(self) -> str:
         return f"EmotionVector({self.name!r}, {self.n_layers} layers x {self.direction.shape[1]}, {self.header.model})"
-
-
-def sum_of(tensors: list[Float[Tensor, "n_layers d_model"]]) -> Float[Tensor, "n_layers d_model"]:
-    return torch.stack(tensors).sum(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,17 +169,10 @@ class EmotionVectors:
     @property
     def table(self) -> pd.DataFrame:
         """One row per emotion and layer: sizes in raw units and relative to the residual norm."""
-        n, layers = self.norms.shape
-        frame = pd.DataFrame(
-            {
-                "emotion": np.repeat(self.emotions, layers),
-                "layer": np.tile(np.arange(layers), n),
-                "norm": self.norms.flatten().numpy(),
-                "natural": self.natural.flatten().numpy(),
-            }
-        )
-        frame["natural_relative"] = frame["natural"] / np.tile(self.residual_norm.numpy(), n)
-        return frame
+        rows = pd.MultiIndex.from_product([self.emotions, range(self.n_layers)], names=["emotion", "layer"])
+        frame = rows.to_frame(index=False)
+        frame["norm"], frame["natural"] = self.norms.flatten().numpy(), self.natural.flatten().numpy()
+        return frame.assign(natural_relative=frame["natural"] / np.tile(self.residual_norm.numpy(), len(self)))
 
     def random(self, seed: int = 0, like: str | None = None) -> EmotionVector:
         """A direction drawn uniformly per layer: the control of every steering result.
@@ -218,20 +210,14 @@ class EmotionVectors:
 
     def save(self, path: str | Path) -> Path:
         """Write to a safetensors file, atomically."""
-        tensors = {
-            "directions": self.directions,
-            "norms": self.norms,
-            "natural": self.natural,
-            "residual_norm": self.residual_norm,
-        }
+        tensors = {name: getattr(self, name) for name in AXES}
         return write_tensors(path, KIND, tensors, {"header": self.header.to_dict(), "emotions": list(self.emotions)})
 
     @staticmethod
     def load(path: str | Path) -> EmotionVectors:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
-        axes = {"directions": "e l d", "norms": "e l", "natural": "e l", "residual_norm": "l"}
-        tensors, meta = read_tensors(path, KIND, tuple(axes))
-        held, names = check_shapes(path, tensors, axes), meta.get("emotions")
+        tensors, meta = read_tensors(path, KIND, tuple(AXES))
+        held, names = check_shapes(path, tensors, AXES), meta.get("emotions")
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise ArtifactError(f"{path} does not name its vectors; make it again")
         if not len(set(names)) == len(names) == len(held["directions"]):
@@ -250,8 +236,6 @@ class EmotionVectors:
 
 
 # Mixtures of emotions in words, and the random direction that a mixture is compared with.
-
-
 Terms = Sequence[tuple[float, str]]  # weight, emotion
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""

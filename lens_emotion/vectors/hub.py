@@ -100,8 +100,6 @@ def _plainly(what: str, fix: str) -> Iterator[None]:
 
 
 # The model card of published vectors: where they come from, how they are used, and what is known of them.
-
-
 def model_card(
     vectors: EmotionVectors, repo_id: str, filename: str, licence: str, findings: Sequence[Result] = ()
 ) -> str:
@@ -111,8 +109,17 @@ def model_card(
         findings: results on these vectors (`separation`, `reliability`, ...); without one the card says that nothing is
             known of how well they separate.
     """
-    parts = (_front(vectors, licence), _title(vectors, repo_id), _provenance(vectors), _evidence(findings))
-    return "\n".join((*parts, _usage(vectors, repo_id, filename)))
+    title = (
+        f"# {_plain(repo_id)}\n\nDirections of {len(vectors)} emotions in the residual stream of "
+        f"`{_plain(vectors.header.model)}`, one per layer ({vectors.n_layers} layers x {vectors.d_model}): "
+        f"{', '.join(map(_plain, vectors.emotions))}.\n"
+    )
+    told = [f"- {_plain(f.summary())}" for f in findings] or [
+        "Nothing was measured on these vectors for this card: whether they separate emotions better than noise is open."
+    ]
+    evidence = "\n".join(("## What is known of them\n", *told, ""))
+    usage = _usage(vectors, repo_id, filename)
+    return "\n".join((_front(vectors, licence), title, _provenance(vectors), evidence, usage))
 
 
 def _front(vectors: EmotionVectors, licence: str) -> str:
@@ -122,14 +129,6 @@ def _front(vectors: EmotionVectors, licence: str) -> str:
     tags = ("emotion", "activation-steering", "mechanistic-interpretability", vectors.header.family)
     rows += ["tags:", *(f"- {_quoted(tag)}" for tag in tags)]
     return "\n".join(("---", *rows, "---", ""))
-
-
-def _title(vectors: EmotionVectors, repo_id: str) -> str:
-    h = vectors.header
-    return (
-        f"# {_plain(repo_id)}\n\nDirections of {len(vectors)} emotions in the residual stream of `{_plain(h.model)}`, "
-        f"one per layer ({vectors.n_layers} layers x {vectors.d_model}): {', '.join(map(_plain, vectors.emotions))}.\n"
-    )
 
 
 def _provenance(vectors: EmotionVectors) -> str:
@@ -151,21 +150,12 @@ def _provenance(vectors: EmotionVectors) -> str:
     return "\n".join(("## Where they come from\n", "| | |", "| --- | --- |", *lines, "", *notes, ""))
 
 
-def _evidence(findings: Sequence[Result]) -> str:
-    told = [f"- {_plain(f.summary())}" for f in findings]
-    nothing = (
-        "Nothing was measured on these vectors for this card: whether they separate emotions better than noise is open."
-    )
-    return "\n".join(("## What is known of them\n", *(told or [nothing]), ""))
-
-
 def _usage(vectors: EmotionVectors, repo_id: str, filename: str) -> str:
-    emotion = json.dumps(vectors.emotions[0], ensure_ascii=False)
     code = (
         "import lens_emotion as le\n\n"
-        f"model = le.load_model({json.dumps(vectors.header.model, ensure_ascii=False)})\n"
+        f"model = le.load_model({_quoted(vectors.header.model)})\n"
         f"vectors = le.pull_vectors({json.dumps(repo_id)}, model=model)\n"
-        f"with le.steer(model, vectors[{emotion}], dose=3):\n"
+        f"with le.steer(model, vectors[{_quoted(vectors.emotions[0])}], dose=3):\n"
         '    print(model.generate("The door opened and", max_new_tokens=40))\n'
     )
     return (

@@ -35,6 +35,7 @@ from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, 
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
+SIZES = ("norm", "natural", "residual_norm")
 
 
 def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> dict[int, Tensor]:
@@ -69,16 +70,8 @@ def to_gguf(
     parts = displacements(vector, dose, layers)
     if layers == "all":
         parts.pop(0, None)
-    own = {
-        "kind": KIND,
-        "name": vector.name,
-        "dose": float(dose),
-        "n_layers": vector.n_layers,
-        "norm": vector.norm.tolist(),
-        "natural": vector.natural.tolist(),
-        "residual_norm": vector.residual_norm.tolist(),
-        "header": vector.header.to_dict(),
-    }
+    own = {"kind": KIND, "name": vector.name, "dose": float(dose), "n_layers": vector.n_layers}
+    own |= {"header": vector.header.to_dict(), **{size: getattr(vector, size).tolist() for size in SIZES}}
     named = {str(k): v for k, v in parts.items()}
     text = json.dumps(sealed(own, named), ensure_ascii=False, sort_keys=True)
     return write_control_file(path, ControlFile(parts, model_hint or vector.header.family, text))
@@ -114,7 +107,7 @@ def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) ->
         meta = json.loads(read.own)
         check_seal(path, meta, {str(k): v for k, v in read.directions.items()})
         n, dose = int(meta["n_layers"]), float(meta["dose"])
-        norm, natural, residual = (torch.tensor(meta[k]).float() for k in ("norm", "natural", "residual_norm"))
+        norm, natural, residual = (torch.tensor(meta[k]).float() for k in SIZES)
         header, stored = Header.from_dict(meta["header"]), str(meta["name"])
         if (
             meta["kind"] != KIND
@@ -214,8 +207,9 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
     if len({v.header.fingerprint for v in vectors}) > 1:
         raise FingerprintError(f"vectors of different models: {', '.join(sorted({v.header.model for v in vectors}))}")
     first, *_ = vectors
-    rows = ([v.direction for v in vectors], [v.norm for v in vectors], [v.natural for v in vectors])
-    directions, norms, natural = (torch.stack(r) for r in rows)
+    directions, norms, natural = (
+        torch.stack([getattr(v, name) for v in vectors]) for name in ("direction", "norm", "natural")
+    )
     names = tuple(v.name for v in vectors)
     return EmotionVectors(directions, names, norms, natural, first.residual_norm, first.header)
 
@@ -224,8 +218,6 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
 #
 # Written with the package `gguf`. Read by own code: that package follows counts and sizes in a file before it has
 # checked them, so that one flipped byte may keep it busy for ever.
-
-
 ARCHITECTURE = "controlvector"
 HINT = "controlvector.model_hint"
 OWN = "lens_emotion.vector"
@@ -366,32 +358,24 @@ def _parse(data: bytes) -> tuple[dict[str, Value], dict[int, Tensor]]:
         raise ValueError("its alignment is no positive number")
     start = -(-cursor.at // alignment) * alignment
     found: dict[int, Tensor] = {}
-    for name, width, offset in entries:
-        layer = _layer(name)
+    for layer, width, offset in entries:
         if layer in found:
             raise ValueError(f"layer {layer} occurs twice")
-        found[layer] = _floats(data, start + offset, width)
+        first = start + offset
+        if first < 0 or width < 1 or first + 4 * width > len(data):
+            raise ValueError("a direction lies beyond the end of the file")
+        found[layer] = torch.from_numpy(np.frombuffer(data, "<f4", width, first).astype(np.float32))
     return values, found
 
 
-def _entry(cursor: _Cursor) -> tuple[str, int, int]:
-    """Name, width and offset of a tensor; llama.cpp refuses all but 1-D float32 in a control vector, and so do we."""
+def _entry(cursor: _Cursor) -> tuple[int, int, int]:
+    """Layer, width and offset of a tensor; llama.cpp refuses all but 1-D float32 in a control vector, and so do we."""
     name, n_dims = cursor.text(), cursor.count("I")
     dims = [int(cursor.number("Q")) for _ in range(n_dims)]
     kind, offset = int(cursor.number("I")), int(cursor.number("Q"))
     if len(dims) != 1 or kind != F32:
         raise ValueError(f"tensor {name!r} is not one-dimensional float32")
-    return name, dims[0], offset
-
-
-def _layer(name: str) -> int:
     word = name.removeprefix("direction.")
     if word == name or not (word.isascii() and word.isdigit()) or str(int(word)) != word:
         raise ValueError(f"tensor {name!r} is no direction.LAYER")
-    return int(word)
-
-
-def _floats(data: bytes, start: int, width: int) -> Tensor:
-    if start < 0 or width < 1 or start + 4 * width > len(data):
-        raise ValueError("a direction lies beyond the end of the file")
-    return torch.from_numpy(np.frombuffer(data, "<f4", width, start).astype(np.float32))
+    return int(word), dims[0], offset

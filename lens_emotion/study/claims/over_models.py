@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -74,19 +75,9 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     where size does not. Where families or sizes are too few to tell, the verdict stays open; how much of the spread
     between models is the unit of dose is told in any case.
     """
-    rows = [
-        {
-            "model": m.info.name,
-            "family": m.info.family,
-            "size": m.millions or np.nan,
-            "onset_natural": onset_of(m.steering)[0],
-            "onset_relative": onset_of(m.steering)[1],
-        }
-        for m in models
-        if m.steering is not None
-    ]
+    onsets = onsets_of(models)
     try:
-        test = by_architecture(pd.DataFrame(rows)) if rows else None
+        test = by_architecture(onsets) if len(onsets) else None
     except AnalysisError:
         test = None  # no model breaks within its doses
     if test is None:
@@ -116,6 +107,17 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     )
 
 
+def onsets_of(models: Sequence[ModelStudy]) -> pd.DataFrame:
+    """A row per steered model: model, family, size, onset_natural, onset_relative (NaN where text does not break)."""
+    rows = []
+    for m in models:
+        if m.steering is not None:
+            natural, relative, _ = onset_of(m.steering)
+            facts = {"model": m.info.name, "family": m.info.family, "size": m.millions or np.nan}
+            rows.append(facts | {"onset_natural": natural, "onset_relative": relative})
+    return pd.DataFrame(rows)
+
+
 def entanglement(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Claim:
     """C7 over models: the paper claims it of Qwen, so Qwen models decide; the others stand beside them."""
     qwen = {m.info.name for m in models if m.info.family == "qwen"}
@@ -125,10 +127,8 @@ def entanglement(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Cl
     verdict = combined("C7", mine, universal=False)
     others = [f"{c.scope}: {c.verdict}" for c in per_model if c.scope not in qwen]
     beside = f"; other families: {', '.join(others)}" if others else ""
-    return Claim(
-        "C7", ALL_MODELS, verdict.verdict, verdict.reason + beside, verdict.sentence.rstrip(".") + beside + ".",
-        verdict.effect, verdict.null, verdict.p, verdict.n,
-    )  # fmt: skip
+    sentence = verdict.sentence.rstrip(".") + beside + "."
+    return replace(verdict, reason=verdict.reason + beside, sentence=sentence)
 
 
 def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> list[Claim]:

@@ -10,7 +10,6 @@ import torch
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.layers import LayerSweep, curve_shape
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.analysis.ushape import UShape
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.intervals import mean_interval
 from lens_emotion.stats.tests import ALPHA, p_text
@@ -67,7 +66,8 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         verdict, reason = UNDETERMINED, "neither an inverted U nor its absence is established"
     else:
         verdict, reason = NOT_SUPPORTED, f"accuracy over depth is {shape.verdict}"
-    rise, fall = _slopes(shape)
+    rise = f"{shape.first_slope:+.2f} ({p_text(shape.first_p)})"
+    fall = f"{shape.second_slope:+.2f} ({p_text(shape.second_p)})"
     return Claim(
         "C3",
         name,
@@ -79,13 +79,6 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         "slope 0",
         max(shape.first_p, shape.second_p),
         f"{shape.n_units} topics, {len(sweep.table)} layers",
-    )
-
-
-def _slopes(shape: UShape) -> tuple[str, str]:
-    return (
-        f"{shape.first_slope:+.2f} ({p_text(shape.first_p)})",
-        f"{shape.second_slope:+.2f} ({p_text(shape.second_p)})",
     )
 
 

@@ -201,7 +201,7 @@ def _changed(whole, at, change):
 
 
 def test_the_shipped_schemas_are_those_of_the_models(tmp_path, monkeypatch, capsys):
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from scripts import make_schemas
 
     assert make_schemas.main(["--check"]) == 0

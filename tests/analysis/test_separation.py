@@ -7,7 +7,7 @@ import pytest
 import torch
 from planted import planted, pooled
 from scipy.stats import kstest
-from test_analysis_decoding import DESIGNS
+from test_decoding import DESIGNS
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability

@@ -18,7 +18,7 @@ def texts(figure: go.Figure) -> str:
 
 def test_every_public_figure_function_has_a_real_result(results):
     functions = set(plots.__all__) - {"about", "emotion_colour", "on_paper", "panels", "template"}
-    functions -= {"regimes", "verification"}  # of whole runs: tests/test_figures.py
+    functions -= {"regimes", "verification"}  # of whole runs: tests/report/test_drawn_runs.py
     assert functions == set(results)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted import planted, pooled
 from scipy.stats import kstest
-from test_analysis_decoding import DESIGNS
+from test_decoding import DESIGNS
 
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.reliability import reliability

@@ -186,7 +186,7 @@ def test_the_benchmark_runs_every_analysis_at_a_small_size(tmp_path, monkeypatch
 
 
 def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "analysis_scale.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "analysis_scale.py"
     spec = importlib.util.spec_from_file_location("analysis_scale", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

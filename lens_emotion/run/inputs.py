@@ -1,0 +1,90 @@
+"""What a study is given, checked before anything is loaded: do texts, prompts, scenarios and judge go together?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.files.user import is_user_file
+from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.loading import check_quantise, resolve
+from lens_emotion.run.config import PRESET, STEERING, WRITING, StudyConfig
+from lens_emotion.steering.judge_files import read_judge_file, words_of
+from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
+from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
+from lens_emotion.stimuli.sets import StimulusSet
+
+
+def texts_for(model: str, stimuli: str | None) -> StimulusSet:
+    """The stimuli asked for, else those of the model's catalog row, else the natural passages.
+
+    Raises:
+        LensEmotionError: an unknown model or stimulus set.
+    """
+    spec = find_spec(resolve(model).label)
+    return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
+
+
+def prompts_for(step: str, config: StudyConfig, texts: StimulusSet) -> tuple[StoryPrompt, ...]:
+    """The story prompts of a step: those of the file given, else those that suit the readers of these texts.
+
+    Of the texts' emotions only, and neutral ones: stories and passages are compared emotion by emotion.
+    """
+    preset = "jeong" if step == PRESET else "topic-crossed"
+    source = config.prompts or (texts.name if texts.name in WORLDS else PASSAGES)
+    return tuple(p for p in story_prompts(preset, source) if p.emotion in (*texts.emotions, NEUTRAL))
+
+
+def scenarios_for(config: StudyConfig, texts: StimulusSet) -> Sequence[Scenario]:
+    """The steering scenarios whose emotion is among the texts', of the file given or those of the package."""
+    return [s for s in scenarios(config.scenarios or texts.name) if s.emotion in texts.emotions]
+
+
+def check_inputs(config: StudyConfig) -> None:
+    """Check every model's inputs.
+
+    Raises:
+        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
+    """
+    for name in config.models:
+        resolve(name)
+        own = config.for_model(name)
+        check_quantise(own.quantise)
+        texts = texts_for(name, own.stimuli)
+        if all(item.emotion != NEUTRAL for item in texts.items):
+            raise StimulusError(
+                f"the stimulus set '{texts.name}' has no text of emotion '{NEUTRAL}', which a study compares with; add "
+                "one for each topic, or use lens-emotion extract"
+            )
+        for step in own.steps:
+            if step in (WRITING, PRESET):
+                _check_prompts(step, own, texts)
+            elif step == STEERING:
+                _check_steering(own, texts)
+
+
+def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
+    have = {p.emotion for p in prompts_for(step, config, texts)}
+    if missing := [e for e in (*texts.emotions, NEUTRAL) if e not in have]:
+        raise StimulusError(
+            f"{config.prompts or 'the story prompts of the package'} ask for no {', '.join(missing)}, which "
+            f"'{texts.name}' holds; give a file of prompts (prompts = ...), or leave writing out (generation = false, "
+            "--no-generation)"
+        )
+
+
+def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
+    wanted = {s.emotion for s in scenarios_for(config, texts)}
+    if not wanted:
+        raise StimulusError(
+            f"{config.scenarios or 'the scenarios of the package'} have none of the emotions of '{texts.name}' "
+            f"({', '.join(texts.emotions)}); give a file of scenarios (scenarios = ...), or leave steering out "
+            "(steering = false, --no-steering)"
+        )
+    if not (config.judge and is_user_file(config.judge)):
+        return
+    file = read_judge_file(config.judge)
+    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
+    if missing := sorted(wanted - known):
+        raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
