@@ -70,6 +70,37 @@ def verify(run: RunFolder) -> None:
     say_line(f"all {found.n_files} files of {run} are what was written")
 
 
+@runs_app.command("compare")
+def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -> None:
+    """Settings, versions and table cells in which two runs differ, with the largest difference."""
+    from lens_emotion.run.look import compare_runs
+
+    found = compare_runs(a, b)
+    say_line(f"A: {a}\nB: {b}")
+    if len(found.settings):
+        made = table("differs", "A", "B")
+        for row in found.settings.to_dict("records"):
+            made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
+        out.print(made)
+    for path in found.damaged:
+        say_line(Text(f"damaged, not compared: {path}", style="red"))
+    lonely = found.different.note.str.startswith("only")
+    for (note, model), rows in found.different[lonely].groupby(["note", "model"], sort=False):
+        say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
+    different = found.different[~lonely].sort_values(["largest", "differing"], ascending=False, kind="stable")
+    if len(different):
+        made = table("table", "model", "cells", "largest", "where", right=(2, 3))
+        made.columns[0].no_wrap = False
+        for row in different.head(SHOWN).to_dict("records"):
+            gap = "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
+            seen = (row["note"], "") if row["note"] else (f"{row['differing']}/{row['cells']}", gap)
+            made.add_row(row["table"], row["model"] or "all", *seen, row["at"])
+        out.print(made)
+    if len(different) > SHOWN:
+        say_line(f"... and {len(different) - SHOWN} more tables")
+    say_line(found.summary())
+
+
 @runs_app.command("prune")
 def prune(
     run: RunFolder,
@@ -88,38 +119,6 @@ def prune(
     if delete:
         remove(run, found)
     say_line(f"{whole} removed" if delete else f"{whole} in all; --delete removes it")
-
-
-@runs_app.command("compare")
-def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -> None:
-    """Settings, versions and table cells in which two runs differ, with the largest difference."""
-    from lens_emotion.run.look import compare_runs
-
-    found = compare_runs(a, b)
-    say_line(f"A: {a}\nB: {b}")
-    if len(found.settings):
-        made = table("differs", "A", "B")
-        for row in found.settings.to_dict("records"):
-            made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
-        out.print(made)
-    for path in found.damaged:
-        say_line(Text(f"damaged, not compared: {path}", style="red"))
-    lonely = found.tables.note.str.startswith("only")
-    for (note, model), rows in found.tables[lonely].groupby(["note", "model"], sort=False):
-        say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
-    different = found.tables[((found.tables.differing > 0) | (found.tables.note != "")) & ~lonely]
-    different = different.sort_values(["largest", "differing"], ascending=False, kind="stable")
-    if len(different):
-        made = table("table", "model", "cells", "largest", "where", right=(2, 3))
-        made.columns[0].no_wrap = False
-        for row in different.head(SHOWN).to_dict("records"):
-            cells = row["note"] or f"{row['differing']}/{row['cells']}"
-            largest = "" if row["note"] else "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
-            made.add_row(row["table"], row["model"] or "all", cells, largest, row["at"])
-        out.print(made)
-    if len(different) > SHOWN:
-        say_line(f"... and {len(different) - SHOWN} more tables")
-    say_line(found.summary())
 
 
 def figures(

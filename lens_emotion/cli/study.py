@@ -170,8 +170,9 @@ def _explained(basis: str, device: str) -> str:
 
     if basis != "assumed":
         return basis if basis.startswith("measured") else f"{basis}: give a local folder, or a name of the catalog"
-    reading, writing = ASSUMED.get(device.split(":")[0], ASSUMED["cpu"])
-    kind = "two CPU cores" if device == "cpu" else "a recent data-centre GPU" if device.startswith("cuda") else device
+    sort = device.split(":")[0]
+    reading, writing = ASSUMED.get(sort, ASSUMED["cpu"])
+    kind = {"cpu": "two CPU cores", "cuda": "a recent data-centre GPU"}.get(sort, device)
     return f"assumed, {reading / 1e9:g} GFLOP/s reading and {writing / 1e9:g} writing ({kind}); no earlier run is near"
 
 

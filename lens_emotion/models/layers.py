@@ -59,7 +59,7 @@ def _bands(words: str, n_layers: int) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise LayerError(f"the band '{part.strip()}' ends before it begins; write '{last}-{first}'")
-        chosen += range(min(first, n_layers), min(last, n_layers) + 1)  # one too many is enough to be refused
+        chosen += range(first, min(last, max(first, n_layers)) + 1)  # one too many is enough to be refused
     return tuple(chosen)
 
 

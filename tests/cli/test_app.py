@@ -90,7 +90,7 @@ def alien_vectors(vectors, tmp_path):
         (["extract", "tiny-llama", "--recipe", "soup"], "recipe"),
         (["steer", "tiny-llama", "bored"], "bored"),
         (["steer", "tiny-llama", "calm", "--unit", "metres"], "unit"),
-        (["steer", "tiny-llama", "calm", "--layer", "99"], "layers 0 to 5"),
+        (["steer", "tiny-llama", "calm", "--layer", "99"], "no layer 99: the model has layers 0 to 5"),
         (["steer", "tiny-llama", "calm", "--vectors", "{alien}"], "alien"),
         (["steer", "tiny-llama", "calm", "--vectors", "{tmp}/none.safetensors"], "no file"),
         (["stimuli", "lint", "{tmp}/none.json"], "cannot read"),

@@ -42,13 +42,11 @@ def copy(study, tmp_path):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line inside this process, 80 columns wide."""
-    from lens_emotion.cli import runs as console_runs
-    from lens_emotion.cli import say as console
-    from lens_emotion.cli import study as console_plan
+    from lens_emotion.cli import runs, say, study
 
     def call(*args):
-        for module in (console, console_plan, console_runs):
-            monkeypatch.setattr(module, "out", console.Console(highlight=False, width=80))
+        for module in (say, study, runs):
+            monkeypatch.setattr(module, "out", say.Console(highlight=False, width=80))
         monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, args)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
+from lens_emotion.models.shapes import SHAPES, shape_from, shape_of
 from lens_emotion.run.config import StudyConfig, expand
 from lens_emotion.stimuli.library import load_stimuli
-from lens_emotion.study.plan import SHAPES, disk_of, needs_of, plan_study, shape_from, shape_of, work_of
+from lens_emotion.study.plan import disk_of, needs_of, plan_study, work_of
 
 CONFIG = StudyConfig()
 PASSAGES = load_stimuli("passages")
