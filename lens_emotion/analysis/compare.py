@@ -15,10 +15,9 @@ from scipy.stats import wilcoxon
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.transfer import check_same_model, restricted, shared_emotions
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, restricted, shared_emotions
 from lens_emotion.models.layers import resolve_layer
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.intervals import half_width

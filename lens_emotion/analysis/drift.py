@@ -10,10 +10,9 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.transfer import check_same_model
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_same_model
 from lens_emotion.models.layers import place
 from lens_emotion.stats.tests import mcnemar, p_text
 from lens_emotion.vectors.recipes import emotion_vectors

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.rsa import distances, ranks, relabellings, rho, rsa, rsa_activations, shared_emotions
-from lens_emotion.analysis.transfer import restricted
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, restricted
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.tests import (
     ALPHA,

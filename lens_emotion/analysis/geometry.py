@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from lens_emotion.analysis.circumplex import Circumplex, circumplex, principal_scores
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.models.layers import place, resolve_layer
@@ -23,18 +22,6 @@ from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
-
-__all__ = [
-    "Circumplex",
-    "Opposites",
-    "Similarity",
-    "SimilarityByLayer",
-    "circumplex",
-    "opposites",
-    "principal_scores",
-    "similarity",
-    "similarity_by_layer",
-]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,10 +14,8 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations
 from lens_emotion.stats.intervals import half_width
-from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
+from lens_emotion.stats.split_half import class_halves, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p, spearman_brown
-
-__all__ = ["Reliability", "half_cosines", "reliability", "topic_halves"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -48,8 +48,6 @@ from lens_emotion.vectors.recipes import (
     without_neutral_components,
 )
 
-__all__ = ["Separation", "cosine_null", "mean_pairwise_cosine", "separation"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Separation(Result):

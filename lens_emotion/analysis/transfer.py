@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,14 @@ from jaxtyping import Float, Int
 
 from lens_emotion.analysis.decoding import auc_table
 from lens_emotion.display import Result
-from lens_emotion.errors import AnalysisError, FingerprintError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.extraction.activations import (
+    PooledActivations,
+    check_finite,
+    check_same_model,
+    codes,
+    shared_emotions,
+)
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations
 from lens_emotion.stats.tests import (
@@ -24,7 +29,6 @@ from lens_emotion.stats.tests import (
     p_text,
     percentile_band,
 )
-from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import unit
 
 CENTRINGS = ("train mean", "own mean")
@@ -140,40 +144,6 @@ def transfer(
         train=_words(train),
         test=_words(test),
     )
-
-
-def check_same_model(a: PooledActivations, b: PooledActivations) -> None:
-    """Raises FingerprintError unless both were read by one model in one basis (backend and precision may differ)."""
-    x, y = a.header, b.header
-    if (x.fingerprint, x.processed) != (y.fingerprint, y.processed):
-        raise FingerprintError(
-            f"one set was read by {x.model} (fingerprint {x.fingerprint[:12]}, processed={x.processed}), the other by "
-            f"{y.model} ({y.fingerprint[:12]}, processed={y.processed}); directions live in one model's residual "
-            "stream: read both sets with the same model, loaded the same way"
-        )
-
-
-def shared_emotions(
-    a: PooledActivations, b: PooledActivations
-) -> tuple[PooledActivations, PooledActivations, tuple[str, ...]]:
-    """The texts of the emotions that both sets hold, neutral left out, and the emotions that only one holds.
-
-    Raises:
-        StimulusError: fewer than 2 shared emotions.
-    """
-    shared = [e for e in a.emotions if e in b.emotions]
-    if len(shared) < 2:
-        raise StimulusError(
-            f"the sets share {len(shared)} emotions ({', '.join(a.emotions)} against {', '.join(b.emotions)}); "
-            "at least 2 are needed"
-        )
-    apart = tuple(e for e in dict.fromkeys((*a.emotions, *b.emotions)) if e not in shared)
-    return a.of(*shared), b.of(*shared), apart
-
-
-def restricted(acts: PooledActivations, emotions: Sequence[str], topics: Sequence[str]) -> PooledActivations:
-    """Texts of these emotions on these topics, and all neutral ones."""
-    return acts.only((acts.emotion == NEUTRAL) | (np.isin(acts.emotion, emotions) & np.isin(acts.topic, topics)))
 
 
 def training_rows(known_topic: np.ndarray, new_topic: np.ndarray, exclude: bool) -> list[tuple[Rows, Rows]]:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import panel
-from lens_emotion.errors import ArtifactError, StimulusError, UnknownEmotionError
+from lens_emotion.errors import ArtifactError, FingerprintError, StimulusError, UnknownEmotionError
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import record
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -261,3 +261,37 @@ def check_finite(values: Tensor) -> None:
             f"the activations hold NaN or infinity, first at layer {bad}: the forward pass overflowed; "
             "extract again in bfloat16 or float32"
         )
+
+
+def check_same_model(a: PooledActivations, b: PooledActivations) -> None:
+    """Raises FingerprintError unless both were read by one model in one basis (backend and precision may differ)."""
+    x, y = a.header, b.header
+    if (x.fingerprint, x.processed) != (y.fingerprint, y.processed):
+        raise FingerprintError(
+            f"one set was read by {x.model} (fingerprint {x.fingerprint[:12]}, processed={x.processed}), the other by "
+            f"{y.model} ({y.fingerprint[:12]}, processed={y.processed}); directions live in one model's residual "
+            "stream: read both sets with the same model, loaded the same way"
+        )
+
+
+def shared_emotions(
+    a: PooledActivations, b: PooledActivations
+) -> tuple[PooledActivations, PooledActivations, tuple[str, ...]]:
+    """The texts of the emotions that both sets hold, neutral left out, and the emotions that only one holds.
+
+    Raises:
+        StimulusError: fewer than 2 shared emotions.
+    """
+    shared = [e for e in a.emotions if e in b.emotions]
+    if len(shared) < 2:
+        raise StimulusError(
+            f"the sets share {len(shared)} emotions ({', '.join(a.emotions)} against {', '.join(b.emotions)}); "
+            "at least 2 are needed"
+        )
+    apart = tuple(e for e in dict.fromkeys((*a.emotions, *b.emotions)) if e not in shared)
+    return a.of(*shared), b.of(*shared), apart
+
+
+def restricted(acts: PooledActivations, emotions: Sequence[str], topics: Sequence[str]) -> PooledActivations:
+    """Texts of these emotions on these topics, and all neutral ones."""
+    return acts.only((acts.emotion == NEUTRAL) | (np.isin(acts.emotion, emotions) & np.isin(acts.topic, topics)))

@@ -1,19 +1,28 @@
-"""What a study is given, checked before anything is loaded: do texts, prompts, scenarios and judge go together?"""
+"""What a study is given, checked before anything is loaded, and what of it each step's result depends on.
+
+The key of a stored step is a hash of its inputs (`store.key_of`): equal keys mean that it may be read back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.user import is_user_file
+from lens_emotion.models.access import ModelInfo
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.loading import check_quantise, resolve
-from lens_emotion.run.config import PRESET, STEERING, WRITING, StudyConfig
-from lens_emotion.steering.judge_files import read_judge_file, words_of
+from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.store import Inputs, hash_of, version_of
+from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
+
+SCHEMAS = {READING: 1, WRITING: 1, PRESET: 1, STEERING: 2}  # raised when the code of a step gives other results
+PACKAGES = ("torch", "transformers", "transformer-lens")  # a step's numbers may change with these
 
 
 def texts_for(model: str, stimuli: str | None) -> StimulusSet:
@@ -88,3 +97,48 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
     known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
     if missing := sorted(wanted - known):
         raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The model as a key knows it; a fingerprint None (not loaded) fits any."""
+
+    fingerprint: str | None
+    backend: str
+    dtype: str
+    device: str
+
+    @staticmethod
+    def of(info: ModelInfo) -> Identity:
+        return Identity(info.fingerprint, info.backend, info.dtype, info.device.split(":")[0])
+
+
+def step_inputs(step: str, config: StudyConfig, model: Identity, texts: StimulusSet, read: str | None = None) -> Inputs:
+    """Everything that the step's result depends on.
+
+    Args:
+        texts: what the model reads.
+        read: checksum of what reading found, for steering.
+    """
+    content: Inputs = {"texts": texts.sha256}
+    if step in (WRITING, PRESET):
+        content = {"prompts": hash_of([p.text for p in prompts_for(step, config, texts)])}
+    elif step == STEERING:
+        openings = [(s.emotion, s.opening) for s in scenarios_for(config, texts)]
+        judge = judge_content(config.judge) if config.judge else None
+        content |= {"scenarios": hash_of(openings), "read": read, "judge": judge}
+    return {
+        "step": step,
+        "schema": SCHEMAS[step],
+        "model": vars(model) | {},
+        "settings": config.used(step) | ({"quantise": config.quantise} if config.quantise else {}),
+        "content": content,
+        "packages": {package: version_of(package) for package in PACKAGES},
+    }
+
+
+def same_but_for_weights(a: Inputs, b: Inputs) -> bool:
+    """Whether two steps have equal inputs where one of the models has not been loaded."""
+    if not (a["model"]["fingerprint"] and b["model"]["fingerprint"]):
+        a, b = (x | {"model": x["model"] | {"fingerprint": None}} for x in (a, b))
+    return hash_of(a) == hash_of(b)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,11 +46,28 @@ from lens_emotion.files.checksums import (
 )
 from lens_emotion.files.journal import Journal, Part
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.keys import Inputs, key_of, version_of
 
 T = TypeVar("T")
+Inputs = dict[str, Any]  # of a step: all that its result depends on (`inputs.step_inputs`)
 Tell = Callable[[str], None]
 _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy", "scipy", "scikit-learn", "plotly")
+
+
+def key_of(inputs: Inputs) -> str:
+    """Hex hash of a step's inputs."""
+    return hash_of(inputs)[:16]
+
+
+def hash_of(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def version_of(package: str) -> str:
+    """Of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def versions() -> dict[str, str]:
@@ -220,7 +238,7 @@ class StepRecord:
     """What a stored step says of itself.
 
     Attributes:
-        key: of its inputs. inputs: see `keys.step_inputs`.
+        key: of its inputs. inputs: see `inputs.step_inputs`.
         seconds: what it took, interrupted sessions included.
         created: when it was complete, ISO 8601.
     """

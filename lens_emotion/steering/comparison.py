@@ -27,7 +27,7 @@ from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.hooks import Positions, check_fits, check_positions
-from lens_emotion.steering.measures import edit_distance, mean_nll, perplexity_ratio, repetition
+from lens_emotion.steering.measures import edit_distance, mean_nll, repetition
 from lens_emotion.steering.regimes import INERT, SURGICAL, Thresholds, text_regimes, thresholds_from
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
@@ -169,8 +169,8 @@ def _table(
     texts = list(written.values())
     ids = [t.new_ids for t in texts]
     nll = mean_nll(model, [t.prompt_ids for t in texts], ids)
-    both = [np.isfinite([x, nll[0]]).all() for x in nll]
-    ratio = np.array([perplexity_ratio([x], [nll[0]]) if known else np.nan for x, known in zip(nll, both, strict=True)])
+    rise = nll - nll[0]
+    ratio = np.where(np.isfinite(rise), np.exp(rise), np.nan)
     distinct, loops = repetition(ids)
     regimes = text_regimes(ratio, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
     return pd.DataFrame(

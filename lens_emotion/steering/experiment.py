@@ -29,8 +29,6 @@ from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-__all__ = ["DOSES", "DoseResponse", "dose_response"]
-
 DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCORE_DIGITS = 6  # of the stored scores
 

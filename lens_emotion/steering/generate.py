@@ -30,7 +30,7 @@ class Condition:
     Attributes:
         vector: one, or several for mode "ablate".
         layers: where; None for the layers of the whole call.
-        mode, centre: see `interventions.Intervention`.
+        mode, centre: see `hooks.Intervention`.
         seed: of sampling, for this text.
     """
 
@@ -82,7 +82,7 @@ def generate_steered(
     Args:
         layers: layers to steer where a condition names none (see `models.layers.resolve_layers`).
         sampling: greedy, or sampled with the seed of each condition.
-        positions: "all", "generated", "prompt" or positions of the prompt (see `positions.Tracker`). Under
+        positions: "all", "generated", "prompt" or positions of the prompt (see `hooks.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.
         on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
             generation and leaves no hook behind. Without a journal only: stored texts do not grow.

@@ -97,7 +97,7 @@ def steering_grid(
         layer_sets: each as `models.layers.resolve_layers` takes it: None (middle), 12, "10-20", [3, 9], "all".
         doses: in `unit`; 0 is always run, once per prompt and seed.
         seeds: of sampling; a single one if greedy.
-        positions: see `positions.Tracker`; "generated" reads every distinct prompt once and is the fastest.
+        positions: see `hooks.Tracker`; "generated" reads every distinct prompt once and is the fastest.
         controls: "random" (a random direction of the emotion's length, another one for every emotion and prompt) and
             "other" (the direction of another emotion at this emotion's length); empty for none.
         folder: where finished batches are kept. Run again with the same folder, only what is missing is generated;

@@ -41,9 +41,9 @@ def steering_hooks(
         vector: what to add; a mixture such as 0.5 * v["calm"] - 0.3 * v["angry"] is one too. Several for "ablate".
         dose: in natural units unless `unit` says "relative"; negative pushes the other way.
         layers: None for the middle layer, "all", a band such as "10-20", one layer or several.
-        positions: "all", "generated", "prompt", or positions of the prompt (see `positions.Tracker`). All but "all"
+        positions: "all", "generated", "prompt", or positions of the prompt (see `hooks.Tracker`). All but "all"
             count tokens, which takes two more hooks in the first block.
-        mode: "add", "ablate" or "clamp"; what dose and centre mean there says `interventions.Intervention`.
+        mode: "add", "ablate" or "clamp"; what dose and centre mean there says `hooks.Intervention`.
         prompt_length: tokens of the prompt, where a growing text is read again at every step (no cache).
 
     Raises:

@@ -18,10 +18,9 @@ from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUD
 from lens_emotion.models.loading import choose_device, choose_dtype, resolve
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.inputs import prompts_for, scenarios_for, texts_for
-from lens_emotion.run.keys import Identity, Inputs, same_but_for_weights, step_inputs
+from lens_emotion.run.inputs import Identity, prompts_for, same_but_for_weights, scenarios_for, step_inputs, texts_for
 from lens_emotion.run.look import MANIFEST, read_manifest
-from lens_emotion.run.store import KEPT, PARTIAL, StepRecord, read_record, safe_name
+from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"

@@ -20,9 +20,8 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import has_chat_template
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.inputs import prompts_for, scenarios_for
-from lens_emotion.run.keys import Identity, Inputs, step_inputs
-from lens_emotion.run.store import Store
+from lens_emotion.run.inputs import Identity, prompts_for, scenarios_for, step_inputs
+from lens_emotion.run.store import Inputs, Store
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judge_files import judge_from_file
@@ -52,7 +51,7 @@ class ModelRun(Brief):
     say: Say
 
     def inputs(self, step: str, read: str | None = None) -> Inputs:
-        """What a step's result depends on (see `keys.step_inputs`)."""
+        """What a step's result depends on (see `inputs.step_inputs`)."""
         return step_inputs(step, self.config, Identity.of(self.info), self.texts, read)
 
     def doing(self, what: str) -> None:

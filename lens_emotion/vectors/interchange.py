@@ -151,14 +151,10 @@ def from_displacements(
     stacked = _stacked(parts, info.n_layers)
     header = make_header(model, "imported", "", "", "", allow_processed=False).with_(notes=(note,))
     size = stacked.norm(dim=-1)
-    return EmotionVector(name, unit(stacked), size, size, residual_norm(model), header)
-
-
-def residual_norm(model: Model) -> Float[Tensor, " n_layers"]:
-    """E||h|| per layer over neutral sentences: the relative unit of dose of vectors that came without one."""
+    # E||h|| over neutral sentences: the relative unit of dose of vectors that came without one
     readings = [Reading(tokenise_text(model, t), TextRecord(t, NEUTRAL, "", t)) for t in neutral_sentences()]
-    header = make_header(model, "imported", "", "", "", allow_processed=False)
-    return read_texts(model, readings, story_mean(), header, progress=False).residual_norm
+    residual = read_texts(model, readings, story_mean(), header, progress=False).residual_norm
+    return EmotionVector(name, unit(stacked), size, size, residual, header)
 
 
 def to_steering_vector(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> Any:
