@@ -66,11 +66,6 @@ class MissingExtraError(LensEmotionError):
     """A part of the package whose optional libraries are not installed; the message names the extra."""
 
 
-def no_layer(layer: int, n_layers: int) -> LayerError:
-    """The error for a layer that a model of n_layers does not have."""
-    return LayerError(f"no layer {layer}: the model has layers 0 to {n_layers - 1} (or -{n_layers} to -1)")
-
-
 # Optional libraries: one line that names the fix where they are missing.
 
 

@@ -53,7 +53,7 @@ def extract_comprehension(
             the model's catalog row.
         emotions: only these (neutral is kept).
         pooling: default story mean over all content tokens (position 0 excluded). arXiv 2604.04064 uses `last_token()`.
-        token_budget: padded tokens per forward pass; default what suits the device (`extraction.batching`).
+        token_budget: padded tokens per forward pass; default what suits the device (`models.forward`).
         allow_processed: accept a HookedTransformer with processed weights; recorded in the header.
 
     Returns:

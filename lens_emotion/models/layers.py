@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lens_emotion.errors import LayerError, no_layer
+from lens_emotion.errors import LayerError
 
 Layers = int | str | Sequence[int] | None  # what `resolve_layers` takes
 
@@ -79,3 +79,8 @@ def layers_in_words(layers: Sequence[int], n_layers: int) -> str:
 def place(layer: int, n_layers: int, best: bool = False) -> str:
     """A layer in words: 'layer 12 (depth 0.54, best of 24)'."""
     return f"layer {layer} (depth {(layer + 1) / n_layers:.2f}{f', best of {n_layers}' * best})"
+
+
+def no_layer(layer: int, n_layers: int) -> LayerError:
+    """The error for a layer that a model of n_layers does not have."""
+    return LayerError(f"no layer {layer}: the model has layers 0 to {n_layers - 1} (or -{n_layers} to -1)")
