@@ -16,7 +16,7 @@ from lens_emotion.study.pipeline import run_study
 
 @pytest.fixture
 def nothing_loads(monkeypatch):
-    for name in ("_config", "tokenizer_of_source", "weights_of_source", "check_reachable"):
+    for name in ("_from_pretrained", "tokenizer_of_source", "weights_of_source", "check_reachable"):
         monkeypatch.setattr(loading, name, lambda *_, **__: pytest.fail("began to load"))
 
 

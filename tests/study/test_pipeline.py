@@ -13,7 +13,7 @@ import pytest
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report.build import build_report
-from lens_emotion.run import keys
+from lens_emotion.run import inputs, store
 from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.study import one_model as outcome
@@ -125,10 +125,10 @@ def test_model_names_cannot_leave_the_run_folder(tmp_path):
 @pytest.mark.parametrize("step", ["comprehension", "generation", "generation_jeong", "steering"])
 def test_what_another_model_backend_precision_or_version_computed_is_not_read_back(step, monkeypatch):
     texts, other_texts = load_stimuli("world-en"), load_stimuli("passages")
-    model = keys.Identity("f", "bridge", "float32", "cpu")
+    model = inputs.Identity("f", "bridge", "float32", "cpu")
 
     def key(config=CONFIG, model=model, texts=texts, read="sha"):
-        return keys.key_of(keys.step_inputs(step, config, model, texts, read))
+        return store.key_of(inputs.step_inputs(step, config, model, texts, read))
 
     for change in ({"fingerprint": "g"}, {"backend": "hooked"}, {"dtype": "bfloat16"}, {"device": "cuda"}):
         assert key(model=replace(model, **change)) != key()
@@ -137,7 +137,7 @@ def test_what_another_model_backend_precision_or_version_computed_is_not_read_ba
     assert (key(CONFIG.with_(doses=(3.0,))) != key()) == (step == "steering")
     assert (key(read="other states") != key()) == (step == "steering")
     before = key()
-    monkeypatch.setattr(keys, "version", lambda package: "0.0")
+    monkeypatch.setattr(store, "version", lambda package: "0.0")
     assert key() != before
-    monkeypatch.setitem(keys.SCHEMAS, step, 99)
+    monkeypatch.setitem(inputs.SCHEMAS, step, 99)
     assert key() != before
