@@ -156,4 +156,4 @@ def test_a_layer_that_does_not_exist_is_refused_in_the_same_words(vectors, acts)
             ask()
     assert issubclass(LayerError, DoseError) and issubclass(LayerError, AnalysisError)
     package = Path(le.__file__).parent
-    assert [f.name for f in package.rglob("*.py") if "no layer {" in f.read_text(encoding="utf-8")] == ["errors.py"]
+    assert [f.name for f in package.rglob("*.py") if "no layer {" in f.read_text(encoding="utf-8")] == ["layers.py"]
