@@ -120,6 +120,7 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
+    from lens_emotion.extraction.activations import check_made_on
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
@@ -137,7 +138,7 @@ def steer(
     name = describe(loaded).name
     centre: Centre = 0.0
     if known is not None:
-        known.check_model(describe(loaded).fingerprint, name)
+        check_made_on(describe(loaded), known.header)
         vector = mixture(known, terms)
     else:
         acts = extract_comprehension(loaded)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lens_emotion.analysis.tokens import token_scores
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
@@ -249,7 +249,7 @@ def session_of(model: Model, vectors: EmotionVectors, acts: PooledActivations | 
         FingerprintError: vectors of another model.
     """
     info = describe(model)
-    vectors.check_model(info.fingerprint, info.name)
+    check_made_on(info, vectors.header)
     return Session(model, vectors, info, acts)
 
 
