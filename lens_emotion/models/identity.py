@@ -55,9 +55,7 @@ def _digest(model: Any, architecture: str) -> str:
     whole, threads = (WHOLE if width > SMALL else 1 << 62), torch.get_num_threads()
     torch.set_num_threads(1)  # hundreds of small pieces: threads would wait for each other twenty times as long
     try:
-        seen = {
-            name: _sample(name, whole, *part) for name, *part in (_converted if cfg is not None else _checkpoint)(root)
-        }
+        seen = {part[0]: _sample(whole, *part) for part in (_converted if cfg is not None else _checkpoint)(root)}
     finally:
         torch.set_num_threads(threads)
     embedding = next((seen[n] for n in seen if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
@@ -71,7 +69,7 @@ def _digest(model: Any, architecture: str) -> str:
     return VERSION + digest.hexdigest()[len(VERSION) :]
 
 
-def _sample(name: str, whole: int, tensor: Tensor, last: int, undo: Undo | None) -> Tensor:
+def _sample(whole: int, name: str, tensor: Tensor, last: int, undo: Undo | None) -> Tensor:
     """Numbers of a tensor, on the CPU, as integers: floating ones rounded to bfloat16, packed ones as they are."""
     if tensor.is_meta:
         raise UnsupportedModelError(
@@ -169,13 +167,14 @@ def _converted(model: Any) -> Iterator[Part]:
     """The parameters of a HookedTransformer as its checkpoint has them; those of other families by their own names."""
     architecture = str(model.cfg.original_architecture)
     gpt2, gemma = architecture.startswith("GPT2"), architecture.startswith("Gemma")
+    order: tuple[int, ...] | None
     for name, held in model.named_parameters():
         place = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if place is None:
             found, order = _AROUND.get(name, (name, name))[not gpt2], (1, 0) if name == "unembed.W_U" else None
         else:
             row = _BLOCK.get(place[2].replace("._", "."), (place[2], place[2], None, None))
-            inner, order = row[not gpt2], row[2 + (not gpt2)]
+            inner, order = (row[0], row[2]) if gpt2 else (row[1], row[3])
             inner = _GEMMA.get(place[2], inner) if gemma else inner
             found = f"{'transformer.h' if gpt2 else 'model.layers'}.{place[1]}.{inner}"
         tensor = held.data.permute(order) if order else held.data

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from conftest import BACKENDS, TINY_NAMES, needs_hooked, tiny
 
 from lens_emotion.errors import FingerprintError
 from lens_emotion.extraction import activations
-from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import architecture_of, describe
 from lens_emotion.models.catalog import TINY
 from lens_emotion.models.forward import shortcut
@@ -150,14 +150,18 @@ def test_a_folder_whose_weights_were_replaced_is_read_again(tmp_path):
 
     from lens_emotion.run.config import StudyConfig
     from lens_emotion.run.store import Store
+    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.study.steps import open_model, read, silent
 
     folder = shutil.copytree(tiny_folder(TINY[3]), tmp_path / "mine")
-    config = StudyConfig(models=(str(folder),), stimuli="world-en")
+    config = StudyConfig(models=(str(folder),))
+    whole = load_stimuli("world-en", per_cell=1)
+    texts = replace(whole, items=whole.items[::12])
 
     def story_mean():
         store = Store.open(tmp_path / "run")
-        return read(open_model(load_model(str(folder), device="cpu"), config, store, silent))[0]
+        run = open_model(load_model(str(folder), device="cpu"), config, store, silent)
+        return read(replace(run, texts=texts))[0]
 
     first = story_mean()
     weights = load_file(folder / "model.safetensors")
@@ -171,8 +175,6 @@ def test_a_folder_whose_weights_were_replaced_is_read_again(tmp_path):
 
 
 def test_files_of_before_keep_loading_and_say_so_once_by_name(vectors, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     from lens_emotion.steering.hooks import steer
 
     monkeypatch.setattr(activations, "_TOLD", set())
