@@ -22,6 +22,7 @@ from lens_emotion.errors import ModelUnavailableError, UnsupportedModelError
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, family_of
 from lens_emotion.models.catalog import ModelSpec, find_spec, unknown_model
+from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
 
 BACKENDS = ("auto", "bridge", "hooked")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -174,6 +175,9 @@ def load_model(
         placed = loading_options(place, quantise, precision, over_gpus(device))
         hf_model = weights_of_source(source, precision, revision, **placed)
         hf_model = hf_model if placed else hf_model.to(place)
+        kind = "hooked" if backend == "hooked" else "bridge"
+        trace = trace_of(hf_model, tokenizer, hooked.LONGEST_CONTEXT if kind == "hooked" else LONGEST)
+        check_finite_source(trace, source.label, precision)
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
         else:
@@ -181,6 +185,7 @@ def load_model(
 
             options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
             model = TransformerBridge.boot_transformers(source.label, hf_model=hf_model, **options).eval()
+        check_conversion(model, trace, source.label, kind)
     model.lens_emotion_name = source.label
     model.lens_emotion_source = (name, revision)
     return model
