@@ -28,7 +28,9 @@ class ModelInfo:
     """Facts of a loaded model that results depend on.
 
     `fingerprint` hashes architecture and a sample of weights at bfloat16, so that it is the same on both backends and
-    for float32 and bfloat16 copies of one model, and differs between a base model and its fine-tunes.
+    for float32 and bfloat16 copies of one model, and differs between a base model and its fine-tunes. `first_token` and
+    `template` say what stands in front of a text and which switches the chat template gets (of models that
+    `load_model` loaded).
     """
 
     name: str
@@ -43,6 +45,8 @@ class ModelInfo:
     fingerprint: str
     processed: bool
     transformer_lens: str
+    first_token: str = ""
+    template: str = ""
 
 
 def backend_of(model: Model) -> str:
@@ -172,4 +176,5 @@ def describe(model: Model) -> ModelInfo:
         fingerprint=fingerprint(model),
         processed=is_processed(model),
         transformer_lens=version("transformer-lens"),
+        **getattr(model, "lens_emotion_tokens", {}),
     )

@@ -18,7 +18,7 @@ from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.prompting import has_chat_template
+from lens_emotion.models.templates import has_chat_template
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, prompts_for, scenarios_for, step_inputs
 from lens_emotion.run.store import Inputs, Store
