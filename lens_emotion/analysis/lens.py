@@ -419,7 +419,8 @@ def vocabulary(model: Model) -> Vocabulary:
 
 
 def _read(tokenizer: Any, d_vocab: int, special: frozenset[int]) -> Vocabulary:
-    ids = [i for i in range(min(len(tokenizer), d_vocab)) if i not in special]
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = [i for i in range(min(len(tokenizer), d_vocab)) if i not in special and i not in added]
     pieces = tokenizer.convert_ids_to_tokens(ids)
     known = [(i, piece) for i, piece in zip(ids, pieces, strict=True) if piece is not None]
     texts = _texts(tokenizer, known)

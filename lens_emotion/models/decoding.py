@@ -17,7 +17,7 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of, tokenizer_of
 from lens_emotion.models.forward import fitting_threads, read_out, shortcut
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
-from lens_emotion.models.templates import has_chat_template, turn_end
+from lens_emotion.models.templates import turn_end
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]
@@ -159,13 +159,12 @@ def ends_of(model: Model) -> set[int]:
 
 
 def _turn_ends(model: Model) -> set[int]:
-    """The first special token behind an assistant's turn; without a template, turn ends of the families by name."""
-    special = special_ids(model)
-    if has_chat_template(model):
-        behind = tokenizer_of(model)(turn_end(model), add_special_tokens=False).input_ids
-        return set([i for i in behind if i in special][:1])
-    known = {tokenizer_of(model).get_vocab().get(token) for token in TURN_ENDS}
-    return {i for i in known if i in special}
+    """The first special token that the template writes behind an assistant's turn; where there is none to be had, the
+    turn ends of the families by name."""
+    special, tokenizer = special_ids(model), tokenizer_of(model)
+    behind = [i for i in tokenizer(turn_end(model), add_special_tokens=False).input_ids if i in special]
+    named = [tokenizer.convert_tokens_to_ids(token) for token in TURN_ENDS if token in tokenizer.get_vocab()]
+    return set(behind[:1] or special.intersection(named))
 
 
 def make_decoder(model: Model, batch: int) -> Decoder:

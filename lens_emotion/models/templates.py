@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -38,26 +38,33 @@ def chat_prompt(model: Model, instruction: str) -> str:
     """
     if not has_chat_template(model):
         return instruction
-    prompt = ""
-    for content in (instruction, [{"type": "text", "text": instruction}]):  # some read a list of parts only
-        prompt = render(model, [{"role": "user", "content": content}], add_generation_prompt=True)
-        if instruction.strip() in prompt:
-            return prompt
-    raise _refused(model, f"it leaves the instruction out and writes {prompt[:80]!r}")
+    return _holding(model, [("user", instruction)], add_generation_prompt=True)
 
 
 def turn_end(model: Model) -> str:
     """What the template writes behind an assistant's words; empty without a template, or if it takes no second turn."""
     if not has_chat_template(model):
         return ""
-    turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": ANSWER}]
+    turns = [("user", "a question"), ("assistant", ANSWER)]
     try:
-        return render(model, turns, add_generation_prompt=False).rpartition(ANSWER)[2]
+        return _holding(model, turns, add_generation_prompt=False).rpartition(ANSWER)[2]
     except StimulusError:
         return ""
 
 
-def render(model: Model, turns: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
+def _holding(model: Model, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+    """The turns (role, text) through the template, which must give the last text back; some read lists of parts only."""
+    wrapped: tuple[Callable[[str], Any], ...] = (str, lambda text: [{"type": "text", "text": text}])
+    written = ""
+    for wrap in wrapped:
+        said = [{"role": role, "content": wrap(text)} for role, text in turns]
+        written = _rendered(model, said, add_generation_prompt)
+        if turns[-1][1].strip() in written:
+            return written
+    raise _refused(model, f"it leaves the text out and writes {written[:80]!r}")
+
+
+def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
     """The turns through the model's chat template, with its switches.
 
     Raises:
@@ -71,7 +78,7 @@ def render(model: Model, turns: Sequence[Mapping[str, Any]], *, add_generation_p
         with _ending_in_time():
             return str(
                 tokenizer_of(model).apply_chat_template(
-                    [dict(turn) for turn in turns],
+                    turns,
                     chat_template=_dated(source),
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,

@@ -142,6 +142,20 @@ def test_a_turn_ends_where_the_template_ends_it(template, tmp_path):
     assert model.tokenizer.convert_tokens_to_ids(MARK) not in stop_ids(model)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}" + MARK + "{{ messages[0].content }}",
+        MARK + "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}" + TURN + "{% endfor %}",
+        MARK + "nothing of it",
+    ],
+)
+def test_a_template_that_takes_no_second_turn_leaves_the_families_own_ends(template, tmp_path):
+    model = load_model(folder_of(tmp_path, markers=(MARK, TURN), chat_template=template), device="cpu")
+    assert set(model.tokenizer.convert_ids_to_tokens(stop_ids(model).tolist())) == {EOS, TURN}
+
+
 def test_a_turn_may_end_with_any_marker(tmp_path):
     template = "{% for m in messages %}{{ m.content }}<|done|>{% endfor %}"
     model = load_model(folder_of(tmp_path, markers=("<|done|>", TURN), chat_template=template), device="cpu")

@@ -75,7 +75,7 @@ FOREVER = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% 
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
         (FOREVER, "did not end"),
-        ("hello", "leaves the instruction out"),
+        ("hello", "leaves the text out"),
         ({"rag": TURNS, "tool_use": TURNS}, "chat templates rag, tool_use, and none is the default"),
     ],
 )
@@ -86,7 +86,7 @@ def test_whatever_goes_wrong_in_a_template_is_one_line_that_names_the_model(temp
         chat_prompt(asked(template), ASK)
     assert words in str(refused.value) and "own-model" in str(refused.value) and "\n" not in str(refused.value)
     assert "load_model(..., template=" in str(refused.value) and time.monotonic() - started < 3
-    assert turn_end(asked(template)) in ("", template)
+    assert turn_end(asked(template)) == ""
 
 
 def test_one_of_several_templates_is_chosen_by_name_and_a_wrong_name_refused():
