@@ -53,7 +53,7 @@ def turn_end(model: Model) -> str:
 
 
 def _holding(model: Model, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool) -> str:
-    """The turns (role, text) through the template, which must give the last text back; some read lists of parts only."""
+    """Turns (role, text) through the template, which must give the last text back; some read lists of parts only."""
     wrapped: tuple[Callable[[str], Any], ...] = (str, lambda text: [{"type": "text", "text": text}])
     written = ""
     for wrap in wrapped:
