@@ -195,9 +195,13 @@ def load_model(
     model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
     model.lens_emotion_template = dict(template or {})
     keep_rule(model, rule)
-    in_force = json.dumps(switches(model), default=str)
-    model.lens_emotion_tokens = {"first_token": first_token(model).words, "template": in_force}
+    model.lens_emotion_tokens = _token_facts(model)
     return model
+
+
+def _token_facts(model: Model) -> dict[str, str]:
+    """What `describe` says of the model's tokens."""
+    return {"first_token": first_token(model).words, "template": json.dumps(switches(model), default=str)}
 
 
 def check_reachable(source: Source, timeout: float = 5.0) -> None:
