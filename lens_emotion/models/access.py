@@ -29,6 +29,8 @@ class ModelInfo:
 
     `fingerprint` changes with any weight and is the same on both backends and for float32 and bfloat16 copies of one
     model (`models.identity`); `former` is what versions before 0.2 called so, by which their files are known.
+    `first_token` and `template` say what stands in front of a text and which switches the chat template gets (of
+    models that `load_model` loaded).
     """
 
     name: str
@@ -44,6 +46,8 @@ class ModelInfo:
     processed: bool
     transformer_lens: str
     former: str = ""
+    first_token: str = ""
+    template: str = ""
 
 
 def backend_of(model: Model) -> str:
@@ -162,4 +166,5 @@ def describe(model: Model) -> ModelInfo:
         processed=is_processed(model),
         transformer_lens=version("transformer-lens"),
         former=former_fingerprint(model, architecture_of(model)),
+        **getattr(model, "lens_emotion_tokens", {}),
     )

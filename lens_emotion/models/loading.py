@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, family_of
 from lens_emotion.models.catalog import ModelSpec, find_spec, unknown_model
 from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
+from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
+from lens_emotion.models.templates import check_switches, switches
 
 BACKENDS = ("auto", "bridge", "hooked")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -139,6 +142,7 @@ def load_model(
     device: str | torch.device | None = None,
     revision: str | None = None,
     quantise: str | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model for reading and steering.
 
@@ -150,12 +154,15 @@ def load_model(
         device: "cpu", "cuda", "mps"; None takes the best there is, "auto" spreads the blocks over every GPU.
         revision: branch, tag or commit of a hub model.
         quantise: "8bit" or "4bit" through bitsandbytes, where the platform has it. Results are about those weights.
+        template: switches of the chat template, before those of the catalog: {"enable_thinking": True} lets Qwen3
+            think, {"chat_template": "NAME"} takes one of several templates, or a Jinja text instead of them.
 
     Returns:
         A TransformerLens model in evaluation mode, in the raw basis.
 
     Raises:
         UnknownModelError, ModelUnavailableError, UnsupportedModelError: see their messages.
+        StimulusError: `template` names what the model's chat template does not know.
     """
     if backend not in BACKENDS:
         raise UnsupportedModelError(f"unknown backend '{backend}'; use {', '.join(BACKENDS)}")
@@ -172,6 +179,8 @@ def load_model(
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
+        rule = measure_rule(tokenizer)  # before TransformerLens changes it
+        check_switches(tokenizer, source.label, template or {})
         placed = loading_options(place, quantise, precision, over_gpus(device))
         hf_model = weights_of_source(source, precision, revision, **placed)
         hf_model = hf_model if placed else hf_model.to(place)
@@ -188,7 +197,16 @@ def load_model(
         check_conversion(model, trace, source.label, kind)
     model.lens_emotion_name = source.label
     model.lens_emotion_source = (name, revision)
+    model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
+    model.lens_emotion_template = dict(template or {})
+    keep_rule(model, rule)
+    model.lens_emotion_tokens = _token_facts(model)
     return model
+
+
+def _token_facts(model: Model) -> dict[str, str]:
+    """What `describe` says of the model's tokens."""
+    return {"first_token": first_token(model).words, "template": json.dumps(switches(model), default=str)}
 
 
 def check_reachable(source: Source, timeout: float = 5.0) -> None:
