@@ -18,6 +18,7 @@ from lens_emotion.models.access import Model, backend_of, device_of, tokenizer_o
 from lens_emotion.models.forward import fitting_threads, read_out, shortcut
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
 from lens_emotion.models.templates import turn_end
+from lens_emotion.models.turns import turn
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]
@@ -99,7 +100,7 @@ def generate_tokens(
     written = torch.full((len(prompts), max_new_tokens), -1)
     alive = torch.arange(len(prompts))  # rows still in the batch
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    with fitting_threads(model):
+    with turn(model), fitting_threads(model):
         decoder, tokens, mask = _begin(model, prompts, share_prompts)
         with model.hooks(fwd_hooks=list(fwd_hooks)), shortcut(model, whole_blocks=True):
             for position in range(max_new_tokens):

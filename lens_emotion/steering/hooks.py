@@ -20,6 +20,7 @@ from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.layers import Layers, resolve_layers
+from lens_emotion.models.turns import turn
 from lens_emotion.steering.dose import Dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -104,7 +105,7 @@ def steer(
     check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
     how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
     hooks = steering_hooks(vector, dose, unit=unit, layers=layers, **how)
-    with model.hooks(fwd_hooks=hooks):
+    with turn(model, steering=True), model.hooks(fwd_hooks=hooks):
         yield hooks
 
 
