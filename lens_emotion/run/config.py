@@ -68,6 +68,7 @@ class StudyConfig:
         story_tokens, jeong_tokens, steered_tokens: how much is written.
         n_permutations: label permutations behind every null.
         seed: of sampling, permutations and random directions.
+        template: switches of the chat template, as in `load_model`.
         overrides: model -> settings of its own, which go before these.
     """
 
@@ -91,6 +92,9 @@ class StudyConfig:
     scenarios: OwnFile | None = None
     jeong: bool = True
     quantise: Literal["8bit", "4bit"] | None = None
+    template: Annotated[dict[str, Any], Field(description="enable_thinking = true lets Qwen3 think")] = field(
+        default_factory=dict
+    )
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -121,8 +125,8 @@ class StudyConfig:
 
 _USED: dict[str, tuple[str, ...]] = {
     READING: (),
-    WRITING: ("story_tokens", "seed"),
-    PRESET: ("jeong_tokens",),
+    WRITING: ("story_tokens", "seed", "template"),
+    PRESET: ("jeong_tokens", "template"),
     STEERING: ("judge", "doses", "steered_tokens", "seed"),
 }
 
@@ -173,7 +177,7 @@ def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]
 _FILES = ("stimuli", "prompts", "scenarios", "judge")
 _OF_ONE_MODEL = (
     "backend", "dtype", *_FILES, "story_tokens", "jeong_tokens", "steered_tokens",
-    "generation", "steering", "quantise", "device", "doses",
+    "generation", "steering", "quantise", "device", "doses", "template",
 )  # fmt: skip
 _RENAMED = {"permutations": "n_permutations"}
 

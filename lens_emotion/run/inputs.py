@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.user import is_user_file
-from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.access import Model, ModelInfo, tokenizer_of
 from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import check_quantise, resolve
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, version_of
@@ -101,7 +103,7 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
 
 @dataclass(frozen=True)
 class Identity:
-    """The model as a key knows it; a fingerprint None (not loaded) fits any."""
+    """The model as a key knows it: weights and tokens; a fingerprint None (not loaded) fits any."""
 
     fingerprint: str | None
     backend: str
@@ -109,8 +111,13 @@ class Identity:
     device: str
 
     @staticmethod
-    def of(info: ModelInfo) -> Identity:
-        return Identity(info.fingerprint, info.backend, info.dtype, info.device.split(":")[0])
+    def of(model: Model, info: ModelInfo) -> Identity:
+        """Of a loaded model: its weights, and how its tokenizer cuts, begins and ends a text."""
+        tokenizer: Any = tokenizer_of(model)
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        cuts = fast.to_str() if fast is not None else sorted(tokenizer.get_vocab().items())
+        told = hash_of([cuts, info.first_token, str(tokenizer.chat_template), stop_ids(model).tolist()])
+        return Identity(f"{info.fingerprint}/{told[:16]}", info.backend, info.dtype, info.device.split(":")[0])
 
 
 def step_inputs(step: str, config: StudyConfig, model: Identity, texts: StimulusSet, read: str | None = None) -> Inputs:

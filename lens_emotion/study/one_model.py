@@ -35,6 +35,7 @@ from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
+LOADED_WITH = ("backend", "dtype", "device", "quantise", "template")
 LENS_FACTS = ("layer", "n_layers", "model", "k", "n_random", "form")
 
 
@@ -54,7 +55,7 @@ class Outcome(Brief):
 
 
 def loaded(name: str, config: StudyConfig) -> Model:
-    return load_model(name, backend=config.backend, dtype=config.dtype, device=config.device, quantise=config.quantise)
+    return load_model(name, **{setting: getattr(config, setting) for setting in LOADED_WITH})
 
 
 def study_model(

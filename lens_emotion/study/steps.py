@@ -45,6 +45,7 @@ class ModelRun(Brief):
 
     model: Model
     info: ModelInfo
+    identity: Identity
     texts: StimulusSet
     config: StudyConfig
     store: Store
@@ -52,7 +53,7 @@ class ModelRun(Brief):
 
     def inputs(self, step: str, read: str | None = None) -> Inputs:
         """What a step's result depends on (see `inputs.step_inputs`)."""
-        return step_inputs(step, self.config, Identity.of(self.info), self.texts, read)
+        return step_inputs(step, self.config, self.identity, self.texts, read)
 
     def doing(self, what: str) -> None:
         self.say(self.info.name, what)
@@ -62,7 +63,8 @@ def open_model(model: Model, config: StudyConfig, run: Store, say: Say) -> Model
     """A loaded model's place in a run folder."""
     info = describe(model)
     store = run.model(info.name, lambda said: say(info.name, said))
-    return ModelRun(model, info, load_stimuli(config.stimuli or default_stimuli(model)), config, store, say)
+    texts = load_stimuli(config.stimuli or default_stimuli(model))
+    return ModelRun(model, info, Identity.of(model, info), texts, config, store, say)
 
 
 def gather(run: ModelRun) -> Evidence:

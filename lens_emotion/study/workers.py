@@ -7,6 +7,7 @@ back. Once nothing is missing, one worker brings the method to its end. So table
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -414,13 +415,17 @@ def _folder(job: Job, files: Files, part: Part | None) -> Iterator[tuple[ModelRu
         raise WorkerError(f"a worker has other packages: {', '.join(other)}; install the same on every machine")
     with tempfile.TemporaryDirectory(prefix="lens-emotion-") as temporary:
         config = job.config
-        model = _loaded(job.model, config.backend, config.dtype, config.device, config.quantise)
+        model = _loaded(
+            job.model, config.backend, config.dtype, config.device, config.quantise, json.dumps(config.template)
+        )
         run = open_model(model, config, Store(Path(temporary), part=part), silent)
         write_files(run.store.root, files)
         yield run, run.store.root
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, backend: str, dtype: str, device: str | None, quantise: str | None) -> Model:
+def _loaded(name: str, backend: str, dtype: str, device: str | None, quantise: str | None, template: str) -> Model:
     """A worker keeps its last model: the next task is most likely of the same one."""
-    return load_model(name, backend=backend, dtype=dtype, device=device, quantise=quantise)
+    return load_model(
+        name, backend=backend, dtype=dtype, device=device, quantise=quantise, template=json.loads(template)
+    )
