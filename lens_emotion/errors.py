@@ -25,6 +25,10 @@ class UnsupportedModelError(LensEmotionError):
     """The model, backend or precision is one this package refuses, with the remedy."""
 
 
+class NotFiniteError(UnsupportedModelError):
+    """A forward pass that gave NaN or infinity: a precision that overflows, or damaged weights."""
+
+
 class ProcessedModelError(LensEmotionError):
     """A HookedTransformer whose weights were folded or centred: its residual stream is in another basis."""
 
@@ -51,6 +55,10 @@ class UnknownEmotionError(LensEmotionError):
 
 class DoseError(LensEmotionError):
     """A steering dose, unit, layer or position that makes no sense for this model."""
+
+
+class GenerationError(LensEmotionError, ValueError):
+    """A setting of writing that makes no sense: temperature, top_p, seed, a number of tokens, no prompts."""
 
 
 class AnalysisError(LensEmotionError, ValueError):

@@ -26,7 +26,7 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES, Say, silent
+from lens_emotion.study.steps import DOSES, STORIES, Say, load_written, silent
 
 
 def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
@@ -69,6 +69,9 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
     steering = folder / STEERING / DOSES
+    stories = {
+        step: load_written(folder / step).why for step in (WRITING, PRESET) if (folder / step / STORIES).exists()
+    }
     evidence = Evidence(
         info=info,
         kind=facts["kind"],
@@ -81,6 +84,7 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         steering=load_dose_response(steering) if steering.exists() else None,
         stimuli=facts["stimuli"],
         ratings=tuple(Norm(**rating) for rating in facts.get("ratings", ())),
+        lacking={step: why for step, why in stories.items() if why},
     )
     by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
     tokens = _lens(folder, facts["lens"])
