@@ -123,16 +123,21 @@ def steer(
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
+    from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, projection_centre
+    from lens_emotion.steering.hooks import Centre, check_positions, projection_centre
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    amount, terms = Dose(dose, unit), parse_mixture(emotion)
+    amount, terms, sampling = Dose(dose, unit), parse_mixture(emotion), Sampling(temperature, 0.95, seed)
+    check_count("--tokens", tokens)
+    check_positions(positions)
     known = EmotionVectors.load(vectors) if vectors else None
+    if known is not None:
+        mixture(known, terms)  # an emotion it does not hold is said before the model is loaded
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
     centre: Centre = 0.0
@@ -149,12 +154,7 @@ def steer(
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
-        loaded,
-        [Condition(prompt), *steered],
-        chosen,
-        max_new_tokens=tokens,
-        sampling=Sampling(temperature, 0.95, seed),
-        positions=positions,
+        loaded, [Condition(prompt), *steered], chosen, max_new_tokens=tokens, sampling=sampling, positions=positions
     )
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
@@ -242,10 +242,16 @@ def drift(
     """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
     from lens_emotion.analysis.drift import drift as compared
     from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.loading import load_model
+    from lens_emotion.models.loading import check_quantise, choose_dtype, load_model
+    from lens_emotion.stimuli.library import load_stimuli
 
     if dtype == against and quantise is None:
         raise UnsupportedModelError(f"{dtype} against {dtype}: give two precisions, such as --dtype bfloat16")
+    for precision in (dtype, against):  # the second is needed only when the first has been read
+        choose_dtype(precision, "cpu", "")
+    check_quantise(quantise)
+    if stimuli:
+        load_stimuli(stimuli)
 
     def read(precision: str, width: str | None) -> PooledActivations:  # one model in memory at a time
         loaded = load_model(model, backend=backend, dtype=precision, device=device, quantise=width)

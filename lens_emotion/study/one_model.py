@@ -140,7 +140,7 @@ def _written(
         found = tuple(_method(f"generation, {name}", a, config) for name, a in writing.items() if a is not None)
         return found, _compared(evidence.conditioned, evidence.comprehension, "decoding", config)
     except (StimulusError, AnalysisError) as error:
-        lacking[WRITING] = str(error)
+        lacking[WRITING] = _too_few(evidence.conditioned, error)
         return (), None
 
 
@@ -153,8 +153,13 @@ def _by_preset(
         found = _preset(written, config) if written else None
         return found, _compared(written, evidence.last_token, "separation", config)
     except (StimulusError, AnalysisError) as error:
-        lacking[PRESET] = str(error)
+        lacking[PRESET] = _too_few(written, error)
         return None, None
+
+
+def _too_few(written: PooledActivations | None, error: Exception) -> str:
+    notes = "; ".join(written.header.notes) if written else ""
+    return f"too few stories are left to tell emotions apart ({notes}): {error}" if notes else str(error)
 
 
 def _compared(a: PooledActivations | None, b: PooledActivations, metric: str, config: StudyConfig) -> Comparison | None:
