@@ -34,7 +34,7 @@ CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in f
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
 
 
-def check_count(name: str, value: int) -> None:
+def check_count(name: str, value: object) -> None:
     """Raises GenerationError unless a number of tokens is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise GenerationError(f"{name} is {value!r}; give a whole number of at least 1")

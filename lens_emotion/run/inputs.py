@@ -146,7 +146,7 @@ def check_texts(texts: StimulusSet) -> None:
     if n < LEAST_NEUTRAL:
         raise StimulusError(
             f"the stimulus set '{texts.name}' has {n or 'no'} text{'s' * (n != 1)} of emotion '{NEUTRAL}', which a "
-            f"study compares with; add up to {LEAST_NEUTRAL} or more, best one for each topic, or use lens-emotion extract"
+            f"study compares with; give {LEAST_NEUTRAL} at least, best one for each topic, or use lens-emotion extract"
         )
     records = tuple(TextRecord(i.text_id, i.emotion, i.topic, i.text) for i in texts.items)
     header = Header(*[""] * 6, "comprehension", "", texts.name, texts.sha256)

@@ -353,7 +353,9 @@ def dose_table(
         for condition in CONDITIONS[:2]:
             place = {"dose": dose, "dose_natural": natural, "dose_relative": relative, "condition": condition}
             row = condition_row(of_dose[condition], of_dose["random"], of_dose.get("other"), thresholds)
-            rows.append(place | row | {"top_emotions": target_first(of_dose[condition], groups)})
+            mine = of_dose[condition]
+            row |= {"no_text": int((~mine["text"].map(has_text)).sum()), "broken": int(mine["broken"].sum())}
+            rows.append(place | row | {"top_emotions": target_first(mine, groups)})
     table = pd.DataFrame(rows)
     table["p_corrected"] = np.nan
     emotion = table.condition == "emotion"
@@ -376,8 +378,6 @@ def condition_row(
     if other is not None and not itself:
         row |= {f"other_{k}": v for k, v in (rate("success", other.success) | rate("moved", other.moved)).items()}
         row["p_other"] = mcnemar_p(mine.success.to_numpy(), other.success.to_numpy())
-    row["no_text"] = int((~mine["text"].map(has_text)).sum())
-    row["broken"] = int(mine["broken"].sum()) if "broken" in mine else 0  # files of before have no such column
     ratio, distinct, loops = (damage[c] for c in ("perplexity_ratio", "distinct_2", "loop_share"))
     row["looping"] = looping(distinct, loops, thresholds)
     row["changed"] = not itself and changed(mine, random, thresholds.alpha)
