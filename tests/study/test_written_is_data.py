@@ -69,12 +69,12 @@ def instead(monkeypatch, room, texts):
     """Let every generation of a room write these texts: index of the text -> what stands in its place, or None."""
     plain, written = room.generate_tokens, [0]
 
-    def generate(model, prompts, *args, **kwargs):
-        found = plain(model, prompts, *args, **kwargs)
+    def generate(model, prompts, limit, *args, **kwargs):
+        found = plain(model, prompts, limit, *args, **kwargs)
         for row, _ in enumerate(found):
             written[0] += 1
             if (text := texts(written[0])) is not None:
-                found[row] = ids_of(text)
+                found[row] = ids_of(text)[:limit]
         return found
 
     monkeypatch.setattr(room, "generate_tokens", generate)
@@ -101,7 +101,7 @@ def test_special_tokens_are_no_text_however_many(monkeypatch):
     """Long enough by their number, and nothing to pool: this ended a study with 'text too short'."""
     tokenizer = tiny().tokenizer
     plain = generation.generate_tokens
-    special = [tokenizer.eos_token_id] * 20 + ids_of("Anna")
+    special = [tokenizer.eos_token_id] * 20 + ids_of("Anna")[:4]
 
     def generate(*args, **kwargs):
         return [special, *plain(*args, **kwargs)[1:]]
