@@ -136,11 +136,17 @@ def generate_tokens(
     stop = stop_ids(model)
     written = torch.full((len(prompts), max_new_tokens), -1)
     choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
-    hooks = {"fwd_hooks": list(fwd_hooks), "on_keep": on_keep, "on_step": on_step, "on_broken": on_broken or _refuse}
+    hooks: dict[str, Any] = {
+        "fwd_hooks": list(fwd_hooks),
+        "on_keep": on_keep,
+        "on_step": on_step,
+        "on_broken": on_broken or _refuse,
+    }
     try:
         with fitting_threads(model):
             begun = _begin(model, prompts, share_prompts)
-            _write(model, begun, written, choose, stop.to(device_of(model)), read_last=read_last, **hooks)
+            there = stop.to(device_of(model))
+            _write(model, begun, written, choose, there, fwd_hooks=list(fwd_hooks), read_last=read_last, **told)
     except _BrokenRowError as broken:  # where is found with the hooks gone
         (row,) = broken.args
         raise not_finite(model, broken_at(model, [*prompts[row], *written[row].tolist()])) from None

@@ -170,7 +170,7 @@ def check_evaluating(model: Model) -> None:
 
     A HookedTransformer has no dropout and is made in training mode, so that its mode says nothing.
     """
-    parts = getattr(model, "original_model", model).modules()
+    parts = (getattr(model, "original_model", None) or model).modules()
     if backend_of(model) == "hooked":
         parts = (part for part in parts if isinstance(part, nn.Dropout))
     if any(part.training for part in parts):
@@ -181,7 +181,7 @@ def check_evaluating(model: Model) -> None:
 
 def not_finite(model: Model, where: str) -> NotFiniteError:
     """The error that says where a pass went wrong ("the states of layer 3"), why, and what to do."""
-    named = getattr(model, "original_model", model).named_parameters()
+    named = (getattr(model, "original_model", None) or model).named_parameters()
     weight = next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
     dtype = str(model.cfg.dtype).removeprefix("torch.")
     if weight:

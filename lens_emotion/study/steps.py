@@ -160,9 +160,13 @@ def load_written(folder: Path) -> Written:
     Raises:
         ArtifactError: a file is damaged.
     """
-    paths = [folder / f"{name}.safetensors" for name in ("conditioned", "reread")]
+
+    def acts(name: str) -> PooledActivations | None:
+        path = folder / f"{name}.safetensors"
+        return PooledActivations.load(path) if path.exists() else None
+
     stories, why = read_written(folder / STORIES)
-    return Written(stories, *(PooledActivations.load(path) if path.exists() else None for path in paths), why)
+    return Written(stories, acts("conditioned"), acts("reread"), why)
 
 
 def steer(run: ModelRun, acts: PooledActivations) -> DoseResponse:

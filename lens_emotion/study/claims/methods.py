@@ -90,7 +90,7 @@ def tuning(base: Evidence, instruct: Evidence, n_permutations: int, seed: int) -
     """
     scope = f"{base.name} -> {instruct.name}"
     if base.conditioned is None or instruct.conditioned is None:
-        return untestable("C8", scope, next(iter((base.lacking | instruct.lacking).values()), NO_WRITING))
+        return untestable("C8", scope, next(iter((*base.lacking.values(), *instruct.lacking.values())), NO_WRITING))
     try:
         writing = _gain(base.conditioned, instruct.conditioned, seed)
         reading = _gain(base.comprehension, instruct.comprehension, seed)
