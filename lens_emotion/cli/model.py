@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lens_emotion.cli.say import out, say_line, table
+from lens_emotion.cli.say import out, printable, say_line, table
 from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
     for label, w, nll, entropy in zip(labels, written, scored.nll, scored.entropy, strict=True):
         made.add_row(
             label,
-            Text(prompt, style="dim").append(w.text, style="default"),
+            Text(prompt, style="dim").append(printable(w.text), style="default"),
             f"{perplexity_ratio([nll], [scored.nll[0]]):.2f}",
             f"{entropy:.2f}",
             f"{edit_distance(w.new_ids, written[0].new_ids):.2f}",

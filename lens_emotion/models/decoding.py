@@ -136,12 +136,7 @@ def generate_tokens(
     stop = stop_ids(model)
     written = torch.full((len(prompts), max_new_tokens), -1)
     choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
-    hooks: dict[str, Any] = {
-        "fwd_hooks": list(fwd_hooks),
-        "on_keep": on_keep,
-        "on_step": on_step,
-        "on_broken": on_broken or _refuse,
-    }
+    told: dict[str, Any] = {"on_keep": on_keep, "on_step": on_step, "on_broken": on_broken or _refuse}
     try:
         with fitting_threads(model):
             begun = _begin(model, prompts, share_prompts)

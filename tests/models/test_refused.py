@@ -255,5 +255,11 @@ def test_the_command_line_says_so_before_a_model_is_loaded(options, monkeypatch,
     assert ended.value.code == 2 and "Traceback" not in said.err + said.out
 
 
+def test_what_a_model_writes_does_not_act_on_a_terminal():
+    from lens_emotion.cli.say import printable
+
+    assert printable("a\x1b[31mb\x00\n愉快 é") == "a\\x1b[31mb\\x00\n愉快 é"
+
+
 def test_every_error_is_one_that_the_command_line_knows():
     assert issubclass(GenerationError, LensEmotionError) and issubclass(NotFiniteError, LensEmotionError)
