@@ -29,6 +29,10 @@ class ModelBusyError(LensEmotionError):
     """A model that another thread is steering."""
 
 
+class NotFiniteError(UnsupportedModelError):
+    """A forward pass that gave NaN or infinity: a precision that overflows, or damaged weights."""
+
+
 class ProcessedModelError(LensEmotionError):
     """A HookedTransformer whose weights were folded or centred: its residual stream is in another basis."""
 
@@ -55,6 +59,10 @@ class UnknownEmotionError(LensEmotionError):
 
 class DoseError(LensEmotionError):
     """A steering dose, unit, layer or position that makes no sense for this model."""
+
+
+class GenerationError(LensEmotionError, ValueError):
+    """A setting of writing that makes no sense: temperature, top_p, seed, a number of tokens, no prompts."""
 
 
 class AnalysisError(LensEmotionError, ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lens_emotion.cli.say import out, say_line, table
+from lens_emotion.cli.say import out, printable, say_line, table
 from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
@@ -124,16 +124,21 @@ def steer(
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
+    from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, projection_centre
+    from lens_emotion.steering.hooks import Centre, check_positions, projection_centre
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    amount, terms = Dose(dose, unit), parse_mixture(emotion)
+    amount, terms, sampling = Dose(dose, unit), parse_mixture(emotion), Sampling(temperature, 0.95, seed)
+    check_count("--tokens", tokens)
+    check_positions(positions)
     known = EmotionVectors.load(vectors) if vectors else None
+    if known is not None:
+        mixture(known, terms)  # an emotion it does not hold is said before the model is loaded
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
     centre: Centre = 0.0
@@ -150,12 +155,7 @@ def steer(
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
-        loaded,
-        [Condition(prompt), *steered],
-        chosen,
-        max_new_tokens=tokens,
-        sampling=Sampling(temperature, 0.95, seed),
-        positions=positions,
+        loaded, [Condition(prompt), *steered], chosen, max_new_tokens=tokens, sampling=sampling, positions=positions
     )
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
@@ -173,7 +173,7 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
     for label, w, nll, entropy in zip(labels, written, scored.nll, scored.entropy, strict=True):
         made.add_row(
             label,
-            Text(prompt, style="dim").append(w.text, style="default"),
+            Text(prompt, style="dim").append(printable(w.text), style="default"),
             f"{perplexity_ratio([nll], [scored.nll[0]]):.2f}",
             f"{entropy:.2f}",
             f"{edit_distance(w.new_ids, written[0].new_ids):.2f}",
@@ -243,10 +243,16 @@ def drift(
     """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
     from lens_emotion.analysis.drift import drift as compared
     from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.loading import load_model
+    from lens_emotion.models.loading import check_quantise, choose_dtype, load_model
+    from lens_emotion.stimuli.library import load_stimuli
 
     if dtype == against and quantise is None:
         raise UnsupportedModelError(f"{dtype} against {dtype}: give two precisions, such as --dtype bfloat16")
+    for precision in (dtype, against):  # the second is needed only when the first has been read
+        choose_dtype(precision, "cpu", "")
+    check_quantise(quantise)
+    if stimuli:
+        load_stimuli(stimuli)
 
     def read(precision: str, width: str | None) -> PooledActivations:  # one model in memory at a time
         loaded = load_model(model, backend=backend, dtype=precision, device=device, quantise=width)

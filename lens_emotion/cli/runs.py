@@ -138,7 +138,7 @@ def figures(
     """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
     from lens_emotion.files.artifacts import ensure_writable
     from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
-    from lens_emotion.study.stored import read_run
+    from lens_emotion.study.stored import manifest_of, read_run
 
     names = [run.resolve().name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
@@ -146,6 +146,10 @@ def figures(
     ensure_writable(out)
     if images:
         check_images()
+    for run in runs:  # the last is said before the first is analysed
+        held = [row["name"] for row in manifest_of(run)["models"]]
+        if model is not None and model not in held:
+            raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
     stored = []
     for run in runs:
         stored.append(read_run(run, lambda name, doing: say_line(f"[dim]{name}: {doing}[/]")))

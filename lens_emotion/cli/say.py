@@ -14,6 +14,11 @@ def say_line(text: str | Text = "") -> None:
     out.print(text, soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """A model's text for a terminal: control characters are spelled out, line breaks and tabs left."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
     made = Table(title=title or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False)
     made.padding = (0, 2, 0, 0)

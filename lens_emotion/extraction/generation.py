@@ -7,6 +7,7 @@ instruction in front, so they also carry the request; "reread" states are those 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,11 @@ from lens_emotion.extraction.while_writing import StoryStates, Written, as_recor
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving
+from lens_emotion.models.forward import GENERATION_BUDGET, check_count, plan_batches, run_halving
 from lens_emotion.models.prompting import TokenisedText, check_length, decode_text, encode, special_ids, tokenise_prompt
 from lens_emotion.progress import track
 from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet, has_text, well_formed
 
 CAPTURES = ("while writing", "reread")
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
@@ -48,12 +49,19 @@ class Story:
     states: StoryStates | None = None  # what was read while it was written
 
 
+class NoStoriesError(StimulusError):
+    """Too few stories hold text to tell two emotions apart. `stories` has what was written."""
+
+    stories: StimulusSet
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneratedActivations(Brief):
     """Stories a model wrote, and its states over them.
 
     Attributes:
-        stories: what was written, labelled; also a stimulus set for another reader.
+        stories: all that was written, labelled. Stories without text, or too short for the pooling, have no states: the
+            header's notes count them.
         conditioned: states with the instruction in front.
         reread: states of the bare story, None for the "jeong" preset, which has no such reading.
     """
@@ -97,7 +105,11 @@ def extract_generation(
         journal: keeps finished batches, and those it holds are neither written nor read again.
 
     Raises:
-        StimulusError: a single emotion, stories too short to pool, an unknown `capture`.
+        StimulusError: a single emotion, an unknown `capture`; NoStoriesError: stories of fewer than two emotions are
+            long enough to pool.
+        GenerationError: a number of tokens below 1.
+        NotFiniteError: states or logits that hold NaN or infinity.
+        UnsupportedModelError: the model is in training mode.
         ContextLengthError: a prompt that leaves no room to write.
         ProcessedModelError: processed weights without `allow_processed`.
     """
@@ -116,6 +128,8 @@ def extract_generation(
         content = [[_is_content(new, i, 1, special, jeong) for i in range(len(new) + 1)] for new in written]
         return states_of(cache, content, pooling)
 
+    if max_new_tokens is not None:
+        check_count("max_new_tokens", max_new_tokens)
     read_as = pool_written if capture == "while writing" else None
     length, read_name = max_new_tokens or (256 if jeong else 128), (pooling.name, capture, jeong)
     stories = write_stories(model, chosen, length, sampling, progress, read_as, journal, read_name)
@@ -136,12 +150,14 @@ def _read(
     """Both readings of the stories; `variant` is the preset and the seed."""
     preset, seed = variant
     jeong = preset == "jeong"
-    written, kept, notes = _usable(stories, pooling, jeong)
+    special, start = special_ids(model), encode(model, "")  # BOS or nothing
+    kept, notes = _usable(stories, pooling, special, start, jeong)
+    written = labelled(stories)
     facts: dict[str, Any] = {"allow_processed": allow_processed, "seed": seed, "notes": notes}
     facts["variant"] = f"{preset}, conditioned"
     header = make_header(model, "generation", pooling.name, written.name, written.sha256, **facts)
-    special = special_ids(model)
-    records = [TextRecord(i.text_id, i.emotion, i.topic, i.text, split="generated") for i in written.items]
+    items = labelled(kept).items
+    records = [TextRecord(i.text_id, i.emotion, i.topic, i.text, split="generated") for i in items]
     readings = [Reading(_conditioned(s, special, jeong), r) for s, r in zip(kept, records, strict=True)]
     if watched:
         conditioned = _gather(model, kept, readings, pooling, header)
@@ -149,11 +165,7 @@ def _read(
         conditioned = read_texts(model, readings, pooling, header, None, "reading stories", progress, journal)
     if jeong:
         return GeneratedActivations(written, conditioned, None)
-    start, bare = encode(model, ""), []  # BOS or nothing
-    for story, record in zip(kept, records, strict=True):
-        ids = (*start, *story.new_ids)
-        content = tuple(i > 0 and token not in special for i, token in enumerate(ids))
-        bare.append(Reading(TokenisedText(ids, content, len(start)), record))
+    bare = [Reading(_bare(s, special, start), r) for s, r in zip(kept, records, strict=True)]
     header = header.with_(variant=f"{preset}, reread")
     reread = read_texts(model, bare, pooling, header, None, "rereading stories", progress, journal)
     return GeneratedActivations(written, conditioned, reread)
@@ -200,7 +212,7 @@ def write_stories(
             done[i] = written
     answers = dict(zip(jobs, done, strict=True)) if sampling.greedy else {}
     return [
-        Story(p, ids, new, decode_text(model, new), states)
+        Story(p, ids, new, well_formed(decode_text(model, new)), states)
         for i, (p, ids) in enumerate(zip(prompts, tokenised, strict=True))
         for new, states in [answers[ids] if sampling.greedy else done[i]]
     ]
@@ -242,32 +254,67 @@ def _gather(
     return PooledActivations(torch.stack([s.row for s in states]), records, norm.float(), header)
 
 
+def labelled(stories: Sequence[Story]) -> StimulusSet:
+    """The stories with the labels of their prompts."""
+    items = (Stimulus(s.prompt.prompt_id, s.text, s.prompt.emotion, s.prompt.topic) for s in stories)
+    return StimulusSet("stories", tuple(items))
+
+
 def _usable(
-    stories: Sequence[Story], pooling: Pooling, jeong: bool
-) -> tuple[StimulusSet, list[Story], tuple[str, ...]]:
-    """Stories long enough to pool, as a stimulus set, with notes on what was left out or duplicated."""
+    stories: Sequence[Story], pooling: Pooling, special: frozenset[int], start: Sequence[int], jeong: bool
+) -> tuple[list[Story], tuple[str, ...]]:
+    """Stories that hold text, enough of it to pool, with notes on what was left out or duplicated.
+
+    Raises:
+        NoStoriesError: of fewer than two emotions.
+    """
     need = 0 if jeong else pooling.min_content + 1  # the bare story also loses position 0 where there is no BOS
-    kept = [s for s in stories if len(s.new_ids) >= need]
+
+    def long_enough(story: Story) -> bool:
+        forms = [_conditioned(story, special, jeong)] + ([] if jeong else [_bare(story, special, start)])
+        return len(story.new_ids) >= need and all(sum(form.content) >= pooling.min_content for form in forms)
+
+    told = [s for s in stories if has_text(s.text)]
+    kept = [s for s in told if long_enough(s)]
     notes = []
-    if left := len(stories) - len(kept):
+    if empty := len(stories) - len(told):
+        notes.append(f"{empty} of {len(stories)} stories hold no text and were left out")
+    if left := len(told) - len(kept):
         notes.append(f"{left} of {len(stories)} stories had fewer than {need} tokens and were left out")
+    notes += _unbalanced(stories, kept)
     distinct = len({s.text for s in kept})
     if distinct < len(kept):
         notes.append(f"{distinct} distinct texts among {len(kept)} stories (greedy decoding repeats equal prompts)")
-    items = tuple(Stimulus(s.prompt.prompt_id, s.text, s.prompt.emotion, s.prompt.topic) for s in kept)
-    written = StimulusSet("stories", items)
-    if len(written.emotions) < 2:
-        raise StimulusError(
-            f"the model wrote almost nothing: {len(kept)} of {len(stories)} stories are long enough to read; "
+    if len(labelled(kept).emotions) < 2:
+        without = f", {empty} hold no text" if empty else ""
+        error = NoStoriesError(
+            f"the model wrote almost nothing: {len(kept)} of {len(stories)} stories are long enough to read{without}; "
             "raise max_new_tokens, or use a model that follows instructions"
         )
-    return written, kept, tuple(notes)
+        error.stories = labelled(stories)
+        raise error
+    return kept, tuple(notes)
+
+
+def _unbalanced(stories: Sequence[Story], kept: Sequence[Story]) -> list[str]:
+    """A note where emotions that had equal numbers of prompts are left with unequal numbers of stories."""
+    asked, left = (Counter(s.prompt.emotion for s in of) for of in (stories, kept))
+    counts = {e: left[e] for e in asked}
+    few, many = min(counts, key=counts.__getitem__, default=""), max(counts, key=counts.__getitem__, default="")
+    if len(set(asked.values())) > 1 or len(set(counts.values())) < 2:
+        return []
+    return [f"unbalanced: from {counts[few]} stories ({few}) to {counts[many]} ({many}) an emotion are left"]
 
 
 def _conditioned(story: Story, special: frozenset[int], jeong: bool) -> TokenisedText:
     ids, n = (*story.prompt_ids, *story.new_ids), len(story.prompt_ids)
     content = tuple(_is_content(story.new_ids, i, n, special, jeong) for i in range(len(ids)))
     return TokenisedText(ids, content, n)
+
+
+def _bare(story: Story, special: frozenset[int], start: Sequence[int]) -> TokenisedText:
+    ids = (*start, *story.new_ids)
+    return TokenisedText(ids, tuple(i > 0 and token not in special for i, token in enumerate(ids)), len(start))
 
 
 def _is_content(new: Sequence[int], position: int, start: int, special: frozenset[int], jeong: bool) -> bool:

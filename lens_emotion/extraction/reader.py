@@ -17,7 +17,14 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
-from lens_emotion.models.forward import body, budget_for, fitting_threads, plan_batches, run_halving
+from lens_emotion.models.forward import (
+    body,
+    budget_for,
+    check_finite_layers,
+    fitting_threads,
+    plan_batches,
+    run_halving,
+)
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.progress import track
 
@@ -82,6 +89,8 @@ def read_poolings(
     Raises:
         StimulusError: a text with too few content tokens for the pooling.
         ContextLengthError: a text longer than the context.
+        GenerationError: a token budget below 1.
+        NotFiniteError: states that hold NaN or infinity.
     """
     check_readings(model, readings, poolings)
     fill = pad_id(model)
@@ -103,7 +112,7 @@ def read_poolings(
         named = (header.with_(notes=()).to_dict(), [p.name for p in poolings], str(device_of(model)))
         return batch_key(label, named, [(i, readings[i].tokens.ids, readings[i].tokens.content) for i in batch])
 
-    batches = plan_batches([len(r.tokens) for r in readings], token_budget or budget_for(model))
+    batches = plan_batches([len(r.tokens) for r in readings], budget_for(model, token_budget))
     with fitting_threads(model), pooled_reader(model, poolings) as read:
         finished = remembered_batches(journal, batches, key, record)
         for batch, kept in track(finished, label, len(readings), step=lambda pair: len(pair[0]), show=progress):
@@ -184,7 +193,10 @@ def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBat
             reading.append((weights.to(device), content.to(device)))
             try:
                 run(tokens.to(device), mask.to(device))
-                return Pooled(torch.stack(rows, 2).cpu(), (weights > 0).sum(-1), torch.stack(norms).cpu())
+                pooled = Pooled(torch.stack(rows, 2).cpu(), (weights > 0).sum(-1), torch.stack(norms).cpu())
+                if bool(weights.isfinite().all()):  # a pooling that finds nothing is no fault of the model
+                    check_finite_layers(model, pooled.rows.isfinite().all(-1).all(0).all(0) & pooled.norms.isfinite())
+                return pooled
             finally:
                 for kept in (reading, rows, norms):
                     kept.clear()

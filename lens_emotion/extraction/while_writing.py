@@ -19,6 +19,7 @@ from lens_emotion.display import Brief
 from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
 from lens_emotion.files.journal import Record
 from lens_emotion.models.access import Model, device_of, hook_name
+from lens_emotion.models.forward import check_finite_layers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,13 +80,18 @@ def states_of(cache: ActivationCache, content: Sequence[Sequence[bool]], pooling
         cache: from `watch`.
         content: per row, True for the positions to be read; position 0 is the last prompt token.
         pooling: rows it finds nothing in become NaN.
+
+    Raises:
+        NotFiniteError: states that hold NaN or infinity.
     """
     width = cache[hook_name(0)].shape[1]
     mask = torch.tensor([[*row, *[False] * (width - len(row))] for row in content], dtype=torch.bool)
     rows = pool_cache(cache, mask, pooling)
     taken = (pooling.weights(mask) > 0).sum(1).tolist()
     lengths = [cache[hook_name(layer)].float().norm(dim=-1).double().cpu() for layer in layers_of(cache)]
-    norms = torch.stack([(each * mask).sum(1) for each in lengths], 1)
+    norms = torch.stack([torch.where(mask, each, 0).sum(1) for each in lengths], 1)
+    finite = rows.isfinite().all(-1) & norms.isfinite() | (torch.tensor(taken) == 0)[:, None]
+    check_finite_layers(cache.model, finite.all(0))
     return [StoryStates(row, n, norm) for row, n, norm in zip(rows, taken, norms, strict=True)]
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import UnsupportedModelError
+from lens_emotion.errors import NotFiniteError, UnsupportedModelError
 
 TEXT = "The door opened and a woman came in from the rain, shook out her coat and asked for the last train to town."
 SHORT, LONGEST = 24, 128  # tokens: usual, and at most where a window of attention shall be passed
@@ -126,7 +126,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def check_finite_source(trace: Trace, label: str, dtype: torch.dtype) -> None:
-    """Raises UnsupportedModelError where the source's own states are no numbers, naming the first layer."""
+    """Raises NotFiniteError where the source's own states are no numbers, naming the first layer."""
     bad = (~torch.isfinite(trace.after)).flatten(1).any(1).nonzero()
     where = f"layer {int(bad[0])}" if len(bad) else "" if bool(torch.isfinite(trace.logits).all()) else "the head"
     if where:
@@ -136,7 +136,7 @@ def check_finite_source(trace: Trace, label: str, dtype: torch.dtype) -> None:
             if dtype == torch.float16
             else "its weights are damaged or hold NaN: copy them anew"
         )
-        raise UnsupportedModelError(f"{label} gives NaN or infinity from {where} on in {name}; {remedy}")
+        raise NotFiniteError(f"{label} gives NaN or infinity from {where} on in {name}; {remedy}")
 
 
 def check_conversion(model: Any, trace: Trace, label: str, backend: str) -> None:

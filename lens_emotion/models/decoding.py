@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lens_emotion.errors import GenerationError, StimulusError
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, backend_of, device_of, tokenizer_of
-from lens_emotion.models.forward import fitting_threads, read_out, shortcut
+from lens_emotion.models.access import Model, backend_of, device_of, hook_name, tokenizer_of
+from lens_emotion.models.forward import (
+    check_count,
+    check_evaluating,
+    fitting_threads,
+    not_finite,
+    read_out,
+    residual_cache,
+    shortcut,
+)
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
 from lens_emotion.models.templates import turn_end
 from lens_emotion.models.turns import turn
@@ -24,6 +35,9 @@ Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Ten
 Keep = Callable[[Int[Tensor, " rows"]], None]
 OnStep = Callable[[dict[int, int]], None]  # row -> its new token
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
+OnBroken = Callable[[list[int]], None]
+COLDEST = 1e-6  # a temperature below it would only send logits beyond float32
+LARGEST_SEED = 2**43  # seeds of rows are made of it, and a generator takes 64 bits
 SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
 
 
@@ -40,17 +54,38 @@ class Decoder:
     keep: Keep
 
 
+Begun = tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]  # and what it is to read first
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: temperature 0 is greedy; otherwise nucleus sampling with a seed per row."""
+    """How the next token is chosen: temperature 0 is greedy; otherwise nucleus sampling with a seed per row.
+
+    Raises:
+        GenerationError: a temperature that is neither 0 nor at least 1e-6, a `top_p` outside of (0, 1], a seed that is
+            no whole number from 0 to 2^43.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        t, p, seed = self.temperature, self.top_p, self.seed
+        if not _is_number(t) or not (t == 0 or t >= COLDEST):
+            raise GenerationError(f"temperature is {t!r}; give 0 (greedy), or a number of at least {COLDEST:g}")
+        if not _is_number(p) or not 0 < p <= 1:
+            raise GenerationError(f"top_p is {p!r}; give a number above 0 and up to 1 (1 leaves no token out)")
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:
+            raise GenerationError(f"seed is {seed!r}; give a whole number from 0 to {LARGEST_SEED}")
+
     @property
     def greedy(self) -> bool:
-        return self.temperature <= 0
+        return self.temperature == 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 GREEDY = Sampling()
@@ -69,6 +104,7 @@ def generate_tokens(
     on_keep: Keep | None = None,
     read_last: bool = False,
     on_step: OnStep | None = None,
+    on_broken: OnBroken | None = None,
 ) -> list[list[int]]:
     """Continue each prompt by up to `max_new_tokens` tokens; the end-of-text token is not part of what returns.
 
@@ -86,48 +122,112 @@ def generate_tokens(
         read_last: feed the last token too, for hooks that read what was written (it is chosen, but never read).
         on_step: told after every step which rows got which token, those that go on only. What it raises ends the
             generation; hooks are gone then too.
+        on_broken: told of rows whose logits are no longer finite, for hooks that may push a model so far: their texts
+            end there. None: an error.
 
     Returns:
         New token ids per row.
 
     Raises:
         ContextLengthError: prompt and new tokens do not fit into the context.
+        GenerationError: no prompts, a number of tokens below 1, seeds that do not match the prompts.
+        StimulusError: a prompt without a token.
+        UnsupportedModelError: the model is in training mode.
+        NotFiniteError: logits that hold NaN or infinity.
     """
-    for row in prompts:
-        check_length(model, len(row), "prompt", max_new_tokens)
-    device, stop = device_of(model), stop_ids(model).to(device_of(model))
-    choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
+    check_prompts(model, prompts, max_new_tokens, row_seeds)
+    stop = stop_ids(model)
     written = torch.full((len(prompts), max_new_tokens), -1)
-    alive = torch.arange(len(prompts))  # rows still in the batch
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    with turn(model), fitting_threads(model):
-        decoder, tokens, mask = _begin(model, prompts, share_prompts)
-        with model.hooks(fwd_hooks=list(fwd_hooks)), shortcut(model, whole_blocks=True):
-            for position in range(max_new_tokens):
-                chosen = choose(decoder.step(tokens, mask).float(), alive).to(device)
-                written[alive, position] = torch.where(finished, -1, chosen).cpu()
-                finished |= torch.isin(chosen, stop)
-                going = (~finished).nonzero()[:, 0]
-                if len(going) == 0:
-                    break
-                if on_step:
-                    on_step(dict(zip(alive[going.cpu()].tolist(), chosen[going].tolist(), strict=True)))
-                if (on_keep or not fwd_hooks) and len(alive) > SMALLEST and 2 * len(going) <= len(alive):
-                    for keep in (decoder.keep, on_keep):
-                        if keep:
-                            keep(going)
-                    alive, finished, chosen = alive[going.cpu()], finished[going], chosen[going]
-                tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
-            else:
-                if read_last:
-                    decoder.step(tokens, mask)
+    choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
+    told: dict[str, Any] = {"on_keep": on_keep, "on_step": on_step, "on_broken": on_broken or _refuse}
+    try:
+        with turn(model), fitting_threads(model):
+            begun = _begin(model, prompts, share_prompts)
+            there = stop.to(device_of(model))
+            _write(model, begun, written, choose, there, fwd_hooks=list(fwd_hooks), read_last=read_last, **told)
+    except _BrokenRowError as broken:  # where is found with the hooks gone
+        (row,) = broken.args
+        raise not_finite(model, broken_at(model, [*prompts[row], *written[row].tolist()])) from None
     stop_set = {-1, *stop.tolist()}
     return [[t for t in row if t not in stop_set] for row in written.tolist()]
 
 
-def _begin(
-    model: Model, prompts: Sequence[Sequence[int]], share: bool
-) -> tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]:
+class _BrokenRowError(Exception):
+    """A row whose logits are not finite, where that is an error."""
+
+
+def _refuse(rows: list[int]) -> None:
+    raise _BrokenRowError(rows[0])
+
+
+def _write(
+    model: Model, begun: Begun, written: Int[Tensor, "rows length"], choose: Callable[..., Tensor], stop: Tensor,
+    *,
+    fwd_hooks: list[Any], on_keep: Keep | None, on_step: OnStep | None, on_broken: OnBroken, read_last: bool,
+) -> None:  # fmt: skip
+    """Fill `written`, a row per prompt, token by token (see `generate_tokens`); what a row does not write stays -1."""
+    decoder, tokens, mask = begun
+    alive = torch.arange(len(written))  # rows still in the batch
+    finished = torch.zeros(len(written), dtype=torch.bool, device=tokens.device)
+    with model.hooks(fwd_hooks=fwd_hooks), shortcut(model, whole_blocks=True):
+        for position in range(written.shape[1]):
+            logits = _finite(decoder.step(tokens, mask).float(), finished, alive, on_broken)
+            chosen = choose(logits, alive).to(tokens.device)
+            written[alive, position] = torch.where(finished, -1, chosen).cpu()
+            finished |= torch.isin(chosen, stop)
+            going = (~finished).nonzero()[:, 0]
+            if len(going) == 0:
+                return
+            if on_step:
+                on_step(dict(zip(alive[going.cpu()].tolist(), chosen[going].tolist(), strict=True)))
+            if (on_keep or not fwd_hooks) and len(alive) > SMALLEST and 2 * len(going) <= len(alive):
+                for keep in (decoder.keep, on_keep):
+                    if keep:
+                        keep(going)
+                alive, finished, chosen = alive[going.cpu()], finished[going], chosen[going]
+            tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
+        if read_last:
+            decoder.step(tokens, mask)
+
+
+def _finite(
+    logits: Float[Tensor, "batch d_vocab"], finished: Bool[Tensor, " batch"], alive: Tensor, on_broken: OnBroken
+) -> Float[Tensor, "batch d_vocab"]:
+    """The logits, with rows that are not finite set to 0 and marked as finished."""
+    broken = ~logits.amax(-1).isfinite()  # -inf for some tokens is how a model forbids them
+    if not bool(broken.any()):
+        return logits
+    if lost := alive[(broken & ~finished).cpu()].tolist():
+        on_broken(lost)
+    finished |= broken
+    return logits.masked_fill(broken[:, None], 0.0)
+
+
+def check_prompts(
+    model: Model, prompts: Sequence[Sequence[int]], max_new_tokens: int, row_seeds: Sequence[int] | None = None
+) -> None:
+    """What could fail of a generation, found before it begins (see `generate_tokens`)."""
+    check_count("max_new_tokens", max_new_tokens)
+    if len(prompts) == 0:
+        raise GenerationError("no prompts; give at least one")
+    if row_seeds is not None and len(row_seeds) != len(prompts):
+        raise GenerationError(f"{len(row_seeds)} seeds for {len(prompts)} prompts; give one for each")
+    for row in prompts:
+        if len(row) == 0:
+            raise StimulusError("empty prompt, and the model has no token to begin a text with; give at least one word")
+        check_length(model, len(row), "prompt", max_new_tokens)
+    check_evaluating(model)
+
+
+def broken_at(model: Model, ids: Sequence[int]) -> str:
+    """Where a text's pass is no longer finite: "the states of layer 3", or "the logits" if all states are."""
+    cache = residual_cache(model, torch.tensor([[i for i in ids if i >= 0]]))
+    layers = range(model.cfg.n_layers)
+    layer = next((k for k in layers if not bool(cache[hook_name(k)].isfinite().all())), None)
+    return "the logits" if layer is None else f"the states of layer {layer}"
+
+
+def _begin(model: Model, prompts: Sequence[Sequence[int]], share: bool) -> Begun:
     """A decoder, and what it is to read first: whole prompts, or their last tokens if the rest has been read."""
     device = device_of(model)
     distinct = list(dict.fromkeys(tuple(p) for p in prompts))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
+from lens_emotion.errors import GenerationError, NotFiniteError, UnsupportedModelError
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
 from lens_emotion.models.turns import turn
 
@@ -33,8 +35,16 @@ CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in f
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
 
 
-def budget_for(model: Model) -> int:
-    """Padded tokens per forward pass that suit the model's device."""
+def check_count(name: str, value: object) -> None:
+    """Raises GenerationError unless a number of tokens is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise GenerationError(f"{name} is {value!r}; give a whole number of at least 1")
+
+
+def budget_for(model: Model, asked: int | None = None) -> int:
+    """Padded tokens per forward pass: as asked, else what suits the model's device."""
+    if asked is not None:
+        return asked
     return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
 
 
@@ -42,7 +52,11 @@ def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> li
     """Indices of texts in batches: longest first, so that memory peaks at once, and neighbours need little padding.
 
     Every batch holds at least one text, and its padded size (rows x longest) stays within the budget otherwise.
+
+    Raises:
+        GenerationError: a budget below 1.
     """
+    check_count("token_budget", token_budget)
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for i in order:
@@ -79,7 +93,11 @@ def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False
         model: TransformerBridge or HookedTransformer.
         see: given [batch, pos, d_model], in the model's precision, on its device.
         last_only: only the last layer is seen; whole blocks of the Bridge step aside then.
+
+    Raises:
+        UnsupportedModelError: the model is in training mode.
     """
+    check_evaluating(model)
     names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
     if backend_of(model) == "hooked":
         watched = names[-1:] if last_only else names
@@ -147,6 +165,43 @@ def read_out(model: Model, residual: Float[Tensor, "rows d_model"]) -> Float[Ten
     logits = model.unembed(model.ln_final(residual[None]))[0]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
+
+
+def check_evaluating(model: Model) -> None:
+    """Raises UnsupportedModelError if the model is in training mode, where that changes what it computes.
+
+    A HookedTransformer has no dropout and is made in training mode, so that its mode says nothing.
+    """
+    parts = (getattr(model, "original_model", None) or model).modules()
+    if backend_of(model) == "hooked":
+        parts = (part for part in parts if isinstance(part, nn.Dropout))
+    if any(part.training for part in parts):
+        raise UnsupportedModelError(
+            "the model is in training mode, in which dropout makes every pass another one; call model.eval() first"
+        )
+
+
+def not_finite(model: Model, where: str) -> NotFiniteError:
+    """The error that says where a pass went wrong ("the states of layer 3"), why, and what to do."""
+    named = (getattr(model, "original_model", None) or model).named_parameters()
+    weight = next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
+    dtype = str(model.cfg.dtype).removeprefix("torch.")
+    if weight:
+        also = "" if dtype == "float32" else f", and in float32 rather than {dtype}, whose range it may have left"
+        remedy = f"so does the weight {weight}: the weights are damaged, load them from another copy{also}"
+    elif dtype == "float32":
+        remedy = "the weights are finite, but too large for float32, or a hook adds it; try `lens-emotion check`"
+    else:
+        limit = " (its largest number is 65504)" if dtype == "float16" else ""
+        others = "dtype='float32'" if dtype == "bfloat16" else "dtype='bfloat16' or 'float32'"
+        remedy = f"{dtype} overflows{limit}; load the model with {others}"
+    return NotFiniteError(f"{where} hold NaN or infinity: {remedy}")
+
+
+def check_finite_layers(model: Model, finite: Bool[Tensor, " n_layers"]) -> None:
+    """Raises NotFiniteError naming the first layer that is not finite."""
+    if not bool(finite.all()):
+        raise not_finite(model, f"the states of layer {int((~finite).nonzero()[0])}")
 
 
 @contextmanager

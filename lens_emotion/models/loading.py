@@ -247,6 +247,13 @@ def tokenizer_of_source(source: Source, revision: str | None) -> Any:
     return _from_pretrained(AutoTokenizer, source, revision)
 
 
+def config_of_source(source: Source, revision: str | None) -> Any:
+    """The Hugging Face config of a source."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, source, revision)
+
+
 def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None, **placed: Any) -> Any:
     """The plain Hugging Face model, in evaluation mode, with eager attention."""
     from transformers import AutoModelForCausalLM

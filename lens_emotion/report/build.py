@@ -13,6 +13,7 @@ from lens_emotion import plots
 from lens_emotion.report.page import write_report
 from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
+from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import DoseResponse
@@ -61,7 +62,7 @@ def summary_row(m: ModelStudy) -> Row:
         "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
         "reads emotion": _decoding_cell(m.comprehension),
         "at depth": Cell(f"{sweep.best_depth:.0%}", note=interval),
-        "writes emotion": _decoding_cell(m.generation[-1]) if m.generation else Cell("not run"),
+        "writes emotion": _decoding_cell(m.generation[-1]) if m.generation else _not_run(m, WRITING),
         "paper's preset": _jeong_cell(m),
         "steers": _steering_cell(m.steering),
     }
@@ -73,9 +74,13 @@ def _decoding_cell(method: MethodStudy) -> Cell:
     return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", f"chance {best.chance:.2f}, {p_text(p)}")
 
 
+def _not_run(m: ModelStudy, part: str) -> Cell:
+    return Cell("not testable", note=m.lacking[part]) if part in m.lacking else Cell("not run")
+
+
 def _jeong_cell(m: ModelStudy) -> Cell:
     if m.jeong is None:
-        return Cell("not run")
+        return _not_run(m, PRESET)
     at = m.jeong.separation.table.iloc[m.jeong.layer]
     verdict = "above its null" if m.jeong.distinguishable else "noise"
     return Cell(
@@ -133,6 +138,10 @@ def findings(m: ModelStudy) -> list[Finding]:
                 m.jeong.separation.summary(m.jeong.layer) + " " + "; ".join(m.jeong.header.notes),
             )
         )
+    found += [
+        Finding(f"{part.replace('_', ', ')}: what the model wrote", "not testable", why, "reported")
+        for part, why in m.lacking.items()
+    ]
     if m.steering:
         found.append(_steering_finding(m.steering))
     raw = m.anisotropy.table.neutral_raw

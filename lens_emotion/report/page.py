@@ -134,14 +134,19 @@ def cells_json(table: TextCells) -> Markup:
     """The texts behind a table of cells."""
     words: dict[str, int] = {}  # weak doses write the same texts again
 
-    def row(t: SteeredText) -> list[float]:
+    def row(t: SteeredText) -> list[float | str]:
         said = [words.setdefault(w, len(words)) for w in (t.text, t.judged, t.regime)]
         numbers = (t.target_score, t.perplexity_ratio, t.distinct_2, t.loop_share)
-        return [t.scenario, *said, int(t.success), *(_digits(x, 3) for x in numbers)]
+        return [t.scenario, *said, int(t.success), *(_measure(x) for x in numbers)]
 
     cells = [[{"facts": c.facts, "rows": [row(t) for t in c.texts]} for c in cells] for _, cells in table.rows]
-    scenarios = [(s.emotion, s.prompt, s.text, s.judged, _digits(s.target_score, 3)) for s in table.scenarios]
+    scenarios = [(s.emotion, s.prompt, s.text, s.judged, _measure(s.target_score)) for s in table.scenarios]
     return safe_json({"words": list(words), "scenarios": scenarios, "keys": table.keys, "cells": cells})
+
+
+def _measure(x: float) -> float | str:
+    """Three digits; a text that holds nothing, or broke off, has measures that JSON has no number for."""
+    return _digits(x, 3) if math.isfinite(x) else "∞" if x == math.inf else "none"
 
 
 def safe_json(data: Any) -> Markup:

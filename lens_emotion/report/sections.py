@@ -110,13 +110,13 @@ def _layer_figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
 
 
 def _versus_words(m: ModelStudy) -> str:
-    assert m.versus is not None
-    if m.versus_preset is None:
-        return m.versus.summary()
-    return (
-        f"{m.versus.summary()}\n\nThe paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes "
-        "layers as independent, which they are not; it is shown for comparison."
-    )
+    said = [] if m.versus is None else [m.versus.summary()]
+    if m.versus_preset is not None:
+        said.append(
+            f"The paper's presets: {m.versus_preset.summary()} Its own test is unpaired and takes layers as "
+            "independent, which they are not; it is shown for comparison."
+        )
+    return "\n\n".join(said)
 
 
 def _steering_words(m: ModelStudy) -> str:

@@ -7,23 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec as find_package
+from pathlib import Path
 from typing import Any
 
-from lens_emotion.errors import StimulusError
+import torch
+
+from lens_emotion.errors import ModelUnavailableError, StimulusError, UnsupportedModelError
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.files.user import is_user_file
-from lens_emotion.models.access import Model, ModelInfo, tokenizer_of
+from lens_emotion.models import hooked
+from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import stop_ids
-from lens_emotion.models.loading import check_quantise, resolve
+from lens_emotion.models.loading import (
+    check_placement,
+    check_reachable,
+    choose_device,
+    choose_dtype,
+    config_of_source,
+    first_line,
+    quiet_loading,
+    resolve,
+    tokenizer_of_source,
+)
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, version_of
-from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
+from lens_emotion.stats.design import design_of, label_permutations
+from lens_emotion.steering.judge_files import check_judge, judge_content
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
+LEAST_NEUTRAL = 3  # below it, what all states have in common cannot be measured
 PACKAGES = ("torch", "transformers", "transformer-lens")  # a step's numbers may change with these
 
 
@@ -52,30 +70,94 @@ def scenarios_for(config: StudyConfig, texts: StimulusSet) -> Sequence[Scenario]
     return [s for s in scenarios(config.scenarios or texts.name) if s.emotion in texts.emotions]
 
 
-def check_inputs(config: StudyConfig) -> None:
-    """Check every model's inputs.
+def check_inputs(config: StudyConfig, here: bool = True) -> None:
+    """Check every model's inputs, so that a study does not end after hours over what was never there: configs and
+    tokenizers are read, judges loaded and let go again.
+
+    Args:
+        here: models will run on this machine.
 
     Raises:
-        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
+        LensEmotionError: an unknown model, one that is not whole or needs a package, a file with a fault, texts that
+            cannot be held out, emotions that prompts, scenarios or judge lack.
     """
     for name in config.models:
         resolve(name)
+    judged: set[tuple[str, frozenset[str]]] = set()
+    for name in config.models:
         own = config.for_model(name)
-        check_quantise(own.quantise)
+        check_model(name, own, here)
         texts = texts_for(name, own.stimuli)
-        if all(item.emotion != NEUTRAL for item in texts.items):
-            raise StimulusError(
-                f"the stimulus set '{texts.name}' has no text of emotion '{NEUTRAL}', which a study compares with; add "
-                "one for each topic, or use lens-emotion extract"
-            )
+        check_texts(texts)
         for step in own.steps:
             if step in (WRITING, PRESET):
                 _check_prompts(step, own, texts)
             elif step == STEERING:
-                _check_steering(own, texts)
+                wanted = frozenset(_check_scenarios(own, texts))
+                if own.judge and (own.judge, wanted) not in judged:
+                    check_judge(own.judge, set(wanted))
+                    judged.add((own.judge, wanted))
+
+
+def check_model(name: str, config: StudyConfig, here: bool = True) -> None:
+    """Whether a model is there and whole, as far as can be told without its weights.
+
+    Args:
+        here: it will run on this machine, whose devices count.
+
+    Raises:
+        LensEmotionError: no such model, a config, tokenizer or weights that cannot be read, a missing package, a device
+            or precision that cannot be had.
+    """
+    source, gguf = resolve(name), name.lower().endswith(".gguf")
+    check_placement(config.device, config.quantise, config.backend, gguf)
+    if config.backend == "hooked" and not hooked.available():
+        raise UnsupportedModelError(f"backend='hooked' is not available. {hooked.REMEDY}")
+    device = choose_device(config.device if here else "cpu")
+    if gguf:
+        if find_package("gguf") is None:
+            raise UnsupportedModelError(f"{name} needs the package gguf, which is not installed; pip install gguf")
+        return
+    with quiet_loading():
+        check_reachable(source)
+        found = config_of_source(source, None)
+        tokenizer_of_source(source, None)
+    choose_dtype(config.dtype, device, family_of(str((getattr(found, "architectures", None) or [""])[0])))
+    for path in sorted(Path(source.location).glob("*.safetensors")) if not source.on_hub else ():
+        check_weights(path)
+
+
+def check_weights(path: Path) -> None:
+    """Raises ModelUnavailableError unless a file of weights is as long as its own table says."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            file.keys()
+    except Exception as error:  # of safetensors, without a common base class
+        raise ModelUnavailableError(f"{path} is truncated or damaged ({first_line(error)}); copy it anew") from None
+
+
+def check_texts(texts: StimulusSet) -> None:
+    """Whether a study can hold topics out of these texts and compare with neutral ones.
+
+    Raises:
+        StimulusError: see its message.
+    """
+    n = sum(item.emotion == NEUTRAL for item in texts.items)
+    if n < LEAST_NEUTRAL:
+        raise StimulusError(
+            f"the stimulus set '{texts.name}' has {n or 'no'} text{'s' * (n != 1)} of emotion '{NEUTRAL}', which a "
+            f"study compares with; give {LEAST_NEUTRAL} at least, best one for each topic, or use lens-emotion extract"
+        )
+    records = tuple(TextRecord(i.text_id, i.emotion, i.topic, i.text) for i in texts.items)
+    header = Header("", "", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
+    labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.zeros(1), header)
+    label_permutations(design_of(labels), 1, 0)
 
 
 def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
+    _check_file("prompts", config.prompts)
     have = {p.emotion for p in prompts_for(step, config, texts)}
     if missing := [e for e in (*texts.emotions, NEUTRAL) if e not in have]:
         raise StimulusError(
@@ -85,7 +167,9 @@ def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
         )
 
 
-def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
+def _check_scenarios(config: StudyConfig, texts: StimulusSet) -> set[str]:
+    """The emotions towards which is steered."""
+    _check_file("scenarios", config.scenarios)
     wanted = {s.emotion for s in scenarios_for(config, texts)}
     if not wanted:
         raise StimulusError(
@@ -93,12 +177,13 @@ def _check_steering(config: StudyConfig, texts: StimulusSet) -> None:
             f"({', '.join(texts.emotions)}); give a file of scenarios (scenarios = ...), or leave steering out "
             "(steering = false, --no-steering)"
         )
-    if not (config.judge and is_user_file(config.judge)):
-        return
-    file = read_judge_file(config.judge)
-    known = set(words_of(file)) if file.data.kind == "words" else set(file.data.labels or wanted)
-    if missing := sorted(wanted - known):
-        raise StimulusError(f"the judge {config.judge} knows no {', '.join(missing)}, towards which is steered; add it")
+    return wanted
+
+
+def _check_file(what: str, name: str | None) -> None:
+    """A file of another kind would pass for "none given", and the package's own be taken in its stead."""
+    if name and not is_user_file(name):
+        raise StimulusError(f"{what} = {name!r} is no TOML or JSON file; give the path of one")
 
 
 @dataclass(frozen=True)

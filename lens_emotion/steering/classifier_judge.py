@@ -77,15 +77,9 @@ def classifier_judge(
         ModelUnavailableError: the classifier cannot be loaded, or is no classifier.
         StimulusError: labels that the classifier does not have, groups that overlap, no declared map that fits.
     """
-    tokenizer, model = _load(folder_or_id, revision)
+    tokenizer, model, labels, chosen = load_classifier(folder_or_id, label_map, revision)
     model.to(device)
-    labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     name = Path(folder_or_id).name
-    if isinstance(label_map, str):
-        chosen = _auto_map(label_map, labels, name)
-    else:
-        chosen = {e: (found,) if isinstance(found, str) else tuple(found) for e, found in label_map.items()}
-    _check_map(chosen, labels, name)
     emotions = tuple(dict.fromkeys(e for e in (*EMOTIONS, *chosen) if e in chosen))
     places = {label.lower(): i for i, label in enumerate(labels)}
     columns = [[places[label.lower()] for label in chosen[e]] for e in emotions]
@@ -102,6 +96,21 @@ def classifier_judge(
     known = f"classifier {name}" + (f" without {', '.join(missing)}" if missing else "")
     judge = Judge(known, emotions, score, groups=groups if shared else None)
     return calibrated(judge, labelled) if labelled else judge
+
+
+def load_classifier(
+    folder_or_id: str | Path, label_map: LabelMap | str = "auto", revision: str | None = None
+) -> tuple[Any, Any, list[str], dict[str, tuple[str, ...]]]:
+    """Tokenizer, weights, labels and the map that fits them; arguments and errors as in `classifier_judge`."""
+    tokenizer, model = _load(folder_or_id, revision)
+    labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    name = Path(folder_or_id).name
+    if isinstance(label_map, str):
+        chosen = _auto_map(label_map, labels, name)
+    else:
+        chosen = {e: (found,) if isinstance(found, str) else tuple(found) for e, found in label_map.items()}
+    _check_map(chosen, labels, name)
+    return tokenizer, model, labels, chosen
 
 
 def _load(folder_or_id: str | Path, revision: str | None) -> tuple[Any, Any]:

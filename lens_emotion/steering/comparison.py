@@ -21,8 +21,8 @@ from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling
-from lens_emotion.models.prompting import TokenisedText, check_length, encode, special_ids
+from lens_emotion.models.decoding import GREEDY, Sampling, check_prompts
+from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
@@ -133,6 +133,8 @@ def compare_texts(
 
 def _write(model: Model, push: Push, vectors: Sequence[EmotionVector | None], tick: Tick | None) -> list[Continuation]:
     """The prompt continued under each vector in place of the push's."""
+    if not vectors:
+        return []
     return generate_steered(
         model,
         [Condition(push.prompt, vector, push.dose, push.sampling.seed) for vector in vectors],
@@ -169,8 +171,8 @@ def _table(
     texts = list(written.values())
     ids = [t.new_ids for t in texts]
     nll = mean_nll(model, [t.prompt_ids for t in texts], ids)
-    rise = nll - nll[0]
-    ratio = np.where(np.isfinite(rise), np.exp(rise), np.nan)
+    nll[[t.broken for t in texts]] = np.inf
+    ratio = np.exp(nll - nll[0])
     distinct, loops = repetition(ids)
     regimes = text_regimes(ratio, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
     return pd.DataFrame(
@@ -244,7 +246,7 @@ def check_push(model: Model, push: Push) -> None:
     """
     check_fits(model, push.vector, allow_processed=True)
     check_positions(push.positions)
-    check_length(model, len(encode(model, push.prompt)), push.prompt, push.max_new_tokens)
+    check_prompts(model, [encode(model, push.prompt)], push.max_new_tokens)
 
 
 def write_side_by_side(model: Model, push: Push, on_growth: OnGrowth | None = None) -> dict[str, Continuation]:

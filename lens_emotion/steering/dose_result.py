@@ -22,6 +22,7 @@ from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.measures import perplexity_ratio
 from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
+from lens_emotion.stimuli.sets import has_text
 
 CONDITIONS = ("emotion", "random", "other")
 
@@ -35,7 +36,8 @@ class DoseResponse(Result):
             rates, Wilson intervals), the same for the other-emotion control (other_...; in rows of "emotion"), exact
             McNemar p against random (p_random, p_moved; p_corrected: Holm over doses) and against the other emotion
             (p_other), top_emotions (emotions of which the target ranks first), perplexity ratio, entropy, distinct-2,
-            loop share, edit distance, looping, changed, regime.
+            loop share, edit distance, looping, changed, regime; no_text and broken count texts that hold nothing, and
+            those that ended since the model's numbers overflowed.
         texts: one row per text of these two conditions. others: the same for the other-emotion control.
         unsteered: the texts of dose 0.
         scores: the judge's scores of all of them (condition, dose, scenario, one column per emotion).
@@ -144,10 +146,22 @@ class DoseResponse(Result):
             raise DoseError(f"dose {dose:g} ({condition}) was not run; this result holds {known}")
         return rows.iloc[0]
 
+    @property
+    def spoilt(self) -> str:
+        """How many steered texts hold no text, or broke off, in words; nothing if none."""
+        rows = self.table[self.table.condition == "emotion"]
+        said = {"no_text": "hold no text", "broken": "broke off (NaN or infinite logits)"}
+        parts = []
+        for column, words in said.items():
+            if column in rows and (k := int(rows[column].sum())):
+                doses = ", ".join(f"{d:g}" for d in rows.dose[rows[column] > 0])
+                parts.append(f"; {k} of {int(rows.n.sum())} steered texts {words} (dose {doses})")
+        return "".join(parts)
+
     def summary(self) -> str:
         dose = self.surgical_dose
         if dose is None:
-            return f"no dose was surgical at layer {self.layer} (judge: {self.judge})"
+            return f"no dose was surgical at layer {self.layer} (judge: {self.judge}){self.spoilt}"
         mine, control = self.at(dose), self.at(dose, "random")
         tried = self.table.dose.nunique()
         other = f" and {mine.other_success:.0f}/{mine.n:.0f} for another emotion's vector" if len(self.others) else ""
@@ -158,7 +172,7 @@ class DoseResponse(Result):
             f"(score above unsteered) {mine.moved:.0f}/{mine.n:.0f} against {control.moved:.0f}/{control.n:.0f}; the "
             f"target ranks first in {mine.top_emotions:.0f} of {self.n_emotions} emotions "
             f"({control.top_emotions:.0f} for random); perplexity ratio {mine.perplexity_ratio:.2f} "
-            f"({control.perplexity_ratio:.2f}); judge: {self.judge}"
+            f"({control.perplexity_ratio:.2f}); judge: {self.judge}{self.spoilt}"
         )
 
 
@@ -304,7 +318,8 @@ def with_targets(
     out["opening"] = np.array([emotions[:i].count(e) for i, e in enumerate(emotions)])[index]
     out["target_score"] = texts[names].to_numpy()[np.arange(len(texts)), column]
     out["unsteered_score"] = unsteered[names].to_numpy()[index, column]
-    out["moved"] = out["target_score"] > out["unsteered_score"]
+    # a text that holds nothing shows no emotion, whatever a judge makes of it
+    out["moved"] = (out["target_score"] > out["unsteered_score"]) & out["text"].map(has_text)
     null = out[out.condition == "null"].groupby("dose")["target_score"].quantile(NULL_QUANTILE)
     out["success"] = out["moved"] & (out["target_score"] > out["dose"].map(null))
     out["unsteered_nll"] = unsteered["nll"].to_numpy()[index]
@@ -338,7 +353,9 @@ def dose_table(
         for condition in CONDITIONS[:2]:
             place = {"dose": dose, "dose_natural": natural, "dose_relative": relative, "condition": condition}
             row = condition_row(of_dose[condition], of_dose["random"], of_dose.get("other"), thresholds)
-            rows.append(place | row | {"top_emotions": target_first(of_dose[condition], groups)})
+            mine = of_dose[condition]
+            row |= {"no_text": int((~mine["text"].map(has_text)).sum()), "broken": int(mine["broken"].sum())}
+            rows.append(place | row | {"top_emotions": target_first(mine, groups)})
     table = pd.DataFrame(rows)
     table["p_corrected"] = np.nan
     emotion = table.condition == "emotion"
@@ -380,7 +397,8 @@ def changed(mine: pd.DataFrame, control: pd.DataFrame, alpha: float = 0.05) -> b
 
     An inert condition that is changed has other texts than the control, but not in the emotion asked for.
     """
-    both = (mine[c].to_numpy() - control[c].to_numpy() for c in ("edit_distance", "nll"))
+    with np.errstate(invalid="ignore"):  # two texts that broke off: inf - inf
+        both = [mine[c].to_numpy() - control[c].to_numpy() for c in ("edit_distance", "nll")]
     finite = (difference[np.isfinite(difference)] for difference in both)
     options = {"zero_method": "zsplit", "method": "asymptotic"}
     return any(d.any() and float(wilcoxon(d, **options).pvalue) <= alpha / 2 for d in finite)

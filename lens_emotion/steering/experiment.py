@@ -106,7 +106,9 @@ def _judged(
     unread = [False] * n + (plan["condition"] == "null").tolist()
     read = [() if skip else i for i, skip in zip(ids, unread, strict=True)]
     scored, (distinct, loops) = likelihood(model, [c.prompt_ids for c in written], read), repetition(ids)
-    frame = pd.DataFrame({"text": [c.text for c in written], "nll": scored.nll, "entropy": scored.entropy})
+    broken = np.array([c.broken for c in written])
+    nll = np.where(broken, np.inf, scored.nll)  # whatever was written before: no longer the model's text
+    frame = pd.DataFrame({"text": [c.text for c in written], "nll": nll, "entropy": scored.entropy, "broken": broken})
     frame["distinct_2"], frame["loop_share"] = distinct, loops
     before = [*range(n), *plan["scenario"]]  # the place of each text's unsteered one
     frame["edit_distance"] = [edit_distance(mine, ids[place]) for mine, place in zip(ids, before, strict=True)]

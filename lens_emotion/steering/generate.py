@@ -9,13 +9,14 @@ from typing import Any
 
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, ModelInfo, describe
-from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, plan_batches, run_halving
+from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, broken_at, check_prompts, generate_tokens
+from lens_emotion.models.forward import GENERATION_BUDGET, not_finite, plan_batches, run_halving
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
+from lens_emotion.stimuli.sets import well_formed
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NO_DOSE = Dose(0.0)
@@ -57,11 +58,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What came of a condition."""
+    """What came of a condition.
+
+    Attributes:
+        broken: the steering pushed the model beyond the numbers that it can hold (NaN or infinite logits), and the text
+            ends there.
+    """
 
     prompt_ids: tuple[int, ...]
     new_ids: tuple[int, ...]
     text: str
+    broken: bool = False
 
 
 def generate_steered(
@@ -90,7 +97,11 @@ def generate_steered(
 
     Raises:
         FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: before anything is generated.
+        GenerationError, StimulusError: no conditions, a number of tokens below 1, an empty prompt; likewise.
+        NotFiniteError: NaN or infinite logits without steering; with it, the text ends there (`Continuation.broken`).
     """
+    prompts = {c.prompt: encode(model, c.prompt) for c in conditions}
+    check_prompts(model, list(prompts.values()), max_new_tokens)
     out: list[Continuation | None] = [None] * len(conditions)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
     batches = (
@@ -119,8 +130,9 @@ def _kept_batches(
     def write(batch: list[int]) -> Record:
         chosen = [conditions[i] for i in batch]
         found = steered_batches(model, chosen, layers, token_budget=token_budget, **run)
-        new = {i: c.new_ids for part in found for i, c in part}
-        return Record({"new_ids": [list(new[i]) for i in range(len(batch))]})
+        new = {i: c for part in found for i, c in part}
+        rows = [new[i] for i in range(len(batch))]
+        return Record({"new_ids": [list(c.new_ids) for c in rows], "broken": [c.broken for c in rows]})
 
     def key(batch: list[int]) -> str:
         chosen = [conditions[i] for i in batch]
@@ -129,9 +141,11 @@ def _kept_batches(
 
     for batch, record in remembered_batches(journal, plan_batches(lengths, token_budget), key, write):
         chosen = [conditions[i] for i in batch]
+        new_ids = record.values["new_ids"]
+        broken = record.values.get("broken", [False] * len(new_ids))
         yield [
-            (i, Continuation(prompts[c.prompt], tuple(new), decode_text(model, new)))
-            for i, c, new in zip(batch, chosen, record.values["new_ids"], strict=True)
+            (i, Continuation(prompts[c.prompt], tuple(new), well_formed(decode_text(model, new)), bool(lost)))
+            for i, c, new, lost in zip(batch, chosen, new_ids, broken, strict=True)
         ]
 
 
@@ -177,11 +191,14 @@ def steered_batches(
     if vectors:
         check_fits(model, *vectors.values(), allow_processed=True)
     prompts = {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+    if conditions:
+        check_prompts(model, list(prompts.values()), max_new_tokens)
 
     def run(rows: list[int]) -> list[tuple[int, Continuation]]:
         ids = [prompts[conditions[i].prompt] for i in rows]
         edits = RowEdits([done[i] for i in rows], model.cfg.d_model, positions)
         hooks = edits.hooks()
+        broken: set[int] = set()
         new = generate_tokens(
             model,
             ids,
@@ -192,8 +209,16 @@ def steered_batches(
             share_prompts=positions == "generated" or not hooks,
             on_keep=edits.keep,
             on_step=_growing(rows, on_ids) if on_ids else None,
+            on_broken=broken.update,
         )
-        return [(i, Continuation(p, tuple(n), decode_text(model, n))) for i, p, n in zip(rows, ids, new, strict=True)]
+        for k in sorted(broken):
+            what = done[rows[k]]
+            if what is None or what.idle:  # no dose did it
+                raise not_finite(model, broken_at(model, [*ids[k], *new[k]]))
+        return [
+            (i, Continuation(p, tuple(n), well_formed(decode_text(model, n)), k in broken))
+            for k, (i, p, n) in enumerate(zip(rows, ids, new, strict=True))
+        ]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
         yield run_halving(batch, run)

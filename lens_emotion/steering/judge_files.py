@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file
-from lens_emotion.steering.judges import Judge, encoder_judge, word_count_judge
+from lens_emotion.errors import StimulusError
+from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.steering.judges import Judge, encoder_judge, load_encoder, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
 
 Words = Annotated[list[Text], Field(min_length=1, description="a word or a stem")]
@@ -75,8 +76,36 @@ def judge_from_file(path: str | Path, labelled: StimulusSet) -> Judge:
         return encoder_judge(folder, labelled)
     from lens_emotion.steering.classifier_judge import classifier_judge
 
-    labels: Any = {name_of(e): tuple(found) for e, found in form.labels.items()} or "auto"
-    return classifier_judge(folder, labels, labelled, revision=form.revision or None)
+    return classifier_judge(folder, _labels(file), labelled, revision=form.revision or None)
+
+
+def check_judge(name: str, wanted: set[str]) -> None:
+    """Find out whether a judge, a file or an encoder, is there and knows these emotions: what it needs is loaded, and
+    let go again, since a study asks for its judge only after hours.
+
+    Raises:
+        StimulusError: a faulty file, or emotions that the judge does not know.
+        ModelUnavailableError: its model cannot be loaded.
+    """
+    if not is_user_file(name):
+        load_encoder(name)
+        return
+    file = read_judge_file(name)
+    known = wanted
+    if file.data.kind == "words":
+        known = set(words_of(file))
+    elif file.data.kind == "encoder":
+        load_encoder(_model(file))
+    else:
+        from lens_emotion.steering.classifier_judge import load_classifier
+
+        known = set(load_classifier(_model(file), _labels(file), file.data.revision or None)[-1])
+    if missing := sorted(wanted - known):
+        raise StimulusError(f"the judge {name} knows no {', '.join(missing)}, towards which is steered; add it")
+
+
+def _labels(file: UserFile[JudgeForm]) -> Any:
+    return {name_of(e): tuple(found) for e, found in file.data.labels.items()} or "auto"
 
 
 def _model(file: UserFile[JudgeForm]) -> str:

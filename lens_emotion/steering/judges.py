@@ -26,7 +26,7 @@ from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import StimulusSet, has_text
 
 Labels = Sequence[str] | np.ndarray
 Score = Callable[[Sequence[str]], Float[np.ndarray, "n_texts n_emotions"]]
@@ -116,6 +116,8 @@ def as_judge(
         emotions: the columns, in order.
         labelled: texts to measure its accuracy on.
 
+    Texts that hold nothing (spaces, control characters) are not shown to it: they get the uniform distribution.
+
     Raises:
         StimulusError: on use, if what it returns has another shape or is not finite.
     """
@@ -123,19 +125,26 @@ def as_judge(
     known = name or str(getattr(scorer, "__name__", type(scorer).__name__))
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
+        told = np.array([has_text(t) for t in texts], dtype=bool)
+        out = np.full((len(texts), len(columns)), 1 / len(columns))
+        if told.any():
+            out[told] = asked([t for t, tells in zip(texts, told, strict=True) if tells])
+        return out
+
+    def asked(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
         found = scorer(list(texts))
         if isinstance(found, Sequence) and all(isinstance(row, Mapping) for row in found):
             found = [[row.get(e, 0.0) for e in columns] for row in found]
         table = np.asarray(found, dtype=float)
         wanted = (len(texts), len(columns))
-        if table.shape != wanted and len(texts) > 0:
+        if table.shape != wanted:
             raise StimulusError(
                 f"the judge {known} gave shape {table.shape}; return scores of shape {wanted}: texts x "
                 f"({', '.join(columns)})"
             )
         if not np.isfinite(table).all():
             raise StimulusError(f"the judge {known} gave scores that are not finite; return numbers for every text")
-        return table.reshape(wanted)
+        return table
 
     judge = Judge(known, columns, score)
     return calibrated(judge, labelled) if labelled else judge
@@ -240,6 +249,25 @@ def _bare(model: Model, text: str, special: frozenset[int]) -> TokenisedText:
     return TokenisedText(tuple(ids), tuple(content if any(content) else [True] * len(ids)))
 
 
+def load_encoder(folder: str | Path) -> tuple[Any, Any]:
+    """Tokenizer and weights of a sentence encoder.
+
+    Raises:
+        ModelUnavailableError: they cannot be loaded.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            return tokenizer, AutoModel.from_pretrained(str(folder), use_safetensors=True).eval()
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelUnavailableError(
+            f"cannot load the judge from {folder}: {first}; give an encoder's folder"
+        ) from error
+
+
 def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 32) -> Judge:
     """A sentence encoder from a local folder or the hub: nearest centroid of labelled passages in its embedding space.
 
@@ -249,17 +277,7 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     Raises:
         ModelUnavailableError: the encoder cannot be loaded.
     """
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            encoder = AutoModel.from_pretrained(str(folder), use_safetensors=True).eval()
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelUnavailableError(
-            f"cannot load the judge from {folder}: {first}; give an encoder's folder"
-        ) from error
+    tokenizer, encoder = load_encoder(folder)
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> Float[np.ndarray, "n_texts d"]:
@@ -270,7 +288,7 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
             )
             hidden = encoder(**batch).last_hidden_state
             mask = batch["attention_mask"][:, :, None]
-            parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+            parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp_min(1), dim=-1))
         return torch.cat(parts).numpy()
 
     items = [s for s in labelled.items if s.emotion != NEUTRAL]

@@ -13,8 +13,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Brief
+from lens_emotion.errors import StimulusError
 from lens_emotion.models.access import Model, device_of
-from lens_emotion.models.forward import CHUNK, body, budget_for, fitting_threads, plan_batches, read_out, run_halving
+from lens_emotion.models.forward import (
+    CHUNK,
+    body,
+    budget_for,
+    fitting_threads,
+    not_finite,
+    plan_batches,
+    read_out,
+    run_halving,
+)
 from lens_emotion.models.prompting import pad, pad_id
 from lens_emotion.stimuli.emotions import COMMON, scripts_of
 
@@ -41,6 +51,10 @@ def likelihood(
     """NLL and entropy of each text (token ids) given its prompt, in one pass, under the model as it stands.
 
     Call it outside `steer`: the scorer is the unsteered model.
+
+    Raises:
+        StimulusError: a text whose prompt has no token, so that nothing predicts its first one.
+        NotFiniteError: logits that hold NaN or infinity.
     """
     values = _scored(model, prompts, texts, token_budget, entropy=True)
     return Likelihood(values[:, 0], values[:, 1])
@@ -62,6 +76,8 @@ def _scored(
     out = np.full((len(texts), 1 + entropy), np.nan)
     rows = [[*p, *t] for p, t in zip(prompts, texts, strict=True)]
     scored = [i for i, t in enumerate(texts) if len(t) > 0]
+    if bare := [i for i in scored if len(prompts[i]) == 0]:
+        raise StimulusError(f"text {bare[0]} has an empty prompt: nothing predicts its first token; give a prompt")
     fill, states = pad_id(model), list[torch.Tensor]()
 
     def run(batch: list[int]) -> list[tuple[int, list[float]]]:
@@ -76,7 +92,7 @@ def _scored(
         return [(i, part.mean(0).tolist()) for i, part in zip(batch, scores, strict=True)]
 
     with fitting_threads(model), body(model, states.append, last_only=True) as read:
-        for batch in plan_batches([len(rows[i]) for i in scored], token_budget or budget_for(model)):
+        for batch in plan_batches([len(rows[i]) for i in scored], budget_for(model, token_budget)):
             for i, values in run_halving([scored[k] for k in batch], run):
                 out[i] = values
     return out
@@ -89,6 +105,8 @@ def _nll_and_entropy(
     parts = []
     for start in range(0, len(targets), ROWS):
         logits = read_out(model, residual[start : start + ROWS]).float()
+        if not bool(logits.amax(-1).isfinite().all()):
+            raise not_finite(model, "the logits of the next token")
         chosen = targets[start : start + ROWS].to(logits.device)
         log_p = logits.log_softmax(-1)
         scores = [-log_p.gather(1, chosen[:, None])[:, 0]]
@@ -101,9 +119,12 @@ def _nll_and_entropy(
 def perplexity_ratio(steered_nll: Sequence[float] | np.ndarray, unsteered_nll: Sequence[float] | np.ndarray) -> float:
     """exp(mean NLL of steered texts - mean NLL of unsteered texts): a ratio of geometric means, never a mean of ratios.
 
-    Texts without tokens (nan) are left out. 1 is unchanged, 2 is twice as surprising per token.
+    Texts without tokens (nan) are left out; nan if no text of a side has any. 1 is unchanged, 2 is twice as surprising
+    per token, and a text that broke off (inf) makes it infinite.
     """
-    return float(np.exp(np.nanmean(np.asarray(steered_nll)) - np.nanmean(np.asarray(unsteered_nll))))
+    sides = [np.asarray(nll, dtype=float) for nll in (steered_nll, unsteered_nll)]
+    steered, unsteered = (float(x[~np.isnan(x)].mean()) if not np.isnan(x).all() else np.nan for x in sides)
+    return float(np.exp(steered - unsteered))
 
 
 def distinct_n(ids: Sequence[int], n: int = 2) -> float:

@@ -113,7 +113,8 @@ def text_regimes(
     """The regime of every single text, by the same rules; its effect is whether it succeeds.
 
     Args:
-        perplexity_ratio: each text against its own unsteered text; nan (nothing was written) counts as no damage.
+        perplexity_ratio: each text against its own unsteered text; nan (nothing was written) counts as no damage, inf
+            (the model's numbers overflowed) as explosive.
     """
     t = thresholds
     loop_above = t.loop_share if t.text_loop_share is None else t.text_loop_share
@@ -153,6 +154,8 @@ def onset_dose(doses: Float[np.ndarray, " n"], ratio: Float[np.ndarray, " n"], t
     if first == 0:
         return float("nan"), BELOW
     low, high = np.log(ratio[first - 1 : first + 1])
+    if not np.isfinite(low + high):  # texts that broke off, or none to interpolate from
+        return float(doses[first]), ""
     step = (np.log(threshold) - low) / (high - low)
     start, end = np.log(doses[first - 1 : first + 1])
     return float(np.exp(start + step * (end - start))), ""

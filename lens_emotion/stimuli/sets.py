@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,8 +33,8 @@ from typing import Annotated
 from pydantic import Field
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import UnknownEmotionError
-from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file
+from lens_emotion.errors import ArtifactError, UnknownEmotionError
+from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file, record
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm
 
 
@@ -108,6 +109,44 @@ class StimulusSet(Brief):
                 )
         kept = tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set)
         return StimulusSet(self.name, kept, tuple(n for n in self.norms if n.emotion in wanted))
+
+
+# What a model wrote is data, whatever it is: nothing, line breaks, control characters, half of a surrogate pair.
+
+
+def has_text(text: str) -> bool:
+    """Whether a text holds anything to read: a character that is neither space, control, nor "\ufffd" (lost bytes)."""
+    return any(c.isprintable() and not c.isspace() and c != "\ufffd" for c in text)
+
+
+def well_formed(text: str) -> str:
+    """A text that can be encoded: half of a surrogate pair becomes "\ufffd"."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def write_written(path: str | Path, stories: StimulusSet, note: str = "") -> Path:
+    """Write texts that a model wrote, as they are, with a note on what became of them."""
+    from lens_emotion.files.artifacts import atomic_write  # which needs torch
+
+    data = {"name": stories.name, "_note": note, "items": [_row(item) for item in stories.items]}
+    return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_written(path: str | Path) -> tuple[StimulusSet, str]:
+    """Texts that a model wrote, to the letter (also those without a letter), and the note.
+
+    Unlike `read_stimulus_file`, which reads what a user wrote and refuses empty texts.
+
+    Raises:
+        ArtifactError: missing, damaged, or of another form.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
+        items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
+        return StimulusSet(str(data["name"]), items), str(data.get("_note", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} holds no readable stories ({error}); run the step again") from None
 
 
 # A set's file: its form, and what is read from it.
@@ -186,9 +225,12 @@ def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
     """Write a stimulus set in the format that `read_stimulus_file` reads."""
     from lens_emotion.files.artifacts import atomic_write  # which needs torch
 
-    names = ("emotion", "topic", "person", "language", "text")
-    items = [{"id": s.text_id} | {name: getattr(s, name) for name in names} for s in stimuli.items]
-    data: dict[str, object] = {"name": stimuli.name, "items": items}
+    data: dict[str, object] = {"name": stimuli.name, "items": [_row(item) for item in stimuli.items]}
     if stimuli.norms:
         data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in stimuli.norms}
     return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def _row(item: Stimulus) -> dict[str, str]:
+    names = ("emotion", "topic", "person", "language", "text")
+    return {"id": item.text_id} | {name: getattr(item, name) for name in names}

@@ -47,8 +47,16 @@ def across(
     models: Sequence[StoredModel], seed: int = 0, claims: Claims | None = None, shown: StoredModel | None = None
 ) -> Across:
     """Compare methods, geometry and onsets over models, which must have distinct names."""
-    written = [(m.name, m.evidence.conditioned, m.evidence.comprehension) for m in models if m.evidence.conditioned]
-    preset = [(m.name, m.evidence.jeong, m.evidence.last_token) for m in models if m.evidence.jeong]
+    written = [
+        (m.name, m.evidence.conditioned, m.evidence.comprehension)
+        for m in models
+        if m.evidence.conditioned and m.study.versus is not None
+    ]
+    preset = [
+        (m.name, m.evidence.jeong, m.evidence.last_token)
+        for m in models
+        if m.evidence.jeong and m.study.versus_preset is not None
+    ]
     layers = [m.study.comprehension.decoding.best_layer for m in models]
     acts = [(m.name, m.evidence.comprehension) for m in models]
     opposite, human = (None, None) if shown is None else _geometry(shown, seed)

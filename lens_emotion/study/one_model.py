@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.circumplex import circumplex, missing_norms
-from lens_emotion.analysis.compare import compare
+from lens_emotion.analysis.compare import Comparison, compare
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import similarity
@@ -22,7 +22,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
-from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.config import PRESET, WRITING, StudyConfig
 from lens_emotion.run.store import Store
 from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas, atlas
@@ -91,11 +91,12 @@ def _measured(
 
 def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:
     """Every analysis of one model, and the paper's claims on it."""
-    n, seed = config.n_permutations, config.seed
+    seed = config.seed
     reading = _method("comprehension", evidence.comprehension, config)
-    writing = [("conditioned", evidence.conditioned), ("reread", evidence.reread)]
+    lacking = dict(evidence.lacking)
+    generation, versus = _written(evidence, config, lacking)
+    jeong, versus_preset = _by_preset(evidence, config, lacking)
     vectors = emotion_vectors(evidence.comprehension)
-    written, jeong = evidence.conditioned, evidence.jeong
     best = reading.decoding.best_layer
     ratings = evidence.ratings or None
     unrated = missing_norms(vectors.emotions, ratings)
@@ -108,13 +109,11 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         stimuli=evidence.stimuli,
         seconds=0.0,
         comprehension=reading,
-        generation=tuple(_method(f"generation, {name}", a, config) for name, a in writing if a is not None),
-        jeong=_preset(jeong, config) if jeong else None,
+        generation=generation,
+        jeong=jeong,
         jeong_reading=_preset(evidence.last_token, config),
-        versus=compare(written, evidence.comprehension, "decoding", n_permutations=n, seed=seed) if written else None,
-        versus_preset=(
-            compare(jeong, evidence.last_token, "separation", n_permutations=n, seed=seed) if jeong else None
-        ),
+        versus=versus,
+        versus_preset=versus_preset,
         anisotropy=anisotropy(evidence.comprehension, seed=seed),
         similarity=similarity(vectors, best),
         circumplex=axes,
@@ -126,9 +125,46 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
         judge=steering.judge if steering else "none",
         more=analysed(evidence, config),
+        lacking=lacking,
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def _written(
+    evidence: Evidence, config: StudyConfig, lacking: dict[str, str]
+) -> tuple[tuple[MethodStudy, ...], Comparison | None]:
+    """Every reading of the stories, and writing against reading; nothing, and why, where too few stories are left to
+    tell emotions apart on topics that were held out."""
+    writing = {"conditioned": evidence.conditioned, "reread": evidence.reread}
+    try:
+        found = tuple(_method(f"generation, {name}", a, config) for name, a in writing.items() if a is not None)
+        return found, _compared(evidence.conditioned, evidence.comprehension, "decoding", config)
+    except (StimulusError, AnalysisError) as error:
+        lacking[WRITING] = _too_few(evidence.conditioned, error)
+        return (), None
+
+
+def _by_preset(
+    evidence: Evidence, config: StudyConfig, lacking: dict[str, str]
+) -> tuple[JeongStudy | None, Comparison | None]:
+    """The same for the paper's presets."""
+    written = evidence.jeong
+    try:
+        found = _preset(written, config) if written else None
+        return found, _compared(written, evidence.last_token, "separation", config)
+    except (StimulusError, AnalysisError) as error:
+        lacking[PRESET] = _too_few(written, error)
+        return None, None
+
+
+def _too_few(written: PooledActivations | None, error: Exception) -> str:
+    notes = "; ".join(written.header.notes) if written else ""
+    return f"too few stories are left to tell emotions apart ({notes}): {error}" if notes else str(error)
+
+
+def _compared(a: PooledActivations | None, b: PooledActivations, metric: str, config: StudyConfig) -> Comparison | None:
+    return compare(a, b, metric, n_permutations=config.n_permutations, seed=config.seed) if a else None
 
 
 def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:

@@ -37,7 +37,7 @@ def run_study(
         LensEmotionError: unknown models, unreadable stimuli, unwritable folders and folders that another process
             writes into are found before anything runs. Results of before any other error are kept.
     """
-    check_inputs(config)
+    check_inputs(config, here=executor is None)
     with writing(folder):
         return _run(config, Store.open(folder), command, say, executor)
 

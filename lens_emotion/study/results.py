@@ -87,6 +87,7 @@ class ModelStudy(Result):
         leakage: foreign letters and words in the steered texts; None without steering.
         circumplex: None where too few emotions are rated. unrated: then, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
+        lacking: part ("generation", "generation_jeong") -> why it was run and could not be analysed.
         more: results of exhibits that analyse the evidence themselves, by id (see `exhibits`).
     """
 
@@ -113,6 +114,7 @@ class ModelStudy(Result):
     judge: str
     claims: tuple[Claim, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -126,6 +128,7 @@ class ModelStudy(Result):
         said = [
             (name, found.summary()) for name, found in [*methods, *own, *self.more.items()] if hasattr(found, "summary")
         ]
+        said += [(part, f"not testable: {why}") for part, why in self.lacking.items()]
         return pd.DataFrame(said, columns=["result", "summary"])
 
     def summary(self) -> str:
@@ -171,6 +174,7 @@ class Evidence(Brief):
         jeong: the paper's generation preset; None if not run.
         steering: the dose-response experiment; None if not run.
         stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
+        lacking: step -> why it was run and gave no states to analyse.
     """
 
     info: ModelInfo
@@ -184,6 +188,7 @@ class Evidence(Brief):
     steering: DoseResponse | None
     stimuli: str
     ratings: tuple[Norm, ...] = ()
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from lens_emotion.analysis.decoding import decoding
 from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings
-from lens_emotion.extraction.generation import GeneratedActivations, extract_generation
+from lens_emotion.extraction.generation import NoStoriesError, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
 from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import is_user_file
@@ -27,12 +27,12 @@ from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
 from lens_emotion.stimuli.library import WORLDS, load_stimuli
-from lens_emotion.stimuli.sets import StimulusSet, read_stimulus_file, write_stimulus_file
+from lens_emotion.stimuli.sets import StimulusSet, read_written, write_written
 from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
-DOSES = "dose_response.json"
+DOSES, STORIES = "dose_response.json", "stories.json"
 
 
 def silent(model: str, doing: str) -> None:
@@ -59,6 +59,16 @@ class ModelRun(Brief):
         self.say(self.info.name, what)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Written(Brief):
+    """What a model wrote, and its states over it: none where too few stories hold text, and then why."""
+
+    stories: StimulusSet
+    conditioned: PooledActivations | None
+    reread: PooledActivations | None
+    why: str = ""
+
+
 def open_model(model: Model, config: StudyConfig, run: Store, say: Say) -> ModelRun:
     """A loaded model's place in a run folder."""
     info = describe(model)
@@ -74,6 +84,7 @@ def gather(run: ModelRun) -> Evidence:
     story, last = read(run)
     run.store.save("vectors.safetensors", emotion_vectors(story).save)
     stories, jeong = write(run) if run.config.generation else (None, None)
+    lacking = {step: found.why for step, found in ((WRITING, stories), (PRESET, jeong)) if found and found.why}
     steering = steer(run, story) if run.config.steering else None
     spec = find_spec(run.info.name)
     return Evidence(
@@ -88,6 +99,7 @@ def gather(run: ModelRun) -> Evidence:
         steering=steering,
         stimuli=run.texts.name,
         ratings=run.texts.norms,
+        lacking=lacking,
     )
 
 
@@ -112,8 +124,9 @@ def read(run: ModelRun) -> Sequence[PooledActivations]:
     )
 
 
-def write(run: ModelRun) -> tuple[GeneratedActivations, GeneratedActivations | None]:
-    """Generation: the topic-crossed stories, and the paper's preset."""
+def write(run: ModelRun) -> tuple[Written, Written | None]:
+    """Generation: the topic-crossed stories, and the paper's preset. What a model writes is data, also nothing at all:
+    then there are stories without states, and the study goes on."""
     config = run.config
     run.doing("writing and reading stories")
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=config.seed)
@@ -124,27 +137,40 @@ def write(run: ModelRun) -> tuple[GeneratedActivations, GeneratedActivations | N
     return stories, _written(run, PRESET, preset="jeong", max_new_tokens=config.jeong_tokens)
 
 
-def _written(run: ModelRun, step: str, **settings: Any) -> GeneratedActivations:
-    def generate(journal: Journal) -> GeneratedActivations:
-        return extract_generation(run.model, prompts_for(step, run.config, run.texts), journal=journal, **settings)
+def _written(run: ModelRun, step: str, **settings: Any) -> Written:
+    def generate(journal: Journal) -> Written:
+        try:
+            found = extract_generation(run.model, prompts_for(step, run.config, run.texts), journal=journal, **settings)
+        except NoStoriesError as error:
+            return Written(error.stories, None, None, str(error))
+        return Written(found.stories, found.conditioned, found.reread)
 
-    return run.store.step(step, run.inputs(step), _load_generated, generate, _save_generated)
+    found = run.store.step(step, run.inputs(step), load_written, generate, _save_written)
+    for note in (found.why,) if found.conditioned is None else found.conditioned.header.notes:
+        run.doing(f"note: {note}")
+    return found
 
 
-def _save_generated(result: GeneratedActivations, folder: Path) -> None:
-    write_stimulus_file(folder / "stories.json", result.stories)
-    result.conditioned.save(folder / "conditioned.safetensors")
-    if result.reread is not None:
-        result.reread.save(folder / "reread.safetensors")
+def _save_written(result: Written, folder: Path) -> None:
+    write_written(folder / STORIES, result.stories, result.why)
+    for name in ("conditioned", "reread"):
+        if (acts := getattr(result, name)) is not None:
+            acts.save(folder / f"{name}.safetensors")
 
 
-def _load_generated(folder: Path) -> GeneratedActivations:
-    reread = folder / "reread.safetensors"
-    return GeneratedActivations(
-        read_stimulus_file(folder / "stories.json").stimuli,
-        PooledActivations.load(folder / "conditioned.safetensors"),
-        PooledActivations.load(reread) if reread.exists() else None,
-    )
+def load_written(folder: Path) -> Written:
+    """Stories and states of a stored step.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+
+    def acts(name: str) -> PooledActivations | None:
+        path = folder / f"{name}.safetensors"
+        return PooledActivations.load(path) if path.exists() else None
+
+    stories, why = read_written(folder / STORIES)
+    return Written(stories, acts("conditioned"), acts("reread"), why)
 
 
 def steer(run: ModelRun, acts: PooledActivations) -> DoseResponse:

@@ -26,7 +26,7 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES, Say, silent
+from lens_emotion.study.steps import DOSES, STORIES, Say, load_written, silent
 
 
 def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
@@ -39,9 +39,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
         ArtifactError: no run folder, unfinished, or of a version that stored less.
     """
     root = Path(folder)
-    manifest = _json(
-        root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`"
-    )
+    manifest = manifest_of(root)
     config = StudyConfig(**manifest["config"])
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
     found = []
@@ -52,6 +50,15 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
     return StoredRun(root.resolve().name, config, tuple(found), all_claims(studies, paired, config))
+
+
+def manifest_of(root: Path) -> dict[str, Any]:
+    """A run's manifest.
+
+    Raises:
+        ArtifactError: no run folder, or unfinished.
+    """
+    return _json(root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`")
 
 
 def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
@@ -69,6 +76,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
     steering = folder / STEERING / DOSES
+    told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
+    lacking = {step: load_written(folder / step).why for step in told}
     evidence = Evidence(
         info=info,
         kind=facts["kind"],
@@ -81,6 +90,7 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         steering=load_dose_response(steering) if steering.exists() else None,
         stimuli=facts["stimuli"],
         ratings=tuple(Norm(**rating) for rating in facts.get("ratings", ())),
+        lacking={step: why for step, why in lacking.items() if why},
     )
     by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
     tokens = _lens(folder, facts["lens"])

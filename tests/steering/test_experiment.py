@@ -253,3 +253,32 @@ def test_texts_that_look_like_numbers_or_dates_stay_texts_in_a_stored_table():
     back = _frame_from_json(json.loads(json.dumps(_frame_to_json(frame))))
     pd.testing.assert_frame_equal(back, frame, check_exact=True)
     assert [type(t) for t in back["text"]] == [str] * 3
+
+
+def test_a_dose_that_breaks_the_model_is_a_row_of_the_table_and_survives_the_disk(tmp_path):
+    """NaN logits used to be token 0 again and again, an ordinary text."""
+    from conftest import tiny
+    from steered import PROMPT, vectors_of
+
+    from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
+    from lens_emotion.steering.experiment import dose_response
+    from lens_emotion.steering.judges import as_judge
+    from lens_emotion.steering.regimes import EXPLOSIVE
+    from lens_emotion.stimuli.prompts import Scenario
+
+    model = tiny()
+    vectors = vectors_of(model)
+    chosen = [Scenario(f"{e}-{i}", e, PROMPT) for e in vectors.emotions for i in range(2)]
+
+    def scorer(texts):
+        assert all(t.strip() for t in texts), "a judge was asked about nothing"
+        return [{e: len(t) % (k + 2) for k, e in enumerate(vectors.emotions)} for t in texts]
+
+    judge = as_judge(scorer, vectors.emotions)
+    found = dose_response(model, vectors, chosen, judge, doses=(0.5, 3e38), layers="all", max_new_tokens=5)
+    broken = found.table[found.table.dose > 1]
+    assert (broken.broken == 6).all() and (broken.no_text == 6).all() and set(broken.regime) == {EXPLOSIVE}
+    assert (broken.success == 0).all() and (found.table[found.table.dose < 1].broken == 0).all()
+    assert "6 of 12 steered texts broke off (NaN or infinite logits) (dose 3e+38)" in found.summary()
+    again = load_dose_response(save_dose_response(found, tmp_path / "doses.json"))
+    assert again.table.equals(found.table) and again.texts.equals(found.texts)

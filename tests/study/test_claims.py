@@ -119,6 +119,17 @@ def test_c8_is_supported_only_where_writing_gains_more_than_reading():
     assert alike.verdict == NOT_SUPPORTED and alike.effect.value == 0
 
 
+def test_c8_pairs_the_topics_that_are_left():
+    """A topic whose stories hold no text was a KeyError; where nothing is left, the claim is not testable."""
+    passages, strong = read(2.0, 6), read(4.0, 5)
+    lacks = strong.only(strong.topic != strong.topics[0])
+    gained = tuning(evidence("b", "base", lacks, passages), evidence("i", "instruct", strong, passages), N, 0)
+    assert gained.n == f"{len(strong.emotional.topics) - 1} topics"
+    single = strong.only((strong.topic == strong.topics[0]) | (strong.emotion == "neutral"))
+    left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages), N, 0)
+    assert left.verdict == NOT_TESTABLE
+
+
 def test_steering_claims_without_an_experiment_are_not_testable():
     assert causal("m", None).verdict == NOT_TESTABLE
     assert regimes("m", None).verdict == NOT_TESTABLE

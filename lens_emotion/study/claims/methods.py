@@ -11,7 +11,8 @@ from scipy.stats import t as student
 
 from lens_emotion.analysis.compare import PAIRED, Comparison, decoding_contributions, unpaired
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.extraction.activations import PooledActivations, restricted, shared_emotions
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, combined, untestable
@@ -21,15 +22,23 @@ EQUIVALENT = 0.05  # a difference in accuracy that does not matter
 
 
 def better_by_writing(
-    name: str, versus: Comparison | None, preset: Comparison | None, written: JeongStudy | None, read: JeongStudy
+    name: str,
+    versus: Comparison | None,
+    preset: Comparison | None,
+    written: JeongStudy | None,
+    read: JeongStudy,
+    why: str = "",
 ) -> Claim:
     """C1: held-out accuracy of written against read states, paired by topic, mean over layers.
 
     Supported if writing decodes better (p <= 0.05), not supported if reading does, or if the whole interval lies
     within 0.05 of zero. The paper's cosine of its two presets is told beside it and decides nothing: noise lowers it.
+
+    Args:
+        why: why there is nothing to compare although the model was asked to write.
     """
     if versus is None or preset is None or written is None:
-        return untestable("C1", name, NO_WRITING)
+        return untestable("C1", name, why or NO_WRITING)
     row = versus.row(PAIRED)
     effect = Effect("accuracy, writing less reading", float(row.difference), float(row.low), float(row.high))
     if row.p <= ALPHA and abs(row.difference) > 0:
@@ -81,12 +90,20 @@ def tuning(base: Evidence, instruct: Evidence, n_permutations: int, seed: int) -
     """
     scope = f"{base.name} -> {instruct.name}"
     if base.conditioned is None or instruct.conditioned is None:
-        return untestable("C8", scope, NO_WRITING)
-    writing = _gain(base.conditioned, instruct.conditioned, seed)
-    reading = _gain(base.comprehension, instruct.comprehension, seed)
-    w, r = _interval(writing), _interval(reading)
+        return untestable("C8", scope, next(iter((*base.lacking.values(), *instruct.lacking.values())), NO_WRITING))
+    try:
+        writing = _gain(base.conditioned, instruct.conditioned, seed)
+        reading = _gain(base.comprehension, instruct.comprehension, seed)
+    except (StimulusError, AnalysisError) as error:  # too few stories are left to hold topics out
+        return untestable("C8", scope, str(error))
+    if shared := sorted(writing.keys() & reading.keys()):  # else topics of one's own, in order of name
+        writing, reading = ({topic: gain[topic] for topic in shared} for gain in (writing, reading))
     topics = min(len(writing), len(reading))
-    more = _interval(writing[:topics] - reading[:topics])
+    if topics < 2:
+        return untestable("C8", scope, f"writing and reading share {topics} topics of both models, two are needed")
+    gains = [np.array([*gain.values()]) for gain in (writing, reading)]
+    w, r = _interval(gains[0]), _interval(gains[1])
+    more = _interval(gains[0][:topics] - gains[1][:topics])
     if w[1] > 0 and more[1] > 0:
         verdict, reason = SUPPORTED, "writing gains, and gains more than reading"
     elif w[2] < EQUIVALENT or more[2] < EQUIVALENT:
@@ -107,10 +124,13 @@ def tuning(base: Evidence, instruct: Evidence, n_permutations: int, seed: int) -
     )
 
 
-def _gain(base: PooledActivations, instruct: PooledActivations, seed: int) -> Float[np.ndarray, " n_topics"]:
-    """Instruct minus base: accuracy on each topic, mean over layers; topics in order of name."""
-    found = decoding_contributions(decoding(instruct, 1, seed), decoding(base, 1, seed), "topics")
-    return np.asarray(found.over_layers.units[:, 0])
+def _gain(base: PooledActivations, instruct: PooledActivations, seed: int) -> dict[str, float]:
+    """Instruct minus base: accuracy on each topic that both have, mean over layers; topics in order of name."""
+    x, y, _ = shared_emotions(instruct, base)
+    topics = sorted(set(x.topics) & set(y.topics))
+    x, y = (restricted(of, x.emotions, topics) for of in (x, y))
+    found = decoding_contributions(decoding(x, 1, seed), decoding(y, 1, seed), "topics")
+    return dict(zip(topics, found.over_layers.units[:, 0].tolist(), strict=True))
 
 
 def _interval(units: Float[np.ndarray, " n"]) -> tuple[float, float, float]:

@@ -150,8 +150,9 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
     """C1 to C7 on one model, from its activations, its experiments and the analyses made of them."""
     name, n, seed = evidence.name, config.n_permutations, config.seed
     reading = study.comprehension
+    why = next(iter(study.lacking.values()), "")
     return (
-        better_by_writing(name, study.versus, study.versus_preset, study.jeong, study.jeong_reading),
+        better_by_writing(name, study.versus, study.versus_preset, study.jeong, study.jeong_reading, why),
         middle_layers(name, reading.sweep),
         u_shape(name, reading.sweep, reading.separation),
         beyond_anisotropy(name, evidence.comprehension, reading.decoding, n, seed),

@@ -1,0 +1,99 @@
+"""What a study needs is looked for before any model runs: it used to be missed after hours."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from lens_emotion.errors import LensEmotionError
+from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.loading import tiny_folder
+from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.inputs import check_inputs, check_texts
+from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.study.pipeline import run_study
+
+
+def model_folder(home, spoil):
+    folder = home / "mine"
+    shutil.copytree(tiny_folder(find_spec("tiny-llama")), folder)
+    spoil(folder)
+    return str(folder)
+
+
+SPOILT = {
+    "no config": lambda f: (f / "config.json").unlink(),
+    "config is no JSON": lambda f: (f / "config.json").write_text("{"),
+    "unknown architecture": lambda f: (f / "config.json").write_text('{"model_type": "no-such-kind"}'),
+    "no tokenizer": lambda f: [p.unlink() for p in f.glob("token*")],
+    "tokenizer is no JSON": lambda f: (f / "tokenizer.json").write_text("{"),
+    "weights truncated": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch):
+    monkeypatch.setattr("lens_emotion.study.one_model.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_second_model_that_is_not_whole(what, tmp_path):
+    config = StudyConfig(models=("tiny-llama", model_folder(tmp_path, SPOILT[what])))
+    with pytest.raises(LensEmotionError, match=r"mine|safetensors"):
+        run_study(config, tmp_path / "run")
+
+
+JUDGES = {
+    "nowhere": None,
+    "nowhere.toml": None,
+    "encoder.toml": 'kind = "encoder"\nmodel = "nowhere"\n',
+    "classifier.toml": 'kind = "classifier"\nmodel = "nowhere"\n',
+    "words.toml": 'kind = "words"\n[words.en]\nhappy = ["glad"]\nsad = ["low"]\n',
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_that_is_not_there_or_knows_too_little(name, tmp_path):
+    path = tmp_path / name
+    if JUDGES[name]:
+        path.write_text(JUDGES[name], encoding="utf-8")
+    with pytest.raises(LensEmotionError, match=r"judge|classifier|cannot read"):
+        run_study(StudyConfig(models=("tiny-llama",), judge=str(path)), tmp_path / "run")
+
+
+@pytest.mark.parametrize("what", ["scenarios", "prompts"])
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.toml", "notes.txt"])
+def test_files_that_are_not_there_do_not_pass_for_none_given(what, name, tmp_path):
+    with pytest.raises(LensEmotionError, match=r"nowhere|notes"):
+        check_inputs(StudyConfig(models=("tiny-llama",), **{what: str(tmp_path / name)}))
+
+
+def test_a_device_counts_where_the_model_runs():
+    config = StudyConfig(models=("tiny-llama",), device="cuda")
+    check_inputs(config, here=False)
+
+
+def texts(*labels):
+    return StimulusSet("own", tuple(Stimulus(str(i), f"text {i}", e, t) for i, (e, t) in enumerate(labels)))
+
+
+NEUTRAL = [("neutral", t) for t in "abc"]
+HOPELESS = {
+    "two neutral texts": [*[(e, t) for e in ("happy", "sad") for t in "ab"], *NEUTRAL[:2]],
+    "one emotion": [("happy", "a"), ("happy", "b"), *NEUTRAL],
+    "one topic": [("happy", "a"), ("sad", "a"), *NEUTRAL],
+    "an emotion on one topic": [("happy", "a"), ("happy", "b"), ("sad", "a"), *NEUTRAL],
+}
+
+
+@pytest.mark.parametrize("what", HOPELESS)
+def test_texts_that_no_study_can_hold_out(what):
+    with pytest.raises(LensEmotionError):
+        check_texts(texts(*HOPELESS[what]))
+
+
+@pytest.mark.parametrize("name", ["passages", "world-en", "world-en-zh"])
+def test_the_packages_own_texts_pass(name):
+    check_texts(load_stimuli(name))
