@@ -237,7 +237,7 @@ def _separation(acts: PooledActivations, n_permutations: int, seed: int) -> Curv
 def _reliability(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
     design = design_of(acts)
     labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
-    halves = topic_halves(len(design.topics), 20, seed)
+    halves = topic_halves(design.n_blocks, 20, seed)
     values = spearman_brown(np.nanmean(half_cosines(acts, design, labels, halves), axis=2)).T
     return Curve(values[0], values[1:], standardise=False)
 

@@ -23,8 +23,9 @@ from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import pad, tokenise_text
+from lens_emotion.stimuli.copies import copies_note
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
 ROLES = ("pooled", "skipped", "special")
 
@@ -98,10 +99,17 @@ def extract_poolings(
         Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
         for s in chosen.items
     ]
+    more: dict[str, Any] = {"variant": chosen.name, "notes": notes_on_copies(chosen.items)}
     header = make_header(
-        model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, variant=chosen.name
+        model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, **more
     )
     return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress, journal)
+
+
+def notes_on_copies(items: Sequence[Stimulus | TextRecord]) -> tuple[str, ...]:
+    """What the header says of texts that are copies of others: nothing if none is."""
+    said = copies_note([s.text for s in items], [(s.emotion, s.topic) for s in items])
+    return (f"{said}; analyses keep them in one fold",) if said else ()
 
 
 def check_classes(stimuli: StimulusSet) -> None:

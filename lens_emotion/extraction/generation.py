@@ -17,7 +17,7 @@ from transformer_lens import ActivationCache
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.extraction.comprehension import check_classes, default_stimuli
+from lens_emotion.extraction.comprehension import check_classes, default_stimuli, notes_on_copies
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
@@ -261,7 +261,7 @@ def _usable(
             f"the model wrote almost nothing: {len(kept)} of {len(stories)} stories are long enough to read; "
             "raise max_new_tokens, or use a model that follows instructions"
         )
-    return written, kept, tuple(notes)
+    return written, kept, (*notes, *notes_on_copies(items))
 
 
 def _conditioned(story: Story, special: frozenset[int], jeong: bool) -> TokenisedText:
