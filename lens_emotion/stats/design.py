@@ -129,13 +129,13 @@ def _joined(topic: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Int[n
     return np.unique(linked, return_index=True)[1][linked][topic]
 
 
-def linked_topics(*parts: PooledActivations) -> tuple[np.ndarray, ...]:
-    """Topic of every text of several sets; topics that share copies, in one set or between them, bear one name."""
-    records = [r for part in parts for r in part.records]
+def linked_topics(a: PooledActivations, b: PooledActivations) -> tuple[np.ndarray, np.ndarray]:
+    """Topic of every text of two sets; topics that share copies, in one set or between them, bear one name."""
+    records = [*a.records, *b.records]
     names = np.array([r.topic for r in records])
     home = _joined(codes(names), copies([r.text for r in records]))
     merged = np.array(list(dict.fromkeys(names.tolist())))[home]
-    return tuple(np.split(merged, np.cumsum([len(part) for part in parts])[:-1]))
+    return merged[: len(a)], merged[len(a) :]
 
 
 def with_copies(said: str) -> str:
