@@ -131,8 +131,9 @@ def steer(
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    amount, terms = Dose(dose, unit), parse_mixture(emotion)
+    amount = Dose(dose, unit)
     known = EmotionVectors.load(vectors) if vectors else None
+    terms = parse_mixture(emotion, known.emotions if known else ())
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
     centre: Centre = 0.0
@@ -146,6 +147,7 @@ def steer(
         if mode == "clamp":  # from the mean of all emotions
             centre = projection_centre(acts, vector)
     chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
+    vector.check_layers(chosen)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(

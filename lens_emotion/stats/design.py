@@ -96,11 +96,11 @@ def design_of(acts: PooledActivations) -> Design:
                 f"'{emotion}' has texts of one topic only ({topics[topic[label == k][0]]!r}), so that no "
                 "fold can both learn and test it; give every emotion texts of at least 2 topics"
             )
-    home, unit, said = _with_copies([r.text for r in texts.records], label, topic)
+    home, unit, said = homes_of([r.text for r in texts.records], label, topic)
     return Design(label, topic, unit, acts.emotions, topics, home, said)
 
 
-def _with_copies(
+def homes_of(
     texts: list[str], label: Int[np.ndarray, " n"], topic: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], str]:
     """Home and unit of every text, and what to say of copies. A copy in training would answer for the one held out.
