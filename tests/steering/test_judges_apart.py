@@ -58,7 +58,6 @@ def test_another_models_states_are_independent_of_this_model_only(acts, vectors)
     assert judge.beside(other).independent and OWN not in str(judge.beside(other))
     assert not judge.beside(vectors.header).independent and OWN in str(judge.beside(vectors.header))
     assert not states_judge(tiny(), acts, 3, independent=False).beside(other).independent
-    assert judge.beside(other).beside(vectors.header).beside(other).independent  # nothing sticks
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_accuracy_is_held_out_by_topic_and_by_copy():
     labels = [f"e{k}" for k in range(4)] * 8
     topics = np.repeat([f"t{i}" for i in range(8)], 4).tolist()
     texts = [" ".join(f"w{n}" for n in rng.integers(0, 999, 14)) for _ in labels]
-    rows = rng.standard_normal((32, 20))
+    rows = rng.standard_normal((32, 400))
     for topic in (1, 3, 5, 7):  # every second topic repeats the one before
         at, of = np.arange(4) + 4 * topic, np.arange(4) + 4 * (topic - 1)
         rows[at] = rows[of]
@@ -109,6 +108,4 @@ def test_accuracy_is_held_out_by_topic_and_by_copy():
 
 def test_a_judge_without_a_past_is_as_it_was(vectors):
     judge = Judge("x", ("a", "b"), lambda texts: np.full((len(texts), 2), 0.5), 0.4)
-    assert judge.beside(vectors.header) == judge and str(judge) == "x (accuracy 0.40, chance 0.50)".replace(
-        ", c", ", c"
-    )
+    assert judge.beside(vectors.header) == judge and str(judge) == "x (accuracy 0.40, chance 0.50)"
