@@ -32,7 +32,7 @@ _HOME = {
     "stimuli.library": ("load_stimuli",),
     "stimuli.prompts": ("Scenario", "StoryPrompt", "scenarios", "story_prompts"),
     "models.forward": ("residual_cache",),
-    "extraction.pooling": ("Pooling", "last_token", "middle_token", "story_mean"),
+    "extraction.pooling": ("Pooling", "content_mask", "last_token", "middle_token", "story_mean"),
     "extraction.comprehension": ("activations_from_cache", "extract_comprehension", "extract_poolings", "preview"),
     "extraction.generation": ("extract_generation",),
     "extraction.activations": ("PooledActivations",),

@@ -47,6 +47,7 @@ from lens_emotion.extraction.comprehension import extract_poolings as extract_po
 from lens_emotion.extraction.comprehension import preview as preview
 from lens_emotion.extraction.generation import extract_generation as extract_generation
 from lens_emotion.extraction.pooling import Pooling as Pooling
+from lens_emotion.extraction.pooling import content_mask as content_mask
 from lens_emotion.extraction.pooling import last_token as last_token
 from lens_emotion.extraction.pooling import middle_token as middle_token
 from lens_emotion.extraction.pooling import story_mean as story_mean
@@ -121,6 +122,7 @@ __all__ = [
     "compare",
     "compare_models",
     "compare_texts",
+    "content_mask",
     "decoding",
     "describe",
     "dose_response",

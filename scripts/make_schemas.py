@@ -74,6 +74,7 @@ class EmotionVector(Sealed):
     norm: PerLayer
     natural: PerLayer
     residual_norm: PerLayer
+    layer_0: list[float] = Field([], description="what is added to the output of block 0, which GGUF cannot hold")
 
 
 # file -> its model, and the version of its form

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import Design, design_of, grams, label_permutations
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations, with_copies
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, wilson_interval
@@ -33,6 +33,7 @@ class Decoding(Result):
         predicted: class each held-out text was given, per layer.
         topic: topic of each text; fold: its fold.
         null: accuracy of each label permutation at each layer.
+        copies: which texts are copies of others, and how they were kept in one fold; empty if none is.
     """
 
     table: pd.DataFrame
@@ -43,6 +44,7 @@ class Decoding(Result):
     topic: np.ndarray
     fold: Int[np.ndarray, " n_texts"]
     null: Float[np.ndarray, "n_permutations n_layers"]
+    copies: str = ""
 
     @property
     def n_texts(self) -> int:
@@ -110,7 +112,8 @@ class Decoding(Result):
             f"Held-out {len(self.emotions)}-way decoding at "
             f"{place(self.best_layer, len(self.table), best=True)}: accuracy {row.accuracy:.2f} (chance "
             f"{row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
-            f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics){noise_note(row.p_corrected)}."
+            f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics)"
+            f"{noise_note(row.p_corrected)}.{with_copies(self.copies)}"
         )
 
 
@@ -119,9 +122,9 @@ def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) 
 
     Each fold holds out one topic (one of 12 groups of topics if there are more). The mean of the TRAINING
     texts is subtracted from all; a held-out text gets the class whose training centroid has the largest
-    cosine with it. Neutral texts are left out. Exact copies share a topic, hence a fold. The null shuffles
-    labels within topics (`label_permutations`) and repeats everything; one shuffle serves all layers, so
-    `p_corrected` accounts for the best layer's accuracy being a maximum over layers.
+    cosine with it. Neutral texts are left out. Texts that are the same as another, or nearly so (`stimuli.copies`),
+    share its fold. The null shuffles labels within topics (`label_permutations`) and repeats everything; one shuffle
+    serves all layers, so `p_corrected` accounts for the best layer's accuracy being a maximum over layers.
 
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
@@ -174,6 +177,7 @@ def decoded(
         topic=acts.emotional.topic,
         fold=design.fold,
         null=accuracy[1:],
+        copies=design.copies,
     )
 
 
@@ -196,7 +200,7 @@ def auc_table(
 ) -> pd.DataFrame:
     """layer, depth, emotion, auc, auc_low, auc_high: how well a class's held-out score ranks its texts first."""
     k, n_layers = design.n_classes, len(depth)
-    values = [auc(layer[:, c], design.label == c, design.topic) for layer in scores for c in range(k)]
+    values = [auc(layer[:, c], design.label == c, design.block) for layer in scores for c in range(k)]
     where = {
         "layer": np.repeat(np.arange(n_layers), k),
         "depth": np.repeat(depth, k),

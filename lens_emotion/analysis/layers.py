@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
-from torch import Tensor
-from transformer_lens import ActivationCache
+from jaxtyping import Float
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import Decoding, decoding
@@ -20,7 +18,7 @@ from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import activations_from_cache
-from lens_emotion.extraction.pooling import Pooling
+from lens_emotion.extraction.pooling import Mask, Pooling, Residuals, Tokens
 from lens_emotion.models.access import Model
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import design_of, label_permutations
@@ -119,16 +117,17 @@ class LayerSweep(Result):
 
 
 def layer_sweep(
-    acts: PooledActivations | ActivationCache,
+    acts: PooledActivations | Residuals,
     metric: str | Metric = "decoding",
     n_permutations: int = 200,
     seed: int = 0,
     higher_is_better: bool = True,
     *,
     model: Model | None = None,
-    content: Bool[Tensor, "batch pos"] | None = None,
+    content: Mask | None = None,
     emotions: Sequence[str] | None = None,
     topics: Sequence[str] | None = None,
+    tokens: Tokens | None = None,
     texts: Sequence[str] | None = None,
     pooling: Pooling | None = None,
     allow_processed: bool = False,
@@ -137,8 +136,8 @@ def layer_sweep(
 
     Args:
         acts: pooled activations of all layers, or an ActivationCache that holds `resid_post` of every layer; a
-            cache needs `model`, `content`, `emotions` and `topics` too (see `activations_from_cache`, which also
-            explains `texts`, `pooling` and `allow_processed`).
+            cache needs `model`, `tokens` (or `content`), `emotions` and `topics` too (see `activations_from_cache`,
+            which also explains `texts`, `pooling` and `allow_processed`).
         metric: "decoding" (held-out accuracy), "separation" (mean pairwise cosine by J's neutral recipe;
             noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
             (raw cosine of neutral texts; has no label null), or a function from activations to one value per
@@ -153,8 +152,8 @@ def layer_sweep(
         StimulusError: texts that cannot answer (a single class or topic, no neutral texts).
     """
     check_permutations(n_permutations)
-    labels = {"model": model, "content": content, "emotions": emotions, "topics": topics}
-    options = {"texts": texts, "pooling": pooling, "allow_processed": allow_processed or None}
+    labels = {"model": model, "tokens": tokens, "emotions": emotions, "topics": topics}
+    options = {"content": content, "texts": texts, "pooling": pooling, "allow_processed": allow_processed or None}
     acts = _activations(acts, labels, {k: v for k, v in options.items() if v is not None})
     if isinstance(metric, str):
         if metric not in METRICS:
@@ -190,18 +189,18 @@ def _sweep(name: str, curve: Curve, depth: np.ndarray, n_texts: int) -> LayerSwe
 
 
 def _activations(
-    source: PooledActivations | ActivationCache, labels: dict[str, Any], options: dict[str, Any]
+    source: PooledActivations | Residuals, labels: dict[str, Any], options: dict[str, Any]
 ) -> PooledActivations:
-    missing = [name for name, value in labels.items() if value is None]
+    missing = [k for k, v in labels.items() if v is None and not (k == "tokens" and "content" in options)]
     if isinstance(source, PooledActivations):
-        given = [name for name in labels if name not in missing] + list(options)
+        given = [k for k, v in labels.items() if v is not None] + list(options)
         if given:
             raise AnalysisError(f"pooled activations carry their own labels; leave out {', '.join(given)}")
         return source
     if missing:
         raise AnalysisError(
             f"an ActivationCache holds no labels: layer_sweep needs {', '.join(missing)} too, as in "
-            "layer_sweep(cache, model=model, content=content, emotions=emotions, topics=topics)"
+            "layer_sweep(cache, model=model, tokens=tokens, emotions=emotions, topics=topics)"
         )
     return activations_from_cache(cache=source, **labels, **options)
 
@@ -237,7 +236,7 @@ def _separation(acts: PooledActivations, n_permutations: int, seed: int) -> Curv
 def _reliability(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
     design = design_of(acts)
     labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
-    halves = topic_halves(len(design.topics), 20, seed)
+    halves = topic_halves(design.n_blocks, 20, seed)
     values = spearman_brown(np.nanmean(half_cosines(acts, design, labels, halves), axis=2)).T
     return Curve(values[0], values[1:], standardise=False)
 

@@ -127,6 +127,8 @@ def lens(
         if value < 1:
             raise AnalysisError(f"{option} is {value}; give at least 1")
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
+    for vector in [vectors] if isinstance(vectors, EmotionVector) else [vectors[e] for e in vectors.emotions]:
+        vector.check_layers([layer])
     names, rows, sizes = _rows(vectors, layer)
     controls = random_controls(rows.shape[1], n_random, seed, None if acts is None else acts.values[:, layer])
     everything = torch.cat([rows, *controls.values()])

@@ -24,7 +24,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
-from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations
+from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, with_copies
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
 
 KINDS = ("lda", "logistic")
@@ -47,6 +47,7 @@ class Probe(Result):
         topic: topic of each text; fold: its fold.
         null: accuracy of each label permutation at each layer used.
         n_layers: layers of the model.
+        copies: as in `decoding`.
     """
 
     table: pd.DataFrame
@@ -59,6 +60,7 @@ class Probe(Result):
     fold: Int[np.ndarray, " n_texts"]
     null: Float[np.ndarray, "n_permutations n_used"]
     n_layers: int
+    copies: str = ""
 
     @property
     def correct(self) -> Bool[np.ndarray, "n_used n_texts"]:
@@ -89,7 +91,7 @@ class Probe(Result):
             f"{f', best of {used} layers used' * (used > 1)}: accuracy {row.accuracy:.2f} (nearest centroid "
             f"{row.nearest_centroid:.2f}, chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, "
             f"{p_text(row.p_corrected)} corrected over layers used; {len(self.label)} texts, "
-            f"{len(set(self.topic))} topics){noise_note(row.p_corrected)}."
+            f"{len(set(self.topic))} topics){noise_note(row.p_corrected)}.{with_copies(self.copies)}"
         )
 
 
@@ -203,7 +205,7 @@ def _result(
     auc = auc_table(scores[0].astype(float), design, acts.depth[used])
     auc["layer"] = np.array(used)[auc["layer"].to_numpy()]
     table, texts = pd.DataFrame(columns), (design.label, predicted[0], acts.emotional.topic, design.fold)
-    return Probe(table, auc, kind, design.emotions, *texts, accuracy[1:], acts.n_layers)
+    return Probe(table, auc, kind, design.emotions, *texts, accuracy[1:], acts.n_layers, design.copies)
 
 
 def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:

@@ -12,7 +12,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import Design, design_of, grams, label_permutations
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations, with_copies
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.split_half import class_halves, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p, spearman_brown
@@ -32,6 +32,7 @@ class Reliability(Result):
         n_splits: random halvings of the topics.
         n_topics: topics that were halved.
         null: reliability of each label permutation at each layer, mean over emotions.
+        copies: as in `decoding`; copies are halved together.
     """
 
     table: pd.DataFrame
@@ -39,6 +40,7 @@ class Reliability(Result):
     n_splits: int
     n_topics: int
     null: Float[np.ndarray, "n_permutations n_layers"]
+    copies: str = ""
 
     @property
     def n_permutations(self) -> int:
@@ -79,7 +81,8 @@ class Reliability(Result):
             f"({best.low:.2f} to {best.high:.2f}) at {place(int(values.argmax()), n, best=True)} and "
             f"{middle.reliability:.2f} at {place(n // 2, n)} (mean over emotions, Spearman-Brown; 0 is noise, 1 is no "
             f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
-            f"{p_text(best.p_corrected)} corrected over layers){noise_note(best.p_corrected)}."
+            f"{p_text(best.p_corrected)} corrected over layers)"
+            f"{noise_note(best.p_corrected)}.{with_copies(self.copies)}"
         )
 
 
@@ -99,9 +102,9 @@ def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_pe
     """
     check_permutations(n_permutations)
     design = design_of(acts)
-    splits = topic_halves(len(design.topics), n_splits, seed)
+    splits = topic_halves(design.n_blocks, n_splits, seed)
     labels = np.concatenate([design.label[None], label_permutations(design, n_permutations, seed)])
-    without = 1.0 - (design.topic == np.arange(len(design.topics))[:, None])
+    without = 1.0 - (design.block == np.arange(design.n_blocks)[:, None])
     same = np.broadcast_to(design.label, without.shape)
     halves, reduced = class_halves(design, labels, splits), class_halves(design, same, splits, without)
     r, left = [], []
@@ -114,7 +117,9 @@ def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_pe
     low, high = _interval(mean, np.nanmean(without_one, axis=-1))
     columns = {"layer": np.arange(acts.n_layers), "depth": acts.depth, "r": mean, "reliability": value}
     by_layer = pd.DataFrame({**columns, "low": low, "high": high, **null_columns(value, null)})
-    return Reliability(_table(acts, design, cosines, without_one), by_layer, n_splits, len(design.topics), null)
+    return Reliability(
+        _table(acts, design, cosines, without_one), by_layer, n_splits, len(design.topics), null, design.copies
+    )
 
 
 def _table(acts: PooledActivations, design: Design, r: np.ndarray, left: np.ndarray) -> pd.DataFrame:

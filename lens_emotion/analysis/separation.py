@@ -24,7 +24,7 @@ from lens_emotion.stats.cosines import (
     topic_means,
     vector_products,
 )
-from lens_emotion.stats.design import design_of, grams
+from lens_emotion.stats.design import design_of, grams, with_copies
 from lens_emotion.stats.gram import (
     FoldedGram,
     Labellings,
@@ -101,7 +101,7 @@ class Separation(Result):
             f"{row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null {row.null_low:.2f} "
             f"to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(at)}), held-out accuracy "
             f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(self._decoding_p(layer))}{corrected}), "
-            f"split-half reliability {row.reliability:.2f}: {verdict}."
+            f"split-half reliability {row.reliability:.2f}: {verdict}.{with_copies(self.decoding.copies)}"
         )
 
     def _free_of_noise(self, layer: int) -> str:
@@ -199,7 +199,7 @@ def _named(acts: PooledActivations, recipe: str, n_permutations: int, seed: int)
     """Decoding, cosines and reliability from one Gram matrix and one set of class sums per layer."""
     design, blocks = permuted(acts, n_permutations, seed)
     emotional = np.flatnonzero(acts.emotion != NEUTRAL)
-    halves = class_halves(design, design.label[None], topic_halves(len(design.topics), N_SPLITS, seed))
+    halves = class_halves(design, design.label[None], topic_halves(design.n_blocks, N_SPLITS, seed))
     means = topic_means(acts, design, blocks[0].weights[0], recipe)
     # subtracting a vector from all texts changes no held-out score; projecting does
     plain = grams(acts.emotional.values) if without_neutral_components in RECIPES[recipe] else None
@@ -224,7 +224,7 @@ def _of_function(acts: PooledActivations, recipe: Recipe, n_permutations: int, s
     why_not = "the recipe is a function, which is not known to commute with taking means"
     corrected = [Corrected(float(v), np.nan, np.nan, np.nan, why_not) for v in observed]
     design = design_of(acts)
-    halves = topic_halves(len(design.topics), N_SPLITS, seed)
+    halves = topic_halves(design.n_blocks, N_SPLITS, seed)
     r = half_cosines(acts, design, design.label[None], halves)[:, 0]
     return Layers(decoding(acts, n_permutations, seed), observed, null, corrected, mean_reliability(r))
 

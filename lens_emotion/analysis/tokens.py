@@ -125,6 +125,8 @@ def token_scores(
     """
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     name = _check_model(model, vectors, acts, allow_other_model, allow_processed)
+    for emotion in _chosen(vectors, emotions := None if emotions is None else list(emotions)):
+        vectors[emotion].check_layers([at])
     found = _score(model, vectors, text, emotions, (at,), acts, n_random, seed)
     return replace(found[0], model=name)
 

@@ -20,7 +20,7 @@ from lens_emotion.extraction.activations import (
     shared_emotions,
 )
 from lens_emotion.models.layers import place, resolve_layer
-from lens_emotion.stats.design import Design, design_of, label_permutations
+from lens_emotion.stats.design import Design, design_of, label_permutations, linked_topics
 from lens_emotion.stats.tests import (
     bootstrap_over_groups,
     check_permutations,
@@ -105,8 +105,8 @@ def transfer(
     The null shuffles the TEST labels within topics (`label_permutations`), the centroids staying as they are.
 
     Args:
-        exclude_shared_topics: a test text whose topic the training set also holds (by name) is tested against
-            centroids, and a training mean, without that topic.
+        exclude_shared_topics: a test text whose topic the training set also holds (by name, or by a copy of one of
+            its texts) is tested against centroids, and a training mean, without that topic.
 
     Raises:
         FingerprintError: the sets come from different models, or from one model in different bases.
@@ -118,7 +118,7 @@ def transfer(
     check_same_model(train, test)
     known, new, left_out = shared_emotions(train, test)
     design = design_of(new)
-    rows = training_rows(known.topic, new.topic, exclude_shared_topics)
+    rows = training_rows(*linked_topics(known, new), exclude_shared_topics)
     scores = cross_scores(known, new, rows, design.emotions)
     permuted = label_permutations(design, n_permutations, seed)
     predicted, chance = scores.argmax(3), 1 / design.n_classes
@@ -285,7 +285,7 @@ def transfer_within(
     # topics and units are cut by level, so that labels are shuffled within both
     whole = design_of(texts)
     topics, topic = _crossed(np.array(whole.topics)[whole.topic], level)
-    design = Design(whole.label, topic, _crossed(whole.unit, level)[1], whole.emotions, topics)
+    design = Design(whole.label, topic, _crossed(whole.unit, level)[1], whole.emotions, topics, topic)
     permuted = label_permutations(design, n_permutations, seed)
     cells = [(train, test) for test in levels for train in (*levels, OTHERS)]
     hits = {c: h for c in cells if (h := _cell(texts, level, design, permuted, *c)) is not None}
@@ -338,7 +338,7 @@ def _cell(
     at = level == test
     known, new = texts.only(~at if train == OTHERS else level == train), texts.only(at)
     try:
-        scores = cross_scores(known, new, training_rows(known.topic, new.topic, True), design.emotions)
+        scores = cross_scores(known, new, training_rows(*linked_topics(known, new), True), design.emotions)
     except StimulusError:
         return None
     labels = np.concatenate([design.label[None], permuted])[:, at]

@@ -133,10 +133,11 @@ def steer(
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    amount, terms, sampling = Dose(dose, unit), parse_mixture(emotion), Sampling(temperature, 0.95, seed)
+    amount, sampling = Dose(dose, unit), Sampling(temperature, 0.95, seed)
     check_count("--tokens", tokens)
     check_positions(positions)
     known = EmotionVectors.load(vectors) if vectors else None
+    terms = parse_mixture(emotion, known.emotions if known else ())
     if known is not None:
         mixture(known, terms)  # an emotion it does not hold is said before the model is loaded
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
@@ -152,6 +153,7 @@ def steer(
         if mode == "clamp":  # from the mean of all emotions
             centre = projection_centre(acts, vector)
     chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
+    vector.check_layers(chosen)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(

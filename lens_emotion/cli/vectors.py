@@ -12,7 +12,6 @@ from lens_emotion.cli.say import say_line
 from lens_emotion.errors import ArtifactError
 
 FORMATS = ("gguf", "steering-vectors")
-PLAIN = "SteeringVector"
 
 vectors_app = typer.Typer(no_args_is_help=True, help="Vector files: for llama.cpp, repeng and the Hub, and from them.")
 
@@ -32,12 +31,12 @@ def export_vectors(
     from lens_emotion.files.artifacts import write_tensors
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture
-    from lens_emotion.vectors.interchange import displacements, to_gguf
+    from lens_emotion.vectors.interchange import PLAIN, displacements, to_gguf
 
     if form not in FORMATS:
         raise ArtifactError(f"unknown format '{form}'; use {' or '.join(FORMATS)}")
     vectors = EmotionVectors.load(file)
-    vector = mixture(vectors, parse_mixture(emotion))
+    vector = mixture(vectors, parse_mixture(emotion, vectors.emotions))
     chosen = resolve_layers(layer, vectors.n_layers)
     name = "".join(c if c.isalnum() else "_" for c in emotion).strip("_")
     if form == "gguf":
@@ -54,20 +53,24 @@ def export_vectors(
 
 @vectors_app.command("import")
 def import_vectors(
-    file: Annotated[Path, typer.Argument(help="GGUF control vector.")],
+    file: Annotated[Path, typer.Argument(help="GGUF control vector, or safetensors with one tensor per layer.")],
     model: Annotated[str, typer.Option(help="The model it was made on: name, hub id, folder or .gguf file.")],
     out: Annotated[Path, typer.Option(help="Vector file to write.")] = Path("imported.safetensors"),
     name: Annotated[str, typer.Option(help="Name of the vector; default that of the file.")] = "",
+    other_model: Annotated[
+        bool, typer.Option("--allow-other-model", help="Take a file whose model hint names another architecture.")
+    ] = False,
 ) -> None:
-    """Read a GGUF control vector of another tool as a vector file."""
+    """Read a control vector of another tool (GGUF, or what steering-vectors takes) as a vector file."""
     from lens_emotion.models.layers import layers_in_words
     from lens_emotion.models.loading import load_model
-    from lens_emotion.vectors.interchange import as_set, from_gguf
+    from lens_emotion.vectors.interchange import as_set, from_gguf, from_safetensors
 
-    vector = from_gguf(file, load_model(model), name)
+    loaded = load_model(model)
+    plain = file.suffix == ".safetensors"
+    vector = from_safetensors(file, loaded, name) if plain else from_gguf(file, loaded, name, other_model)
     made = as_set([vector]).save(out)
-    layers = [k for k in range(vector.n_layers) if float(vector.direction[k].norm()) > 0]
-    where = layers_in_words(layers, vector.n_layers)
+    where = layers_in_words(vector.layers, vector.n_layers)
     say_line(Text(f"{made}: {vector.name} at layers {where}; dose 1 is the file's own"))
     for note in vector.header.notes:
         say_line(Text(f"note: {note}"))

@@ -12,20 +12,32 @@ from typing import Any, overload
 import pandas as pd
 from jaxtyping import Bool
 from torch import Tensor
-from transformer_lens import ActivationCache
 
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
-from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, pool_cache, story_mean
+from lens_emotion.extraction.pooling import (
+    Mask,
+    Pooling,
+    Residuals,
+    Tokens,
+    as_mask,
+    check_content,
+    content_mask,
+    norm_sums,
+    pool_cache,
+    residuals,
+    story_mean,
+)
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.first_token import first_token
-from lens_emotion.models.prompting import pad, tokenise_text
+from lens_emotion.models.prompting import encode, pad, tokenise_text
+from lens_emotion.stimuli.copies import copies_note
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
 ROLES = ("pooled", "skipped", "special")
 
@@ -99,10 +111,17 @@ def extract_poolings(
         Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
         for s in chosen.items
     ]
+    more: dict[str, Any] = {"variant": chosen.name, "notes": notes_on_copies(chosen.items)}
     header = make_header(
-        model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, variant=chosen.name
+        model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, **more
     )
     return read_poolings(model, readings, poolings, header, token_budget, "reading texts", progress, journal)
+
+
+def notes_on_copies(items: Sequence[Stimulus | TextRecord]) -> tuple[str, ...]:
+    """What the header says of texts that are copies of others: nothing if none is."""
+    said = copies_note([s.text for s in items], [(s.emotion, s.topic) for s in items])
+    return (f"{said}; analyses keep them in one fold",) if said else ()
 
 
 def check_classes(stimuli: StimulusSet) -> None:
@@ -179,45 +198,89 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.
 def activations_from_cache(
     model: Model,
-    cache: ActivationCache,
-    content: Bool[Tensor, "batch pos"],
-    emotions: Sequence[str],
-    topics: Sequence[str],
+    cache: Residuals,
+    content: Mask | None = None,
+    emotions: Sequence[str] | None = None,
+    topics: Sequence[str] | None = None,
     *,
+    tokens: Tokens | None = None,
+    attention_mask: Mask | None = None,
     texts: Sequence[str] | None = None,
     pooling: Pooling | None = None,
     allow_processed: bool = False,
+    allow_any_position: bool = False,
 ) -> PooledActivations:
     """Pool a cache that holds `resid_post` of every layer.
 
     Args:
         model: the model the cache comes from (for the header; it does not run).
-        cache: from `residual_cache`, or from `model.run_with_cache` with those hook points named.
-        content: True for the tokens that may be pooled (no pads, BOS, or position 0).
+        cache: from `residual_cache`, or from `model.run_with_cache` with those hook points named; also a dict of these
+            tensors by hook name, on any device, and one text without its batch dimension.
+        content: true for the tokens that may be pooled; None takes `content_mask(model, tokens, attention_mask)`.
         emotions, topics: labels per row; "neutral" is the neutral class, folds never share a topic.
-        texts: what was read, for reports and for finding duplicates.
+        tokens: the ids that were read. With them a mask of your own is checked token by token, without them only for
+            column 0 and, if `texts` are given, for more tokens than a text has.
+        texts: what was read, for reports and for finding copies.
+        allow_any_position: accept a mask that takes first tokens, pads or special tokens; the header's notes say so.
 
     Raises:
-        StimulusError: labels that do not match the rows, a row without content, a cache without `resid_post`.
+        StimulusError: neither content nor tokens, labels that do not match the rows, a mask that takes what is no
+            content, a row without content, a cache that lacks layers or is of another shape.
         ProcessedModelError: processed weights without `allow_processed`.
     """
     pooling = pooling or story_mean()
-    n = content.shape[0]
-    given = {"emotions": len(emotions), "topics": len(topics), "texts": n if texts is None else len(texts)}
-    if any(size != n for size in given.values()):
-        raise StimulusError(f"the cache has {n} rows, but there are {given}; give one label of each kind per row")
-    counts = content.sum(1).tolist()
+    if content is None and tokens is None:
+        raise StimulusError("which tokens are text? Give tokens (the ids that were read), or a mask as content")
+    usual = None if tokens is None else content_mask(model, tokens, attention_mask)
+    mask = usual if content is None else as_mask(content)
+    assert mask is not None
+    named = _labels(len(mask), emotions, topics, texts)
+    found = residuals(cache, model, mask)
+    said = _taken_wrongly(model, mask, usual, texts)
+    if said and not allow_any_position:
+        raise StimulusError(
+            f"the content mask takes {said}: they are no text, and the first of them outweighs all text; leave out "
+            "content and give tokens, use content_mask(model, tokens), or pass allow_any_position=True"
+        )
+    counts = mask.sum(1).tolist()
     for i, count in enumerate(counts):
         check_content(pooling, count, texts[i] if texts else f"row {i}")
-    named = list(zip(emotions, topics, texts or [""] * n, strict=True))
     sha256 = hashlib.sha256(json.dumps(named, ensure_ascii=False).encode()).hexdigest()
-    header = make_header(
-        model, "comprehension", pooling.name, "own cache", sha256, allow_processed=allow_processed, variant="own cache"
-    )
-    taken = (pooling.weights(content.cpu()) > 0).sum(1).tolist()
+    taken = (pooling.weights(mask) > 0).sum(1).tolist()
     records = tuple(
         TextRecord(str(i), e, t, x, n_total=count, n_pooled=k, n_skipped=count - k)
         for i, ((e, t, x), count, k) in enumerate(zip(named, counts, taken, strict=True))
     )
-    norm = (norm_sums(cache, content) / max(sum(counts), 1)).float()
-    return PooledActivations(pool_cache(cache, content, pooling), records, norm, header)
+    notes = (*((f"the content mask takes {said}, as was asked for",) if said else ()), *notes_on_copies(records))
+    more: dict[str, Any] = {"allow_processed": allow_processed, "variant": "own cache", "notes": notes}
+    header = make_header(model, "comprehension", pooling.name, "own cache", sha256, **more)
+    norm = (norm_sums(found, mask) / max(sum(counts), 1)).float()
+    return PooledActivations(pool_cache(found, mask, pooling), records, norm, header)
+
+
+def _labels(
+    n: int, emotions: Sequence[str] | None, topics: Sequence[str] | None, texts: Sequence[str] | None
+) -> list[tuple[str, str, str]]:
+    """Emotion, topic and text of every row."""
+    sizes = {"emotions": len(emotions or ()), "topics": len(topics or ()), "texts": n if texts is None else len(texts)}
+    if any(size != n for size in sizes.values()):
+        raise StimulusError(f"the cache has {n} rows, but there are {sizes}; give one label of each kind per row")
+    return list(zip(emotions or (), topics or (), texts or [""] * n, strict=True))
+
+
+def _taken_wrongly(
+    model: Model, mask: Bool[Tensor, "batch pos"], usual: Bool[Tensor, "batch pos"] | None, texts: Sequence[str] | None
+) -> str:
+    """What a mask takes that is no content, in words; empty if nothing, as far as can be seen."""
+    if usual is not None:
+        if mask.shape != usual.shape:
+            raise StimulusError(
+                f"content has shape {tuple(mask.shape)}, tokens {tuple(usual.shape)}; give one per token"
+            )
+        wrong = (mask & ~usual).nonzero().tolist()
+        where = f", first at row {wrong[0][0]}, position {wrong[0][1]}" if wrong else ""
+        return f"{len(wrong)} first, special or pad tokens{where}" if wrong else ""
+    if bool(mask[:, 0].any()):
+        return f"the first token of {int(mask[:, 0].sum())} of {len(mask)} rows"
+    longer = [i for i, t in enumerate(texts or ()) if t and int(mask[i].sum()) > len(encode(model, t))]
+    return f"more tokens than the text has in row {longer[0]}" if longer else ""

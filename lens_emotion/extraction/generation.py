@@ -18,7 +18,7 @@ from transformer_lens import ActivationCache
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.extraction.comprehension import check_classes, default_stimuli
+from lens_emotion.extraction.comprehension import check_classes, default_stimuli, notes_on_copies
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
 from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
@@ -293,7 +293,7 @@ def _usable(
         )
         error.stories = labelled(stories)
         raise error
-    return kept, tuple(notes)
+    return kept, (*notes, *notes_on_copies(labelled(kept).items))
 
 
 def _unbalanced(stories: Sequence[Story], kept: Sequence[Story]) -> list[str]:

@@ -6,17 +6,26 @@ or models, and one can see (`preview`) what it takes. Pads, BOS, template tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.models.access import hook_name
+from lens_emotion.models.access import Model, hook_name
+from lens_emotion.models.first_token import first_token
+from lens_emotion.models.layers import layers_in_words
+from lens_emotion.models.prompting import pad_id, special_ids
 
+# what users hold: [batch pos] ([batch pos d_model]) of any container and type, one row also without its batch dimension
+Tokens = Shaped[Tensor, "..."] | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
+Mask = Shaped[Tensor, "..."] | np.ndarray | Sequence[int] | Sequence[Sequence[int]]
+Residuals: TypeAlias = ActivationCache | Mapping[str, Shaped[Tensor, "..."] | np.ndarray]
 Weights = Callable[[Bool[Tensor, "batch pos"]], Float[Tensor, "batch pos"]]
 
 
@@ -70,6 +79,89 @@ def check_content(pooling: Pooling, n_content: int, text: str) -> None:
             f"text too short for {pooling.name}: {n_content} content tokens, {pooling.min_content} needed: "
             f"{text[:60]!r}; lengthen it or pool from an earlier token"
         )
+
+
+def content_mask(model: Model, tokens: Tokens, attention_mask: Mask | None = None) -> Bool[Tensor, "batch pos"]:
+    """True for the tokens that may be pooled: no pads, no special tokens, and not the first token of a row.
+
+    The first token is an attention sink, BOS or not; under left padding it stands behind the pads.
+
+    Args:
+        tokens: ids as the model read them, padded on either side; one row may come without its batch dimension.
+        attention_mask: which tokens are real. Without it pads are the pad ids at either end of a row. One of them is
+            the BOS where the model has one id for both, and the pad id inside a text is a token like any other.
+
+    Raises:
+        StimulusError: rows of unequal length, or a mask of another shape than the tokens.
+    """
+    ids = as_tokens(tokens)
+    real = _real(model, ids) if attention_mask is None else as_mask(attention_mask, "attention_mask")
+    if real.shape != ids.shape:
+        raise StimulusError(
+            f"attention_mask has shape {tuple(real.shape)}, tokens {tuple(ids.shape)}; give one per token"
+        )
+    special = torch.isin(ids, torch.tensor(sorted(special_ids(model)), dtype=ids.dtype))
+    return real & (real.cumsum(1) > 1) & ~special
+
+
+def _real(model: Model, ids: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    """All but the runs of pads at the ends of each row."""
+    other = ids != pad_id(model)
+    leading, trailing = other.cumsum(1) == 0, other.flip(1).cumsum(1).flip(1) == 0
+    if pad_id(model) in first_token(model).ids:  # the last of the leading ones begins the text
+        leading &= leading.roll(-1, 1)
+        leading[:, -1] = False
+    return ~(leading | trailing)
+
+
+def as_tokens(tokens: Tokens) -> Int[Tensor, "batch pos"]:
+    """Token ids of any container, on the CPU."""
+    try:
+        ids = torch.as_tensor(tokens).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise StimulusError("tokens are no rectangle of ids; pad all rows to one length") from None
+    if ids.ndim not in (1, 2) or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise StimulusError(f"tokens of shape {tuple(ids.shape)} and type {ids.dtype}; give ids [batch, pos]")
+    return ids.reshape(-1, ids.shape[-1]).long()
+
+
+def as_mask(mask: Mask, name: str = "content") -> Bool[Tensor, "batch pos"]:
+    """A mask of any container and type that holds nothing but 0 and 1, on the CPU."""
+    try:
+        found = torch.as_tensor(mask).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise StimulusError(f"{name} is no rectangle of true and false; give it as [batch, pos]") from None
+    if found.ndim not in (1, 2) or not bool(((found == 0) | (found == 1)).all()):
+        raise StimulusError(f"{name} has shape {tuple(found.shape)}; give true or false (1 or 0) as [batch, pos]")
+    return found.reshape(-1, found.shape[-1]).bool()
+
+
+def residuals(cache: Residuals, model: Model, content: Bool[Tensor, "batch pos"]) -> ActivationCache:
+    """`resid_post` of every layer, with its batch dimension, of an ActivationCache or a dict by hook name.
+
+    Raises:
+        StimulusError: no cache, layers that are missing, or another shape than the mask and the model ask for.
+    """
+    if not isinstance(cache, (ActivationCache, Mapping)):
+        raise StimulusError(f"a {type(cache).__name__} is no cache; give an ActivationCache or a dict of its tensors")
+    held: Mapping[str, Any] = cache.cache_dict if isinstance(cache, ActivationCache) else cache
+    n, shape = model.cfg.n_layers, (*content.shape, model.cfg.d_model)
+    if missing := [layer for layer in range(n) if hook_name(layer) not in held]:
+        raise StimulusError(
+            f"the cache lacks resid_post of layer {layers_in_words(missing, n)} of {n}; name {hook_name(missing[0])} "
+            "and the like in names_filter when running the model with its cache"
+        )
+    found = {}
+    for layer in range(n):
+        hidden = torch.as_tensor(held[hook_name(layer)]).detach()
+        hidden = hidden.float() if hidden.dtype == torch.float64 else hidden
+        found[hook_name(layer)] = hidden[None] if hidden.ndim == 2 else hidden
+        if found[hook_name(layer)].shape != shape:
+            raise StimulusError(
+                f"{hook_name(layer)} has shape {tuple(hidden.shape)}, but mask and model ask for {shape} (batch, pos, "
+                "d_model); give the tokens, or the mask, that the cache was made from"
+            )
+    return ActivationCache(found, model)
 
 
 def pool_cache(

@@ -111,7 +111,11 @@ def topic_means(
 ) -> TopicMeans:
     """From the weights of the emotional texts in their class means."""
     emotional = acts.emotion != NEUTRAL
-    topic = codes(acts.topic)
+    named = acts.topic.copy()
+    named[emotional] = np.array(design.topics)[design.home]  # topics that share copies are no two topics
+    for old, new in {*zip(acts.topic[emotional], named[emotional], strict=True)}:
+        named[~emotional & (acts.topic == old)] = new
+    topic = codes(named)
     needs_neutral = minus_neutral in RECIPES[recipe]
     every = np.zeros((design.n_classes + needs_neutral, len(acts)))
     every[design.label, np.flatnonzero(emotional)] = weights

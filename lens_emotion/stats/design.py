@@ -19,6 +19,7 @@ from torch import Tensor
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_emotions, check_finite, codes
+from lens_emotion.stimuli.copies import components, copies, copies_note
 
 MAX_FOLDS = 12
 
@@ -30,10 +31,11 @@ class Design(Brief):
     Attributes:
         label: emotion of each text.
         topic: topic of each text.
-        unit: texts that must be relabelled together: exact copies within a topic and emotion (greedy
-            duplicates).
+        unit: texts that must be relabelled together: copies of one emotion (greedy duplicates).
         emotions: names of the labels.
         topics: names of the topics.
+        home: topic with which each text is held out, and halved: its own, or the first of those linked by copies.
+        copies: what a reader must know of copies; empty if there are none.
     """
 
     label: Int[np.ndarray, " n_texts"]
@@ -41,6 +43,8 @@ class Design(Brief):
     unit: Int[np.ndarray, " n_texts"]
     emotions: tuple[str, ...]
     topics: tuple[str, ...]
+    home: Int[np.ndarray, " n_texts"]
+    copies: str = ""
 
     @property
     def n_classes(self) -> int:
@@ -52,9 +56,18 @@ class Design(Brief):
         return all(len(set(self.label[self.topic == t])) == 1 for t in range(len(self.topics)))
 
     @cached_property
+    def block(self) -> Int[np.ndarray, " n_texts"]:
+        """Number of each text's home: what is independent of each other."""
+        return np.unique(self.home, return_inverse=True)[1]
+
+    @property
+    def n_blocks(self) -> int:
+        return int(self.block.max()) + 1
+
+    @cached_property
     def fold(self) -> Int[np.ndarray, " n_texts"]:
-        """Fold of each text: its topic, or one of 12 groups of topics. No topic is in two folds."""
-        return self.topic % min(len(self.topics), MAX_FOLDS)
+        """Fold of each text: its block, or one of 12 groups of blocks. No block is in two folds."""
+        return self.block % min(self.n_blocks, MAX_FOLDS)
 
     @cached_property
     def held(self) -> tuple[Int[np.ndarray, " held"], ...]:
@@ -83,28 +96,75 @@ def design_of(acts: PooledActivations) -> Design:
                 f"'{emotion}' has texts of one topic only ({topics[topic[label == k][0]]!r}), so that no "
                 "fold can both learn and test it; give every emotion texts of at least 2 topics"
             )
-    # a text that is unknown ("") is a copy of nothing
-    keys = [(t, k, r.text or f"#{i}") for i, (t, k, r) in enumerate(zip(topic, label, texts.records, strict=True))]
-    order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    return Design(label, topic, np.array([order[k] for k in keys]), acts.emotions, topics)
+    home, unit, said = homes_of([r.text for r in texts.records], label, topic)
+    return Design(label, topic, unit, acts.emotions, topics, home, said)
+
+
+def homes_of(
+    texts: list[str], label: Int[np.ndarray, " n"], topic: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], str]:
+    """Home and unit of every text, and what to say of copies. A copy in training would answer for the one held out.
+
+    Topics that share copies are held out together. Where that leaves an emotion nothing to learn from (greedy stories
+    are much alike), copies go with the first of them, whatever their topic; then those of one emotion only. Where even
+    that does not help they stay where they are: the permuted labels, which move copies together, have learnt them too.
+    """
+    said = copies_note(texts, list(zip(topic.tolist(), label.tolist(), strict=True)))
+    unit, group = copies(texts, label.tolist()), copies(texts)
+    homes = {
+        "topics that share copies share a fold": _joined(topic, group),
+        "copies share a fold, that of the first of them": topic[np.unique(group, return_index=True)[1]][group],
+        "copies of one emotion share a fold, that of the first": topic[np.unique(unit, return_index=True)[1]][unit],
+    }
+    for how, home in homes.items():
+        if all(len(set(home[label == k])) > 1 for k in set(label.tolist())):
+            return home, unit, f"{said}; {how}" if said else ""
+    return topic, unit, f"{said}; too many to share a fold: what is tested was also learnt, as under permuted labels"
+
+
+def _joined(topic: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The first topic of all that are linked to a text's topic by groups that lie in both."""
+    first = topic[np.unique(group, return_index=True)[1]][group]
+    linked = components(int(topic.max()) + 1, first, topic)
+    return np.unique(linked, return_index=True)[1][linked][topic]
+
+
+def linked_topics(a: PooledActivations, b: PooledActivations) -> tuple[np.ndarray, np.ndarray]:
+    """Topic of every text of two sets; topics that share copies, in one set or between them, bear one name."""
+    records = [*a.records, *b.records]
+    names = np.array([r.topic for r in records])
+    home = _joined(codes(names), copies([r.text for r in records]))
+    merged = np.array(list(dict.fromkeys(names.tolist())))[home]
+    return merged[: len(a)], merged[len(a) :]
+
+
+def with_copies(said: str) -> str:
+    """What is known of copies, as a sentence that ends a summary; nothing if there are none."""
+    return f" {said[0].upper()}{said[1:]}." if said else ""
 
 
 def label_permutations(design: Design, n: int, seed: int) -> Int[np.ndarray, "n n_texts"]:
     """Labels as they might have been if emotion meant nothing: shuffled within each topic.
 
-    Every topic keeps its counts of emotions, and exact copies keep one label (they move as a unit, among
-    units of their size). Where topics are nested in emotions there is nothing to shuffle within them: whole
-    topics then exchange their labels with topics of their size.
+    Every topic keeps its counts of emotions, and copies of one emotion keep one label: they move as a unit, among
+    units with as many texts on the same topics. Where topics are nested in emotions there is nothing to shuffle within
+    them: whole topics (all that share copies) then exchange their labels with topics of their size. Where copies tie
+    down every label, the labels stay as they are, which gives p = 1.
 
     Raises:
         StimulusError: the design leaves nothing to permute.
     """
-    block = design.topic if design.nested else design.unit
-    first = np.unique(block, return_index=True)[1]
-    size = np.bincount(block)
-    stratum = np.zeros_like(block[first]) if design.nested else design.topic[first]
-    groups = [np.flatnonzero((stratum == s) & (size == z)) for s, z in sorted({*zip(stratum, size, strict=True)})]
+    unit = _joined(design.topic, design.unit) if design.nested else design.unit
+    _, first, block = np.unique(unit, return_index=True, return_inverse=True)
+    stratum = np.zeros_like(block) if design.nested else design.topic
+    alike: dict[tuple[int, ...], list[int]] = {}  # topic of every text of a unit -> units that may swap
+    order = np.argsort(block, kind="stable")
+    for k, texts in enumerate(np.split(order, np.cumsum(np.bincount(block))[:-1])):
+        alike.setdefault(tuple(sorted(stratum[texts].tolist())), []).append(k)
+    groups = [np.array(units) for _, units in sorted(alike.items())]
     groups = [g for g in groups if len(set(design.label[first][g])) > 1]
+    if not groups and design.copies:
+        return np.tile(design.label, (n, 1))  # copies tie all labels down: nothing can be told from chance, p = 1
     if not groups:
         raise StimulusError(
             "no two texts of one topic with different emotions could swap labels (each topic holds one emotion, or "

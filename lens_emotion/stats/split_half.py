@@ -51,10 +51,10 @@ class ClassHalves(Brief):
 def class_halves(
     design: Design,
     labels: Int[np.ndarray, "b n"],
-    halves: Float[np.ndarray, "s n_topics"],
+    halves: Float[np.ndarray, "s n_blocks"],
     keep: Float[np.ndarray, "b n"] | None = None,
 ) -> list[ClassHalves]:
-    """Every class's texts and halves. `keep` is 0 for texts to be left out of a labelling."""
+    """Every class's texts and halves (of `design.n_blocks`). `keep` is 0 for texts to be left out of a labelling."""
     order = np.argsort(labels, axis=1, kind="stable")
     weights = Labellings(design, labels).weights * (1.0 if keep is None else keep)
     ends = np.cumsum(np.bincount(labels[0], minlength=design.n_classes))
@@ -62,7 +62,7 @@ def class_halves(
     for start, end in zip([0, *ends], ends, strict=False):
         rows = order[:, start:end]
         weight = torch.from_numpy(np.take_along_axis(weights, rows, 1))
-        first = torch.from_numpy(halves.T[design.topic[rows]]).transpose(1, 2).contiguous()
+        first = torch.from_numpy(halves.T[design.block[rows]]).transpose(1, 2).contiguous()
         used = (weight > 0).double()[:, None]
         n_first, n_all = (first * used).sum(-1), used.sum(-1)
         made.append(ClassHalves(rows, weight, first, (n_first == 0) | (n_first == n_all)))
@@ -82,7 +82,7 @@ def layer_half_cosines(
 
 
 def half_cosines(
-    acts: PooledActivations, design: Design, labels: Int[np.ndarray, "b n"], halves: Float[np.ndarray, "s n_topics"]
+    acts: PooledActivations, design: Design, labels: Int[np.ndarray, "b n"], halves: Float[np.ndarray, "s n_blocks"]
 ) -> Float[np.ndarray, "n_layers b k"]:
     """Mean over splits of the cosine between half means, for b labellings of the texts at once.
 

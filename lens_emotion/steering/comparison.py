@@ -245,6 +245,7 @@ def check_push(model: Model, push: Push) -> None:
         FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: see `generate_steered`.
     """
     check_fits(model, push.vector, allow_processed=True)
+    push.vector.check_layers(push.layers)
     check_positions(push.positions)
     check_prompts(model, [encode(model, push.prompt)], push.max_new_tokens)
 

@@ -61,8 +61,10 @@ def dose_response(
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
     """
-    chosen = resolve_layers(layers, vectors.n_layers)
+    chosen, judge = resolve_layers(layers, vectors.n_layers), judge.beside(vectors.header)
     _check(vectors, scenarios, judge, doses)
+    for emotion in dict.fromkeys(s.emotion for s in scenarios):
+        vectors[emotion].check_layers(chosen)
     plan, steered = _plan(vectors, scenarios, doses, unit, seed, other_emotion)
     conditions = [Condition(s.opening, seed=i) for i, s in enumerate(scenarios)] + steered
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "journal": journal}

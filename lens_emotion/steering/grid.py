@@ -111,6 +111,8 @@ def steering_grid(
     _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
     chosen = tuple(vectors.emotions if emotions is None else dict.fromkeys(emotions))
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
+    for emotion in chosen:
+        vectors[emotion].check_layers(sorted({layer for layers in sets for layer in layers}))
     amounts = [Dose(float(d), unit) for d in dict.fromkeys(doses) if d != 0]
     rows, conditions = _plan(vectors, list(dict.fromkeys(prompts)), chosen, sets, amounts, seeds, controls)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}

@@ -227,6 +227,9 @@ class Intervention(Brief):
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise DoseError(f"unknown mode '{self.mode}'; use {', '.join(MODES)}")
+        for vector in self.vectors:
+            if not self.idle:
+                vector.check_layers(self.layers)
         if not self.vectors:
             raise DoseError("no vector given; give at least one")
         if self.mode != "ablate" and len(self.vectors) > 1:

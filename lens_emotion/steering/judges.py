@@ -18,12 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ModelUnavailableError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, TextRecord
+from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord, codes
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
+from lens_emotion.stats.design import homes_of
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusSet, has_text
@@ -31,6 +32,8 @@ from lens_emotion.stimuli.sets import StimulusSet, has_text
 Labels = Sequence[str] | np.ndarray
 Score = Callable[[Sequence[str]], Float[np.ndarray, "n_texts n_emotions"]]
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+OWN_STATES = "not independent: it judges the model by its own states"
+SAME_TEXTS = "trained on the texts that made the vectors"
 SHARPNESS = 20.0  # turns cosines, which differ by hundredths, into probabilities; ranks do not depend on it
 
 
@@ -44,10 +47,13 @@ class Judge:
         score: texts -> probabilities. Each row sums to 1, or to at most 1 over groups if the judge has other labels
             too; a classifier with independent labels gives numbers between 0 and 1.
         accuracy: share of labelled texts it classifies right, None if not measured; chance is 1 / number of groups.
-        independent: False if the judge is the model under test.
+        independent: False if the judge is the model under test (`beside` finds it by the fingerprint).
         n_labelled: number of texts behind the accuracy.
         groups: emotion -> label group, for a judge that cannot tell some emotions apart: emotions of one group get the
             same score, and hitting any of them counts as right. None: every emotion is its own group.
+        fingerprint: of the model whose states judge; empty for other judges. It is independent of other models only.
+        trained_on: name and sha256 of the texts it was made from, if there are any.
+        note: what else its accuracy must not be read without.
     """
 
     name: str
@@ -57,6 +63,17 @@ class Judge:
     independent: bool = True
     n_labelled: int = 0
     groups: Mapping[str, str] | None = None
+    fingerprint: str = ""
+    trained_on: tuple[str, str] | None = None
+    note: str = ""
+
+    def beside(self, header: Header) -> Judge:
+        """The judge of what vectors of this header do: whether it is independent of their model, and of their texts."""
+        own = bool(self.fingerprint) and self.fingerprint == header.fingerprint
+        shared = self.trained_on is not None and (header.stimuli, header.stimuli_sha256) != ("", "")
+        name, sha256 = self.trained_on or ("", "")
+        shared = shared and (sha256 == header.stimuli_sha256 or name == header.stimuli)
+        return replace(self, independent=self.independent and not own, note=SAME_TEXTS if shared else self.note)
 
     def group(self, emotion: str) -> str:
         """The label group of an emotion; the emotion itself for most judges."""
@@ -80,7 +97,7 @@ class Judge:
             between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
             measured = f"accuracy {self.accuracy:.2f}{between}, chance {self.chance:.2f}"
         shared = f"{round(1 / self.chance)} label groups" if self.groups else ""
-        parts = [measured, shared, "" if self.independent else "not independent of the model"]
+        parts = [measured, shared, "" if self.independent else OWN_STATES, self.note]
         return f"{self.name} ({'; '.join(p for p in parts if p)})"
 
 
@@ -210,13 +227,19 @@ def centroid_scores(
     return weights / weights.sum(1, keepdims=True)
 
 
-def held_out_accuracy(values: Float[np.ndarray, "n d"], labels: Labels, topics: Labels) -> float:
-    """Accuracy of nearest centroids on centred cosine, leaving one topic out at a time."""
-    labels_, topics_ = np.asarray(labels), np.asarray(topics)
-    emotions = tuple(dict.fromkeys(labels))
+def held_out_accuracy(
+    values: Float[np.ndarray, "n d"], labels: Labels, topics: Labels, texts: Sequence[str]
+) -> float | None:
+    """Accuracy of nearest centroids on centred cosine, leaving one topic out at a time, and with it the copies of its
+    texts; None for texts of one topic, which cannot be held out."""
+    labels_ = np.asarray(labels)
+    home = homes_of(list(texts), codes(labels_), codes(np.asarray(topics)))[0]
     right = 0
-    for topic in dict.fromkeys(topics):
-        test = topics_ == topic
+    for topic in dict.fromkeys(home.tolist()):
+        test = home == topic
+        emotions = tuple(dict.fromkeys(labels_[~test].tolist()))  # one that is held out whole cannot be named
+        if not emotions:
+            return None
         scores = centroid_scores(values[test], values[~test], labels_[~test], emotions)
         right += int(sum(emotions[k] == e for k, e in zip(scores.argmax(1), labels_[test], strict=True)))
     return right / len(labels)
@@ -225,7 +248,8 @@ def held_out_accuracy(values: Float[np.ndarray, "n d"], labels: Labels, topics: 
 def states_judge(model: Model, acts: PooledActivations, layer: int, independent: bool = True) -> Judge:
     """Another model's emotion states read the text: nearest centroid at one layer, from its comprehension activations.
 
-    Set `independent` to False when it is the model under test itself (unsteered): a check, not an outside verdict.
+    Beside vectors of the same model (by its fingerprint) it says that it is not independent: a check, not an outside
+    verdict. `independent=False` says so of a model that is the same in another way.
     """
     known = acts.emotional
     train = known.values[:, layer].numpy()
@@ -237,8 +261,11 @@ def states_judge(model: Model, acts: PooledActivations, layer: int, independent:
         read = read_texts(model, readings, story_mean(), acts.header, progress=False)
         return centroid_scores(read.values[:, layer].numpy(), train, labels, emotions)
 
-    accuracy = held_out_accuracy(train, labels, known.topic.tolist())
-    return Judge(f"states of {acts.header.model}, layer {layer}", emotions, score, accuracy, independent, len(labels))
+    h, texts = acts.header, [r.text for r in known.records]
+    accuracy = held_out_accuracy(train, labels, known.topic.tolist(), texts)
+    made: dict[str, Any] = {"fingerprint": h.fingerprint, "trained_on": (h.stimuli, h.stimuli_sha256)}
+    name = f"states of {h.model}, layer {layer}"
+    return Judge(name, emotions, score, accuracy, independent, len(labels), **made)
 
 
 def _bare(model: Model, text: str, special: frozenset[int]) -> TokenisedText:
@@ -272,7 +299,8 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     """A sentence encoder from a local folder or the hub: nearest centroid of labelled passages in its embedding space.
 
     Embeddings are means over tokens, scaled to length 1 (as MiniLM and most sentence encoders are used). Accuracy is
-    measured leaving one topic out at a time.
+    measured leaving one topic out at a time. Where the passages are those that made the vectors, the judge says so
+    wherever its accuracy stands.
 
     Raises:
         ModelUnavailableError: the encoder cannot be loaded.
@@ -298,8 +326,9 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
         return centroid_scores(embed([t or " " for t in texts]), train, labels, emotions)
 
-    accuracy = held_out_accuracy(train, labels, [s.topic for s in items])
-    return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy, n_labelled=len(labels))
+    accuracy = held_out_accuracy(train, labels, [s.topic for s in items], [s.text for s in items])
+    made: dict[str, Any] = {"n_labelled": len(labels), "trained_on": (labelled.name, labelled.sha256)}
+    return Judge(f"sentence encoder {Path(folder).name}", emotions, score, accuracy, **made)
 
 
 # From a judge's scores to the emotion that it names: nothing where several are equal.

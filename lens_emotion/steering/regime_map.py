@@ -112,7 +112,9 @@ def regime_map(
     info, millions = describe(model), parameter_count(model) / 1e6
     assert thresholds is not None
     onsets, all_texts = _onsets(table, thresholds.explosive_ratio), pd.concat(texts, ignore_index=True)
-    return RegimeMap(table, all_texts, onsets, info.name, info.family, millions, thresholds, str(judge))
+    return RegimeMap(
+        table, all_texts, onsets, info.name, info.family, millions, thresholds, str(judge.beside(vectors.header))
+    )
 
 
 def _with_shares(table: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:

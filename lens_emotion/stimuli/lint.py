@@ -1,7 +1,7 @@
-"""A linter for stimulus sets: leaked words, missing cells, duplicate openings, length skew.
+"""A linter for stimulus sets: leaked words, missing cells, copies, duplicate openings, length skew.
 
 A set that fails these checks measures something else than emotion: the word itself, a topic that only one emotion
-has, a shared first phrase, or length.
+has, a text known from the training folds, a shared first phrase, or length.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import regex
 
+from lens_emotion.stimuli.copies import copies
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet
 
@@ -48,6 +49,7 @@ def lint(file: StimulusFile, rules: LintRules | None = None) -> list[Finding]:
     return [
         *leaked_words(stimuli, file.forbidden),
         *missing_cells(stimuli),
+        *copied_texts(stimuli),
         *duplicate_openings(stimuli),
         *lengths(stimuli, rules),
         *length_skew(stimuli, rules),
@@ -82,6 +84,19 @@ def missing_cells(stimuli: StimulusSet) -> Iterator[Finding]:
     for emotion in emotions:
         if missing := [t for t in stimuli.topics if (emotion, t) not in present]:
             yield Finding("missing cell", "", f"{emotion} has no text on: {', '.join(missing)}")
+
+
+def copied_texts(stimuli: StimulusSet) -> Iterator[Finding]:
+    """Texts that are the same as an earlier one, or nearly so: who holds one out has learnt it from the other."""
+    first: dict[int, Stimulus] = {}
+    for item, group in zip(stimuli.items, copies(stimuli.texts).tolist(), strict=True):
+        of = first.setdefault(group, item)
+        if of is not item:
+            yield Finding(
+                "copy",
+                item.text_id,
+                f"says nearly the same as {of.text_id} ({of.emotion}, {of.topic}); write another text",
+            )
 
 
 def opening(text: str, words: int = OPENING_WORDS) -> str:

@@ -202,4 +202,4 @@ def choose_judge(model: Model, acts: PooledActivations, texts: StimulusSet, conf
     if texts.name in WORLDS:
         return word_count_judge(world_words(texts.name), texts)
     layer = decoding(acts, n_permutations=20).best_layer
-    return states_judge(model, acts, layer, independent=False)
+    return states_judge(model, acts, layer)

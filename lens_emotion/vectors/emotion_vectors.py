@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import panel
-from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, UnknownEmotionError
+from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, LayerError, UnknownEmotionError
 from lens_emotion.extraction.activations import Header, tell_former
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import name_of
-from lens_emotion.models.layers import resolve_layer
+from lens_emotion.models.layers import layers_in_words, resolve_layer
 
 KIND = "EmotionVectors"
 AXES = {"directions": "e l d", "norms": "e l", "natural": "e l", "residual_norm": "l"}  # of the tensors in a file
@@ -60,6 +60,18 @@ class EmotionVector:
     def at(self, layer: int) -> Float[Tensor, " d_model"]:
         """Unit direction at one layer (negative layers count from the end)."""
         return self.direction[resolve_layer(layer, self.n_layers, 0)]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that have a direction; an imported vector may lack some."""
+        return tuple(int(k) for k in self.direction.norm(dim=-1).nonzero())
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises LayerError unless the vector has a direction at each of these layers."""
+        if missing := sorted(set(layers) - set(self.layers)):
+            held = layers_in_words(self.layers, self.n_layers)
+            which = f"layer {layers_in_words(missing, 0)}: it has {held}" if self.layers else "any layer: it is zero"
+            raise LayerError(f"'{self.name}' has no direction at {which}; give layers that it has")
 
     def cosine(self, other: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Cosine with another vector, per layer."""
@@ -233,21 +245,24 @@ class EmotionVectors:
 Terms = Sequence[tuple[float, str]]  # weight, emotion
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
-_TERM = regex.compile(rf"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*({_NAME})\s*")
+_TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*(%s)\s*"
 
 
-def parse_mixture(words: str) -> list[tuple[float, str]]:
+def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, str]]:
     """ "calm", or a mixture: "0.5*calm - 0.3*angry" -> [(0.5, "calm"), (-0.3, "angry")].
 
-    Names are of any script; one with spaces or hyphens stands in quotes: "0.5*'in love' - calm".
+    Names are of any script; one with spaces or hyphens stands in quotes: "0.5*'in love' - calm". Those of `names`, the
+    vectors at hand, need none.
 
     Raises:
         DoseError: words that are no such expression.
     """
     terms: list[tuple[float, str]] = []
     at = 0
+    known = "".join(rf"{regex.escape(n)}(?![\p{{L}}\p{{M}}\p{{N}}_-])|" for n in sorted(names, key=len, reverse=True))
+    term = regex.compile(_TERM % (known + _NAME))
     while at < len(words):
-        match = _TERM.match(words, at)
+        match = term.match(words, at)
         if match is None or (terms and not match[1]):
             raise DoseError(f"cannot read {words!r} as an emotion or a mixture such as '0.5*calm - 0.3*angry'")
         terms.append((float(match[2] or 1) * (-1 if match[1] == "-" else 1), name_of(match[3].strip("'\""))))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +27,7 @@ from lens_emotion.extraction.activations import Header, TextRecord, check_made_o
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
 from lens_emotion.files.artifacts import atomic_write, check_seal, sealed
-from lens_emotion.models.access import Model, describe
+from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -35,6 +36,12 @@ from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, 
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
+PLAIN = "SteeringVector"  # kind of a safetensors file with one tensor per layer
+# llama.cpp's names, where they differ from Hugging Face's less their signs
+LLAMA_CPP = {
+    "mistral": "llama", "mixtral": "llama", "ministral": "llama", "gptbigcode": "starcoder", "phi": "phi2",
+    "cohere": "command-r", "rw": "falcon", "stablelmepoch": "stablelm",
+}  # fmt: skip
 SIZES = ("norm", "natural", "residual_norm")
 
 
@@ -45,11 +52,13 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
         layers: as in `steer`: None for the middle layer; "all"; one layer, several, or bands such as "10-20".
 
     Raises:
-        ArtifactError: a dose that is 0 or no number. LayerError: a layer that the model does not have.
+        ArtifactError: a dose that is 0 or no number. LayerError: a layer that the model does not have, or at which the
+            vector has no direction ("all" takes those that have one).
     """
     if not (dose and torch.isfinite(torch.tensor(float(dose)))):
         raise ArtifactError(f"dose {dose:g} makes no vector; give how far scale 1 shall go, in natural units, e.g. 3")
-    chosen = resolve_layers(layers, vector.n_layers)
+    chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)
+    vector.check_layers(chosen)
     return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in chosen}
 
 
@@ -61,23 +70,53 @@ def to_gguf(
     Args:
         dose: in natural units; scale 1 of the other tool is this dose.
         layers: where; None for the middle layer. llama.cpp adds at every layer in the file and takes none at layer 0:
-            "all" leaves it out.
-        model_hint: Hugging Face's `model_type`, for repeng; default the family. llama.cpp does not read it.
+            "all" keeps that for `from_gguf` alone.
+        model_hint: default llama.cpp's name of the architecture, as far as the model's name tells (see `hint_of`).
 
     Raises:
         ArtifactError: layer 0 asked for by number, dose 0, no package gguf, not writable.
     """
     parts = displacements(vector, dose, layers)
-    if layers == "all":
-        parts.pop(0, None)
-    own = {"kind": KIND, "name": vector.name, "dose": float(dose), "n_layers": vector.n_layers}
+    first = parts.pop(0, None) if layers == "all" else None
+    own: dict[str, Any] = {"kind": KIND, "name": vector.name, "dose": float(dose), "n_layers": vector.n_layers}
     own |= {"header": vector.header.to_dict(), **{size: getattr(vector, size).tolist() for size in SIZES}}
+    own |= {} if first is None else {"layer_0": first.tolist()}
     named = {str(k): v for k, v in parts.items()}
     text = json.dumps(sealed(own, named), ensure_ascii=False, sort_keys=True)
-    return write_control_file(path, ControlFile(parts, model_hint or vector.header.family, text))
+    return write_control_file(
+        path, ControlFile(parts, model_hint or hint_of(vector.header.family, vector.header.model), text)
+    )
 
 
-def from_gguf(path: str | Path, model: Model | None = None, name: str = "") -> EmotionVector:
+def hint_of(architecture: str, name: str = "") -> str:
+    """What llama.cpp calls an architecture (`general.architecture` of its model files, hence `model_hint` of its
+    control vectors), from Hugging Face's class or `model_type`, or from our family and the model's name.
+
+    Source: MODEL_ARCH_NAMES of gguf-py; Mistral and Mixtral are "llama" there.
+    """
+    words = regex.sub(r"forcausallm|forconditionalgeneration|lmheadmodel|text|[^a-z0-9]", "", architecture.lower())
+    if words in ("gemma", "qwen") and (found := regex.search(rf"{words}[-_ ]?([234])", name.lower())):
+        words += found[1]
+    return LLAMA_CPP.get(words, words)
+
+
+def check_hint(hint: str, model: Model, path: str | Path) -> None:
+    """Raises UnsupportedModelError if a file's model hint names another architecture than the model's.
+
+    Tools write llama.cpp's name or Hugging Face's `model_type`; we wrote the family once.
+    """
+    of_model = architecture_of(model)
+    expected = hint_of(of_model)
+    if hint and hint_of(hint) not in (expected, family_of(of_model)):
+        raise UnsupportedModelError(
+            f"{path} was made on a model of the architecture '{hint}', {describe(model).name} is '{expected}'; "
+            "load the model it was made on, or pass allow_other_model (--allow-other-model)"
+        )
+
+
+def from_gguf(
+    path: str | Path, model: Model | None = None, name: str = "", allow_other_model: bool = False
+) -> EmotionVector:
     """Read a GGUF control vector as an EmotionVector; dose 1 is what is in the file.
 
     Layers that the file does not hold have a zero direction. A file of lens_emotion brings its model, sizes and units
@@ -85,18 +124,21 @@ def from_gguf(path: str | Path, model: Model | None = None, name: str = "") -> E
 
     Args:
         model: needed for files of other tools, whose model is not known: only the width and depth can be checked, and
-            the mean residual norm is measured on neutral sentences.
+            the mean residual norm is measured on neutral sentences. Their model hint must be the architecture's.
         name: default the name in the file, or the file's own.
+        allow_other_model: take a file whose hint names another architecture; the notes say so.
 
     Raises:
         ArtifactError: not a readable control vector. FingerprintError: of lens_emotion, but of another model.
-        UnsupportedModelError: of another width or depth than the model, or no model given.
+        UnsupportedModelError: of another width, depth or architecture than the model, or no model given.
     """
     read = read_control_file(path)
     if read.own:
         return _own(path, read, model, name)
     if model is None:
         raise UnsupportedModelError(f"{path} does not say which model it was made on; give it: from_gguf(path, model)")
+    if not allow_other_model:
+        check_hint(read.model_hint, model, path)
     note = f"imported from {Path(path).name} (model hint '{read.model_hint}'), which does not name its model"
     return from_displacements(read.directions, model, name or Path(path).stem, note)
 
@@ -115,7 +157,8 @@ def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) ->
             or any(x.shape != (n,) or not bool(torch.isfinite(x).all()) for x in (norm, natural, residual))
         ):
             raise ValueError("its sizes do not fit")
-        stacked = _stacked(read.directions, n)
+        first = {0: torch.tensor(meta["layer_0"]).float()} if "layer_0" in meta else {}
+        stacked = _stacked({**first, **read.directions}, n)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ArtifactError(f"{path}: what lens_emotion wrote beside the directions is damaged ({error})") from None
     if model is not None:
@@ -190,6 +233,25 @@ def from_steering_vector(steering_vector: Any, model: Model, name: str = "steeri
     return from_displacements(
         flat, model, name, "imported from a steering-vectors object, which does not name its model"
     )
+
+
+def from_safetensors(path: str | Path, model: Model, name: str = "") -> EmotionVector:
+    """An EmotionVector from what `lens-emotion vectors export --format steering-vectors` writes: a tensor per layer.
+
+    Raises:
+        ArtifactError: another kind of file. UnsupportedModelError: of another width or depth than the model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = {k: v.float().flatten() for k, v in load_file(path).items() if k.isdecimal()}
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}; give a safetensors file") from None
+    if not tensors:
+        raise ArtifactError(f"{path} holds no tensor named after a layer ('0', '1', ...); give such a file")
+    note = f"imported from {Path(path).name}, which does not name its model"
+    return from_displacements({int(k): v for k, v in tensors.items()}, model, name or Path(path).stem, note)
 
 
 def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:

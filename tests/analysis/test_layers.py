@@ -92,7 +92,7 @@ def test_a_cache_is_swept_like_the_activations_made_of_it():
     swept = layer_sweep(cache, n_permutations=5, model=model, content=content, **labels)
     acts = activations_from_cache(model, cache, content, **labels)
     np.testing.assert_array_equal(swept.table, layer_sweep(acts, n_permutations=5).table)
-    with pytest.raises(AnalysisError, match="needs content, topics too"):
+    with pytest.raises(AnalysisError, match="needs tokens, topics too"):
         layer_sweep(cache, model=model, emotions=labels["emotions"])
     with pytest.raises(AnalysisError, match="leave out emotions"):
         layer_sweep(acts, emotions=labels["emotions"])

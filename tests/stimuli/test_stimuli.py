@@ -42,6 +42,8 @@ def changed(index, **fields):
         ({"text": passages_file().stimuli.items[0].text + " She was so happily surprised."}, "leaked word"),
         ({"topic": "moon"}, "missing cell"),
         ({"text": passages_file().stimuli.items[5].text}, "duplicate opening"),
+        ({"text": passages_file().stimuli.items[30].text.upper()}, "copy"),
+        ({"text": passages_file().stimuli.items[30].text + " And then it was over, as it had to be."}, "copy"),
         ({"text": "Too short."}, "length"),
     ],
 )
