@@ -21,7 +21,7 @@ from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, p
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
-from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import pad, tokenise_text
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
 from lens_emotion.stimuli.sets import StimulusSet
@@ -30,8 +30,9 @@ ROLES = ("pooled", "skipped", "special")
 
 
 def default_stimuli(model: Model) -> str:
-    """The stimulus set a model's catalog row names; the natural passages for models outside the catalog."""
-    spec = find_spec(str(getattr(model, "lens_emotion_name", "")))
+    """The stimulus set that a model's catalog row names; the natural passages for every other model, whatever it is
+    called."""
+    spec = row_of(model)
     return spec.stimuli if spec else PASSAGES
 
 

@@ -24,7 +24,8 @@ from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
-from lens_emotion.models.catalog import CATALOG, TINY
+from lens_emotion.models.catalog import CATALOG, TINY, find_spec
+from lens_emotion.models.checkpoint import check_one_meaning
 from lens_emotion.stimuli.library import NAMES
 from lens_emotion.stimuli.prompts import read_prompts
 
@@ -215,7 +216,11 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     for i, row in enumerate(file.data.models):
         own = _settings(file, row, ("models", i))
         beside = file.beside(row.name)
-        is_path = row.name.startswith((".", "~")) or Path(beside).exists()
+        try:
+            check_one_meaning(row.name, Path(beside))
+        except LensEmotionError as error:
+            file.fail(("models", i, "name"), str(error))
+        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and Path(beside).exists())
         for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")

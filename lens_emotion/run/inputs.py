@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.loading import check_quantise, resolve
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.store import Inputs, hash_of, version_of
+from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
@@ -31,7 +30,7 @@ def texts_for(model: str, stimuli: str | None) -> StimulusSet:
     Raises:
         LensEmotionError: an unknown model or stimulus set.
     """
-    spec = find_spec(resolve(model).label)
+    spec = resolve(model).spec
     return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
 
 
@@ -54,10 +53,16 @@ def check_inputs(config: StudyConfig) -> None:
     """Check every model's inputs.
 
     Raises:
-        LensEmotionError: an unknown model, a file with a fault, emotions that prompts, scenarios or judge lack.
+        LensEmotionError: an unknown model, two models of one name, a file with a fault, emotions that prompts, scenarios or judge lack.
     """
+    places: dict[str, str] = {}
     for name in config.models:
-        resolve(name)
+        place = safe_name(resolve(name).label)
+        if (other := places.setdefault(place, name)) != name:
+            raise UnknownModelError(
+                f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
+                "once, or rename a folder"
+            )
         own = config.for_model(name)
         check_quantise(own.quantise)
         texts = texts_for(name, own.stimuli)
