@@ -159,7 +159,7 @@ def steer(
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    say_line(f"[bold]{name}[/], {mode} {vector.name}, {where}: {far}")
+    say_line((name, "bold"), f", {mode} {vector.name}, {where}: {far}")
     _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
 
 
@@ -295,7 +295,8 @@ def play(
     url = f"http://{HOST}:{opened.getsockname()[1]}/"
 
     def ready() -> None:
-        say_line(f"[bold]{session.info.name}[/] is at [bold]{url}[/] ({time.monotonic() - started:.0f} s; Ctrl+C ends)")
+        took = f" ({time.monotonic() - started:.0f} s; Ctrl+C ends)"
+        say_line((session.info.name, "bold"), " is at ", (url, "bold"), took)
         if browser:
             webbrowser.open(url)
 

@@ -51,7 +51,7 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
         made.add_row(run.path.name, date, shown, steps, size(run.n_bytes), duration(run.seconds))
     out.print(made)
     if any(not r.done for r in runs):
-        say_line("[yellow]yellow[/]: not finished; the same `lens-emotion study` command goes on where it stopped")
+        say_line(("yellow", "yellow"), ": not finished; the same `lens-emotion study` command goes on where it stopped")
 
 
 @runs_app.command("verify")
@@ -148,7 +148,7 @@ def figures(
         check_images()
     stored = []
     for run in runs:
-        stored.append(read_run(run, lambda name, doing: say_line(f"[dim]{name}: {doing}[/]")))
+        stored.append(read_run(run, lambda name, doing: say_line((f"{name}: {doing}", "dim"))))
         _write(run_set(stored[-1], model), [run], "", out, images)
     if across:
         _write(across_set(across, stored), runs, f" --across {across}", out, images)

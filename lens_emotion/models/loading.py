@@ -77,14 +77,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         check_one_meaning(name, path)
         if (spec := find_spec(name)) is not None:
             return _of_hub(spec.hub_id, spec) if spec.hub_id else Source(spec.name, str(tiny_folder(spec)), spec=spec)
-    if _is(path, "dir"):
-        return _local_folder(path)
-    if spelt.lower().endswith(".gguf"):
-        if not _is(path, "file"):
-            raise ModelUnavailableError(f"no file {path}; give the path of an existing .gguf file")
-        return Source(path.stem, str(path.parent), gguf_file=path.name)
-    if _is(path, "file"):
-        raise ModelUnavailableError(f"{path} is a file; give the folder that it lies in, or a .gguf file")
+    if (found := _at(path)) is not None:
+        return found
     if "://" in spelt:
         raise UnknownModelError(f"'{spelt}' is an address; give the hub id in it, such as org/model")
     if not isinstance(name, str) or _PATH.search(spelt):
@@ -92,6 +86,20 @@ def resolve(name: str | os.PathLike[str]) -> Source:
     if "/" in spelt:
         return _of_hub(spelt)
     raise unknown_model(spelt)
+
+
+def _at(path: Path) -> Source | None:
+    """The model in a folder or a GGUF file; None where neither is."""
+    if _is(path, "dir"):
+        return _local_folder(path)
+    if path.suffix.lower() == ".gguf":
+        if not _is(path, "file"):
+            raise ModelUnavailableError(f"no file {path}; give the path of an existing .gguf file")
+        label = path.stem if find_spec(path.stem) is None else path.name  # not the model known by that name
+        return Source(label, str(path.parent), gguf_file=path.name)
+    if _is(path, "file"):
+        raise ModelUnavailableError(f"{path} is a file; give the folder that it lies in, or a .gguf file")
+    return None
 
 
 def _is(path: Path, kind: str) -> bool:

@@ -53,7 +53,8 @@ def check_inputs(config: StudyConfig) -> None:
     """Check every model's inputs.
 
     Raises:
-        LensEmotionError: an unknown model, two models of one name, a file with a fault, emotions that prompts, scenarios or judge lack.
+        LensEmotionError: an unknown model, two models of one name, a file with a fault, emotions that prompts,
+            scenarios or judge lack.
     """
     places: dict[str, str] = {}
     for name in config.models:
