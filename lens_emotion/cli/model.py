@@ -6,6 +6,7 @@ import time
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.say import out, say_line, table
-from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
+from lens_emotion.errors import DoseError, StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
     from lens_emotion.extraction.activations import PooledActivations
@@ -81,7 +82,7 @@ def extract(
     if method not in METHODS:
         raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
     recipe_steps(recipe)
-    if stimuli:
+    if stimuli is not None:
         load_stimuli(stimuli)  # a fault in it is said before the model is loaded
     ensure_writable(out)
     loaded = load_model(model, backend=backend, dtype=dtype, device=device, quantise=quantise)
@@ -112,40 +113,49 @@ def steer(
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
     vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
-    tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling and of the random control.")] = 0,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
-    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, projection_centre
+    from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
+    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
     amount, terms = Dose(dose, unit), parse_mixture(emotion)
+    if layer is not None and all_layers:
+        raise DoseError(f"--layer {layer} and --all-layers are two answers to one question; give one of them")
+    check_mode(mode, amount)
+    check_positions(positions)
+    if not 0 <= temperature < inf:
+        raise DoseError(f"temperature {temperature} is no number from 0 on; 0 is greedy, 1 the model's own")
     known = EmotionVectors.load(vectors) if vectors else None
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
+    chosen = resolve_layers("all" if all_layers else layer, describe(loaded).n_layers)
     centre: Centre = 0.0
     if known is not None:
         known.check_model(describe(loaded).fingerprint, name)
         vector = mixture(known, terms)
     else:
-        acts = extract_comprehension(loaded)
+        texts = load_stimuli(default_stimuli(loaded))
+        texts.only(emotions=tuple(emotion for _, emotion in terms))  # one they lack is said before they are read
+        acts = extract_comprehension(loaded, texts)
         known = emotion_vectors(acts)
         vector = mixture(known, terms)
         if mode == "clamp":  # from the mean of all emotions
             centre = projection_centre(acts, vector)
-    chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
@@ -242,8 +252,13 @@ def drift(
     """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
     from lens_emotion.analysis.drift import drift as compared
     from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.loading import load_model
+    from lens_emotion.models.loading import choose_dtype, load_model
+    from lens_emotion.stimuli.library import load_stimuli
 
+    for precision in (dtype, against):
+        choose_dtype(precision, "cpu", "")
+    if stimuli is not None:
+        load_stimuli(stimuli)
     if dtype == against and quantise is None:
         raise UnsupportedModelError(f"{dtype} against {dtype}: give two precisions, such as --dtype bfloat16")
 
@@ -278,7 +293,7 @@ def play(
     vectors: Annotated[
         Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
@@ -288,8 +303,11 @@ def play(
     need_extra("play", "the playground", "starlette", "uvicorn")
     from lens_emotion.models.loading import load_model
     from lens_emotion.play.launch import HOST, open_port, open_session, serve
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
     started = time.monotonic()
+    if vectors:
+        EmotionVectors.load(vectors)  # a fault in it is said before the model is loaded
     opened = open_port(port)
     session = open_session(load_model(model, backend=backend, dtype=dtype, device=device), vectors, say=say_line)
     url = f"http://{HOST}:{opened.getsockname()[1]}/"

@@ -140,6 +140,8 @@ def figures(
     from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
     from lens_emotion.study.stored import read_run
 
+    if across is not None and (Path(across).name != across or across in ("", "..")):
+        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
     names = [run.resolve().name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")

@@ -91,10 +91,10 @@ def study(
         "story_tokens": story_tokens, "doses": doses, "generation": generation, "steering": steering,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
-    if plan:
-        print_plan(settings, folder)
-        return
     with executor_named(executor, gpus, cpus) as runs_it:
+        if plan:
+            print_plan(settings, folder)
+            return
         run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
 
 
@@ -142,8 +142,10 @@ def _print_summary(row: dict[str, object]) -> None:
 
 def print_plan(config: StudyConfig, folder: Path) -> None:
     """One line per model: steps, memory, disk, time."""
+    from lens_emotion.run.inputs import check_inputs
     from lens_emotion.study.plan import ANALYSIS, STORED, plan_study
 
+    check_inputs(config)
     plan = plan_study(config, folder)
     say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
     steps = [s.name for s in plan.models[0].steps]

@@ -171,13 +171,13 @@ def row_of_folder(path: Path, config: Mapping[str, Any]) -> ModelSpec | None:
         own = Path(str(resources.files("lens_emotion.models").joinpath("tiny", spec.name, WEIGHTS)))
         if own.is_file() and (path / WEIGHTS).is_file() and filecmp.cmp(own, path / WEIGHTS, shallow=False):
             return spec
-    spec = find_spec(path.resolve().name)
-    if spec is None or not spec.hub_id:
+    named = find_spec(path.resolve().name)
+    if named is None or not named.hub_id:
         return None
     part = config.get("text_config") or config
     sizes = (part.get("num_hidden_layers", part.get("n_layer")), part.get("hidden_size", part.get("n_embd")))
-    same = sizes == (spec.n_layers, spec.d_model) and str(config.get("model_type", "")).startswith(spec.family)
-    return spec if same else None
+    same = sizes == (named.n_layers, named.d_model) and str(config.get("model_type", "")).startswith(named.family)
+    return named if same else None
 
 
 def check_one_meaning(name: str, path: Path) -> None:

@@ -118,10 +118,7 @@ def _of_hub(hub_id: str, spec: ModelSpec | None = None) -> Source:
     """A repository of the hub; what is cached of it is looked at."""
     from huggingface_hub import try_to_load_from_cache
 
-    if not re.fullmatch(_HUB_ID, hub_id) or len(hub_id) > 96 or ".." in hub_id or "--" in hub_id:
-        raise UnknownModelError(
-            f"'{hub_id}' is no hub id (org/model: letters, digits, and - _ . inside, at most 96) and no folder here"
-        )
+    check_hub_id(hub_id)
     cached = try_to_load_from_cache(hub_id, CONFIG)
     if isinstance(cached, str):
         check_kind(read_config(Path(cached)), hub_id, hub_id)
@@ -137,6 +134,14 @@ def tiny_folder(spec: ModelSpec) -> Path:
             f"python scripts/train_tiny.py {spec.name}"
         )
     return folder
+
+
+def check_hub_id(name: str) -> None:
+    """Raises UnknownModelError for what cannot be the id of a hub repository."""
+    if not re.fullmatch(_HUB_ID, name) or len(name) > 96 or ".." in name or "--" in name:
+        raise UnknownModelError(
+            f"'{name}' is no hub id (org/model: letters, digits, and - _ . inside, at most 96) and no folder here"
+        )
 
 
 def _local_folder(path: Path) -> Source:
@@ -267,7 +272,7 @@ def row_of(model: Model) -> ModelSpec | None:
     """The catalog row that a model is, not merely is called after; of one that `load_model` did not load: the row of
     the tiny model whose weights it has."""
     if hasattr(model, "lens_emotion_spec"):
-        return model.lens_emotion_spec  # type: ignore[no-any-return]
+        return model.lens_emotion_spec
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):

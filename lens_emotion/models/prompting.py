@@ -67,8 +67,16 @@ def chat_prompt(model: Model, instruction: str) -> str:
 
 
 def encode(model: Model, text: str) -> list[int]:
-    """Token ids with exactly one BOS (none for models without), whether or not the text already begins with it."""
+    """Token ids with exactly one BOS (none for models without), whether or not the text already begins with it.
+
+    Raises:
+        StimulusError: half of a surrogate pair, as bytes that are no UTF-8 become on a command line.
+    """
     tokenizer = tokenizer_of(model)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise StimulusError(
+            f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character itself"
+        )
     ids = list(tokenizer(text, add_special_tokens=False).input_ids)
     bos = bos_id(model)
     if bos is None:

@@ -87,7 +87,7 @@ class StudyConfig:
     jeong_tokens: Annotated[int, Field(ge=16)] = 256
     steered_tokens: Annotated[int, Field(ge=8)] = 40
     n_permutations: Annotated[int, Field(ge=20)] = 200
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     prompts: OwnFile | None = None
     scenarios: OwnFile | None = None
     jeong: bool = True

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.models.loading import check_quantise, resolve
+from lens_emotion.models.loading import check_hub_id, check_quantise, resolve
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
@@ -64,8 +65,13 @@ def check_inputs(config: StudyConfig) -> None:
                 f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
                 "once, or rename a folder"
             )
+    for name in config.models:
         own = config.for_model(name)
         check_quantise(own.quantise)
+        if own.judge and is_user_file(own.judge):
+            read_judge_file(own.judge)
+        elif own.judge and not Path(own.judge).is_dir():
+            check_hub_id(own.judge)
         texts = texts_for(name, own.stimuli)
         if all(item.emotion != NEUTRAL for item in texts.items):
             raise StimulusError(
