@@ -1,4 +1,4 @@
-"""The command line under hostile arguments (a small run of benchmarks/fuzz_cli.py), and what it prints when it fails."""
+"""The command line under hostile arguments (a small run of benchmarks/fuzz_cli.py), and what it says when it fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_100_hostile_commands_are_one_line_and_the_right_exit_code():
 
 
 @pytest.mark.parametrize(
-    "broken", ["lens_emotion.models.catalog.find_spec", "lens_emotion.errors.LensEmotionError.__str__"]
+    "broken", ["lens_emotion.models.loading.find_spec", "lens_emotion.errors.LensEmotionError.__str__"]
 )
 def test_the_fuzz_sees_a_crash(broken, monkeypatch):
     monkeypatch.setattr(broken, lambda *_: 1 / 0)
