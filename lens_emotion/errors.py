@@ -25,6 +25,10 @@ class UnsupportedModelError(LensEmotionError):
     """The model, backend or precision is one this package refuses, with the remedy."""
 
 
+class ModelBusyError(LensEmotionError):
+    """A model that another thread is steering."""
+
+
 class ProcessedModelError(LensEmotionError):
     """A HookedTransformer whose weights were folded or centred: its residual stream is in another basis."""
 

@@ -18,8 +18,8 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from lens_emotion.display import Brief, Result
-from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations, check_finite
+from lens_emotion.errors import AnalysisError, UnsupportedModelError
+from lens_emotion.extraction.activations import PooledActivations, check_finite, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
@@ -158,11 +158,8 @@ def _check(
             f"the vectors have shape {shape} (layers, d_model), the model {(info.n_layers, info.d_model)}; "
             "extract vectors on this model"
         )
-    for header in (vectors.header, *(x.header for x in others if isinstance(x, PooledActivations))):
-        if not other_model and header.fingerprint != info.fingerprint:
-            raise FingerprintError(
-                f"made on {header.model}, not on {info.name}; extract on this model, or pass allow_other_model=True"
-            )
+    if not other_model:
+        check_made_on(info, vectors.header, *(x.header for x in others if isinstance(x, PooledActivations)))
     return info.name
 
 

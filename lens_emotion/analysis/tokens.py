@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lens_emotion.analysis.lens import ISOTROPIC, MATCHED, random_controls
 from lens_emotion.display import Result
-from lens_emotion.errors import AnalysisError, FingerprintError, UnknownEmotionError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.errors import AnalysisError, UnknownEmotionError
+from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name, tokenizer_of
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
@@ -191,12 +191,7 @@ def _check_model(
     info = describe(model)
     check_raw_basis(model, processed)
     if not other_model:
-        vectors.check_model(info.fingerprint, info.name)
-        if acts is not None and acts.header.fingerprint != info.fingerprint:
-            raise FingerprintError(
-                f"these activations were read on {acts.header.model}, not on {info.name}; read them with this model, "
-                "or pass allow_other_model=True"
-            )
+        check_made_on(info, vectors.header, *([acts.header] if acts is not None else []))
     return info.name
 
 

@@ -121,6 +121,7 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
+    from lens_emotion.extraction.activations import check_made_on
     from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
@@ -146,7 +147,7 @@ def steer(
     chosen = resolve_layers("all" if all_layers else layer, describe(loaded).n_layers)
     centre: Centre = 0.0
     if known is not None:
-        known.check_model(describe(loaded).fingerprint, name)
+        check_made_on(describe(loaded), known.header)
         vector = mixture(known, terms)
     else:
         texts = load_stimuli(default_stimuli(loaded))

@@ -60,7 +60,7 @@ def preview_text(
     text: Annotated[str, typer.Argument(help="The text.")],
     start: Annotated[int, typer.Option(min=0, help="First content token that is pooled.")] = 0,
 ) -> None:
-    """Show which tokens of a text are pooled, skipped or special."""
+    """Show which tokens of a text are pooled, skipped or special, and which rule put what in front."""
     from lens_emotion.extraction.comprehension import preview
     from lens_emotion.extraction.pooling import story_mean
     from lens_emotion.models.loading import load_model
@@ -71,5 +71,6 @@ def preview_text(
     for token in roles:
         line.append(token.token.replace("\n", "\\n"), style=styles[token.role]).append("|", style="dim")
     say_line(line)
+    say_line(roles.first)
     for role, style in styles.items():
         say_line(Text(f"{role}: {sum(t.role == role for t in roles)}", style=style))

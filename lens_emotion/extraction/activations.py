@@ -6,6 +6,7 @@ split halves, anisotropy, geometry) without reading the model again.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, FingerprintError, StimulusError, UnknownEmotionError
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import record
+from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.identity import VERSION
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 KIND = "PooledActivations"
@@ -173,7 +176,9 @@ class PooledActivations:
         if not isinstance(meta.get("records"), list):
             raise ArtifactError(f"{path} lists no texts; make it again")
         records = tuple(record(TextRecord, r, f"text {i} of {path}") for i, r in enumerate(meta["records"]))
-        return PooledActivations(values, records, norm, Header.from_dict(meta.get("header", {})))
+        header = Header.from_dict(meta.get("header", {}))
+        tell_former(path, header)
+        return PooledActivations(values, records, norm, header)
 
 
 # The header every artifact carries: which model, which texts, how read. It travels as JSON inside the file.
@@ -186,7 +191,8 @@ class Header:
 
     Attributes:
         model: name or folder the model was loaded from.
-        fingerprint: hash of the model's architecture and weights; equal on every backend and precision.
+        fingerprint: hash of the model's architecture and weights (`models.identity`); equal on every backend, and in
+            float32 and bfloat16.
         family: "gpt2", "gemma", "qwen", "llama", "mistral" or the Hugging Face model type.
         backend: "bridge" or "hooked".
         transformer_lens: version of TransformerLens that produced the activations.
@@ -267,11 +273,42 @@ def check_same_model(a: PooledActivations, b: PooledActivations) -> None:
     """Raises FingerprintError unless both were read by one model in one basis (backend and precision may differ)."""
     x, y = a.header, b.header
     if (x.fingerprint, x.processed) != (y.fingerprint, y.processed):
+        aged = x.fingerprint.startswith(VERSION) != y.fingerprint.startswith(VERSION)
         raise FingerprintError(
             f"one set was read by {x.model} (fingerprint {x.fingerprint[:12]}, processed={x.processed}), the other by "
             f"{y.model} ({y.fingerprint[:12]}, processed={y.processed}); directions live in one model's residual "
             "stream: read both sets with the same model, loaded the same way"
+            + aged
+            * " (one is of a version before 0.2, which knew models by other hashes: read its texts again)"
         )
+
+
+def check_made_on(info: ModelInfo, *headers: Header) -> None:
+    """Raises FingerprintError unless activations and vectors of these headers come from this model's weights.
+
+    Those of versions before 0.2 pass by the hash that these versions had.
+    """
+    for header in headers:
+        if header.fingerprint not in (info.fingerprint, info.former):
+            raise FingerprintError(
+                f"made on {header.model} (weights {header.fingerprint[:12]}), not on {info.name} "
+                f"({info.fingerprint[:12]}); extract on this model, or pass allow_other_model=True"
+            )
+
+
+_TOLD: set[str] = set()
+
+
+def tell_former(path: str | Path, header: Header) -> None:
+    """Say once per file that a version before 0.2 wrote it."""
+    if header.fingerprint.startswith(VERSION) or not header.fingerprint or str(path) in _TOLD:
+        return
+    _TOLD.add(str(path))
+    warnings.warn(
+        f"{path} is of a version before 0.2, which knew {header.model} by three of its matrices only; it is taken "
+        "where these fit. Extract again to be sure that it is of the very same weights",
+        stacklevel=3,
+    )
 
 
 def shared_emotions(

@@ -21,6 +21,7 @@ from lens_emotion.extraction.pooling import Pooling, check_content, norm_sums, p
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
+from lens_emotion.models.first_token import first_token
 from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import pad, tokenise_text
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
@@ -116,7 +117,7 @@ def check_classes(stimuli: StimulusSet) -> None:
 
 @dataclass(frozen=True)
 class TokenRole:
-    """One token of a previewed text: "pooled", "skipped" (content, not taken) or "special" (BOS, sink, template)."""
+    """One token of a previewed text: "pooled", "skipped" (content, not taken) or "special" (first token, markers)."""
 
     position: int
     token: str
@@ -125,9 +126,14 @@ class TokenRole:
 
 @dataclass(frozen=True, repr=False)
 class Preview(Result, Sequence[TokenRole]):
-    """The tokens of a previewed text, in order."""
+    """The tokens of a previewed text, in order.
+
+    Attributes:
+        first: what stands in front, and by which rule, in words.
+    """
 
     roles: tuple[TokenRole, ...]
+    first: str = ""
 
     @overload
     def __getitem__(self, index: int) -> TokenRole: ...
@@ -149,11 +155,12 @@ class Preview(Result, Sequence[TokenRole]):
     def summary(self) -> str:
         """How many tokens are pooled, and which."""
         counts = ", ".join(f"{sum(r.role == role for r in self.roles)} {role}" for role in ROLES)
-        return f"{len(self)} tokens: {counts}; pooled: {''.join(r.token for r in self.roles if r.role == 'pooled')!r}"
+        pooled = "".join(r.token for r in self.roles if r.role == "pooled")
+        return f"{len(self)} tokens: {counts}; {self.first}; pooled: {pooled!r}"
 
 
 def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
-    """Which tokens of a text would be pooled, skipped or left out as special. Pads never occur here.
+    """Which tokens of a text would be pooled, skipped or left out as special, and what stands in front by which rule.
 
     Raises:
         StimulusError, ContextLengthError: as in `extract_comprehension`.
@@ -166,7 +173,8 @@ def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
     roles = ["pooled" if t else "skipped" if c else "special" for t, c in zip(taken, content[0].tolist(), strict=True)]
     tokenizer = tokenizer_of(model)
     strings = [str(tokenizer.decode([i])) for i in tokenised.ids]
-    return Preview(tuple(TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True))))
+    made = tuple(TokenRole(i, s, r) for i, (s, r) in enumerate(zip(strings, roles, strict=True)))
+    return Preview(made, first_token(model).words)
 
 
 # Start from an ActivationCache you already have: labelled rows for every analysis, without reading again.

@@ -60,9 +60,16 @@ LAWS: tuple[Law, ...] = (
         "rows of a batch disturb one another: run conditions one at a time (token_budget=1)",
     ),
     Law(
-        "BOS once",
-        reading.bos_once,
-        "a missing or doubled BOS shifts every state: see `lens-emotion stimuli preview`, and mend the tokenizer",
+        "first token",
+        reading.first_token_is_the_rule,
+        "a missing, wrong or doubled first token shifts every state: see `lens-emotion stimuli preview`, and load the "
+        "model with load_model, so that its tokenizer is read as it was saved",
+    ),
+    Law(
+        "special tokens",
+        reading.special_tokens_stay_out,
+        "markers are averaged as if they were words, or a text runs on behind its end: mend which tokens "
+        "tokenizer_config.json marks as special, and eos_token_id in generation_config.json",
     ),
     Law(
         "save then load is bit-equal",

@@ -13,6 +13,7 @@ from lens_emotion.laws.reading import states_alone
 from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of
+from lens_emotion.models.conversion import blocks_of
 from lens_emotion.models.loading import quiet_loading, resolve, tokenizer_of_source, weights_of_source
 
 States = Callable[[Sequence[int]], Float[Tensor, "n_layers pos d_model"]]
@@ -66,10 +67,3 @@ def plain_states(plain: nn.Module, ids: Sequence[int]) -> Float[Tensor, "n_layer
             hooks.callback(handle.remove)
         plain(torch.tensor([list(ids)], device=next(plain.parameters()).device), use_cache=False)
     return torch.stack([state[0] for state in seen])
-
-
-def blocks_of(plain: nn.Module) -> nn.ModuleList:
-    """The list of transformer blocks of a Hugging Face causal model."""
-    n_layers = plain.config.get_text_config().num_hidden_layers  # type: ignore[operator, union-attr]
-    lists = [m for m in plain.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    return lists[0]

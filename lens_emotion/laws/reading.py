@@ -16,9 +16,12 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models.access import Model, device_of, hook_name, tokenizer_of
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import Sampling, ends_of, generate_tokens, stop_ids
+from lens_emotion.models.first_token import as_saved, first_token, rule_of
 from lens_emotion.models.forward import residual_cache
-from lens_emotion.models.prompting import bos_id, encode, has_chat_template, pad, pad_id, tokenise_prompt
+from lens_emotion.models.loading import resolve, tokenizer_of_source
+from lens_emotion.models.prompting import decode_text, encode, pad, pad_id, tokenise_prompt, tokenise_text
+from lens_emotion.models.templates import has_chat_template
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 NEW_TOKENS, REPEATED_TOKENS = 8, 12
@@ -77,19 +80,42 @@ def writing_equals_reading(subject: Subject) -> LawResult:
     return found(_worst(worst), subject.tolerance)
 
 
-def bos_once(subject: Subject) -> LawResult:
-    """Exactly one BOS before a text, whether or not the text brings its own; none for models without."""
-    model, own = subject.model, bos_id(subject.model)
-    if own is None:
-        never = tokenizer_of(model).bos_token_id
-        extra = [encode(model, "Anna smiled.").count(never)] if never is not None else [0]
-        return found(float(max(extra)), 0.0, "tokens", "the model has no BOS: none is put in front")
-    word = str(tokenizer_of(model).convert_ids_to_tokens(own))
-    rows = [encode(model, "Anna smiled."), encode(model, word + "Anna smiled."), list(subject.ids[0])]
-    if has_chat_template(model):
-        rows.append(list(tokenise_prompt(model, "Write a story.").ids))
-    wrong = [abs(row.count(own) - 1) + int(row[0] != own) for row in rows]
-    return found(float(max(wrong)), 0.0, "tokens")
+def first_token_is_the_rule(subject: Subject) -> LawResult:
+    """Texts are fed as the tokenizer, loaded anew, gives them out (its end left off), or behind the token that the
+    catalog declares; never behind two, whether the text or the chat template brings its own."""
+    model, rule, first = subject.model, rule_of(subject.model), first_token(subject.model)
+    source = getattr(model, "lens_emotion_source", None)
+    plain = tokenizer_of_source(resolve(source[0]), source[1]) if source else as_saved(tokenizer_of(model))
+    declared = first.ids if not rule.front else ()
+    wrong = 0
+    for record, ids in zip(subject.acts.records, subject.ids, strict=True):
+        truth = list(plain(record.text).input_ids)
+        truth = [*declared, *truth[: len(truth) - len(rule.behind)]]
+        begun = plain.decode(list(first.ids)) + record.text
+        wrong += sum(row != truth for row in (list(ids), encode(model, record.text), encode(model, begun)))
+    if first.ids and has_chat_template(model):
+        asked, n = list(tokenise_prompt(model, "Write a story.").ids), len(first.ids)
+        wrong += asked[:n] != list(first.ids) or asked[n : 2 * n] == list(first.ids)
+    return found(float(wrong), 0.0, "texts", first.words)
+
+
+def special_tokens_stay_out(subject: Subject) -> LawResult:
+    """No token that the tokenizer's files mark as special is pooled or stands in a decoded text, and every end that
+    the model's generation settings name stops a text."""
+    model, tokenizer = subject.model, tokenizer_of(subject.model)
+    marked = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    room = max(1, int(model.cfg.n_ctx) // 4)
+    wrong = 0
+    for start in range(0, len(marked), room):
+        some = dict(list(marked.items())[start : start + room])
+        read = tokenise_text(model, "Anna smiled. " + " ".join(some.values()) + " Ben smiled.")
+        wrong += sum(taken and token in marked for token, taken in zip(read.ids, read.content, strict=True))
+        wrong += any(word in decode_text(model, list(some)) for word in some.values())
+    ends, stops = ends_of(model), set(stop_ids(model).tolist())
+    told = ", ".join(str(t) for t in tokenizer.convert_ids_to_tokens(sorted(stops)) if t is not None)
+    return found(
+        float(wrong + len(ends - stops)), 0.0, "tokens", f"{len(marked)} special tokens; a text ends at {told}"
+    )
 
 
 def _worst(values: Sequence[float]) -> float:

@@ -6,7 +6,6 @@ them apart.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +15,7 @@ from transformer_lens.utilities import get_act_name
 
 from lens_emotion.errors import ProcessedModelError, UnsupportedModelError
 from lens_emotion.models import hooked
+from lens_emotion.models.identity import former_fingerprint, identity_of
 
 Model = Any  # TransformerBridge | HookedTransformer: no common base class across TransformerLens 3.x and 4.x
 
@@ -27,8 +27,10 @@ _SAMPLE = 64  # rows and columns of the weight sample that identifies a model
 class ModelInfo:
     """Facts of a loaded model that results depend on.
 
-    `fingerprint` hashes architecture and a sample of weights at bfloat16, so that it is the same on both backends and
-    for float32 and bfloat16 copies of one model, and differs between a base model and its fine-tunes.
+    `fingerprint` changes with any weight and is the same on both backends and for float32 and bfloat16 copies of one
+    model (`models.identity`); `former` is what versions before 0.2 called so, by which their files are known.
+    `first_token` and `template` say what stands in front of a text and which switches the chat template gets (of
+    models that `load_model` loaded).
     """
 
     name: str
@@ -43,6 +45,9 @@ class ModelInfo:
     fingerprint: str
     processed: bool
     transformer_lens: str
+    former: str = ""
+    first_token: str = ""
+    template: str = ""
 
 
 def backend_of(model: Model) -> str:
@@ -115,18 +120,6 @@ def check_raw_basis(model: Model, allow_processed: bool = False) -> None:
         )
 
 
-def fingerprint(model: Model) -> str:
-    """Hex SHA-256 of architecture and weights (see `ModelInfo`)."""
-    cfg = model.cfg
-    digest = hashlib.sha256(f"{architecture_of(model)}|{cfg.n_layers}|{cfg.d_model}|{cfg.n_heads}".encode())
-    for layer in sorted({0, cfg.n_layers // 2, cfg.n_layers - 1}):
-        weight = model.blocks[layer].mlp.W_out
-        rows, columns = (max(1, size // _SAMPLE) for size in weight.shape)
-        sample = weight[::rows, ::columns].detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def parameter_count(model: Model) -> int:
     """Parameters of the model, embeddings included, as its checkpoint has them: the same on both backends.
 
@@ -169,7 +162,9 @@ def describe(model: Model) -> ModelInfo:
         d_vocab=int(cfg.d_vocab),
         dtype=str(cfg.dtype).removeprefix("torch."),
         device=str(cfg.device),
-        fingerprint=fingerprint(model),
+        fingerprint=identity_of(model, architecture_of(model)),
         processed=is_processed(model),
         transformer_lens=version("transformer-lens"),
+        former=former_fingerprint(model, architecture_of(model)),
+        **getattr(model, "lens_emotion_tokens", {}),
     )

@@ -7,9 +7,18 @@ instruct, shape, and which stimulus set the model reads.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from lens_emotion.errors import UnknownModelError
+
+# What users of a family put in front of a text although its tokenizer adds nothing, and what that is called: GPT-2 was
+# trained on documents set apart by this token, and its literature reads every text behind one.
+FIRST_TOKENS: Mapping[str, tuple[str, str]] = {"gpt2": ("<|endoftext|>", "GPT-2's convention")}
+# Switches of chat templates; a template ignores those it does not know. Models answer without thinking aloud first, and
+# templates that write today's date (Llama 3.2) write one fixed day, so that a prompt is the same tomorrow.
+TEMPLATE: Mapping[str, Any] = {"enable_thinking": False, "thinking": False, "date_string": "26 Jul 2024"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,8 @@ class ModelSpec:
         paper: "named" or "inferred" if arXiv 2604.04064 used it (inferred: not named in its public material), else "".
         stimuli: name of the stimulus set it reads.
         gated: True if the hub asks for a licence to be accepted first.
+        template: switches of its chat template; `load_model(..., template={...})` goes before them.
+        first_token: put in front of a text whose tokenizer adds nothing itself; empty for most models.
     """
 
     name: str
@@ -38,6 +49,11 @@ class ModelSpec:
     paper: str = ""
     stimuli: str = "passages"
     gated: bool = False
+    template: Mapping[str, Any] = field(default_factory=lambda: dict(TEMPLATE), hash=False)
+
+    @property
+    def first_token(self) -> str:
+        return FIRST_TOKENS.get(self.family, ("", ""))[0]
 
 
 def _tiny(family: str, millions: float, stimuli: str = "world-en") -> ModelSpec:

@@ -17,10 +17,13 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of, tokenizer_of
 from lens_emotion.models.forward import fitting_threads, read_out, shortcut
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
+from lens_emotion.models.templates import turn_end
+from lens_emotion.models.turns import turn
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]
 OnStep = Callable[[dict[int, int]], None]  # row -> its new token
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
 
 
@@ -97,7 +100,7 @@ def generate_tokens(
     written = torch.full((len(prompts), max_new_tokens), -1)
     alive = torch.arange(len(prompts))  # rows still in the batch
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    with fitting_threads(model):
+    with turn(model), fitting_threads(model):
         decoder, tokens, mask = _begin(model, prompts, share_prompts)
         with model.hooks(fwd_hooks=list(fwd_hooks)), shortcut(model, whole_blocks=True):
             for position in range(max_new_tokens):
@@ -141,16 +144,28 @@ def _begin(
 
 
 def stop_ids(model: Model) -> Int[Tensor, " n_stop"]:
-    """Ids that end a text: the tokenizer's EOS and those of the model's generation settings (end-of-turn tokens)."""
-    found = {tokenizer_of(model).eos_token_id}
-    hf_model = getattr(model, "original_model", None)
-    configured = getattr(getattr(hf_model, "generation_config", None), "eos_token_id", None)
-    found |= set(configured) if isinstance(configured, list) else {configured}
-    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
-        known = tokenizer_of(model).get_vocab().get(token)
-        if known in special_ids(model):
-            found.add(known)
-    return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long)
+    """Ids that end a text: the tokenizer's EOS, those of the model's generation settings (one or several), and the
+    special token with which its chat template ends a turn."""
+    eos = tokenizer_of(model).eos_token_id
+    found = ends_of(model) | _turn_ends(model) | ({int(eos)} if eos is not None else set())
+    return torch.tensor(sorted(found), dtype=torch.long)
+
+
+def ends_of(model: Model) -> set[int]:
+    """The end tokens of the model's generation settings, one or several."""
+    own = getattr(getattr(model, "original_model", None), "generation_config", None)
+    configured = getattr(own or getattr(model, "lens_emotion_generation", None), "eos_token_id", None)
+    several = configured if isinstance(configured, list | tuple) else [configured]
+    return {int(i) for i in several if i is not None}
+
+
+def _turn_ends(model: Model) -> set[int]:
+    """The first special token that the template writes behind an assistant's turn; where there is none to be had, the
+    turn ends of the families by name."""
+    special, tokenizer = special_ids(model), tokenizer_of(model)
+    behind = [i for i in tokenizer(turn_end(model), add_special_tokens=False).input_ids if i in special]
+    named = [tokenizer.convert_tokens_to_ids(token) for token in TURN_ENDS if token in tokenizer.get_vocab()]
+    return set(behind[:1] or special.intersection(named))
 
 
 def make_decoder(model: Model, batch: int) -> Decoder:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
+from lens_emotion.models.turns import turn
 
 T = TypeVar("T")
 Undo = list[tuple[dict[str, Any], str, Any]]  # what to write back: table, name, value
@@ -82,7 +83,7 @@ def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False
     names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
     if backend_of(model) == "hooked":
         watched = names[-1:] if last_only else names
-        with _hooks(model, watched, lambda tensor, hook: see(tensor)), torch.inference_mode():
+        with turn(model), _hooks(model, watched, lambda tensor, hook: see(tensor)), torch.inference_mode():
             yield lambda tokens, mask: model(tokens, stop_at_layer=len(names), attention_mask=mask.long())
         return
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
@@ -99,6 +100,7 @@ def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False
             raise StopAtLayerException(tensor)
 
     with (
+        turn(model),
         _hooks(model, watched, see_and_stop),
         shortcut(model, whole_blocks=last_only) as unseen,
         torch.inference_mode(),

@@ -9,11 +9,12 @@ import contextlib
 import errno
 import importlib.util
 import io
+import json
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, architecture_of, family_of, fingerprint
+from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
 from lens_emotion.models.checkpoint import (
     CONFIG,
@@ -35,6 +36,9 @@ from lens_emotion.models.checkpoint import (
     read_config,
     row_of_folder,
 )
+from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
+from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
+from lens_emotion.models.templates import check_switches, switches
 
 BACKENDS = ("auto", "bridge", "hooked")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -215,6 +219,7 @@ def load_model(
     device: str | torch.device | None = None,
     revision: str | None = None,
     quantise: str | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model for reading and steering.
 
@@ -226,12 +231,15 @@ def load_model(
         device: "cpu", "cuda", "mps"; None takes the best there is, "auto" spreads the blocks over every GPU.
         revision: branch, tag or commit of a hub model; refused for what is not on the hub.
         quantise: "8bit" or "4bit" through bitsandbytes, where the platform has it. Results are about those weights.
+        template: switches of the chat template, before those of the catalog: {"enable_thinking": True} lets Qwen3
+            think, {"chat_template": "NAME"} takes one of several templates, or a Jinja text instead of them.
 
     Returns:
         A TransformerLens model in evaluation mode, in the raw basis.
 
     Raises:
         UnknownModelError, ModelUnavailableError, UnsupportedModelError: see their messages.
+        StimulusError: `template` names what the model's chat template does not know.
     """
     if backend not in BACKENDS:
         raise UnsupportedModelError(f"unknown backend '{backend}'; use {', '.join(BACKENDS)}")
@@ -252,9 +260,14 @@ def load_model(
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
         check_vocabulary(tokenizer, config, source.label)
+        rule = measure_rule(tokenizer)  # before TransformerLens changes it
+        check_switches(tokenizer, source.label, template or {})
         placed = loading_options(place, quantise, precision, over_gpus(device))
         hf_model = weights_of_source(source, precision, revision, **placed)
         hf_model = hf_model if placed else hf_model.to(place)
+        kind = "hooked" if backend == "hooked" else "bridge"
+        trace = trace_of(hf_model, tokenizer, hooked.LONGEST_CONTEXT if kind == "hooked" else LONGEST)
+        check_finite_source(trace, source.label, precision)
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
         else:
@@ -262,10 +275,20 @@ def load_model(
 
             options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
             model = TransformerBridge.boot_transformers(source.label, hf_model=hf_model, **options).eval()
+        check_conversion(model, trace, source.label, kind)
     model.lens_emotion_name = source.label
     model.lens_emotion_spec = source.spec
     model.lens_emotion_source = (name, revision)
+    model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
+    model.lens_emotion_template = dict(template or {})
+    keep_rule(model, rule)
+    model.lens_emotion_tokens = _token_facts(model)
     return model
+
+
+def _token_facts(model: Model) -> dict[str, str]:
+    """What `describe` says of the model's tokens."""
+    return {"first_token": first_token(model).words, "template": json.dumps(switches(model), default=str)}
 
 
 def row_of(model: Model) -> ModelSpec | None:
@@ -276,7 +299,11 @@ def row_of(model: Model) -> ModelSpec | None:
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):
-            return spec if fingerprint(load_model(spec.name, device="cpu")) == fingerprint(model) else None
+            return (
+                spec
+                if describe(load_model(spec.name, device="cpu")).fingerprint == describe(model).fingerprint
+                else None
+            )
     return None
 
 

@@ -1,15 +1,14 @@
-"""From text to tokens: chat templates, exactly one BOS, and the spans of a prompt.
+"""From text to tokens: what stands in front once, and the spans of a prompt.
 
-A tokenised text knows which of its tokens are content. Everything else (BOS, template, instruction, pads) and
-position 0 are never pooled: the first position is an attention sink with massive activations in most models, whether
-or not it is a BOS.
+A tokenised text knows which of its tokens are content. Everything else (special tokens, template, instruction, pads)
+and position 0 are never pooled: the first position is an attention sink with massive activations in most models,
+whether or not it is a BOS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.models.access import Model, tokenizer_of
+from lens_emotion.models.first_token import first_token, special_of
+from lens_emotion.models.templates import chat_prompt
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TokenisedText:
     """Token ids of one text and which of them are content.
 
     Attributes:
-        ids: token ids, BOS first where the model has one.
+        ids: token ids, behind what the model's texts begin with.
         content: True for the tokens whose activations may be pooled.
         prompt_length: number of tokens before the first generated (or content) token.
     """
@@ -37,53 +38,22 @@ class TokenisedText:
         return len(self.ids)
 
 
-def bos_id(model: Model) -> int | None:
-    """The id of the beginning-of-text token, or None for models that have none (Qwen, SmolLM2).
-
-    A BOS that the chat template repeats before every turn is a turn marker (SmolLM2's "<|im_start|>") and is not
-    prepended. TransformerLens fills a missing BOS with the EOS token: the tokenizer's own settings are asked instead.
-    """
-    tokenizer = tokenizer_of(model)
-    own = tokenizer.init_kwargs.get("bos_token", tokenizer.bos_token)
-    if own is None or str(own) == "":
-        return None
-    if has_chat_template(model):
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        if str(tokenizer.apply_chat_template(turns, tokenize=False)).count(str(own)) > 1:
-            return None
-    return int(tokenizer.convert_tokens_to_ids(str(own)))
-
-
-def has_chat_template(model: Model) -> bool:
-    return bool(getattr(tokenizer_of(model), "chat_template", None))
-
-
-def chat_prompt(model: Model, instruction: str) -> str:
-    """The instruction as the model expects it: through its chat template where it has one, else as it stands."""
-    if not has_chat_template(model):
-        return instruction
-    turns = [{"role": "user", "content": instruction}]
-    return str(tokenizer_of(model).apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-
 def encode(model: Model, text: str) -> list[int]:
-    """Token ids with exactly one BOS (none for models without), whether or not the text already begins with it.
+    """Token ids behind what the model's texts begin with (`first_token`), once, whether or not the text brings it.
+
+    Nothing is put behind: what the tokenizer would add there (an EOS) would end a text that goes on.
 
     Raises:
         StimulusError: half of a surrogate pair, as bytes that are no UTF-8 become on a command line.
     """
-    tokenizer = tokenizer_of(model)
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise StimulusError(
-            f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character itself"
-        )
-    ids = list(tokenizer(text, add_special_tokens=False).input_ids)
-    bos = bos_id(model)
-    if bos is None:
-        return ids
-    while ids and ids[0] == bos:
-        ids.pop(0)
-    return [bos, *ids]
+        raise StimulusError(f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character")
+    ids = list(tokenizer_of(model)(text, add_special_tokens=False).input_ids)
+    front = first_token(model).ids
+    if own := set(front) & special_ids(model):
+        while ids and ids[0] in own:
+            ids.pop(0)
+    return [*front, *ids]
 
 
 def tokenise_text(model: Model, text: str) -> TokenisedText:
@@ -115,7 +85,13 @@ def tokenise_prompt(model: Model, instruction: str) -> TokenisedText:
 
 
 def special_ids(model: Model) -> frozenset[int]:
-    return frozenset(tokenizer_of(model).all_special_ids)
+    """Ids of every special token, those without a role too (Gemma's turn markers): never pooled, never in a text."""
+    tokenizer = tokenizer_of(model)
+    version = (len(tokenizer), tuple(tokenizer.all_special_ids))  # Gemma adds thousands: not collected for every text
+    kept = vars(tokenizer).get("lens_emotion_special")
+    if kept is None or kept[0] != version:
+        kept = tokenizer.lens_emotion_special = (version, special_of(tokenizer))
+    return kept[1]
 
 
 def check_length(model: Model, length: int, text: str, new_tokens: int = 0) -> None:
@@ -131,7 +107,7 @@ def check_length(model: Model, length: int, text: str, new_tokens: int = 0) -> N
 def pad_id(model: Model) -> int:
     tokenizer = tokenizer_of(model)
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
+        if candidate is not None and candidate < model.cfg.d_vocab:  # TransformerLens may have added it
             return int(candidate)
     return 0
 
@@ -155,5 +131,5 @@ def pad(
 
 def decode_text(model: Model, ids: Sequence[int]) -> str:
     """Text of generated ids, special tokens left out."""
-    tokenizer: Any = tokenizer_of(model)
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    special = special_ids(model)
+    return str(tokenizer_of(model).decode([i for i in ids if i not in special], skip_special_tokens=True))

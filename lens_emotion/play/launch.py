@@ -56,7 +56,7 @@ def _kept(path: Path | None, model: Model, say: Say) -> PooledActivations | None
     except ArtifactError as error:
         say(f"note: {error}; reading anew")
         return None
-    if acts.header.fingerprint != describe(model).fingerprint:
+    if acts.header.fingerprint != describe(model).fingerprint:  # those of before 0.2 are read anew
         return None
     say(f"readings of an earlier session: {path}")
     return acts

@@ -13,12 +13,13 @@ from typing import Any
 
 from lens_emotion.analysis.tokens import token_scores
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.layers import layers_in_words, resolve_layers
-from lens_emotion.models.prompting import chat_prompt, decode_text, has_chat_template
+from lens_emotion.models.prompting import decode_text
+from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.steering.comparison import (
     N_NULLS,
     Push,
@@ -249,7 +250,7 @@ def session_of(model: Model, vectors: EmotionVectors, acts: PooledActivations | 
         FingerprintError: vectors of another model.
     """
     info = describe(model)
-    vectors.check_model(info.fingerprint, info.name)
+    check_made_on(info, vectors.header)
     return Session(model, vectors, info, acts)
 
 

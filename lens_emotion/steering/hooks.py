@@ -16,10 +16,11 @@ from torch import Tensor
 from transformer_lens.utilities import get_act_name
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.errors import DoseError, UnsupportedModelError
+from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.layers import Layers, resolve_layers
+from lens_emotion.models.turns import turn
 from lens_emotion.steering.dose import Dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -104,7 +105,7 @@ def steer(
     check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
     how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
     hooks = steering_hooks(vector, dose, unit=unit, layers=layers, **how)
-    with model.hooks(fwd_hooks=hooks):
+    with turn(model, steering=True), model.hooks(fwd_hooks=hooks):
         yield hooks
 
 
@@ -141,11 +142,8 @@ def check_fits(
                 f"the vector has shape {tuple(vector.direction.shape)} (layers, d_model), the model {shape}; "
                 "extract vectors on this model"
             )
-        if not allow_other_model and vector.header.fingerprint != info.fingerprint:
-            raise FingerprintError(
-                f"the vector was made on {vector.header.model}, not on {info.name}; extract vectors on this model, or "
-                "pass allow_other_model=True"
-            )
+        if not allow_other_model:
+            check_made_on(info, vector.header)
 
 
 class RowEdits:

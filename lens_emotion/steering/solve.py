@@ -23,6 +23,7 @@ from lens_emotion.models.access import Model, hook_name
 from lens_emotion.models.forward import CHUNK, TOKEN_BUDGET, fitting_threads, read_out, residual_cache, run_halving
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id, tokenise_text
+from lens_emotion.models.turns import turn
 from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import Intervention, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
@@ -305,7 +306,7 @@ def log_probabilities(
     tokens, mask = pad([t.ids for t in texts], pad_id(model))
     last = hook_name(model.cfg.n_layers - 1)
     edits = RowEdits(done, model.cfg.d_model)
-    with fitting_threads(model), model.hooks(fwd_hooks=edits.hooks()):
+    with turn(model), fitting_threads(model), model.hooks(fwd_hooks=edits.hooks()):
         residual = residual_cache(model, tokens, mask)[last]
     out = []
     for row, text in enumerate(texts):

@@ -18,7 +18,7 @@ from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.prompting import has_chat_template
+from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, prompts_for, scenarios_for, step_inputs
 from lens_emotion.run.store import Inputs, Store
@@ -67,6 +67,8 @@ def open_model(model: Model, config: StudyConfig, run: Store, say: Say) -> Model
 
 def gather(run: ModelRun) -> Evidence:
     """Run or read back everything that needs the model."""
+    if run.config.generation:
+        chat_prompt(run.model, "Write a story.")  # a template that takes no prompt says so before anything long
     story, last = read(run)
     run.store.save("vectors.safetensors", emotion_vectors(story).save)
     stories, jeong = write(run) if run.config.generation else (None, None)

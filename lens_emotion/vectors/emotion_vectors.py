@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, UnknownEmotionError
-from lens_emotion.extraction.activations import Header
+from lens_emotion.extraction.activations import Header, tell_former
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import name_of
 from lens_emotion.models.layers import resolve_layer
@@ -200,14 +200,6 @@ class EmotionVectors:
         drawn = self[rest[int(np.random.default_rng(seed).integers(len(rest)))]]
         return replace(drawn, natural=mine.natural, norm=mine.norm)
 
-    def check_model(self, fingerprint: str, name: str) -> None:
-        """Raises FingerprintError if these vectors come from another model than the one given."""
-        if fingerprint != self.header.fingerprint:
-            raise FingerprintError(
-                f"these vectors were made on {self.header.model} (fingerprint {self.header.fingerprint[:12]}), "
-                f"not on {name} ({fingerprint[:12]}); extract them on this model, or pass allow_other_model=True"
-            )
-
     def save(self, path: str | Path) -> Path:
         """Write to a safetensors file, atomically."""
         tensors = {name: getattr(self, name) for name in AXES}
@@ -222,7 +214,9 @@ class EmotionVectors:
             raise ArtifactError(f"{path} does not name its vectors; make it again")
         if not len(set(names)) == len(names) == len(held["directions"]):
             raise ArtifactError(f"{path} does not name each of its {len(held['directions'])} vectors; make it again")
-        return EmotionVectors(emotions=tuple(names), header=Header.from_dict(meta.get("header", {})), **held)
+        header = Header.from_dict(meta.get("header", {}))
+        tell_former(path, header)
+        return EmotionVectors(emotions=tuple(names), header=header, **held)
 
     def __repr__(self) -> str:
         return (

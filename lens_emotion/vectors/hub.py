@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lens_emotion.display import Result
 from lens_emotion.errors import ArtifactError
+from lens_emotion.extraction.activations import check_made_on
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.loading import first_line
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
@@ -83,8 +84,7 @@ def pull_vectors(
         path = api.hf_hub_download(repo_id, filename, revision=revision)
     vectors = EmotionVectors.load(path)
     if model is not None:
-        info = describe(model)
-        vectors.check_model(info.fingerprint, info.name)
+        check_made_on(describe(model), vectors.header)
     return vectors
 
 

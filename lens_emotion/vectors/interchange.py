@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
-from lens_emotion.extraction.activations import Header, TextRecord
+from lens_emotion.extraction.activations import Header, TextRecord, check_made_on
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
 from lens_emotion.files.artifacts import atomic_write, check_seal, sealed
@@ -118,8 +118,8 @@ def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) ->
         stacked = _stacked(read.directions, n)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ArtifactError(f"{path}: what lens_emotion wrote beside the directions is damaged ({error})") from None
-    if model is not None and describe(model).fingerprint != header.fingerprint:
-        raise FingerprintError(f"{path} was made on {header.model}, not on {describe(model).name}")
+    if model is not None:
+        check_made_on(describe(model), header)
     direction = unit(stacked) * (1 if dose > 0 else -1)
     return EmotionVector(name or stored, direction, norm, natural, residual, header)
 

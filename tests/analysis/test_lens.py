@@ -21,7 +21,7 @@ from lens_emotion.analysis.lens import (
     vocabulary,
 )
 from lens_emotion.errors import AnalysisError, FingerprintError, UnsupportedModelError
-from lens_emotion.models.access import fingerprint
+from lens_emotion.models.access import describe
 from lens_emotion.models.forward import read_out
 from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, count_scripts, main_script, scripts_of
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
@@ -35,7 +35,7 @@ def _directions(model, n=5, seed=0):
 def _vectors(model, rows, names, header):
     n_layers = model.cfg.n_layers
     sizes = torch.ones(len(rows), n_layers)
-    header = replace(header, fingerprint=fingerprint(model))
+    header = replace(header, fingerprint=describe(model).fingerprint)
     return EmotionVectors(rows[:, None].expand(-1, n_layers, -1), names, sizes, sizes, torch.ones(n_layers), header)
 
 

@@ -19,9 +19,7 @@ def test_100_hostile_commands_are_one_line_and_the_right_exit_code():
     assert sum(tally.codes.values()) == 100 and tally.codes[0] and tally.codes[2] > 40
 
 
-@pytest.mark.parametrize(
-    "broken", ["rich.text.Text.assemble", "lens_emotion.errors.LensEmotionError.__str__"]
-)
+@pytest.mark.parametrize("broken", ["rich.text.Text.assemble", "lens_emotion.errors.LensEmotionError.__str__"])
 def test_the_fuzz_sees_a_crash(broken, monkeypatch):
     monkeypatch.setattr(broken, lambda *_: 1 / 0)
     assert fuzz_cli.run(30, seed=1).failures

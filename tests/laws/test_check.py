@@ -17,7 +17,7 @@ from lens_emotion.extraction.while_writing import watch
 from lens_emotion.laws import copies, reading, steering
 from lens_emotion.laws.check import LAWS, check
 from lens_emotion.laws.subject import Law, deviation, found
-from lens_emotion.models import decoding
+from lens_emotion.models import decoding, prompting
 from lens_emotion.models.access import backend_of, hook_name
 from lens_emotion.models.loading import load_model
 from lens_emotion.models.prompting import encode
@@ -29,9 +29,9 @@ NAMES = {law.name: law for law in LAWS}
 def test_every_law_holds_on_every_family_and_backend(model):
     report = check(model, compare=backend_of(model) == "bridge")  # the Bridge is compared with both others
     assert report.ok, report.table[["law", "deviation", "note"]]
-    assert len(report.table) == 13 and report.seconds < 60
+    assert len(report.table) == 14 and report.seconds < 60
     tried = report.table[report.table.skipped == ""]
-    assert len(tried) == 13 - (backend_of(model) == "hooked")
+    assert len(tried) == 14 - (backend_of(model) == "hooked")
     assert tried.deviation.notna().all()
 
 
@@ -110,6 +110,10 @@ def bos_twice(monkeypatch, model, stack):
     monkeypatch.setattr(reading, "encode", lambda model, text: [encode(model, text)[0], *encode(model, text)])
 
 
+def markers_pooled(monkeypatch, model, stack):
+    monkeypatch.setattr(prompting, "special_ids", lambda model: frozenset())
+
+
 def half_precision_files(monkeypatch, model, stack):
     from lens_emotion.vectors import emotion_vectors
 
@@ -158,7 +162,8 @@ BROKEN = {
     "adding a·v at layer L moves the projection on v at L by a": longer_doses,
     "cached decoding equals uncached, steered or not": positions_of_the_pass,
     "per-row steering equals row-by-row": rows_swapped,
-    "BOS once": bos_twice,
+    "first token": bos_twice,
+    "special tokens": markers_pooled,
     "save then load is bit-equal": half_precision_files,
     "hooks are gone after an exception": hooks_stay,
     "HookedTransformer, Bridge and plain Hugging Face hidden states agree": other_weights,
@@ -228,7 +233,7 @@ def test_half_precision_is_held_to_what_its_rounding_explains():
 @pytest.mark.parametrize(("broken", "code"), [(False, 0), (True, 1)])
 def test_the_command_exits_1_where_a_law_is_broken(broken, code, monkeypatch, capsys):
 
-    one = Law("BOS once", lambda subject: found(2.0 if broken else 0.0, 0.0, "tokens"), "mend the tokenizer")
+    one = Law("first token", lambda subject: found(2.0 if broken else 0.0, 0.0, "tokens"), "mend the tokenizer")
     monkeypatch.setattr("lens_emotion.laws.check.LAWS", (one,))
     monkeypatch.setattr(sys, "argv", ["lens-emotion", "check", "tiny-llama"])
     with pytest.raises(SystemExit) as stopped:

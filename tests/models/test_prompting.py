@@ -1,4 +1,4 @@
-"""Tokens: one BOS, content without specials, and generation that does not depend on its batch."""
+"""Tokens: content without specials, and generation that does not depend on its batch."""
 
 from __future__ import annotations
 
@@ -10,42 +10,9 @@ from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.extraction.comprehension import preview
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.models.decoding import Sampling, generate_tokens, nucleus
-from lens_emotion.models.prompting import bos_id, chat_prompt, encode, pad, tokenise_text
+from lens_emotion.models.prompting import encode, pad, tokenise_text
 
 PROMPTS = ("Anna was in the kitchen", "Ben", "It rained at the market, and Nora walked to the sea. She")
-
-
-def test_exactly_one_bos_also_if_the_text_brings_its_own(model):
-    bos = bos_id(model)
-    text = "Anna smiled."
-    if bos is None:
-        assert encode(model, text) == list(model.tokenizer(text, add_special_tokens=False).input_ids)
-        return
-    marker = model.tokenizer.convert_ids_to_tokens(bos)
-    for given in (text, marker + text, marker + marker + text):
-        assert encode(model, given).count(bos) == 1
-        assert encode(model, given)[0] == bos
-
-
-def test_families_have_the_bos_of_their_originals():
-    assert bos_id(tiny("tiny-qwen")) is None
-    for name in ("tiny-gpt2", "tiny-gemma", "tiny-llama", "tiny-mistral"):
-        assert bos_id(tiny(name)) is not None
-
-
-def test_a_turn_marker_is_no_bos_and_a_chat_prompt_has_one_bos():
-    from lens_emotion.models.loading import load_model
-
-    model = load_model("tiny-llama", device="cpu")
-    bos = model.tokenizer.bos_token
-    model.tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]{% endif %}"
-    )
-    assert chat_prompt(model, "Hello").endswith("[assistant]")
-    assert encode(model, chat_prompt(model, "Hello")).count(bos_id(model)) == 1
-    model.tokenizer.chat_template = "{% for m in messages %}" + bos + "{{ m.role }} {{ m.content }}{% endfor %}"
-    assert bos_id(model) is None
 
 
 def test_preview_accounts_for_every_token(model):

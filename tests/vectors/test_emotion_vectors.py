@@ -7,6 +7,7 @@ import torch
 from conftest import tiny
 
 from lens_emotion.errors import ArtifactError, FingerprintError, UnknownEmotionError
+from lens_emotion.extraction.activations import check_made_on
 from lens_emotion.models.access import describe
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -69,7 +70,7 @@ def test_vectors_survive_the_disk_bit_for_bit(vectors, tmp_path):
 def test_vectors_of_another_model_are_refused_with_both_names(vectors):
     other = describe(tiny("tiny-mistral"))
     with pytest.raises(FingerprintError, match=r"tiny-llama.*tiny-mistral"):
-        vectors.check_model(other.fingerprint, other.name)
+        check_made_on(other, vectors.header)
 
 
 def test_mixing_models_is_refused(vectors):

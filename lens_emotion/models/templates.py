@@ -1,0 +1,188 @@
+"""Chat templates: an instruction as the model was trained to be asked, the same today and tomorrow.
+
+A template is a program that came with the model. It may have switches (Qwen3 thinks aloud unless it is told not to),
+write today's date, refuse what it is given, or never end: what comes out is a prompt that holds the instruction, or
+one error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.models.access import Model, tokenizer_of
+from lens_emotion.models.catalog import TEMPLATE, find_spec
+from lens_emotion.models.first_token import rule_of
+
+SECONDS = 5.0  # a template takes about a millisecond
+TODAY = datetime(2024, 7, 26)  # `date_string` of the catalog; the day that Llama 3.2's template falls back on
+ANSWER = "an answer"
+
+
+def has_chat_template(model: Model) -> bool:
+    return bool(_switches(model).get("chat_template") or getattr(tokenizer_of(model), "chat_template", None))
+
+
+def chat_prompt(model: Model, instruction: str) -> str:
+    """The instruction as the model expects it: through its chat template where it has one, else as it stands.
+
+    Raises:
+        StimulusError: the template refuses it, fails, does not end, or leaves the instruction out; or there are several
+            templates and none is the default.
+    """
+    if not has_chat_template(model):
+        return instruction
+    return _holding(model, [("user", instruction)], add_generation_prompt=True)
+
+
+def turn_end(model: Model) -> str:
+    """What the template writes behind an assistant's words; empty without a template, or if it takes no second turn."""
+    if not has_chat_template(model):
+        return ""
+    turns = [("user", "a question"), ("assistant", ANSWER)]
+    try:
+        return _holding(model, turns, add_generation_prompt=False).rpartition(ANSWER)[2]
+    except StimulusError:
+        return ""
+
+
+def _holding(model: Model, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+    """Turns (role, text) through the template, which must give the last text back; some read lists of parts only."""
+    wrapped: tuple[Callable[[str], Any], ...] = (str, lambda text: [{"type": "text", "text": text}])
+    written = ""
+    for wrap in wrapped:
+        said = [{"role": role, "content": wrap(text)} for role, text in turns]
+        written = _rendered(model, said, add_generation_prompt)
+        if turns[-1][1].strip() in written:
+            return written
+    raise _refused(model, f"it leaves the text out and writes {written[:80]!r}")
+
+
+def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    """The turns through the model's chat template, with its switches.
+
+    Raises:
+        StimulusError: whatever goes wrong in it, in one line.
+    """
+    settings = _switches(model)
+    source = _source(tokenizer_of(model), _name(model), settings.pop("chat_template", None))
+    if rule_of(model).bos is None:
+        settings.setdefault("bos_token", "")  # TransformerLens calls the EOS a BOS where there is none
+    try:
+        with _ending_in_time():
+            return str(
+                tokenizer_of(model).apply_chat_template(
+                    turns,
+                    chat_template=_dated(source),
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **settings,
+                )
+            )
+    except Exception as error:  # a program of strangers: jinja's errors, and any that Python has
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise _refused(model, lines[0].rstrip(".")[:200]) from None
+
+
+def check_switches(tokenizer: Any, name: str, asked: Any) -> None:
+    """Refuse switches of the user's that the template of a model of this name does not know.
+
+    Raises:
+        StimulusError: no names with values, no template, several without a default, or none that names the switch.
+    """
+    if not isinstance(asked, Mapping) or not all(isinstance(switch, str) for switch in asked):
+        raise StimulusError(f"template={asked!r} is not a mapping of switches; give {{'enable_thinking': True}}")
+    own = set(asked) - {"chat_template"}
+    if own and not (asked.get("chat_template") or getattr(tokenizer, "chat_template", None)):
+        raise StimulusError(f"template={asked}, but {name} has no chat template; leave it out")
+    if unknown := sorted(own - _named(_source(tokenizer, name, asked.get("chat_template"))) if asked else ()):
+        raise StimulusError(
+            f"the chat template of {name} has no {', '.join(unknown)}; give switches that it names "
+            "(tokenizer.chat_template)"
+        )
+
+
+def switches(model: Model) -> dict[str, Any]:
+    """The switches in force that the model's template names: the catalog's, then the user's; none without template."""
+    settings = _switches(model)
+    asked = settings.pop("chat_template", None)
+    if not has_chat_template(model):
+        return {}
+    try:
+        source = _source(tokenizer_of(model), _name(model), asked)
+    except StimulusError:  # several templates, none the default: told when one is needed
+        return {}
+    named = {name: value for name, value in settings.items() if name in _named(source)}
+    return named | ({"chat_template": asked} if asked else {})
+
+
+def _switches(model: Model) -> dict[str, Any]:
+    spec = find_spec(_name(model))
+    return {**(spec.template if spec else TEMPLATE), **(getattr(model, "lens_emotion_template", None) or {})}
+
+
+def _source(tokenizer: Any, name: str, asked: str | None) -> str:
+    """The template's text: the one asked for by name, the text given instead, the default, or the only one."""
+    own = tokenizer.chat_template
+    named = own if isinstance(own, Mapping) else {"default": own} if own else {}
+    chosen = asked if asked and "{" in asked else named.get(asked or "default")
+    if chosen is None:
+        raise StimulusError(
+            f"{name} has the chat templates {', '.join(named) or '(none)'}, and "
+            f"{f'none called {asked!r}' if asked else 'none is the default'}; choose one with "
+            f"load_model(..., template={{'chat_template': {next(iter(named), '{{ a Jinja text }}')!r}}})"
+        )
+    return str(chosen)
+
+
+def _named(source: str) -> set[str]:
+    """Every name in a template's text."""
+    return set(re.findall(r"[A-Za-z_]\w*", source))
+
+
+def _dated(source: str) -> str:
+    """The template with its clock stopped: transformers hands templates `strftime_now`, a macro goes before it."""
+    if "strftime_now" not in source:
+        return source
+    codes = "".join(
+        f"|replace('%{code}', '{TODAY.strftime('%' + code)}')"
+        for code in ("-d", "-m", "-H", "-I", *"aAbBcdeFhHIjmMpSuUwxXyYTDR")
+    )
+    return f"{{% macro strftime_now(format) %}}{{{{ format{codes} }}}}{{% endmacro %}}\n{source}"
+
+
+@contextmanager
+def _ending_in_time() -> Iterator[None]:
+    """Raises TimeoutError inside a template that runs for longer than `SECONDS`, line by line of its compiled code."""
+    deadline, before = time.monotonic() + SECONDS, sys.gettrace()
+
+    def lines(frame: Any, event: str, arg: Any) -> Any:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not end within {SECONDS:g} seconds")
+        return lines
+
+    def calls(frame: Any, event: str, arg: Any) -> Any:
+        return lines if frame.f_code.co_filename == "<template>" else None
+
+    sys.settrace(calls)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _name(model: Model) -> str:
+    return str(getattr(model, "lens_emotion_name", "") or model.cfg.model_name)
+
+
+def _refused(model: Model, why: str) -> StimulusError:
+    return StimulusError(
+        f"the chat template of {_name(model)} does not take the prompt: {why}; give the model another template with "
+        "load_model(..., template={'chat_template': '...'}), or switches that it names"
+    )

@@ -1,0 +1,53 @@
+"""One thread at a time on a model: hooks, and parts that step aside, are the model's and not the thread's.
+
+Reading and writing wait for each other. Who meets a model that another thread steers is refused instead: what it would
+read is steered, and how long it would wait nobody knows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from lens_emotion.errors import ModelBusyError
+
+POLL = 0.2  # seconds between looks at whether the thread in front has begun to steer
+
+
+@dataclass
+class _Turn:
+    lock: Any = field(default_factory=threading.RLock)
+    steering: list[str] = field(default_factory=list)  # the thread that steers, once for each block it is in
+
+
+_TURNS: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
+_GUARD = threading.Lock()
+
+
+@contextmanager
+def turn(model: Any, *, steering: bool = False) -> Iterator[None]:
+    """The model for this thread alone, inside the block; again within the same thread is fine.
+
+    Raises:
+        ModelBusyError: another thread steers it.
+    """
+    with _GUARD:
+        mine = _TURNS.setdefault(model, _Turn())
+    while not mine.lock.acquire(timeout=POLL):
+        if mine.steering:
+            raise ModelBusyError(
+                f"the model is being steered by the thread '{mine.steering[-1]}', so what is read now would be steered "
+                "too; leave its `with` block first, or load the model a second time for this thread"
+            )
+    try:
+        if steering:
+            mine.steering.append(threading.current_thread().name)
+        yield
+    finally:
+        if steering:
+            mine.steering.pop()
+        mine.lock.release()
