@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from traceback import print_exc
 from typing import Annotated
 
 import typer
@@ -32,16 +34,55 @@ for name, group in {"stimuli": stimuli_app, "vectors": vectors_app, "runs": runs
 
 
 def main() -> None:
-    """Entry point: an error the user can mend is one line on stderr and exit code 2."""
+    """Entry point: whatever goes wrong is one line on stderr and exit code 2, or 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a name that is no text in this encoding is printed all the same
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    shown = "--traceback" in sys.argv
+    given = [a for a in sys.argv[1:] if a != "--traceback"] if shown else None  # wherever it stands
     try:
-        app()
-    except LensEmotionError as error:
-        print(f"lens-emotion: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as end:  # typer makes an exit code of Ctrl-C
-        if end.code == INTERRUPTED:
-            print("lens-emotion: interrupted; finished steps are kept, run the same command to go on", file=sys.stderr)
-        raise
+        code = app(given, prog_name="lens-emotion", standalone_mode=False)
+    except Exception as error:
+        if shown:
+            print_exc()
+        code = _told(error)
+    except SystemExit as end:  # a pipe that was closed; Ctrl-C in older versions of typer
+        code = end.code
+    if code == INTERRUPTED:
+        _tell("interrupted; finished steps are kept, run the same command to go on")
+    sys.exit(code or 0)
+
+
+def _told(error: Exception) -> int:
+    """Say what happened and what to do; the exit code."""
+    if isinstance(error, LensEmotionError):
+        _tell(str(error))
+    elif type(error).__name__ == "NoArgsIsHelpError":
+        print(error, file=sys.stderr)
+    elif isinstance(getattr(error, "exit_code", None), int) and hasattr(error, "format_message"):  # typer's own
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "lens-emotion"
+        _tell(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+        return int(error.exit_code)  # type: ignore[attr-defined]
+    elif type(error).__name__ == "Abort":
+        return INTERRUPTED
+    elif isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        _tell("out of memory; take a smaller model, --dtype bfloat16, or another --device")
+    elif isinstance(error, OSError):
+        _tell(f"{error.strerror or error}: {error.filename or 'a file'}; give another path, or make room or readable")
+    else:
+        lines = str(error).split("\n")
+        _tell(
+            f"unforeseen {type(error).__name__}: {lines[0][:300]}; this is a fault of lens-emotion: please report it "
+            "with what the same command prints with --traceback"
+        )
+    return 2
+
+
+def _tell(message: str) -> None:
+    """One line on stderr, whatever characters a name in it has."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.strip())
+    print(f"lens-emotion: {line}", file=sys.stderr)
 
 
 def _version(value: bool | None) -> None:
@@ -55,8 +96,9 @@ def _options(
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
     ] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Print where an error came from too.")] = False,
 ) -> None:
-    pass
+    pass  # `main` acts on --traceback
 
 
 if __name__ == "__main__":

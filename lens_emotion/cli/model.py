@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.say import out, printable, say_line, table
-from lens_emotion.errors import StimulusError, UnknownModelError, UnsupportedModelError, need_extra
+from lens_emotion.errors import DoseError, StimulusError, UnknownModelError, UnsupportedModelError, need_extra
 
 if TYPE_CHECKING:
     from lens_emotion.extraction.activations import PooledActivations
@@ -81,7 +81,7 @@ def extract(
     if method not in METHODS:
         raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
     recipe_steps(recipe)
-    if stimuli:
+    if stimuli is not None:
         load_stimuli(stimuli)  # a fault in it is said before the model is loaded
     ensure_writable(out)
     loaded = load_model(model, backend=backend, dtype=dtype, device=device, quantise=quantise)
@@ -112,16 +112,16 @@ def steer(
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
     vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
-    tokens: Annotated[int, typer.Option(help="New tokens.")] = 40,
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and of the random control.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling and of the random control.")] = 0,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
     from lens_emotion.extraction.activations import check_made_on
-    from lens_emotion.extraction.comprehension import extract_comprehension
+    from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.forward import check_count
@@ -129,11 +129,15 @@ def steer(
     from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, check_positions, projection_centre
+    from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
+    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
     amount, sampling = Dose(dose, unit), Sampling(temperature, 0.95, seed)
+    if layer is not None and all_layers:
+        raise DoseError(f"--layer {layer} and --all-layers are two answers to one question; give one of them")
+    check_mode(mode, amount)
     check_count("--tokens", tokens)
     check_positions(positions)
     known = EmotionVectors.load(vectors) if vectors else None
@@ -142,17 +146,19 @@ def steer(
         mixture(known, terms)  # an emotion it does not hold is said before the model is loaded
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
+    chosen = resolve_layers("all" if all_layers else layer, describe(loaded).n_layers)
     centre: Centre = 0.0
     if known is not None:
         check_made_on(describe(loaded), known.header)
         vector = mixture(known, terms)
     else:
-        acts = extract_comprehension(loaded)
+        texts = load_stimuli(default_stimuli(loaded))
+        texts.only(emotions=tuple(emotion for _, emotion in terms))  # one they lack is said before they are read
+        acts = extract_comprehension(loaded, texts)
         known = emotion_vectors(acts)
         vector = mixture(known, terms)
         if mode == "clamp":  # from the mean of all emotions
             centre = projection_centre(acts, vector)
-    chosen = resolve_layers("all" if all_layers else layer, known.n_layers)
     vector.check_layers(chosen)
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
@@ -162,7 +168,7 @@ def steer(
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    say_line(f"[bold]{name}[/], {mode} {vector.name}, {where}: {far}")
+    say_line((name, "bold"), f", {mode} {vector.name}, {where}: {far}")
     _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
 
 
@@ -287,7 +293,7 @@ def play(
     vectors: Annotated[
         Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
@@ -297,14 +303,18 @@ def play(
     need_extra("play", "the playground", "starlette", "uvicorn")
     from lens_emotion.models.loading import load_model
     from lens_emotion.play.launch import HOST, open_port, open_session, serve
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
     started = time.monotonic()
+    if vectors:
+        EmotionVectors.load(vectors)  # a fault in it is said before the model is loaded
     opened = open_port(port)
     session = open_session(load_model(model, backend=backend, dtype=dtype, device=device), vectors, say=say_line)
     url = f"http://{HOST}:{opened.getsockname()[1]}/"
 
     def ready() -> None:
-        say_line(f"[bold]{session.info.name}[/] is at [bold]{url}[/] ({time.monotonic() - started:.0f} s; Ctrl+C ends)")
+        took = f" ({time.monotonic() - started:.0f} s; Ctrl+C ends)"
+        say_line((session.info.name, "bold"), " is at ", (url, "bold"), took)
         if browser:
             webbrowser.open(url)
 

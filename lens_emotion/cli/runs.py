@@ -51,7 +51,7 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
         made.add_row(run.path.name, date, shown, steps, size(run.n_bytes), duration(run.seconds))
     out.print(made)
     if any(not r.done for r in runs):
-        say_line("[yellow]yellow[/]: not finished; the same `lens-emotion study` command goes on where it stopped")
+        say_line(("yellow", "yellow"), ": not finished; the same `lens-emotion study` command goes on where it stopped")
 
 
 @runs_app.command("verify")
@@ -140,6 +140,8 @@ def figures(
     from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
     from lens_emotion.study.stored import manifest_of, read_run
 
+    if across is not None and (Path(across).name != across or across in ("", "..")):
+        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
     names = [run.resolve().name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
@@ -152,7 +154,7 @@ def figures(
             raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
     stored = []
     for run in runs:
-        stored.append(read_run(run, lambda name, doing: say_line(f"[dim]{name}: {doing}[/]")))
+        stored.append(read_run(run, lambda name, doing: say_line((f"{name}: {doing}", "dim"))))
         _write(run_set(stored[-1], model), [run], "", out, images)
     if across:
         _write(across_set(across, stored), runs, f" --across {across}", out, images)

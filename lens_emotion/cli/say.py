@@ -6,12 +6,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False, emoji=False)  # a name in brackets, or between colons, is a name
 
 
-def say_line(text: str | Text = "") -> None:
-    """A line of text that the terminal, not rich, breaks: paths stay whole, and a pipe gets one line."""
-    out.print(text, soft_wrap=True)
+def say_line(*parts: str | Text | tuple[str, str]) -> None:
+    """A line of text that the terminal, not rich, breaks: paths stay whole, and a pipe gets one line.
+
+    Args:
+        parts: text as it is, or (text, style).
+    """
+    out.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def printable(text: str) -> str:

@@ -28,8 +28,8 @@ def list_stimuli() -> None:
 @stimuli_app.command("lint")
 def lint_stimuli(
     file: Annotated[Path, typer.Argument(help="Stimulus set in TOML or JSON (see `lens-emotion stimuli format`).")],
-    min_words: Annotated[int, typer.Option(help="Shortest text wanted.")] = 35,
-    max_words: Annotated[int, typer.Option(help="Longest text wanted.")] = 70,
+    min_words: Annotated[int, typer.Option(min=0, help="Shortest text wanted.")] = 35,
+    max_words: Annotated[int, typer.Option(min=1, help="Longest text wanted.")] = 70,
 ) -> None:
     """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
     from lens_emotion.stimuli.lint import LintRules, lint
@@ -58,7 +58,7 @@ def stimuli_format() -> None:
 def preview_text(
     model: Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")],
     text: Annotated[str, typer.Argument(help="The text.")],
-    start: Annotated[int, typer.Option(help="First content token that is pooled.")] = 0,
+    start: Annotated[int, typer.Option(min=0, help="First content token that is pooled.")] = 0,
 ) -> None:
     """Show which tokens of a text are pooled, skipped or special, and which rule put what in front."""
     from lens_emotion.extraction.comprehension import preview

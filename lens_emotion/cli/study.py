@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
-MARKS = {"stored": "[green]ok[/]", "begun": "[yellow]part[/]"}
+MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
     list[str] | None,
@@ -91,10 +91,10 @@ def study(
         "story_tokens": story_tokens, "doses": doses, "generation": generation, "steering": steering,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
-    if plan:
-        print_plan(settings, folder)
-        return
     with executor_named(executor, gpus, cpus) as runs_it:
+        if plan:
+            print_plan(settings, folder)
+            return
         run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
 
 
@@ -106,24 +106,24 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
     started = time.monotonic()
-    say_line(f"[bold]lens-emotion study[/]: {', '.join(Path(m).name for m in config.models)} -> {folder}")
+    say_line(("lens-emotion study", "bold"), f": {', '.join(Path(m).name for m in config.models)} -> {folder}")
 
     def say(model: str, doing: str) -> None:
-        say_line(f"[dim]{time.monotonic() - started:7.1f} s[/]  {Path(model).name:<18} {doing}")
+        say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {Path(model).name:<18} {doing}")
 
     with writing(folder):
         run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
         report, rows = build_report(run)
-    say_line("\n[bold]Summary[/] (every number beside its null or control)")
+    say_line(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    say_line("\n[bold]The paper's claims, over all models[/] (why, and for each model: claims.json and the report)")
+    say_line(("\nThe paper's claims, over all models", "bold"), " (why, for each model: claims.json and the report)")
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
         say_line(Text(f"  {claim.code}  ").append(verdict).append(claim.statement))
-    say_line(f"\nreport: [bold]{report}[/]")
+    say_line("\nreport: ", (str(report), "bold"))
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
@@ -142,10 +142,12 @@ def _print_summary(row: dict[str, object]) -> None:
 
 def print_plan(config: StudyConfig, folder: Path) -> None:
     """One line per model: steps, memory, disk, time."""
+    from lens_emotion.run.inputs import check_inputs
     from lens_emotion.study.plan import ANALYSIS, STORED, plan_study
 
+    check_inputs(config)
     plan = plan_study(config, folder)
-    say_line(f"[bold]plan[/]: {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
+    say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
     steps = [s.name for s in plan.models[0].steps]
     made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     made.columns[0].no_wrap = False

@@ -32,8 +32,8 @@ from lens_emotion.extraction.pooling import (
 from lens_emotion.extraction.reader import Reading, make_header, read_poolings
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
-from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.first_token import first_token
+from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.stimuli.copies import copies_note
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
@@ -43,8 +43,9 @@ ROLES = ("pooled", "skipped", "special")
 
 
 def default_stimuli(model: Model) -> str:
-    """The stimulus set a model's catalog row names; the natural passages for models outside the catalog."""
-    spec = find_spec(str(getattr(model, "lens_emotion_name", "")))
+    """The stimulus set that a model's catalog row names; the natural passages for every other model, whatever it is
+    called."""
+    spec = row_of(model)
     return spec.stimuli if spec else PASSAGES
 
 

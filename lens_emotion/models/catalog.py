@@ -116,10 +116,10 @@ CATALOG: tuple[ModelSpec, ...] = (
 )  # fmt: skip
 
 
-def find_spec(name: str) -> ModelSpec | None:
-    """The catalog row of a short name or hub id (case does not matter), or None."""
-    wanted = name.lower()
-    return next((spec for spec in CATALOG if wanted in (spec.name, spec.hub_id.lower())), None)
+def find_spec(name: object) -> ModelSpec | None:
+    """The catalog row of a short name or hub id (case does not matter), or None; no name is nobody's."""
+    wanted = name.lower() if isinstance(name, str) else ""
+    return next((spec for spec in CATALOG if wanted and wanted in (spec.name, spec.hub_id.lower())), None)
 
 
 def unknown_model(name: str) -> UnknownModelError:
@@ -127,7 +127,8 @@ def unknown_model(name: str) -> UnknownModelError:
     names = {spec.name: spec.name for spec in CATALOG} | {s.hub_id.lower(): s.name for s in CATALOG if s.hub_id}
     wanted = name.lower()
     close = difflib.get_close_matches(wanted, names, n=4, cutoff=0.5)
-    close += [known for known in names if wanted in known or known in wanted][:4]
+    if len(wanted) > 2:  # shorter, it is in every name
+        close += [known for known in names if wanted in known or known in wanted][:4]
     near = list(dict.fromkeys(names[match] for match in close))[:4]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return UnknownModelError(

@@ -6,10 +6,13 @@ Always in the raw basis: `resid_post` equals the Hugging Face hidden state, so t
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import io
 import json
 import logging
+import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,54 +22,111 @@ from typing import Any
 
 import torch
 
-from lens_emotion.errors import ModelUnavailableError, UnsupportedModelError
+from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, family_of
-from lens_emotion.models.catalog import ModelSpec, find_spec, unknown_model
+from lens_emotion.models.access import Model, architecture_of, describe, family_of
+from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
+from lens_emotion.models.checkpoint import (
+    CONFIG,
+    check_folder,
+    check_kind,
+    check_loaded,
+    check_one_meaning,
+    check_vocabulary,
+    read_config,
+    row_of_folder,
+)
 from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
 from lens_emotion.models.templates import check_switches, switches
 
 BACKENDS = ("auto", "bridge", "hooked")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+_PATH = re.compile(r"^[./~]|/$|\\|/.*/")  # what is written as a path is one
+_HUB_ID = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?/[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a folder, a GGUF file in a folder, or a hub repository."""
+    """Where a model comes from: a folder, a GGUF file in a folder, or a hub repository; `spec` is the row of the
+    catalog that it is, if it is one."""
 
     label: str
     location: str
     gguf_file: str | None = None
     on_hub: bool = False
     gated: bool = False
+    spec: ModelSpec | None = None
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str | os.PathLike[str]) -> Source:
     """Find out what `name` means, without loading anything.
 
+    A name of the catalog means that model, a path (`./gpt2`, or a `Path`) what lies there.
+
     Raises:
-        UnknownModelError: not in the catalog, not a hub id, not a folder or file; near matches are listed.
-        ModelUnavailableError: a folder without config.json or tokenizer, a path that does not exist.
+        UnknownModelError: not in the catalog, not a hub id, not a folder or file (near matches are listed), or both a
+            name of the catalog and another model's folder.
+        ModelUnavailableError: a path that does not exist, a folder that is not whole.
+        UnsupportedModelError: a folder, or a cached repository, with a model of another kind (`check_kind`).
     """
-    spec = find_spec(name)
-    if spec is not None and not spec.hub_id:
-        return Source(spec.name, str(tiny_folder(spec)))
-    path = Path(name).expanduser()
-    if name.lower().endswith(".gguf"):
-        if not path.is_file():
-            raise ModelUnavailableError(f"no file {path}; give the path of an existing .gguf file")
-        return Source(path.stem, str(path.parent), gguf_file=path.name)
-    if path.is_dir():
-        return _local_folder(path)
-    if spec is not None:
-        return Source(spec.hub_id, spec.hub_id, on_hub=True, gated=spec.gated)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    spelt = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(spelt, str) or not spelt.strip():
+        raise UnknownModelError(
+            f"{spelt!r} names no model; give a name from `lens-emotion models`, a hub id such as org/model, a folder "
+            "with config.json, or a .gguf file"
+        )
+    path = Path(os.path.expanduser(spelt))  # unlike Path.expanduser, leaves ~nobody as it is
+    if isinstance(name, str):
+        check_one_meaning(name, path)
+        if (spec := find_spec(name)) is not None:
+            return _of_hub(spec.hub_id, spec) if spec.hub_id else Source(spec.name, str(tiny_folder(spec)), spec=spec)
+    if (found := _at(path)) is not None:
+        return found
+    if "://" in spelt:
+        raise UnknownModelError(f"'{spelt}' is an address; give the hub id in it, such as org/model")
+    if not isinstance(name, str) or _PATH.search(spelt):
         raise ModelUnavailableError(f"no folder {path}; give an existing Hugging Face model folder or a hub id")
-    if name.count("/") == 1 and all(name.split("/")):
-        return Source(name, name, on_hub=True)
-    raise unknown_model(name)
+    if "/" in spelt:
+        return _of_hub(spelt)
+    raise unknown_model(spelt)
+
+
+def _at(path: Path) -> Source | None:
+    """The model in a folder or a GGUF file; None where neither is."""
+    if _is(path, "dir"):
+        return _local_folder(path)
+    if path.suffix.lower() == ".gguf":
+        if not _is(path, "file"):
+            raise ModelUnavailableError(f"no file {path}; give the path of an existing .gguf file")
+        label = path.stem if find_spec(path.stem) is None else path.name  # not the model known by that name
+        return Source(label, str(path.parent), gguf_file=path.name)
+    if _is(path, "file"):
+        raise ModelUnavailableError(f"{path} is a file; give the folder that it lies in, or a .gguf file")
+    return None
+
+
+def _is(path: Path, kind: str) -> bool:
+    """Whether there is such a file or folder; no for a name that no path can have (too long, with NUL)."""
+    try:
+        return path.is_dir() if kind == "dir" else path.is_file()
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise ModelUnavailableError(f"may not read {path} ({error.strerror}); change its permissions") from None
+        return False
+
+
+def _of_hub(hub_id: str, spec: ModelSpec | None = None) -> Source:
+    """A repository of the hub; what is cached of it is looked at."""
+    from huggingface_hub import try_to_load_from_cache
+
+    check_hub_id(hub_id)
+    cached = try_to_load_from_cache(hub_id, CONFIG)
+    if isinstance(cached, str):
+        check_kind(read_config(Path(cached)), hub_id, hub_id)
+    return Source(hub_id, hub_id, on_hub=True, gated=spec is not None and spec.gated, spec=spec)
 
 
 def tiny_folder(spec: ModelSpec) -> Path:
@@ -80,36 +140,53 @@ def tiny_folder(spec: ModelSpec) -> Path:
     return folder
 
 
+def check_hub_id(name: str) -> None:
+    """Raises UnknownModelError for what cannot be the id of a hub repository."""
+    if not re.fullmatch(_HUB_ID, name) or len(name) > 96 or ".." in name or "--" in name:
+        raise UnknownModelError(
+            f"'{name}' is no hub id (org/model: letters, digits, and - _ . inside, at most 96) and no folder here"
+        )
+
+
 def _local_folder(path: Path) -> Source:
-    if not (path / "config.json").is_file():
-        raise ModelUnavailableError(
-            f"{path} has no config.json, so it is not a Hugging Face model folder; for a GGUF file give the file itself"
-        )
-    if not any((path / file).is_file() for file in _TOKENIZER_FILES):
-        raise ModelUnavailableError(
-            f"{path} has no tokenizer (none of {', '.join(_TOKENIZER_FILES[:3])}); copy the tokenizer files of the "
-            "original model into it"
-        )
-    if not any(path.glob("*.safetensors")):
-        raise ModelUnavailableError(
-            f"{path} has no .safetensors weights (pickled .bin files are not loaded); convert them with "
-            "model.save_pretrained(folder)"
-        )
-    return Source(path.resolve().name, str(path))
+    label = path.resolve().name or "model"
+    try:
+        config = check_folder(path, label)
+    except PermissionError as error:
+        raise ModelUnavailableError(f"may not read {error.filename or path}; change its permissions") from None
+    spec = row_of_folder(path, config)
+    if find_spec(label) not in (None, spec):
+        label = f"{label}-local"  # another model than the one that is known by this name
+    return Source(label, str(path), spec=spec)
 
 
-def choose_device(device: str | torch.device | None) -> str:
-    """The device asked for, or ("auto", None) CUDA, then MPS, then CPU, whichever is there first."""
+def choose_device(device: str | int | torch.device | None) -> str:
+    """The device asked for, or ("auto", None) CUDA, then MPS, then CPU, whichever is there first.
+
+    Raises:
+        UnsupportedModelError: no such device, or not on this machine.
+    """
     if device is None or device == EVERY_GPU:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
+        return "cuda" if _sees("cuda") else "mps" if _sees("mps") else "cpu"
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UnsupportedModelError(f"no device '{device}'; use cpu, cuda, cuda:1, mps or auto") from None
+    if not _sees(asked.type):
         raise UnsupportedModelError(
-            "device 'cuda' was asked for, but this PyTorch sees no CUDA device; use device='cpu'"
+            f"device '{device}' was asked for, but this PyTorch sees no {asked.type} device; use device='cpu'"
         )
-    return str(device)
+    count = torch.cuda.device_count() if asked.type == "cuda" else 1
+    if (asked.index or 0) >= count:
+        last = f"{asked.type}:{count - 1}" if count > 1 else asked.type
+        raise UnsupportedModelError(f"no device '{device}'; the last of its kind here is {last}")
+    return str(asked)
+
+
+def _sees(kind: str) -> bool:
+    """Whether PyTorch can compute on this kind of device here."""
+    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return kind == "cpu" or bool(getattr(module, "is_available", lambda: False)())
 
 
 def choose_dtype(dtype: str | torch.dtype, device: str, family: str) -> torch.dtype:
@@ -121,9 +198,9 @@ def choose_dtype(dtype: str | torch.dtype, device: str, family: str) -> torch.dt
     """
     if dtype == "auto":
         chosen = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    elif isinstance(dtype, torch.dtype):
+    elif isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1:
         chosen = dtype
-    elif dtype in DTYPES:
+    elif isinstance(dtype, str) and dtype in DTYPES:
         chosen = DTYPES[dtype]
     else:
         raise UnsupportedModelError(f"unknown dtype '{dtype}'; use auto, {', '.join(DTYPES)}")
@@ -135,7 +212,7 @@ def choose_dtype(dtype: str | torch.dtype, device: str, family: str) -> torch.dt
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     backend: str = "auto",
     dtype: str | torch.dtype = "auto",
@@ -152,7 +229,7 @@ def load_model(
         backend: "auto" or "bridge" for a TransformerBridge; "hooked" for a HookedTransformer (TransformerLens 3.x).
         dtype: "auto" (float32 on CPU and MPS, bfloat16 on CUDA), "float32", "bfloat16", "float16" or a torch dtype.
         device: "cpu", "cuda", "mps"; None takes the best there is, "auto" spreads the blocks over every GPU.
-        revision: branch, tag or commit of a hub model.
+        revision: branch, tag or commit of a hub model; refused for what is not on the hub.
         quantise: "8bit" or "4bit" through bitsandbytes, where the platform has it. Results are about those weights.
         template: switches of the chat template, before those of the catalog: {"enable_thinking": True} lets Qwen3
             think, {"chat_template": "NAME"} takes one of several templates, or a Jinja text instead of them.
@@ -172,13 +249,12 @@ def load_model(
     check_placement(device, quantise, backend, source.gguf_file is not None)
     place = choose_device(device)
     with quiet_loading():
-        check_reachable(source)
-        from transformers import AutoConfig
-
-        config = _from_pretrained(AutoConfig, source, revision)
+        check_reachable(source, revision)
+        config = config_of_source(source, revision)
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
+        check_vocabulary(tokenizer, config, source.label)
         rule = measure_rule(tokenizer)  # before TransformerLens changes it
         check_switches(tokenizer, source.label, template or {})
         placed = loading_options(place, quantise, precision, over_gpus(device))
@@ -196,6 +272,7 @@ def load_model(
             model = TransformerBridge.boot_transformers(source.label, hf_model=hf_model, **options).eval()
         check_conversion(model, trace, source.label, kind)
     model.lens_emotion_name = source.label
+    model.lens_emotion_spec = source.spec
     model.lens_emotion_source = (name, revision)
     model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
     model.lens_emotion_template = dict(template or {})
@@ -209,22 +286,44 @@ def _token_facts(model: Model) -> dict[str, str]:
     return {"first_token": first_token(model).words, "template": json.dumps(switches(model), default=str)}
 
 
-def check_reachable(source: Source, timeout: float = 5.0) -> None:
+def row_of(model: Model) -> ModelSpec | None:
+    """The catalog row that a model is, not merely is called after; of one that `load_model` did not load: the row of
+    the tiny model whose weights it has."""
+    if hasattr(model, "lens_emotion_spec"):
+        return model.lens_emotion_spec
+    shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
+    for spec in TINY:
+        if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):
+            return (
+                spec
+                if describe(load_model(spec.name, device="cpu")).fingerprint == describe(model).fingerprint
+                else None
+            )
+    return None
+
+
+def check_reachable(source: Source, revision: str | None = None, timeout: float = 5.0) -> None:
     """Ask the hub once, briefly, for a model that is not cached: transformers would retry for half a minute.
 
     Raises:
-        ModelUnavailableError: no such repository, gated, or the hub cannot be reached.
+        ModelUnavailableError: no such repository or revision, gated, or the hub cannot be reached.
+        UnsupportedModelError: a revision of something that is not on the hub.
     """
+    if revision is not None and not (source.on_hub and revision.strip()):
+        where = f"{source.label} comes from {source.location}" if revision.strip() else "it is empty"
+        raise UnsupportedModelError(
+            f"revision '{revision}' is a branch, tag or commit of a hub repository, but {where}; leave it out"
+        )
     if not source.on_hub:
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source.location, "config.json"), str):
+    if isinstance(try_to_load_from_cache(source.location, CONFIG, revision=revision), str):
         return
     try:
-        HfApi().model_info(source.location, timeout=timeout)
+        HfApi().model_info(source.location, revision=revision, timeout=timeout)
     except Exception as error:  # the hub's, httpx's and the socket's errors share no base class
-        raise _unavailable(source, error) from error
+        raise _unavailable(source, error, revision) from error
 
 
 def _from_pretrained(loader: Any, source: Source, revision: str | None, **options: Any) -> Any:
@@ -237,7 +336,7 @@ def _from_pretrained(loader: Any, source: Source, revision: str | None, **option
     except ImportError as error:
         raise ModelUnavailableError(f"cannot load {source.label}: {first_line(error)}") from None
     except Exception as error:  # transformers, safetensors and the hub raise many unrelated types here
-        raise _unavailable(source, error) from error
+        raise _unavailable(source, error, revision) from error
 
 
 def tokenizer_of_source(source: Source, revision: str | None) -> Any:
@@ -248,10 +347,18 @@ def tokenizer_of_source(source: Source, revision: str | None) -> Any:
 
 
 def config_of_source(source: Source, revision: str | None) -> Any:
-    """The Hugging Face config of a source."""
+    """The Hugging Face config of a source.
+
+    Raises:
+        ModelUnavailableError: it cannot be had. UnsupportedModelError: of a model that is no decoder (`check_kind`).
+    """
     from transformers import AutoConfig
 
-    return _from_pretrained(AutoConfig, source, revision)
+    config = _from_pretrained(AutoConfig, source, revision)
+    if source.gguf_file:  # whose metadata names a type alone
+        config.architectures = config.architectures or [causal_class(config.model_type)]
+    check_kind(config.to_dict(), source.label, source.location)
+    return config
 
 
 def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None, **placed: Any) -> Any:
@@ -262,18 +369,28 @@ def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None, 
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager"} | placed
     if not source.gguf_file:
         options["use_safetensors"] = True
-    return _from_pretrained(AutoModelForCausalLM, source, revision, **options).eval()
+    model, info = _from_pretrained(AutoModelForCausalLM, source, revision, output_loading_info=True, **options)
+    check_loaded(info, source.label, model.config.get_text_config().num_hidden_layers)
+    return model.eval()
 
 
-def _unavailable(source: Source, error: Exception) -> ModelUnavailableError:
+def causal_class(model_type: str) -> str:
+    """The class that transformers reads a type of decoder with, or the type itself."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return str(dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES).get(model_type, model_type))
+
+
+def _unavailable(source: Source, error: Exception, revision: str | None = None) -> ModelUnavailableError:
     kinds = {type(e).__name__ for e in _chain(error)}
     text = " ".join(str(e).lower() for e in _chain(error))
     if "GatedRepoError" in kinds or "gated repo" in text:
         return _gated(source)
     if not source.on_hub:
+        return _damaged(source, error, text)
+    if "RevisionNotFoundError" in kinds:
         return ModelUnavailableError(
-            f"cannot load {source.label} from {source.location}: {first_line(error)}; the folder may be incomplete or "
-            "its weights truncated, copy it anew"
+            f"the hub's {source.label} has no revision '{revision}'; leave it out for its main"
         )
     if "RepositoryNotFoundError" in kinds or "404" in text:
         near = unknown_model(source.label)
@@ -281,9 +398,26 @@ def _unavailable(source: Source, error: Exception) -> ModelUnavailableError:
     if source.gated:
         return _gated(source, "or the hub cannot be reached from here. ")
     return ModelUnavailableError(
-        f"cannot fetch {source.label} from the hub ({first_line(error)}); check the connection (HF_HUB_OFFLINE, proxy) "
+        f"cannot fetch {source.label}{f' at revision {revision}' if revision else ''} from the hub "
+        f"({first_line(error)}); check the connection (HF_HUB_OFFLINE, proxy) "
         "or give a local folder with config.json, safetensors and tokenizer"
     )
+
+
+def _damaged(source: Source, error: Exception, text: str) -> ModelUnavailableError:
+    """What is wrong with a folder or a file, and the remedy that fits."""
+    place, why = Path(source.location, source.gguf_file or ""), first_line(error)
+    if why.endswith(":"):  # and what follows says what
+        why = " ".join(str(error).split())[:200]
+    remedy = "it may be incomplete or its weights truncated, copy it anew"
+    if "ignore_mismatched_sizes" in text:
+        why, remedy = "config.json tells of other sizes than the weights have", "copy weights and config of one model"
+    elif "does not recognize this architecture" in text:
+        why, remedy = why[: why.find(". This could be")], "a newer transformers may know it; code of its own is not run"
+    elif "controlvector" in text:
+        why = "it is a control vector, no model"
+        remedy = "`lens-emotion vectors import` reads one; give the model it was made on"
+    return ModelUnavailableError(f"cannot load {source.label} from {place}: {why}; {remedy}")
 
 
 def _gated(source: Source, before: str = "") -> ModelUnavailableError:

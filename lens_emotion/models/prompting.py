@@ -42,7 +42,12 @@ def encode(model: Model, text: str) -> list[int]:
     """Token ids behind what the model's texts begin with (`first_token`), once, whether or not the text brings it.
 
     Nothing is put behind: what the tokenizer would add there (an EOS) would end a text that goes on.
+
+    Raises:
+        StimulusError: half of a surrogate pair, as bytes that are no UTF-8 become on a command line.
     """
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise StimulusError(f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character")
     ids = list(tokenizer_of(model)(text, add_special_tokens=False).input_ids)
     front = first_token(model).ids
     if own := set(front) & special_ids(model):

@@ -24,7 +24,8 @@ from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
-from lens_emotion.models.catalog import CATALOG, TINY
+from lens_emotion.models.catalog import CATALOG, TINY, find_spec
+from lens_emotion.models.checkpoint import check_one_meaning
 from lens_emotion.stimuli.library import NAMES
 from lens_emotion.stimuli.prompts import read_prompts
 
@@ -87,7 +88,7 @@ class StudyConfig:
     jeong_tokens: Annotated[int, Field(ge=16)] = 256
     steered_tokens: Annotated[int, Field(ge=8)] = 40
     n_permutations: Annotated[int, Field(ge=20)] = 200
-    seed: Annotated[int, Field(ge=0, le=2**43)] = 0  # `decoding.LARGEST_SEED`, without importing torch
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0  # what every generator of random numbers takes
     prompts: OwnFile | None = None
     scenarios: OwnFile | None = None
     jeong: bool = True
@@ -219,7 +220,11 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
     for i, row in enumerate(file.data.models):
         own = _settings(file, row, ("models", i))
         beside = file.beside(row.name)
-        is_path = row.name.startswith((".", "~")) or Path(beside).exists()
+        try:
+            check_one_meaning(row.name, Path(beside))
+        except LensEmotionError as error:
+            file.fail(("models", i, "name"), str(error))
+        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and Path(beside).exists())
         for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 
-from lens_emotion.errors import ModelUnavailableError, StimulusError, UnsupportedModelError
+from lens_emotion.errors import ModelUnavailableError, StimulusError, UnknownModelError, UnsupportedModelError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
-from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import (
     check_placement,
@@ -32,7 +31,7 @@ from lens_emotion.models.loading import (
     tokenizer_of_source,
 )
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.store import Inputs, hash_of, version_of
+from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -51,7 +50,7 @@ def texts_for(model: str, stimuli: str | None) -> StimulusSet:
     Raises:
         LensEmotionError: an unknown model or stimulus set.
     """
-    spec = find_spec(resolve(model).label)
+    spec = resolve(model).spec
     return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
 
 
@@ -78,11 +77,17 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
         here: models will run on this machine.
 
     Raises:
-        LensEmotionError: an unknown model, one that is not whole or needs a package, a file with a fault, texts that
-            cannot be held out, emotions that prompts, scenarios or judge lack.
+        LensEmotionError: an unknown model, two models of one name, one that is not whole or needs a package, a file
+            with a fault, texts that cannot be held out, emotions that prompts, scenarios or judge lack.
     """
+    places: dict[str, str] = {}
     for name in config.models:
-        resolve(name)
+        place = safe_name(resolve(name).label)
+        if (other := places.setdefault(place, name)) != name:
+            raise UnknownModelError(
+                f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
+                "once, or rename a folder"
+            )
     judged: set[tuple[str, frozenset[str]]] = set()
     for name in config.models:
         own = config.for_model(name)

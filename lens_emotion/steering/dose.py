@@ -20,6 +20,7 @@ from lens_emotion.errors import DoseError
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 UNITS = ("natural", "relative")
+LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
-        if not math.isfinite(self.value):
-            raise DoseError(f"dose {self.value} is not a finite number; 0 to 16 natural units is the usual range")
+        if not abs(self.value) <= LARGEST:  # nor NaN; beyond, single precision overflows
+            raise DoseError(
+                f"dose {self.value} is no number up to {LARGEST:g}; 0 to 16 natural units is the usual range"
+            )
 
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Length of the added vector at each layer, in raw units of the residual stream."""

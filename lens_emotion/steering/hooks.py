@@ -225,8 +225,7 @@ class Intervention(Brief):
     centre: Centre = 0.0
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise DoseError(f"unknown mode '{self.mode}'; use {', '.join(MODES)}")
+        check_mode(self.mode, self.dose)
         for vector in self.vectors:
             if not self.idle:
                 vector.check_layers(self.layers)
@@ -234,10 +233,6 @@ class Intervention(Brief):
             raise DoseError("no vector given; give at least one")
         if self.mode != "ablate" and len(self.vectors) > 1:
             raise DoseError(f"mode '{self.mode}' takes one vector; mix several into one: 0.5 * v['calm'] + v['happy']")
-        if self.mode == "ablate" and not 0 <= self.dose.value <= 1:
-            raise DoseError(
-                f"dose {self.dose.value:g} for mode 'ablate': it is the share of the projection taken out, from 0 to 1"
-            )
 
     @property
     def idle(self) -> bool:
@@ -265,6 +260,16 @@ def _clamp(what: Intervention, layer: int) -> Edit:
 
 # a steering method is a function of an intervention and a layer; its name here is what `mode` takes everywhere
 MODES: dict[str, Callable[[Intervention, int], Edit]] = {"add": _add, "ablate": _ablate, "clamp": _clamp}
+
+
+def check_mode(mode: str, dose: Dose) -> None:
+    """Raises DoseError for an unknown mode, or a dose that it cannot take."""
+    if mode not in MODES:
+        raise DoseError(f"unknown mode '{mode}'; use {', '.join(MODES)}")
+    if mode == "ablate" and not 0 <= dose.value <= 1:
+        raise DoseError(
+            f"dose {dose.value:g} for mode 'ablate': it is the share of the projection taken out, from 0 to 1"
+        )
 
 
 def as_vectors(vectors: Vectors) -> tuple[EmotionVector, ...]:

@@ -1,0 +1,241 @@
+"""What a model's files say of it before its weights are read: what kind it is, whether they are whole, whose they are.
+
+Every fault is one line. The libraries below would load most of these: an encoder as a decoder with another mask,
+experts or layers that the files lack as random numbers, and results would be about those.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import re
+from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
+from lens_emotion.models.catalog import TINY, ModelSpec, find_spec
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+_LARGEST_CONFIG = 10_000_000  # bytes; those of the hub have some thousand
+_DECODER = re.compile(r"ForCausalLM$|^GPT2LMHeadModel$|^OpenAIGPTLMHeadModel$")
+_EXPERTS = re.compile(r"^(moe_)?(n|num)_(\w+_)?experts$")
+_EXPERT_NAMES = re.compile(r"moe(?=For)|Moe|MoE|Mixtral|GptOss|Dbrx|DeepseekV[2-4]|Jamba|Arctic|Grok|SwitchTr|MiniMax")
+_OTHER_SENSES = ("image_size", "vision_config", "num_mel_bins", "sampling_rate")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+
+
+# What kind of model a config describes.
+
+
+def check_kind(config: Mapping[str, Any], label: str, place: str = "FOLDER") -> None:
+    """Refuse what is no dense decoder.
+
+    Args:
+        config: a config.json.
+        label: how the model is called. place: where it lies, as `--judge` takes it.
+
+    Raises:
+        UnsupportedModelError: a mixture of experts, an encoder, an encoder with a decoder, no architecture at all.
+    """
+    names = config.get("architectures")
+    named = names[0] if isinstance(names, list) and names else names
+    if not (isinstance(named, str) and named):
+        raise UnsupportedModelError(
+            f"{label}: its {CONFIG} names no architecture; add that of its weights, such as "
+            '"architectures": ["LlamaForCausalLM"]'
+        )
+    if _has_experts(config, named):
+        raise UnsupportedModelError(
+            f"{label} is a mixture of experts ({named}): each token passes through weights of its own, which this "
+            "package does not follow; give a dense model"
+        )
+    inner = _parts(config)
+    writes = _DECODER.search(named) or (named.endswith("ForConditionalGeneration") and "text_config" in config)
+    both = any(part.get("is_encoder_decoder") for part in inner)
+    if writes and not both:
+        return
+    kind = "an encoder with a decoder" if both else "no language model that continues a text"
+    judge = "" if both or any(key in config for key in _OTHER_SENSES) else (
+        f"; a sentence encoder may judge steered texts: --judge {place}"
+    )  # fmt: skip
+    raise UnsupportedModelError(
+        f"{label} is {kind} ({named}); give a decoder, whose architecture ends in ForCausalLM{judge}"
+    )
+
+
+def _parts(config: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """The config and the tables in it, such as `text_config`."""
+    return [config, *(v for v in config.values() if isinstance(v, Mapping))]
+
+
+def _has_experts(config: Mapping[str, Any], named: str) -> bool:
+    counts = [v for part in _parts(config) for k, v in part.items() if _EXPERTS.match(str(k)) and isinstance(v, int)]
+    return max(counts) > 1 if counts else bool(_EXPERT_NAMES.search(named))
+
+
+# A folder: config, tokenizer, weights.
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json.
+
+    Raises:
+        ModelUnavailableError: it cannot be read, or holds no JSON table.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError(f"has {path.stat().st_size / 1e6:.0f} MB, which no config has")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"holds a {type(found).__name__}, not a table")
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise ModelUnavailableError(f"cannot read {path} ({why}); copy it anew from the original model") from None
+    return found
+
+
+def check_folder(path: Path, label: str) -> dict[str, Any]:
+    """The config of a Hugging Face model folder that is whole.
+
+    Raises:
+        ModelUnavailableError: config, tokenizer or weights are missing, damaged or cut off.
+        UnsupportedModelError: as `check_kind`.
+    """
+    if not (path / CONFIG).is_file():
+        adapter = (path / "adapter_config.json").is_file()
+        what = (
+            "only an adapter; merge it into its model (peft: merge_and_unload, then save_pretrained)"
+            if adapter
+            else "so it is not a Hugging Face model folder; for a GGUF file give the file itself"
+        )
+        raise ModelUnavailableError(f"{path} has no {CONFIG}, {what}")
+    config = read_config(path / CONFIG)
+    check_kind(config, label, str(path))
+    if not any((path / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelUnavailableError(
+            f"{path} has no tokenizer (none of {', '.join(_TOKENIZER_FILES[:3])}); copy the tokenizer files of the "
+            "original model into it"
+        )
+    for file in _weight_files(path):
+        _check_whole(file)
+    return config
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The safetensors files that the weights lie in."""
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    if not (path / INDEX).is_file():
+        others = sorted(p.name for p in path.glob("*.safetensors"))
+        found = f"none is called {WEIGHTS}, nor is there {INDEX}: {', '.join(others[:3])}" if others else ""
+        raise ModelUnavailableError(
+            f"{path} has no .safetensors weights ({found or 'pickled .bin files are not loaded'}); "
+            f"{'rename them' if others else 'convert them with model.save_pretrained(folder)'}"
+        )
+    shards = read_config(path / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(s, str) for s in shards.values()):
+        raise ModelUnavailableError(f"{path / INDEX} has no weight_map of file names; copy it anew")
+    names = sorted(set(shards.values()))
+    if missing := [name for name in names if not (path / name).is_file()]:
+        raise ModelUnavailableError(
+            f"{path} lacks {len(missing)} of {len(names)} files of weights ({_some(missing)}); copy them too"
+        )
+    return [path / name for name in names]
+
+
+def _check_whole(file: Path) -> None:
+    """Raises ModelUnavailableError for a file of weights that is cut off, or a pointer of Git LFS instead of it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt"):
+            return
+    except (SafetensorError, OSError, ValueError) as error:
+        why = str(error).split("\n")[0]
+    with file.open("rb") as opened:
+        pointer = opened.read(12) == b"version http"
+    remedy = "it is a pointer of Git LFS: run `git lfs pull`" if pointer else "it is cut off or damaged: copy it anew"
+    raise ModelUnavailableError(f"cannot read the weights {file} ({why}); {remedy}")
+
+
+# Whose weights a folder holds: a name is not enough.
+
+
+def row_of_folder(path: Path, config: Mapping[str, Any]) -> ModelSpec | None:
+    """The catalog row of the model in a folder: one of the tiny five if its weights are theirs to the byte, another if
+    folder and sizes are called so; else None."""
+    for spec in TINY:
+        own = Path(str(resources.files("lens_emotion.models").joinpath("tiny", spec.name, WEIGHTS)))
+        if own.is_file() and (path / WEIGHTS).is_file() and filecmp.cmp(own, path / WEIGHTS, shallow=False):
+            return spec
+    named = find_spec(path.resolve().name)
+    if named is None or not named.hub_id:
+        return None
+    part = config.get("text_config") or config
+    sizes = (part.get("num_hidden_layers", part.get("n_layer")), part.get("hidden_size", part.get("n_embd")))
+    same = sizes == (named.n_layers, named.d_model) and str(config.get("model_type", "")).startswith(named.family)
+    return named if same else None
+
+
+def check_one_meaning(name: str, path: Path) -> None:
+    """Raises UnknownModelError if a name of the catalog is also a folder with another model."""
+    spec = find_spec(name)
+    if spec is None or not (path / CONFIG).is_file():
+        return
+    if not spec.hub_id and row_of_folder(path, {}) is spec:
+        return
+    other = f"{spec.hub_id if name.lower() == spec.name else spec.name} for that of the hub"
+    elsewhere = "work in another folder for that of the package"
+    raise UnknownModelError(
+        f"'{name}' is a model of the catalog and a folder beside you; give ./{name} for the folder, "
+        f"{other if spec.hub_id else elsewhere}"
+    )
+
+
+# What came of loading.
+
+
+def check_loaded(info: Mapping[str, Collection[Any]], label: str, n_layers: int) -> None:
+    """Refuse weights that do not fit their config: what the files lack was filled with random numbers.
+
+    Args:
+        info: `output_loading_info` of transformers: names of weights that were missing, or not used.
+        n_layers: of the config.
+
+    Raises:
+        ModelUnavailableError: weights are missing, or there are layers that the config does not know.
+    """
+    if missing := sorted(map(str, info.get("missing_keys", ()))):
+        raise ModelUnavailableError(
+            f"{label}: the files lack {len(missing)} weights that {CONFIG} asks for ({_some(missing)}); copy weights "
+            "and config of one model"
+        )
+    if beyond := sorted(k for k in map(str, info.get("unexpected_keys", ())) if _layer_of(k) >= n_layers):
+        raise ModelUnavailableError(
+            f"{label}: {CONFIG} says {n_layers} layers, but the files hold more ({_some(beyond)}); copy weights and "
+            "config of one model"
+        )
+
+
+def _layer_of(key: str) -> int:
+    found = _LAYER.search(key)
+    return int(found[1]) if found else -1
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:2]) + " ..." * (len(names) > 2)
+
+
+def check_vocabulary(tokenizer: Any, config: Any, label: str) -> None:
+    """Raises ModelUnavailableError for a tokenizer whose own vocabulary the model's embedding does not hold.
+
+    Tokens added to it do not count: Gemma 3's has one for pictures that the text model lacks.
+    """
+    size, held = int(getattr(tokenizer, "vocab_size", 0)), config.get_text_config().vocab_size
+    if size > held:
+        raise ModelUnavailableError(
+            f"{label}: the tokenizer has {size:,} tokens, the model {held:,}; copy the tokenizer files of this model"
+        )
