@@ -251,7 +251,8 @@ def drift(
     """Read a model in two precisions: the cosine of both vectors for each emotion, beside their reliability."""
     from lens_emotion.analysis.drift import drift as compared
     from lens_emotion.extraction.comprehension import extract_comprehension
-    from lens_emotion.models.loading import check_quantise, choose_dtype, load_model
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.models.placement import check_quantise, choose_dtype
     from lens_emotion.stimuli.library import load_stimuli
 
     if dtype == against and quantise is None:

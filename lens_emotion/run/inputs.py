@@ -20,16 +20,14 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
 from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import (
-    check_placement,
     check_reachable,
-    choose_device,
-    choose_dtype,
     config_of_source,
     first_line,
     quiet_loading,
     resolve,
     tokenizer_of_source,
 )
+from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.stats.design import design_of, label_permutations
@@ -88,6 +86,8 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
                 f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
                 "once, or rename a folder"
             )
+        own = config.for_model(name)
+        check_placement(own.device, own.quantise, own.backend, name.lower().endswith(".gguf"))
     judged: set[tuple[str, frozenset[str]]] = set()
     for name in config.models:
         own = config.for_model(name)
@@ -114,12 +114,11 @@ def check_model(name: str, config: StudyConfig, here: bool = True) -> None:
         LensEmotionError: no such model, a config, tokenizer or weights that cannot be read, a missing package, a device
             or precision that cannot be had.
     """
-    source, gguf = resolve(name), name.lower().endswith(".gguf")
-    check_placement(config.device, config.quantise, config.backend, gguf)
+    source = resolve(name)
     if config.backend == "hooked" and not hooked.available():
         raise UnsupportedModelError(f"backend='hooked' is not available. {hooked.REMEDY}")
     device = choose_device(config.device if here else "cpu")
-    if gguf:
+    if source.gguf_file:
         if find_package("gguf") is None:
             raise UnsupportedModelError(f"{name} needs the package gguf, which is not installed; pip install gguf")
         return

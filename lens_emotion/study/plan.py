@@ -15,7 +15,8 @@ from lens_emotion.files.checksums import read_sums
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
-from lens_emotion.models.loading import choose_device, choose_dtype, resolve
+from lens_emotion.models.loading import resolve
+from lens_emotion.models.placement import choose_device, choose_dtype
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, prompts_for, same_but_for_weights, scenarios_for, step_inputs, texts_for

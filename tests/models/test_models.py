@@ -17,7 +17,7 @@ from lens_emotion.errors import (
     UnknownModelError,
     UnsupportedModelError,
 )
-from lens_emotion.models import hooked, loading
+from lens_emotion.models import hooked, placement
 from lens_emotion.models.access import check_raw_basis, describe, hook_name, parameter_count
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.models.forward import residual_cache
@@ -173,7 +173,7 @@ def test_unknown_backend_dtype_and_device_are_refused():
 def test_float16_is_refused_for_gemma_only():
     with pytest.raises(UnsupportedModelError, match="bfloat16"):
         load_model("tiny-gemma", dtype="float16", device="cpu")
-    assert loading.choose_dtype("float16", "cpu", "llama") == torch.float16
+    assert placement.choose_dtype("float16", "cpu", "llama") == torch.float16
 
 
 def test_hooked_backend_without_hooked_transformer_says_what_to_do(monkeypatch):

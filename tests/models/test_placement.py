@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lens_emotion.cli.app import app
 from lens_emotion.errors import UnsupportedModelError
-from lens_emotion.models import loading
+from lens_emotion.models import loading, placement
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
@@ -27,7 +27,7 @@ def without_bitsandbytes(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", missing)
 
 
-@pytest.mark.parametrize("width", loading.QUANTISED)
+@pytest.mark.parametrize("width", placement.QUANTISED)
 def test_quantising_without_bitsandbytes_is_refused_before_anything_loads(nothing_loads, without_bitsandbytes, width):
     with pytest.raises(UnsupportedModelError, match="pip install bitsandbytes"):
         load_model("gpt2", quantise=width)
@@ -50,18 +50,18 @@ def test_widths_and_backends_that_do_not_fit_are_refused(nothing_loads, monkeypa
 
 def test_auto_is_the_one_device_where_there_is_no_second_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert not loading.over_gpus("auto") and loading.loading_options("cpu", None, torch.float32, False) == {}
+    assert not placement.over_gpus("auto") and placement.loading_options("cpu", None, torch.float32, False) == {}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (1000 * (i + 1), 9999))
-    assert loading.over_gpus("auto") and not loading.over_gpus("cuda:0") and not loading.over_gpus(None)
-    options = loading.loading_options("cuda", None, torch.float32, True)
+    assert placement.over_gpus("auto") and not placement.over_gpus("cuda:0") and not placement.over_gpus(None)
+    options = placement.loading_options("cuda", None, torch.float32, True)
     assert options == {"device_map": "auto", "max_memory": {0: 900, 1: 1800}}, "GPUs alone: a Bridge takes no CPU part"
 
 
 def test_transformers_is_told_the_width_and_the_place():
     pytest.importorskip("transformers")
     for width, flag in (("8bit", "load_in_8bit"), ("4bit", "load_in_4bit")):
-        options = loading.loading_options("cuda:0", width, torch.bfloat16, False)
+        options = placement.loading_options("cuda:0", width, torch.bfloat16, False)
         assert getattr(options["quantization_config"], flag) and options["device_map"] == {"": "cuda:0"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from lens_emotion.errors import GenerationError, LensEmotionError, NotFiniteErro
 from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.reader import read_texts
+from lens_emotion.models.access import describe
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.forward import check_count
 from lens_emotion.models.loading import load_model
@@ -186,8 +188,6 @@ def test_states_beyond_the_range_of_a_precision_name_layer_and_remedy(what):
 
 
 def test_a_pooling_that_finds_nothing_is_no_fault_of_the_model():
-    from dataclasses import replace
-
     from lens_emotion.extraction.activations import TextRecord
     from lens_emotion.extraction.pooling import story_mean
     from lens_emotion.extraction.reader import Reading
@@ -204,8 +204,8 @@ def test_a_pooling_that_finds_nothing_is_no_fault_of_the_model():
 def test_a_dose_that_breaks_the_model_is_data_and_leaves_its_neighbours_alone(backend, sampling):
     model = tiny("tiny-llama", backend)
     vector = vectors_of(model)["calm"]
-    far = [Dose(d) for d in (1e38, 3e38)]
-    conditions = [Condition(PROMPT), *(Condition(PROMPT, vector, d) for d in far), Condition(PROMPT, vector, Dose(1.0))]
+    far = [replace(vector, natural=size * torch.ones_like(vector.natural)) for size in (1e38, 3e38)]
+    conditions = [Condition(PROMPT), *(Condition(PROMPT, v, Dose(1.0)) for v in (*far, vector))]
     run = {"max_new_tokens": 6, "sampling": sampling, "progress": False}
     found = generate_steered(model, conditions, range(vector.n_layers), **run)
     assert [c.broken for c in found] == [False, True, True, False]
@@ -217,9 +217,11 @@ def test_a_dose_that_breaks_the_model_is_data_and_leaves_its_neighbours_alone(ba
 def test_broken_logits_without_steering_are_an_error_even_beside_a_broken_dose():
     model = tiny()
     vector = vectors_of(model)["calm"]
-    conditions = [Condition(PROMPT), Condition(PROMPT, vector, Dose(0.0)), Condition(PROMPT, vector, Dose(1.0))]
-    with weights(model, lambda w: w.fill_(math.nan)), pytest.raises(NotFiniteError, match="layer 1"):
-        generate_steered(model, conditions, (0,), max_new_tokens=4)
+    with weights(model, lambda w: w.fill_(math.nan)):
+        vector = replace(vector, header=vector.header.with_(fingerprint=describe(model).fingerprint))
+        conditions = [Condition(PROMPT), Condition(PROMPT, vector, Dose(0.0)), Condition(PROMPT, vector, Dose(1.0))]
+        with pytest.raises(NotFiniteError, match="layer 1"):
+            generate_steered(model, conditions, (0,), max_new_tokens=4)
 
 
 def test_a_token_that_a_model_forbids_is_no_broken_logit():

@@ -18,7 +18,8 @@ from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.models import loading
 from lens_emotion.models.catalog import TINY, find_spec
 from lens_emotion.models.checkpoint import check_kind, check_loaded, check_vocabulary
-from lens_emotion.models.loading import choose_device, choose_dtype, load_model, resolve, tiny_folder
+from lens_emotion.models.loading import load_model, resolve, tiny_folder
+from lens_emotion.models.placement import choose_device, choose_dtype
 from lens_emotion.run.config import StudyConfig, read_study_file
 from lens_emotion.run.inputs import check_inputs, texts_for
 
