@@ -205,7 +205,8 @@ def test_a_dose_that_breaks_the_model_is_data_and_leaves_its_neighbours_alone(ba
     model = tiny("tiny-llama", backend)
     vector = vectors_of(model)["calm"]
     far = [replace(vector, natural=size * torch.ones_like(vector.natural)) for size in (1e38, 3e38)]
-    conditions = [Condition(PROMPT), *(Condition(PROMPT, v, Dose(1.0)) for v in (*far, vector))]
+    steered = [Condition(PROMPT, v, Dose(100.0)) for v in far]
+    conditions = [Condition(PROMPT), *steered, Condition(PROMPT, vector, Dose(1.0))]
     run = {"max_new_tokens": 6, "sampling": sampling, "progress": False}
     found = generate_steered(model, conditions, range(vector.n_layers), **run)
     assert [c.broken for c in found] == [False, True, True, False]
