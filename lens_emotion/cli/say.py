@@ -27,7 +27,7 @@ def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
     made = Table(title=title or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False)
     made.padding = (0, 2, 0, 0)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=i == 0)
+        made.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=i in right)
     return made
 
 

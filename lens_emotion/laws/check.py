@@ -11,6 +11,7 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.laws import copies, reading, steering
+from lens_emotion.laws import model as model_laws
 from lens_emotion.laws.subject import Law, LawResult, apply_law, make_subject
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.loading import load_model
@@ -70,6 +71,16 @@ LAWS: tuple[Law, ...] = (
         reading.special_tokens_stay_out,
         "markers are averaged as if they were words, or a text runs on behind its end: mend which tokens "
         "tokenizer_config.json marks as special, and eos_token_id in generation_config.json",
+    ),
+    Law(
+        "any weight counts",
+        model_laws.any_weight_counts,
+        "vectors of other weights would pass as this model's: report the model, and keep its vectors apart by hand",
+    ),
+    Law(
+        "each block computes what its source computes",
+        model_laws.blocks_compute_what_the_source_does,
+        "a setting of the model's configuration was not converted: use the other backend, and report the architecture",
     ),
     Law(
         "save then load is bit-equal",
@@ -162,5 +173,6 @@ def check(
         model = load_model(str(model), backend=backend, dtype=dtype, device=device)
     source = getattr(model, "lens_emotion_source", None)
     again = partial(copies.other_copies, model, *source) if compare and source else None
-    subject = make_subject(model, vectors, again)
+    plain = partial(copies.source_of, model, *source) if compare and source else None
+    subject = make_subject(model, vectors, again, plain)
     return CheckReport(describe(model), tuple(apply_law(law, subject) for law in laws))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,16 +34,22 @@ def copies_agree(subject: Subject) -> LawResult:
     return found(float(torch.tensor(list(worst.values())).max()), subject.tolerance, note=note)
 
 
+def source_of(model: Model, name: str, revision: str | None = None) -> tuple[Any, Any]:
+    """The plain Hugging Face model, in the precision, the bits and the place of `model`, and its tokenizer."""
+    source, placed = resolve(name), getattr(model, "lens_emotion_placed", {})
+    with quiet_loading():
+        plain = weights_of_source(source, model.cfg.dtype, revision, **placed)
+        return plain if placed else plain.to(str(device_of(model))), tokenizer_of_source(source, revision)
+
+
 def other_copies(model: Model, name: str, revision: str | None = None) -> Iterator[tuple[str, States]]:
     """Plain Hugging Face, then the backend that `model` is not, loaded anew in its precision and on its device."""
     from transformer_lens.model_bridge import TransformerBridge
 
     source, mine, place = resolve(name), backend_of(model), str(device_of(model))
-    with quiet_loading():
-        plain = weights_of_source(source, model.cfg.dtype, revision).to(place)
-        tokenizer = tokenizer_of_source(source, revision)
+    plain, tokenizer = source_of(model, name, revision)
     yield "Hugging Face", lambda ids: plain_states(plain, ids)
-    known = type(plain).__name__ in hooked.architectures()
+    known = type(plain).__name__ in hooked.architectures() and not getattr(model, "lens_emotion_placed", {})
     if mine == "bridge" and hooked.available() and known:
         with quiet_loading():
             other = hooked.build_hooked(plain, tokenizer, source.label, model.cfg.dtype, place)

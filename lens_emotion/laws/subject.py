@@ -46,6 +46,7 @@ class Subject(Brief):
         tolerance: largest relative deviation that its precision explains.
         copies: gives (name, function from token ids to [layer, pos, d_model]) of other implementations, None if there
             are none to be had.
+        source: loads the plain Hugging Face model it was made of, and its tokenizer.
     """
 
     model: Model
@@ -54,6 +55,7 @@ class Subject(Brief):
     vectors: EmotionVectors
     tolerance: float
     copies: Callable[[], Any] | None = None
+    source: Callable[[], tuple[Any, Any]] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -66,7 +68,10 @@ class Subject(Brief):
 
 
 def make_subject(
-    model: Model, vectors: EmotionVectors | None = None, copies: Callable[[], Any] | None = None
+    model: Model,
+    vectors: EmotionVectors | None = None,
+    copies: Callable[[], Any] | None = None,
+    source: Callable[[], tuple[Any, Any]] | None = None,
 ) -> Subject:
     """Read the texts; without vectors of the user's, make some of what was read.
 
@@ -82,7 +87,7 @@ def make_subject(
     vectors = vectors or emotion_vectors(acts)
     check_fits(model, vectors[vectors.emotions[0]])
     ids = tuple(t.ids for t in tokenised)
-    return Subject(model, ids, acts, vectors, TOLERANCES.get(describe(model).dtype, 0.15), copies)
+    return Subject(model, ids, acts, vectors, TOLERANCES.get(describe(model).dtype, 0.15), copies, source)
 
 
 def deviation(got: Float[Tensor, "*rows d"], truth: Float[Tensor, "*rows d"]) -> float:
