@@ -64,6 +64,8 @@ def import_vectors(
     from lens_emotion.models.loading import load_model
     from lens_emotion.vectors.interchange import as_set, from_gguf
 
+    if name and not name.isprintable():
+        raise ArtifactError(f"{name!r} is no name for a vector; give letters, digits, signs and spaces")
     vector = from_gguf(file, load_model(model), name)
     made = as_set([vector]).save(out)
     layers = [k for k in range(vector.n_layers) if float(vector.direction[k].norm()) > 0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from lens_emotion.errors import StimulusError, UnknownModelError
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.models.loading import check_hub_id, check_quantise, resolve
+from lens_emotion.models.loading import check_hub_id, check_quantise, choose_device, resolve
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
@@ -68,6 +68,7 @@ def check_inputs(config: StudyConfig) -> None:
     for name in config.models:
         own = config.for_model(name)
         check_quantise(own.quantise)
+        choose_device(own.device)
         if own.judge and is_user_file(own.judge):
             read_judge_file(own.judge)
         elif own.judge and not Path(own.judge).is_dir():
