@@ -185,7 +185,8 @@ def drawn(rng: random.Random, command: str, n_hostile: int) -> tuple[list[str], 
     for i, (option, value) in enumerate(slots):
         words += [option] if option else []
         if value is not None:
-            words.append(rng.choice(value.hostile if i in bad or not value.good else value.good))
+            hostile = [h for h in value.hostile if h not in value.good]
+            words.append(rng.choice(hostile if i in bad or not value.good else value.good))
     return words, any(not slots[i][1].free for i in bad)  # type: ignore[union-attr]
 
 

@@ -69,6 +69,8 @@ def check_inputs(config: StudyConfig) -> None:
         own = config.for_model(name)
         check_quantise(own.quantise)
         choose_device(own.device)
+        if own.scenarios:  # a fault in a file is said also where its step is off
+            scenarios(own.scenarios)
         if own.judge and is_user_file(own.judge):
             read_judge_file(own.judge)
         elif own.judge and not Path(own.judge).is_dir():
