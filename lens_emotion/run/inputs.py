@@ -18,7 +18,7 @@ from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.steering.judge_files import judge_content, read_judge_file, words_of
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
-from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
+from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, read_scenarios, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
@@ -69,12 +69,7 @@ def check_inputs(config: StudyConfig) -> None:
         own = config.for_model(name)
         check_quantise(own.quantise)
         choose_device(own.device)
-        if own.scenarios:  # a fault in a file is said also where its step is off
-            scenarios(own.scenarios)
-        if own.judge and is_user_file(own.judge):
-            read_judge_file(own.judge)
-        elif own.judge and not Path(own.judge).is_dir():
-            check_hub_id(own.judge)
+        _check_files(own)
         texts = texts_for(name, own.stimuli)
         if all(item.emotion != NEUTRAL for item in texts.items):
             raise StimulusError(
@@ -86,6 +81,18 @@ def check_inputs(config: StudyConfig) -> None:
                 _check_prompts(step, own, texts)
             elif step == STEERING:
                 _check_steering(own, texts)
+
+
+def _check_files(config: StudyConfig) -> None:
+    """A fault in a file is said also where its step is off; what is no TOML or JSON is never passed over."""
+    if config.prompts:
+        read_prompts(config.prompts)
+    if config.scenarios:
+        read_scenarios(config.scenarios)
+    if config.judge and is_user_file(config.judge):
+        read_judge_file(config.judge)
+    elif config.judge and not Path(config.judge).is_dir():
+        check_hub_id(config.judge)
 
 
 def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:
