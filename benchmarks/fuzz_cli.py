@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,12 @@ OUT = Value(
     ("/dev/null/x", "{in}/text.txt", "{in}/text.txt/x", "/proc/nothing/x", "{out}/" + "x" * 300, "nul\0"),
     free=True,
 )
+
+
+def _file(good: str) -> Value:
+    return replace(OUT, good=(good,), hostile=tuple(p for p in OUT.hostile if p != "{in}/text.txt"))
+
+
 PLACED = {"--backend": _word("auto", "bridge"), "--dtype": _word("float32", "bfloat16"), "--device": _word("cpu")}
 
 # arguments by position, then options; a flag has no value
@@ -111,11 +117,11 @@ COMMANDS: dict[str, tuple[tuple[Value, ...], dict[str, Value | None]]] = {
     "play": ((_name(),), {"--vectors": _path("{in}/vectors.safetensors"), "--port": _number("0"), "--no-browser": None,
                           **PLACED}),
     "study": (
-        (Value((MODEL, "tiny-gpt2", "paper"), tuple(n for n in NAMES if n != "{in}/lies")),),
-        {"--out": OUT, "--config": _path("{in}/mine/study.toml"), "--stimuli": _path("world-en"),
-         "--prompts": _path("{in}/mine/prompts.toml"), "--scenarios": _path("{in}/mine/scenarios.toml"),
-         "--judge": _path("{in}/mine/judge.toml"), "--seed": _number("1"), "--permutations": _number("20"),
-         "--story-tokens": _number("16"), "--doses": Value(("1,2",), (*NUMBERS, "1,,2", "0", "1;2")),
+        (Value((MODEL, "tiny-gpt2", "paper"), tuple(n for n in NAMES if n not in ("{in}/lies", "gpt2"))),),
+        {"--out": OUT, "--config": _path("{in}/mine/study.toml"), "--stimuli": Value((), PATHS),
+         "--prompts": Value((), PATHS), "--scenarios": _path("{in}/mine/scenarios.toml"),
+         "--judge": Value((), PATHS), "--seed": _number("1"), "--permutations": _number("20"),
+         "--story-tokens": _number("16"), "--doses": Value(("1,2",), ("", "x", "-1", "nan", "1,,2", "1;2")),
          "--no-generation": None, "--no-steering": None, "--executor": _word("local"), "--gpus": Value((), NUMBERS),
          "--cpus": _number("1"), "--plan": None, "--quantise": Value((), WORDS), **PLACED},
     ),
@@ -134,13 +140,13 @@ COMMANDS: dict[str, tuple[tuple[Value, ...], dict[str, Value | None]]] = {
     "vectors export": (
         (_path("{in}/vectors.safetensors"), _word("calm", "calm - angry")),
         {"--format": _word("gguf", "steering-vectors"), "--dose": _number("2"), "--layer": _word("2", "all"),
-         "--out": Value(("{out}/v.bin",), OUT.hostile)},
+         "--out": _file("{out}/v.bin")},
     ),
-    "vectors import": ((_path("{in}/good.gguf"),), {"--model": _name(), "--out": Value(("{out}/i.st",), OUT.hostile),
+    "vectors import": ((_path("{in}/good.gguf"),), {"--model": _name(), "--out": _file("{out}/i.st"),
                                                     "--name": _free("mine")}),
     "vectors push": ((_path("{in}/vectors.safetensors"), _name("me/moods")), {"--licence": _free("mit"),
                                                                               "--public": None}),
-    "vectors pull": ((_name("me/moods"),), {"--out": Value(("{out}/p.st",), OUT.hostile), "--model": _name(),
+    "vectors pull": ((_name("me/moods"),), {"--out": _file("{out}/p.st"), "--model": _name(),
                                             "--revision": _word("main")}),
 }  # fmt: skip
 NEEDED = {"--out", "--model", "--licence", "--no-images"}  # always given: nothing is written beside, no browser begun
@@ -179,7 +185,8 @@ def drawn(rng: random.Random, command: str, n_hostile: int) -> tuple[list[str], 
     for i, (option, value) in enumerate(slots):
         words += [option] if option else []
         if value is not None:
-            words.append(rng.choice(value.hostile if i in bad or not value.good else value.good))
+            hostile = [h for h in value.hostile if h not in value.good]
+            words.append(rng.choice(hostile if i in bad or not value.good else value.good))
     return words, any(not slots[i][1].free for i in bad)  # type: ignore[union-attr]
 
 

@@ -66,6 +66,8 @@ def import_vectors(
     from lens_emotion.models.loading import load_model
     from lens_emotion.vectors.interchange import as_set, from_gguf, from_safetensors
 
+    if name and not name.isprintable():
+        raise ArtifactError(f"{name!r} is no name for a vector; give letters, digits, signs and spaces")
     loaded = load_model(model)
     plain = file.suffix == ".safetensors"
     vector = from_safetensors(file, loaded, name) if plain else from_gguf(file, loaded, name, other_model)

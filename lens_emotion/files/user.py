@@ -95,7 +95,7 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a name with NUL, bytes that are no UTF-8
         reason = getattr(error, "strerror", None) or error
         raise StimulusError(f"cannot read {path}: {reason}; give a TOML or JSON file in UTF-8") from None
     file: UserFile[Any] = UserFile(path, text, _parse(path, text))

@@ -243,11 +243,8 @@ def row_of(model: Model) -> ModelSpec | None:
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):
-            return (
-                spec
-                if describe(load_model(spec.name, device="cpu")).fingerprint == describe(model).fingerprint
-                else None
-            )
+            theirs = describe(load_model(spec.name, device="cpu")).fingerprint
+            return spec if theirs == describe(model).fingerprint else None
     return None
 
 

@@ -20,6 +20,7 @@ from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
 from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import (
+    check_hub_id,
     check_reachable,
     config_of_source,
     first_line,
@@ -31,10 +32,10 @@ from lens_emotion.models.placement import check_placement, choose_device, choose
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
 from lens_emotion.stats.design import design_of, label_permutations
-from lens_emotion.steering.judge_files import check_judge, judge_content
+from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
-from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, scenarios, story_prompts
+from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, read_scenarios, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
@@ -92,6 +93,7 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
     for name in config.models:
         own = config.for_model(name)
         check_model(name, own, here)
+        _check_files(own)
         texts = texts_for(name, own.stimuli)
         check_texts(texts)
         for step in own.steps:
@@ -158,6 +160,18 @@ def check_texts(texts: StimulusSet) -> None:
     header = Header("", "", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
     labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.zeros(1), header)
     label_permutations(design_of(labels), 1, 0)
+
+
+def _check_files(config: StudyConfig) -> None:
+    """A fault in a file is said also where its step is off; what is no TOML or JSON is never passed over."""
+    if config.prompts:
+        read_prompts(config.prompts)
+    if config.scenarios:
+        read_scenarios(config.scenarios)
+    if config.judge and is_user_file(config.judge):
+        read_judge_file(config.judge)
+    elif config.judge and not Path(config.judge).is_dir():
+        check_hub_id(config.judge)
 
 
 def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:

@@ -269,6 +269,8 @@ def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, st
         at = match.end()
     if not terms:
         raise DoseError("no emotion given; give one, or a mixture such as '0.5*calm - 0.3*angry'")
+    if not any(sum(weight for weight, emotion in terms if emotion == e) for _, e in terms):
+        raise DoseError(f"the weights of {words!r} are all 0 in sum; such a mixture has no direction")
     return terms
 
 

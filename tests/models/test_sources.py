@@ -122,6 +122,17 @@ def test_two_models_of_one_name_are_refused_in_a_study(made):
         check_inputs(StudyConfig(models=(str(one), str(other)), generation=False, steering=False))
 
 
+@pytest.mark.parametrize(
+    "given", [{"scenarios": "x.txt"}, {"prompts": "x.txt"}, {"judge": "~no/one"}, {"device": "gpu"}]
+)
+def test_what_a_study_is_given_is_looked_at_before_it_begins_though_its_step_is_off(given, tmp_path, monkeypatch):
+    """A file of scenarios that ended in neither .toml nor .json was passed over for those of the package."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("calm")
+    with pytest.raises(LensEmotionError):
+        check_inputs(StudyConfig(models=("tiny-llama",), generation=False, steering=False, **given))
+
+
 # Whose stimuli: the catalog's only for the model that it is.
 
 
