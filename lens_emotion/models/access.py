@@ -27,8 +27,9 @@ _SAMPLE = 64  # rows and columns of the weight sample that identifies a model
 class ModelInfo:
     """Facts of a loaded model that results depend on.
 
-    `fingerprint` changes with any weight and is the same on both backends and for float32 and bfloat16 copies of one
-    model (`models.identity`); `former` is what versions before 0.2 called so, by which their files are known.
+    `fingerprint` changes with the weights and is the same on both backends and for float32 and bfloat16 copies of one
+    model (`models.identity` says how finely it looks); `former` is what versions before 0.2 called so, by which their
+    files are known.
     `first_token` and `template` say what stands in front of a text and which switches the chat template gets (of
     models that `load_model` loaded).
     """

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lens_emotion.errors import UnsupportedModelError
-from lens_emotion.models.identity import remember_source
+from lens_emotion.models.identity import check_every_tensor, remember_source
 
 # HookedTransformer keeps a mask of n_ctx x n_ctx per layer: two gigabytes at 8,192 tokens and 30 layers
 LONGEST_CONTEXT = 2048
@@ -94,8 +94,12 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
             state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
         )
         model.move_model_modules_to_device()
+    check_every_tensor(model, hf_model)
     remember_source(model, hf_model, architecture)
     return model.eval()
+
+
+_LOCAL = {"sliding_attention": "local", "full_attention": "global"}
 
 
 def _rope(config: Any, kind: str = "full_attention") -> dict[str, Any]:
@@ -166,18 +170,21 @@ def _rotary(config: Any) -> dict[str, Any]:
     }
 
 
-def _mistral(config: Any) -> dict[str, Any]:
-    window = config.sliding_window
-    local = {"window_size": window, "use_local_attn": True, "attn_types": ["local"] * config.num_hidden_layers}
-    return _rotary(config) | (local if window else {})
+def _windowed(config: Any) -> dict[str, Any]:
+    """Layers that see a window only, as Mistral has them everywhere, Qwen by layer where it is told to."""
+    every = ["sliding_attention"] * config.num_hidden_layers
+    types = getattr(config, "layer_types", None) or (every if config.sliding_window else [])
+    if "sliding_attention" not in types or not config.sliding_window:
+        return _rotary(config)
+    local = [_LOCAL[kind] for kind in types]
+    return _rotary(config) | {"window_size": config.sliding_window, "use_local_attn": True, "attn_types": local}
 
 
 def _gemma(config: Any) -> dict[str, Any]:
-    kinds = {"sliding_attention": "local", "full_attention": "global"}
     return _rotary(config) | {
         "window_size": config.sliding_window,
         "use_local_attn": True,
-        "attn_types": [kinds[kind] for kind in config.layer_types],
+        "attn_types": [_LOCAL[kind] for kind in config.layer_types],
         "use_normalization_before_and_after": True,
         "attn_scale": float(config.query_pre_attn_scalar) ** 0.5,
     }
@@ -202,9 +209,9 @@ def _gemma3(config: Any) -> dict[str, Any]:
 _FAMILIES: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
     "GPT2LMHeadModel": (_gpt2, "gpt2"),
     "LlamaForCausalLM": (_rotary, "llama"),
-    "MistralForCausalLM": (_mistral, "mistral"),
-    "Qwen2ForCausalLM": (lambda c: _rotary(c) | {"default_prepend_bos": False}, "qwen2"),
-    "Qwen3ForCausalLM": (lambda c: _rotary(c) | {"use_qk_norm": True, "default_prepend_bos": False}, "qwen3"),
+    "MistralForCausalLM": (_windowed, "mistral"),
+    "Qwen2ForCausalLM": (lambda c: _windowed(c) | {"default_prepend_bos": False}, "qwen2"),
+    "Qwen3ForCausalLM": (lambda c: _windowed(c) | {"use_qk_norm": True, "default_prepend_bos": False}, "qwen3"),
     "Gemma2ForCausalLM": (_gemma2, "gemma"),
     "Gemma3ForCausalLM": (_gemma3, "gemma"),
 }

@@ -48,6 +48,22 @@ def remember_source(model: Any, source: nn.Module, architecture: str) -> None:
     model.lens_emotion_identity = (_digest(model, architecture), _digest(source, architecture))
 
 
+def check_every_tensor(model: Any, source: nn.Module) -> None:
+    """Raise if a tensor of the source found no place in a converted model: biases that its class does not have.
+
+    Raises:
+        UnsupportedModelError: names the first of them, and the backend that has them.
+    """
+    there = {name for name, held, *_ in _converted(model) if not name.endswith("bias") or bool(held.any())}
+    whole = ((name, held) for name, held, *_ in _checkpoint(source) if name not in there)
+    lost = [name for name, held in whole if name != "lm_head.weight" and bool(held.any())]
+    if lost:
+        raise UnsupportedModelError(
+            f"backend='hooked' has no place for {lost[0]}{f' and {len(lost) - 1} more' * (len(lost) > 1)}, so it does "
+            "not compute what the model computes. Use backend='bridge', which runs the model's own code"
+        )
+
+
 def _digest(model: Any, architecture: str) -> str:
     root = getattr(model, "original_model", None) or model
     cfg = getattr(root, "cfg", None)

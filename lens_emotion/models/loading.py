@@ -223,6 +223,7 @@ def load_model(
     model.lens_emotion_spec = source.spec
     model.lens_emotion_source = (name, revision)
     model.lens_emotion_placed = placed
+    model.lens_emotion_config = config.to_dict()  # a HookedTransformer keeps none
     model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
     model.lens_emotion_template = dict(template or {})
     keep_rule(model, rule)

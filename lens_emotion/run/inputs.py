@@ -40,6 +40,8 @@ from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
 LEAST_NEUTRAL = 3  # below it, what all states have in common cannot be measured
+# of a configuration: what does not change what a model computes
+_PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation")
 PACKAGES = ("torch", "transformers", "transformer-lens")  # a step's numbers may change with these
 
 
@@ -206,7 +208,7 @@ def _check_file(what: str, name: str | None) -> None:
 
 @dataclass(frozen=True)
 class Identity:
-    """The model as a key knows it: weights and tokens; a fingerprint None (not loaded) fits any."""
+    """The model as a key knows it: weights, configuration and tokens; a fingerprint None (not loaded) fits any."""
 
     fingerprint: str | None
     backend: str
@@ -215,11 +217,12 @@ class Identity:
 
     @staticmethod
     def of(model: Model, info: ModelInfo) -> Identity:
-        """Of a loaded model: its weights, and how its tokenizer cuts, begins and ends a text."""
+        """Of a loaded model: its weights and configuration, and how its tokenizer cuts, begins and ends a text."""
         tokenizer: Any = tokenizer_of(model)
         fast = getattr(tokenizer, "backend_tokenizer", None)
         cuts = fast.to_str() if fast is not None else sorted(tokenizer.get_vocab().items())
-        told = hash_of([cuts, info.first_token, str(tokenizer.chat_template), stop_ids(model).tolist()])
+        made = {k: str(v) for k, v in getattr(model, "lens_emotion_config", {}).items() if k not in _PASSING}
+        told = hash_of([cuts, info.first_token, str(tokenizer.chat_template), stop_ids(model).tolist(), made])
         return Identity(f"{info.fingerprint}/{told[:16]}", info.backend, info.dtype, info.device.split(":")[0])
 
 

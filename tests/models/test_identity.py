@@ -191,3 +191,39 @@ def test_files_of_before_keep_loading_and_say_so_once_by_name(vectors, tmp_path,
     with pytest.raises(FingerprintError), steer(tiny("tiny-mistral"), loaded["calm"], 1):
         pass
     assert json.dumps(loaded.header.to_dict())
+
+
+def in_json(file, **changes):
+    def change(folder):
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+REPLACED = {
+    "a constant of the norms": in_json("config.json", rms_norm_eps=0.5),
+    "the positions": in_json("config.json", rope_parameters={"rope_type": "default", "rope_theta": 50.0}),
+    "the end of a text": in_json("generation_config.json", eos_token_id=[0, 7]),
+    "the template": in_json("tokenizer_config.json", chat_template="{{ messages[0]['content'] }}!"),
+}
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_a_study_knows_another_configuration_or_tokenizer_too(what, tmp_path):
+    from lens_emotion.run.inputs import Identity
+
+    folder = shutil.copytree(tiny_folder(TINY[3]), tmp_path / "mine")
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    if not (folder / "generation_config.json").exists():
+        (folder / "generation_config.json").write_text("{}")
+
+    def identity():
+        model = load_model(str(folder), device="cpu")
+        return Identity.of(model, describe(model))
+
+    before = identity()
+    assert before == identity()
+    REPLACED[what](folder)
+    assert before != identity()
