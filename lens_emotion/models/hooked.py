@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from lens_emotion.errors import UnsupportedModelError
-from lens_emotion.models.identity import check_every_tensor, remember_source
 
 # HookedTransformer keeps a mask of n_ctx x n_ctx per layer: two gigabytes at 8,192 tokens and 30 layers
 LONGEST_CONTEXT = 2048
@@ -94,8 +93,6 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
             state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
         )
         model.move_model_modules_to_device()
-    check_every_tensor(model, hf_model)
-    remember_source(model, hf_model, architecture)
     return model.eval()
 
 

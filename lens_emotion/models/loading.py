@@ -37,6 +37,7 @@ from lens_emotion.models.checkpoint import (
 )
 from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
+from lens_emotion.models.identity import check_every_tensor, remember_source
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype, loading_options, over_gpus
 from lens_emotion.models.templates import check_switches, switches
 
@@ -213,6 +214,8 @@ def load_model(
         check_finite_source(trace, source.label, precision)
         if backend == "hooked":
             model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
+            check_every_tensor(model, hf_model)
+            remember_source(model, hf_model, architecture_of(model))
         else:
             from transformer_lens.model_bridge import TransformerBridge
 
