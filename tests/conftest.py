@@ -78,3 +78,13 @@ def figures(results):
     from lens_emotion import plots
 
     return {name: getattr(plots, name)(result) for name, result in results.items()}
+
+
+@pytest.fixture
+def untyped():
+    """Calls as users make them: without the tests' own checker of types."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

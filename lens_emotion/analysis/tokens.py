@@ -20,6 +20,7 @@ from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
+from lens_emotion.stimuli.emotions import names
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import class_means
 
@@ -125,7 +126,7 @@ def token_scores(
     """
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     name = _check_model(model, vectors, acts, allow_other_model, allow_processed)
-    for emotion in _chosen(vectors, emotions := None if emotions is None else list(emotions)):
+    for emotion in _chosen(vectors, emotions := None if emotions is None else names(emotions)):
         vectors[emotion].check_layers([at])
     found = _score(model, vectors, text, emotions, (at,), acts, n_random, seed)
     return replace(found[0], model=name)
@@ -198,7 +199,7 @@ def _check_model(
 
 
 def _chosen(vectors: EmotionVectors, emotions: Iterable[str] | None) -> tuple[str, ...]:
-    chosen = vectors.emotions if emotions is None else tuple(dict.fromkeys(emotions))
+    chosen = vectors.emotions if emotions is None else names(emotions)
     if unknown := [e for e in chosen if e not in vectors]:
         raise UnknownEmotionError(f"no vector for '{unknown[0]}'; these vectors hold: {', '.join(vectors.emotions)}")
     if not chosen:

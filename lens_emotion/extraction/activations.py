@@ -283,6 +283,28 @@ def check_same_model(a: PooledActivations, b: PooledActivations) -> None:
         )
 
 
+def _apart(same_name: bool) -> str:
+    why = "another checkpoint, a merged adapter, float16, which rounds otherwise than bfloat16, or packed to 8 or 4 bit"
+    return f": one name, but other weights ({why})" * same_name
+
+
+def check_one_model(a: tuple[str, Header], b: tuple[str, Header]) -> None:
+    """Raises FingerprintError unless two things, by name and header, come from one model's weights."""
+    (one, x), (other, y) = a, b
+    if x.fingerprint == y.fingerprint:
+        return
+    aged = x.fingerprint.startswith(VERSION) != y.fingerprint.startswith(VERSION)
+    raise FingerprintError(
+        f"cannot combine '{one}' of {x.model} ({x.fingerprint[:12]}) with '{other}' of {y.model} "
+        f"({y.fingerprint[:12]}): vectors live in one model's residual stream"
+        + (
+            "; one is of a version before 0.2, which knew models by other hashes: extract it again"
+            if aged
+            else f"{_apart(x.model == y.model)}; extract both on the same model, loaded the same way"
+        )
+    )
+
+
 def check_made_on(info: ModelInfo, *headers: Header) -> None:
     """Raises FingerprintError unless activations and vectors of these headers come from this model's weights.
 
@@ -292,7 +314,8 @@ def check_made_on(info: ModelInfo, *headers: Header) -> None:
         if header.fingerprint not in (info.fingerprint, info.former):
             raise FingerprintError(
                 f"made on {header.model} (weights {header.fingerprint[:12]}), not on {info.name} "
-                f"({info.fingerprint[:12]}); extract on this model, or pass allow_other_model=True"
+                f"({info.fingerprint[:12]}){_apart(header.model == info.name)}; extract on this model, or pass "
+                "allow_other_model=True"
             )
 
 

@@ -23,6 +23,7 @@ from lens_emotion.extraction.pooling import (
     Tokens,
     as_mask,
     check_content,
+    check_content_finite,
     content_mask,
     norm_sums,
     pool_cache,
@@ -36,6 +37,7 @@ from lens_emotion.models.first_token import first_token
 from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.stimuli.copies import copies_note
+from lens_emotion.stimuli.emotions import names
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 
@@ -106,7 +108,7 @@ def extract_poolings(
     chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
     if emotions is not None:
         neutral = {s.emotion for s in chosen.items} & {"neutral"}
-        chosen = chosen.only(emotions=(*emotions, *neutral))
+        chosen = chosen.only(emotions=(*names(emotions), *neutral))
     check_classes(chosen)
     readings = [
         Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
@@ -227,6 +229,7 @@ def activations_from_cache(
     Raises:
         StimulusError: neither content nor tokens, labels that do not match the rows, a mask that takes what is no
             content, a row without content, a cache that lacks layers or is of another shape.
+        NotFiniteError: a content token that is NaN or infinite (what is no content may be).
         ProcessedModelError: processed weights without `allow_processed`.
     """
     pooling = pooling or story_mean()
@@ -246,6 +249,7 @@ def activations_from_cache(
     counts = mask.sum(1).tolist()
     for i, count in enumerate(counts):
         check_content(pooling, count, texts[i] if texts else f"row {i}")
+    check_content_finite(found, mask, texts)
     sha256 = hashlib.sha256(json.dumps(named, ensure_ascii=False).encode()).hexdigest()
     taken = (pooling.weights(mask) > 0).sum(1).tolist()
     records = tuple(
@@ -263,6 +267,9 @@ def _labels(
     n: int, emotions: Sequence[str] | None, topics: Sequence[str] | None, texts: Sequence[str] | None
 ) -> list[tuple[str, str, str]]:
     """Emotion, topic and text of every row."""
+    for name, given in (("emotions", emotions), ("topics", topics), ("texts", texts)):
+        if isinstance(given, str):
+            raise StimulusError(f"{name} is one string, {given[:60]!r}; give a list of one per row")
     sizes = {"emotions": len(emotions or ()), "topics": len(topics or ()), "texts": n if texts is None else len(texts)}
     if any(size != n for size in sizes.values()):
         raise StimulusError(f"the cache has {n} rows, but there are {sizes}; give one label of each kind per row")

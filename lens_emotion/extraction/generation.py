@@ -118,6 +118,8 @@ def extract_generation(
     check_raw_basis(model, allow_processed)
     jeong = preset == "jeong"
     chosen = tuple(prompts if prompts is not None else story_prompts(preset, stimuli or default_stimuli(model)))
+    if wrong := [p for p in chosen if not isinstance(p, StoryPrompt)]:
+        raise StimulusError(f"{wrong[0]!r} is no story prompt; give a list of le.StoryPrompt (see story_prompts)")
     sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
     pooling = pooling or (middle_token() if jeong else story_mean(start=8))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from transformer_lens import ActivationCache
 
-from lens_emotion.errors import StimulusError
-from lens_emotion.models.access import Model, hook_name
+from lens_emotion.errors import NotFiniteError, StimulusError
+from lens_emotion.models.access import Model, describe, hook_name, tokenizer_of
 from lens_emotion.models.first_token import first_token
 from lens_emotion.models.layers import layers_in_words
 from lens_emotion.models.prompting import pad_id, special_ids
@@ -92,9 +92,12 @@ def content_mask(model: Model, tokens: Tokens, attention_mask: Mask | None = Non
             the BOS where the model has one id for both, and the pad id inside a text is a token like any other.
 
     Raises:
-        StimulusError: rows of unequal length, or a mask of another shape than the tokens.
+        StimulusError: no ids, ids that the model does not have, rows of unequal length, or a mask of another shape.
     """
     ids = as_tokens(tokens)
+    known = max(model.cfg.d_vocab, len(tokenizer_of(model)))  # TransformerLens may have added a pad
+    if unknown := ids[(ids < 0) | (ids >= known)].tolist():
+        raise StimulusError(f"tokens hold {unknown[0]}, but the ids of {describe(model).name} are 0 to {known - 1}")
     real = _real(model, ids) if attention_mask is None else as_mask(attention_mask, "attention_mask")
     if real.shape != ids.shape:
         raise StimulusError(
@@ -120,7 +123,7 @@ def as_tokens(tokens: Tokens) -> Int[Tensor, "batch pos"]:
         ids = torch.as_tensor(tokens).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise StimulusError("tokens are no rectangle of ids; pad all rows to one length") from None
-    if ids.ndim not in (1, 2) or ids.is_floating_point() or ids.dtype == torch.bool:
+    if ids.ndim not in (1, 2) or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
         raise StimulusError(f"tokens of shape {tuple(ids.shape)} and type {ids.dtype}; give ids [batch, pos]")
     return ids.reshape(-1, ids.shape[-1]).long()
 
@@ -131,7 +134,7 @@ def as_mask(mask: Mask, name: str = "content") -> Bool[Tensor, "batch pos"]:
         found = torch.as_tensor(mask).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise StimulusError(f"{name} is no rectangle of true and false; give it as [batch, pos]") from None
-    if found.ndim not in (1, 2) or not bool(((found == 0) | (found == 1)).all()):
+    if found.ndim not in (1, 2) or not found.numel() or not bool(((found == 0) | (found == 1)).all()):
         raise StimulusError(f"{name} has shape {tuple(found.shape)}; give true or false (1 or 0) as [batch, pos]")
     return found.reshape(-1, found.shape[-1]).bool()
 
@@ -153,7 +156,7 @@ def residuals(cache: Residuals, model: Model, content: Bool[Tensor, "batch pos"]
         )
     found = {}
     for layer in range(n):
-        hidden = torch.as_tensor(held[hook_name(layer)]).detach()
+        hidden = _states(held[hook_name(layer)], layer)
         hidden = hidden.float() if hidden.dtype == torch.float64 else hidden
         found[hook_name(layer)] = hidden[None] if hidden.ndim == 2 else hidden
         if found[hook_name(layer)].shape != shape:
@@ -164,6 +167,17 @@ def residuals(cache: Residuals, model: Model, content: Bool[Tensor, "batch pos"]
     return ActivationCache(found, model)
 
 
+def _states(given: Any, layer: int) -> Shaped[Tensor, "..."]:
+    try:
+        hidden = torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError):
+        hidden = None
+    if hidden is None or not hidden.is_floating_point():
+        kind = type(given).__name__ if hidden is None else hidden.dtype
+        raise StimulusError(f"{hook_name(layer)} is {kind}, which holds no activations; give the tensors of the cache")
+    return hidden
+
+
 def pool_cache(
     cache: ActivationCache, content: Bool[Tensor, "batch pos"], pooling: Pooling
 ) -> Float[Tensor, "batch n_layers d_model"]:
@@ -172,7 +186,25 @@ def pool_cache(
     Works on any ActivationCache with these entries, not only on those of `residual_cache`.
     """
     weights = pooling.weights(content.cpu())[None]
-    return torch.stack([pool_layer(cache[hook_name(layer)], weights)[0].cpu() for layer in layers_of(cache)], 1)
+    taken = (weights[0] != 0)[..., None]  # what is not pooled may be NaN, and 0 x NaN is NaN
+    rows = (cache[hook_name(layer)] for layer in layers_of(cache))
+    return torch.stack([pool_layer(row.where(taken.to(row.device), 0), weights)[0].cpu() for row in rows], 1)
+
+
+def check_content_finite(
+    cache: ActivationCache, content: Bool[Tensor, "batch pos"], texts: Sequence[str] | None = None
+) -> None:
+    """Raises NotFiniteError naming layer, text and position of the first content token that is NaN or infinite."""
+    for layer in layers_of(cache):
+        hidden = cache[hook_name(layer)]
+        bad = (content.to(hidden.device) & ~torch.isfinite(hidden).all(-1)).nonzero().tolist()
+        if bad:
+            row, position = bad[0]
+            text = f" ({texts[row][:60]!r})" if texts and texts[row] else ""
+            raise NotFiniteError(
+                f"the cache holds NaN or infinity at layer {layer}, row {row}{text}, position {position}, which is "
+                "content; run the model in float32 or bfloat16, or leave the row out"
+            )
 
 
 def pool_layer(

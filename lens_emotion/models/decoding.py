@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lens_emotion.errors import GenerationError, StimulusError
+from lens_emotion.errors import GenerationError, StimulusError, UnsupportedModelError
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name, tokenizer_of
 from lens_emotion.models.forward import (
@@ -256,7 +256,14 @@ def ends_of(model: Model) -> set[int]:
     own = getattr(getattr(model, "original_model", None), "generation_config", None)
     configured = getattr(own or getattr(model, "lens_emotion_generation", None), "eos_token_id", None)
     several = configured if isinstance(configured, list | tuple) else [configured]
-    return {int(i) for i in several if i is not None}
+    found = {int(i) for i in several if i is not None}
+    known = max(model.cfg.d_vocab, len(tokenizer_of(model)))
+    if unknown := sorted(i for i in found if not 0 <= i < known):
+        raise UnsupportedModelError(
+            f"the generation settings name the end token {unknown[0]}, but ids are 0 to {known - 1}; mend eos_token_id "
+            "in the model's generation_config.json (or model.generation_config)"
+        )
+    return found
 
 
 def _turn_ends(model: Model) -> set[int]:

@@ -44,8 +44,10 @@ def encode(model: Model, text: str) -> list[int]:
     Nothing is put behind: what the tokenizer would add there (an EOS) would end a text that goes on.
 
     Raises:
-        StimulusError: half of a surrogate pair, as bytes that are no UTF-8 become on a command line.
+        StimulusError: no string, or half of a surrogate pair, as bytes that are no UTF-8 become on a command line.
     """
+    if not isinstance(text, str):
+        raise StimulusError(f"a {type(text).__name__} is no text, {str(text)[:60]!r}; give one string")
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise StimulusError(f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character")
     ids = list(tokenizer_of(model)(text, add_special_tokens=False).input_ids)
@@ -63,7 +65,7 @@ def tokenise_text(model: Model, text: str) -> TokenisedText:
         StimulusError: empty text, or nothing left to pool.
         ContextLengthError: longer than the model's context.
     """
-    if not text.strip():
+    if isinstance(text, str) and not text.strip():
         raise StimulusError("empty text; every stimulus needs at least two tokens of text")
     ids = encode(model, text)
     check_length(model, len(ids), text)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from lens_emotion.errors import StimulusError
@@ -22,6 +23,7 @@ from lens_emotion.models.first_token import rule_of
 
 SECONDS = 5.0  # a template takes about a millisecond
 TODAY = datetime(2024, 7, 26)  # `date_string` of the catalog; the day that Llama 3.2's template falls back on
+GIVEN = frozenset({"messages", "conversation", "add_generation_prompt", "raise_exception", "strftime_now"})
 ANSWER = "an answer"
 
 
@@ -75,19 +77,16 @@ def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: 
     if rule_of(model).bos is None:
         settings.setdefault("bos_token", "")  # TransformerLens calls the EOS a BOS where there is none
     try:
+        write = partial(tokenizer_of(model).apply_chat_template, turns, chat_template=_dated(source), tokenize=False)
         with _ending_in_time():
-            return str(
-                tokenizer_of(model).apply_chat_template(
-                    turns,
-                    chat_template=_dated(source),
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                    **settings,
-                )
-            )
+            times = 16 if re.search("random|lipsum", source) else 2
+            written = {str(write(add_generation_prompt=add_generation_prompt, **settings)) for _ in range(times)}
     except Exception as error:  # a program of strangers: jinja's errors, and any that Python has
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _refused(model, lines[0].rstrip(".")[:200]) from None
+    if len(written) > 1:
+        raise _refused(model, "it writes another prompt each time (a random choice?)")
+    return written.pop()
 
 
 def check_switches(tokenizer: Any, name: str, asked: Any) -> None:
@@ -142,8 +141,16 @@ def _source(tokenizer: Any, name: str, asked: str | None) -> str:
 
 
 def _named(source: str) -> set[str]:
-    """Every name in a template's text."""
-    return set(re.findall(r"[A-Za-z_]\w*", source))
+    """The names that a template asks to be given, but for those that it always gets."""
+    from jinja2 import TemplateSyntaxError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    syntax = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    plain = re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", source)  # a tag of transformers' own
+    try:
+        return meta.find_undeclared_variables(syntax.parse(plain)) - set(syntax.globals) - GIVEN
+    except TemplateSyntaxError:  # told when it is used
+        return set(re.findall(r"[A-Za-z_]\w*", source)) - GIVEN
 
 
 def _dated(source: str) -> str:

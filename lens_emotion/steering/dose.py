@@ -11,7 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +36,8 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
+        if isinstance(self.value, (bool, str)) or not isinstance(self.value, Real):
+            raise DoseError(f"dose {self.value!r} is no number; 0 to 16 natural units is the usual range")
         if not abs(self.value) <= LARGEST:  # nor NaN; beyond, single precision overflows
             raise DoseError(
                 f"dose {self.value} is no number up to {LARGEST:g}; 0 to 16 natural units is the usual range"
@@ -48,6 +53,19 @@ class Dose:
         length = float(self.length(vector)[layer])
         natural, norm = float(vector.natural[layer]), float(vector.residual_norm[layer])
         return (length / natural if natural else math.nan, length / norm if norm else math.nan)
+
+
+def as_dose(dose: Any, unit: str = "natural") -> Dose:
+    """A dose of a number, as it comes (also a NumPy or torch scalar), or the dose given.
+
+    Raises:
+        DoseError: no number (nor are True and "3"), or an unknown unit.
+    """
+    if isinstance(dose, Dose):
+        return dose
+    one = getattr(dose, "ndim", None) == 0 and getattr(dose, "dtype", None) not in (torch.bool, np.bool_)
+    number = isinstance(dose, Real) and not isinstance(dose, bool)
+    return Dose(dose.item() if one else float(dose) if number else dose, unit)
 
 
 def mean_units(vector: EmotionVector, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
-from lens_emotion.steering.dose import Dose
+from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.dose_result import DoseResponse, dose_table, score_columns, with_targets
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.judges import Judge, decided
@@ -71,7 +71,7 @@ def dose_response(
     written = generate_steered(model, conditions, chosen, progress=progress, **run)
     texts, unsteered, thresholds = _judged(model, written, scenarios, plan, judge)
     units = {}  # means over emotions and steered layers
-    for dose in (Dose(float(d), unit) for d in doses):
+    for dose in (as_dose(d, unit) for d in doses):
         pairs = [dose.in_units(vectors[e], at) for e in vectors.emotions for at in chosen]
         natural, relative = np.array(pairs).mean(0).tolist()
         units[dose.value] = (natural, relative)

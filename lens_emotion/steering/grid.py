@@ -21,9 +21,10 @@ from lens_emotion.models.forward import GENERATION_BUDGET
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose, mean_units
+from lens_emotion.steering.dose import Dose, as_dose, mean_units
 from lens_emotion.steering.generate import Condition, row_key, steered_batches
 from lens_emotion.steering.hooks import Positions, check_positions
+from lens_emotion.stimuli.emotions import names
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 CONTROLS = ("random", "other")
@@ -109,11 +110,11 @@ def steering_grid(
     """
     check_positions(positions)
     _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
-    chosen = tuple(vectors.emotions if emotions is None else dict.fromkeys(emotions))
+    chosen = tuple(vectors.emotions if emotions is None else names(emotions))
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
     for emotion in chosen:
         vectors[emotion].check_layers(sorted({layer for layers in sets for layer in layers}))
-    amounts = [Dose(float(d), unit) for d in dict.fromkeys(doses) if d != 0]
+    amounts = [a for a in (as_dose(d, unit) for d in dict.fromkeys(doses)) if a.value != 0]
     rows, conditions = _plan(vectors, list(dict.fromkeys(prompts)), chosen, sets, amounts, seeds, controls)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
     path = None if folder is None else ensure_writable(folder) / FILE

@@ -21,7 +21,7 @@ from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.turns import turn
-from lens_emotion.steering.dose import Dose, displacement
+from lens_emotion.steering.dose import Dose, as_dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 
@@ -52,7 +52,7 @@ def steering_hooks(
     """
     vectors = as_vectors(vector)
     n_layers = vectors[0].n_layers if vectors else 1
-    dose = dose if isinstance(dose, Dose) else Dose(float(dose), unit)
+    dose = as_dose(dose, unit)
     done = Intervention(vectors, dose, resolve_layers(layers, n_layers), mode, centre)
     tracker = Tracker(positions, prompt_length)
     return [] if done.idle else _edit_hooks({layer: done.at(layer) for layer in done.layers}, tracker)

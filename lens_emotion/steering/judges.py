@@ -26,7 +26,7 @@ from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stats.design import homes_of
 from lens_emotion.stats.tests import wilson_interval
-from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.emotions import NEUTRAL, names
 from lens_emotion.stimuli.sets import StimulusSet, has_text
 
 Labels = Sequence[str] | np.ndarray
@@ -138,7 +138,7 @@ def as_judge(
     Raises:
         StimulusError: on use, if what it returns has another shape or is not finite.
     """
-    columns = tuple(emotions)
+    columns = names(emotions)
     known = name or str(getattr(scorer, "__name__", type(scorer).__name__))
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:

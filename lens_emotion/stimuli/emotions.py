@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -113,3 +114,8 @@ def main_script(text: str) -> str:
     letters.pop(COMMON, None)
     # of equals the first in SCRIPTS, so that the answer does not hang on the order of letters
     return max(letters, key=lambda s: (letters[s], -SCRIPTS.index(s))) if letters else COMMON
+
+
+def names(given: Iterable[str]) -> tuple[str, ...]:
+    """Names as they were given, each once; one string is one name, not its letters."""
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))

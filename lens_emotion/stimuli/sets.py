@@ -35,7 +35,7 @@ from pydantic import Field
 from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file, record
-from lens_emotion.stimuli.emotions import NEUTRAL, Norm
+from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class StimulusSet(Brief):
         Raises:
             UnknownEmotionError: an emotion or topic that the set does not hold.
         """
-        wanted = set(emotions) if emotions is not None else {*self.emotions, NEUTRAL}
-        topic_set = set(topics) if topics is not None else set(self.topics)
+        wanted = set(names(emotions)) if emotions is not None else {*self.emotions, NEUTRAL}
+        topic_set = set(names(topics)) if topics is not None else set(self.topics)
         for kind, given, known in (("emotion", wanted - {NEUTRAL}, self.emotions), ("topic", topic_set, self.topics)):
             if unknown := sorted(given - set(known)):
                 raise UnknownEmotionError(

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import panel
-from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, LayerError, UnknownEmotionError
-from lens_emotion.extraction.activations import Header, tell_former
+from lens_emotion.errors import ArtifactError, DoseError, LayerError, UnknownEmotionError
+from lens_emotion.extraction.activations import Header, check_one_model, tell_former
 from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
 from lens_emotion.files.user import name_of
 from lens_emotion.models.layers import layers_in_words, resolve_layer
@@ -79,11 +79,7 @@ class EmotionVector:
 
     def _combine(self, parts: list[tuple[float, EmotionVector]], name: str) -> EmotionVector:
         for _, part in parts:
-            if part.header.fingerprint != self.header.fingerprint:
-                raise FingerprintError(
-                    f"cannot combine '{self.name}' of {self.header.model} with '{part.name}' of "
-                    f"{part.header.model}: vectors live in one model's residual stream"
-                )
+            check_one_model((self.name, self.header), (part.name, part.header))
         displacement, by_norm = (
             torch.stack([c * getattr(p, size)[:, None] * p.direction for c, p in parts]).sum(0)
             for size in ("natural", "norm")

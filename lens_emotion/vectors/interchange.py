@@ -12,6 +12,7 @@ import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
         ArtifactError: a dose that is 0 or no number. LayerError: a layer that the model does not have, or at which the
             vector has no direction ("all" takes those that have one).
     """
+    if isinstance(dose, (bool, str)) or not isinstance(dose, Real):
+        raise ArtifactError(f"dose {dose!r} is no number; give how far scale 1 shall go, in natural units, e.g. 3")
     if not (dose and torch.isfinite(torch.tensor(float(dose)))):
         raise ArtifactError(f"dose {dose:g} makes no vector; give how far scale 1 shall go, in natural units, e.g. 3")
     chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)

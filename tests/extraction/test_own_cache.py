@@ -11,7 +11,7 @@ from conftest import tiny
 
 import lens_emotion as le
 from lens_emotion.analysis.layers import layer_sweep
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import NotFiniteError, StimulusError
 from lens_emotion.extraction.comprehension import activations_from_cache, extract_comprehension
 from lens_emotion.extraction.pooling import content_mask
 from lens_emotion.models.access import hook_name
@@ -178,10 +178,17 @@ def wrong():
     yield "words", cache, {"tokens": np.array([["a"]])}, "no rectangle"
     yield "float tokens", cache, {"tokens": tokens.float()}, "give ids"
     yield "no labels", cache, {"content": content, "emotions": None}, "one label of each kind"
+    yield "no tokens", cache, {"tokens": torch.empty(1, 0, dtype=torch.long)}, "give ids"
+    yield "no mask", cache, {"content": torch.empty(1, 0)}, "true or false"
+    yield "ids beyond the vocabulary", cache, {"tokens": tokens + 10**6}, "but the ids of tiny-llama are 0 to"
+    yield "negative ids", cache, {"tokens": tokens - 10**6}, "but the ids of tiny-llama are 0 to"
+    yield "integer cache", {k: v.long() for k, v in held.items()}, {"content": content}, "holds no activations"
+    yield "words as cache", dict.fromkeys(held, np.array(["x"])), {"content": content}, "holds no activations"
+    yield "one emotion", cache, {"content": content, "emotions": "calm"}, "emotions is one string, 'calm'"
     yield "other model", {k: v[..., :3] for k, v in held.items()}, {"content": content}, "d_model"
 
 
-@pytest.mark.parametrize("which", range(14))
+@pytest.mark.parametrize("which", range(21))
 def test_what_does_not_fit_is_said(which):
     _, cache, given, message = list(wrong())[which]
     labels = read(tiny())[-1] | {k: v for k, v in given.items() if k == "emotions"}
@@ -194,3 +201,41 @@ def test_a_sweep_takes_tokens_too(right):
     given = {"model": tiny(), "n_permutations": 3, **labels}
     by_mask, by_tokens = layer_sweep(cache, content=content, **given), layer_sweep(cache, tokens=tokens, **given)
     assert by_mask.table.equals(by_tokens.table)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_what_is_never_pooled_may_be_nan_and_what_is_pooled_may_not(side):
+    tokens, _, content, cache, labels = read(tiny(), side)
+    expected = activations_from_cache(tiny(), cache, content, **labels)
+    held = {k: v.masked_fill(~content[..., None], float("nan")) for k, v in as_dict(cache).items()}
+    own = activations_from_cache(tiny(), held, tokens=tokens, **labels)
+    assert torch.equal(own.values, expected.values) and torch.equal(own.residual_norm, expected.residual_norm)
+    last = int(content[2].nonzero()[-1])
+    held[hook_name(1)][2, last, 3] = float("inf")
+    with pytest.raises(NotFiniteError, match=f"at layer 1, row 2 ..{small().texts[2][:9]}.*position {last}"):
+        activations_from_cache(tiny(), held, content, texts=small().texts, **labels)
+
+
+@pytest.mark.parametrize("given", [None, ["Anna smiled."], 3])
+def test_what_is_no_text_is_said(given, untyped):
+    with pytest.raises(StimulusError, match="is no text"):
+        le.preview(tiny(), given)
+
+
+def test_prompts_that_are_one_string(untyped):
+    with pytest.raises(StimulusError, match="'h' is no story prompt"):
+        le.extract_generation(tiny(), "hello")
+
+
+def test_one_name_is_one_emotion_not_its_letters(untyped):
+    texts = load_stimuli("world-en", per_cell=1)
+    assert texts.only("happy", texts.topics[0]).emotions == ("happy",)
+    with pytest.raises(StimulusError, match="happy"):
+        extract_comprehension(tiny(), texts.only(["happy", "sad"]), emotions="happy")
+
+
+def test_emotions_by_one_name_elsewhere(vectors, untyped):
+    assert le.token_scores(tiny(), vectors, TEXTS[0], "happy", 2, n_random=2).emotions == ("happy",)
+    grid = le.steering_grid(tiny(), vectors, [TEXTS[1]], "happy", doses=(1,), controls=(), max_new_tokens=1)
+    assert set(grid.table.emotion) == {"", "happy"}
+    assert le.as_judge(lambda texts: np.ones((len(texts), 1)), "calm").emotions == ("calm",)

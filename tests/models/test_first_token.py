@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import BACKENDS, tiny
 from transformers import AutoTokenizer
 
+from lens_emotion.errors import UnsupportedModelError
 from lens_emotion.extraction.comprehension import preview
 from lens_emotion.models.access import describe
 from lens_emotion.models.catalog import CATALOG, find_spec
-from lens_emotion.models.decoding import generate_tokens, stop_ids
+from lens_emotion.models.decoding import ends_of, generate_tokens, stop_ids
 from lens_emotion.models.loading import load_model, tiny_folder
 from lens_emotion.models.prompting import decode_text, encode, special_ids, tokenise_prompt, tokenise_text
 
@@ -175,7 +177,6 @@ def test_several_ends_in_the_generation_settings_hold_on_both_backends(backend, 
 
 
 def test_a_pad_beyond_the_vocabulary_is_not_fed():
-    from types import SimpleNamespace
 
     from lens_emotion.models.prompting import pad_id
 
@@ -188,3 +189,11 @@ def test_tiny_models_read_what_they_always_read():
     bos = {name: ids[0] for name, ids in first.items() if ids[0] < 3}
     assert bos == {"tiny-gpt2": 0, "tiny-gemma": 1, "tiny-llama": 0}
     assert torch.equal(stop_ids(tiny("tiny-gemma")), torch.tensor([2]))
+
+
+@pytest.mark.parametrize("end", [10**6, -1, [2, 10**6]])
+def test_an_end_token_that_no_text_can_hold_is_refused(end):
+    settings, cfg = SimpleNamespace(eos_token_id=end), SimpleNamespace(d_vocab=100)
+    model = SimpleNamespace(lens_emotion_generation=settings, cfg=cfg, tokenizer=tiny().tokenizer)
+    with pytest.raises(UnsupportedModelError, match="generation_config"):
+        ends_of(model)

@@ -76,6 +76,8 @@ FOREVER = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% 
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
         (FOREVER, "did not end"),
         ("hello", "leaves the text out"),
+        (CONTENT + "{{ range(90000)|random }}", "another prompt each time"),
+        (CONTENT + "{{ ['a', 'b']|random }}", "another prompt each time"),
         ({"rag": TURNS, "tool_use": TURNS}, "chat templates rag, tool_use, and none is the default"),
     ],
 )
@@ -122,6 +124,12 @@ def test_switches_are_declared_overridden_and_recorded(tmp_path):
     [
         ({"enable_thinking": True}, "has no chat template"),
         ({"chat_template": QWEN3, "enable_thinkng": True}, "has no enable_thinkng"),
+        ({"chat_template": TURNS + "{# later #}", "later": True}, "has no later"),
+        ({"chat_template": TURNS + "{{ 'later' }}", "later": True}, "has no later"),
+        ({"chat_template": TURNS, "m": 1}, "has no m;"),
+        ({"chat_template": TURNS, "messages": []}, "has no messages"),
+        ({"chat_template": TURNS + "{{ add_generation_prompt }}", "add_generation_prompt": False}, "has no add_gen"),
+        ({"chat_template": TURNS + "{{ range(3) }}", "range": 1}, "has no range"),
         ({"chat_template": "rag"}, "none called 'rag'"),
         ("thinking", "not a mapping"),
         ({3: True}, "not a mapping"),
@@ -130,6 +138,19 @@ def test_switches_are_declared_overridden_and_recorded(tmp_path):
 def test_switches_that_no_template_knows_are_refused(template, words):
     with pytest.raises(StimulusError, match=words):
         check_switches(tiny().tokenizer, "tiny-llama", template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if not later is defined %}{% set later = 1 %}{% endif %}" + CONTENT,
+        "{% set later = later | default(1) %}" + CONTENT,
+        "{% macro a() %}{{ later }}{% endmacro %}{{ a() }}" + CONTENT,
+        "{% for m in messages %}{% generation %}{{ later }}{% endgeneration %}{% break %}{% endfor %}" + CONTENT,
+    ],
+)
+def test_a_switch_is_a_name_that_the_template_asks_for(template):
+    check_switches(tiny().tokenizer, "tiny-llama", {"chat_template": template, "later": 2})
 
 
 def test_a_wrong_switch_is_refused_when_the_model_is_loaded():

@@ -131,3 +131,14 @@ def test_one_text_for_all_topics_of_an_emotion_is_said_to_be_learnt():
     rows = torch.randn(3, 1, 8).repeat_interleave(4, 0)
     found = decoding(pooled(rows, names, np.repeat(written(np.random.default_rng(1), 3), 4).tolist()), 20)
     assert found.table.p[0] == 1 and "what is tested was also learnt" in found.summary()
+
+
+def test_one_text_that_most_of_a_set_are_near_copies_of_is_no_frame():
+    rng = np.random.default_rng(0)
+    names = [(f"e{e}", f"t{t}") for e in range(2) for t in range(12)]
+    texts, values = [f"{t} {t[::-1]}" for t in written(rng, 24)], torch.randn(24, 1, 24)
+    base = texts[0]
+    for i in range(15):  # all of one emotion, and three of the other
+        texts[i], values[i] = f"{base} number{i} end", values[0] + 0.1 * values[i]
+    found = decoding(pooled(values, names, texts), 39)
+    assert found.table.p[0] > 0.05 and "15 of 24 texts are the same as another or nearly so" in found.summary()

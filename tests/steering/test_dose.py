@@ -11,11 +11,11 @@ from conftest import tiny
 from steered import OTHER, PROMPT, no_hooks_left, vectors_of
 
 import lens_emotion as le
-from lens_emotion.errors import AnalysisError, DoseError, LayerError
+from lens_emotion.errors import AnalysisError, ArtifactError, DoseError, LayerError
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import encode, tokenise_text
-from lens_emotion.steering.dose import Dose, mean_units
+from lens_emotion.steering.dose import Dose, as_dose, mean_units
 from lens_emotion.steering.hooks import steer
 from lens_emotion.steering.solve import iso_kl, solve_edge, solve_kl
 from lens_emotion.vectors.interchange import displacements, read_control_file
@@ -157,3 +157,22 @@ def test_a_layer_that_does_not_exist_is_refused_in_the_same_words(vectors, acts)
     assert issubclass(LayerError, DoseError) and issubclass(LayerError, AnalysisError)
     package = Path(le.__file__).parent
     assert [f.name for f in package.rglob("*.py") if "no layer {" in f.read_text(encoding="utf-8")] == ["layers.py"]
+
+
+@pytest.mark.parametrize("dose", [None, "3", True, np.True_, torch.tensor(True), [1.0], 1j, float("nan"), 1e9])
+def test_a_dose_is_a_number(dose, vectors, untyped):
+    with pytest.raises(DoseError, match="is no number"):
+        steer(tiny(), vectors["happy"], dose).__enter__()
+    with pytest.raises(DoseError, match="is no number"):
+        Dose(dose)
+
+
+@pytest.mark.parametrize("dose", [None, "3", True, [1.0]])
+def test_a_dose_in_a_file_is_a_number(dose, vectors, untyped):
+    with pytest.raises(ArtifactError, match="is no number"):
+        displacements(vectors["happy"], dose)
+
+
+@pytest.mark.parametrize("dose", [2, 2.0, np.float32(2), np.int64(2), torch.tensor(2.0), np.array(2), Dose(2)])
+def test_numbers_of_any_library_are_doses(dose):
+    assert as_dose(dose) == Dose(2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from lens_emotion.stimuli.copies import components, copies, copies_note
 from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.stimuli.world import load_world
+from lens_emotion.stimuli.world_text import write_story
 
 TEXT = (
     "The letter lay on the table when Mara came home, and she read it twice before she took off her coat. Outside a "
@@ -71,6 +74,52 @@ def test_shipped_texts_hold_no_copies_and_the_look_is_quick(name):
     found = copies([*texts, "so that nothing is remembered"])
     assert time.perf_counter() - start < 1  # 0.01 s on an idle core
     assert found.tolist() == list(range(len(texts) + 1))
+
+
+def changed(words, kind, at=3):
+    """A near-copy: every n-th word, all the small words, or the second half are others."""
+    if kind == "half":
+        return [*words[: len(words) // 2], *(f"other{at}x{i}" for i in range(len(words) - len(words) // 2))]
+    if kind == "small":
+        small = SMALL.split()
+        return [small[(small.index(w) + 7 * (at + i)) % len(small)] if w in small else w for i, w in enumerate(words)]
+    return [f"w{at}x{i}" if i % kind == 3 else w for i, w in enumerate(words)]
+
+
+SMALL = "he she it they him her them his its their a an the i we you my your our this that"
+
+
+@pytest.mark.parametrize("kind", [8, 6, 4, "small", "half"])
+def test_a_near_copy_of_any_passage_is_found(kind):
+    texts = load_stimuli("passages").texts
+    copied = [" ".join(changed(t.lower().split(), kind, i)) for i, t in enumerate(texts[::5])]
+    found = copies([*texts, *copied]).tolist()
+    assert found == [*range(len(texts)), *range(0, len(texts), 5)]
+
+
+@pytest.mark.parametrize("kind", [8, "small", "half", "end"])
+@pytest.mark.parametrize("n", [12, 100])
+def test_copies_that_are_many_are_no_frame(kind, n):
+    words = TEXT.lower().split()
+    near = [[*words, f"number{i}", "end"] if kind == "end" else changed(words, kind, i) for i in range(1, n)]
+    near.insert(0, words)
+    others = load_stimuli("passages").texts[: n if kind == "half" else 4]
+    assert copies([*map(" ".join, near), *others]).tolist() == [0] * n + list(range(1, len(others) + 1))
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_a_frame_however_long_makes_no_copies(n):
+    texts = [f"{TEXT} {TEXT[::-1]} {' '.join(t.split()[:30])} {TEXT}" for t in load_stimuli("passages").texts[:n]]
+    assert copies(texts).tolist() == list(range(n))
+
+
+def test_different_stories_of_the_templated_worlds_are_no_copies():
+    world = load_world("en-zh")
+    for language in ("en", "zh"):
+        told = [
+            write_story(world, e, t, random.Random(f"{e}{t}"), language) for e in world.emotions for t in world.topics
+        ]
+        assert len(set(copies(told).tolist())) == len(told)
 
 
 def test_ten_thousand_texts_and_a_frame_that_all_share():

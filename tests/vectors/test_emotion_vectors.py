@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import tiny
@@ -86,3 +88,18 @@ def test_damaged_vector_file_is_named(vectors, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=r"v\.safetensors"):
         EmotionVectors.load(path)
+
+
+def of_other_weights(vector, fingerprint):
+    return replace(vector, header=vector.header.with_(fingerprint=fingerprint))
+
+
+def test_a_mixture_of_two_models_of_one_name_says_why_and_what_to_do(vectors):
+    calm, happy = vectors["calm"], vectors["happy"]
+    with pytest.raises(FingerprintError, match=r"before 0\.2, .*: extract it again"):
+        calm + of_other_weights(happy, "a" * 64)
+    other = "v2-" + "a" * 61
+    with pytest.raises(FingerprintError, match=r"v2-aaaaaaaaa\).*one name, but other weights \(.*float16.*both"):
+        calm + of_other_weights(happy, other)
+    with pytest.raises(FingerprintError, match=r"one name, but other weights \(.*merged adapter.*allow_other_model"):
+        check_made_on(describe(tiny()), of_other_weights(happy, other).header)
