@@ -13,6 +13,7 @@ from reprlib import Repr
 from typing import Any
 
 from lens_emotion.analysis.tokens import token_scores
+from lens_emotion.display import visible
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
@@ -263,7 +264,7 @@ def facts(session: Session) -> Event:
 
     info, vectors = session.info, session.vectors
     return {
-        "model": info.name,
+        "model": visible(info.name),
         "family": info.family,
         "layers": info.n_layers,
         "width": info.d_model,
@@ -271,7 +272,7 @@ def facts(session: Session) -> Event:
         "dtype": info.dtype,
         "context": info.n_ctx,
         "chat": has_chat_template(session.model),
-        "vectors": f"{vectors.header.recipe}, {vectors.header.method} of {vectors.header.stimuli}",
+        "vectors": visible(f"{vectors.header.recipe}, {vectors.header.method} of {vectors.header.stimuli}"),
         "emotions": [{"name": e, "colour": emotion_colour(e)} for e in vectors.emotions],
         "openings": list(session.openings[:8]),
     }
