@@ -6,6 +6,7 @@ import ast
 import importlib.metadata as md
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,21 @@ ALLOWED = (
 UNDECLARED = {"cuda-toolkit": "an empty package that names NVIDIA's libraries, each of which declares its own"}
 
 
+def nodes() -> Iterator[tuple[str, ast.AST]]:
+    """Every node of the package's code, with its file."""
+    for path in (ROOT / "lens_emotion").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            yield path.name, node
+
+
 def imported() -> set[str]:
     """Top-level names of other packages that any file of the package imports, anywhere in it."""
     found = set()
-    for path in (ROOT / "lens_emotion").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                found.add(node.module.split(".")[0])
+    for _, node in nodes():
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
     return found - set(sys.stdlib_module_names) - {"lens_emotion"}
 
 
@@ -64,6 +71,22 @@ def test_every_dependency_is_imported_and_every_import_declared():
     assert {n for n in names_of() if module_of(n) not in used} == set()
     assert {n for n in names_of(*USERS) if module_of(n) not in used} == set(UNIMPORTED)
     assert used - {module_of(n) for n in names_of(*USERS)} == FOREIGN
+
+
+def test_no_code_of_a_repository_runs_and_nothing_is_unpickled():
+    """What SECURITY.md says. By default transformers asks at a terminal whether to run a repository's code."""
+    calls = [(file, node) for file, node in nodes() if isinstance(node, ast.Call)]
+    loads = [(f, c) for f, c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "from_pretrained"]
+    refused = {"trust_remote_code": False}
+    for file, call in loads:
+        told = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+        assert told | refused == told, f"{file}:{call.lineno}"
+    assert len(loads) >= 5
+    words = {ast.unparse(call.func) for _, call in calls}
+    assert not {"eval", "exec", "torch.load", "os.system", "subprocess.run"} & words
+    assert not {"pickle", "dill", "marshal", "subprocess", "yaml", "shelve"} & {
+        name.name for _, node in nodes() if isinstance(node, ast.Import) for name in node.names
+    }
 
 
 def unfit(words: str) -> bool:
