@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from html import escape
 from reprlib import Repr
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
 
 SHOWN = 60  # rows of a table; a page with ten thousand is of no use to anyone
 SENTENCE = 300  # characters of a summary at a prompt
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)  # controls; marks that turn a line round
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 40
 _SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 3
+
+
+def visible(text: str, escape: str = "\\") -> str:
+    r"""Text for a page: what could hide other text, or show it in another order, is spelled out (\u202e)."""
+    return _HIDDEN.sub(lambda found: f"{escape}u{ord(found[0]):04x}", text)
 
 
 class Result:
@@ -72,9 +81,9 @@ def panel(
     words = escape(lead)
     head = f"<p><code>{words}</code></p>" if code else f"<p>{words}</p>"
     if table is None or table.empty:
-        return head
+        return visible(head)
     size = f"{escape(what)}: {len(table):,} rows × {table.shape[1]} columns"
     rest = f"<p>the first {SHOWN} of {len(table):,} rows</p>" if len(table) > SHOWN else ""
     body = table.head(SHOWN).round(4).to_html(index=index, escape=True, border=0)
     fold = f'<div style="overflow-x:auto">{body}</div>{rest}'
-    return f'{head}<details><summary style="cursor:pointer">{size}</summary>{fold}</details>'
+    return visible(f'{head}<details><summary style="cursor:pointer">{size}</summary>{fold}</details>')

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from traceback import print_exc
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +22,7 @@ from lens_emotion.errors import LensEmotionError
 from lens_emotion.version import __version__
 
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
+_MAIN = threading.main_thread()
 
 app = typer.Typer(
     name="lens-emotion",
@@ -34,23 +39,46 @@ for name, group in {"stimuli": stimuli_app, "vectors": vectors_app, "runs": runs
 
 
 def main() -> None:
-    """Entry point: whatever goes wrong is one line on stderr and exit code 2, or 130 after Ctrl-C."""
+    """Entry point: whatever goes wrong is one line on stderr and exit code 2; 130 after Ctrl-C, 143 after SIGTERM."""
     for stream in (sys.stdout, sys.stderr):  # a name that is no text in this encoding is printed all the same
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     shown = "--traceback" in sys.argv
     given = [a for a in sys.argv[1:] if a != "--traceback"] if shown else None  # wherever it stands
-    try:
-        code = app(given, prog_name="lens-emotion", standalone_mode=False)
-    except Exception as error:
-        if shown:
-            print_exc()
-        code = _told(error)
-    except SystemExit as end:  # a pipe that was closed; Ctrl-C in older versions of typer
-        code = end.code
+    with _ended_like_ctrl_c() as received:
+        try:
+            code = app(given, prog_name="lens-emotion", standalone_mode=False)
+        except Exception as error:
+            if shown:
+                print_exc()
+            code = _told(error)
+        except SystemExit as end:  # a pipe that was closed; Ctrl-C in older versions of typer
+            code = end.code
+        except KeyboardInterrupt:
+            code = INTERRUPTED
     if code == INTERRUPTED:
         _tell("interrupted; finished steps are kept, run the same command to go on")
-    sys.exit(code or 0)
+    sys.exit(128 + received[0] if received else code or 0)
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[list[int]]:
+    """What a scheduler, a container or a closed terminal sends ends a command as Ctrl-C does; the signals received."""
+    received: list[int] = []
+
+    def end(number: int, _: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    names = [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n) and threading.current_thread() is _MAIN]
+    mine = [s for s in (getattr(signal, n) for n in names) if signal.getsignal(s) is signal.SIG_DFL]  # not `nohup`
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield received
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _told(error: Exception) -> int:

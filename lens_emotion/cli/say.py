@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +17,21 @@ def say_line(*parts: str | Text | tuple[str, str]) -> None:
     Args:
         parts: text as it is, or (text, style).
     """
-    out.print(Text.assemble(*parts), soft_wrap=True)
+    out.print(Text.assemble(*map(_spelled, parts)), soft_wrap=True)
+
+
+def _spelled(part: Any) -> Any:
+    """What is printed, with control characters and marks that turn a line round spelled out."""
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, tuple):
+        return printable(part[0]), part[1]
+    if not isinstance(part, Text) or printable(part.plain) == part.plain:
+        return part
+    made = Text()
+    for i, c in enumerate(part.plain):
+        made.append(printable(c), part.get_style_at_offset(out, i))
+    return made
 
 
 def printable(text: str) -> str:
@@ -23,11 +39,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Table(Table):
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*map(_spelled, cells), **options)
+
+
 def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
-    made = Table(title=title or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False)
+    made = _Table(
+        title=printable(title) or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False
+    )
     made.padding = (0, 2, 0, 0)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=i in right)
+        made.add_column(
+            printable(column), justify="right" if i in right else "left", overflow="fold", no_wrap=i in right
+        )
     return made
 
 

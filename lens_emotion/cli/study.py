@@ -183,5 +183,5 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to write into.")] =
     from lens_emotion.run.config import write_example
 
     for path in write_example(folder):
-        print(path)
-    print(f"run it: lens-emotion study {folder / 'study.toml'}")
+        say_line(str(path))
+    say_line(f"run it: lens-emotion study {folder / 'study.toml'}")

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
@@ -15,6 +16,9 @@ from lens_emotion.play.session import Session, session_of
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
+
+if TYPE_CHECKING:
+    import uvicorn
 
 HOST = "127.0.0.1"
 CACHE = Path("runs") / "play"
@@ -81,13 +85,20 @@ def open_port(port: int) -> socket.socket:
 
 def serve(session: Session, opened: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until interrupted; `ready` is called once the page can be asked for."""
+    server_of(session, opened, ready).run(sockets=[opened])
+
+
+def server_of(session: Session, opened: socket.socket, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """The server, to be run on this socket: silent, with bounds on connections."""
     import uvicorn
 
+    from lens_emotion.play.connections import BACKLOG, QUEUE, Connection
     from lens_emotion.play.server import make_app
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            opened.listen(QUEUE)  # asyncio's `backlog` sets this as well
             ready()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,6 +107,7 @@ def serve(session: Session, opened: socket.socket, ready: Callable[[], None] = l
 
     app = make_app(session, opened.getsockname()[1])
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
-    )
-    Server(config).run(sockets=[opened])
+        app, http=Connection, backlog=BACKLOG, log_level="error", access_log=False, server_header=False, lifespan="off",
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    return Server(config)

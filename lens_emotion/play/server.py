@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -34,20 +33,24 @@ from lens_emotion.play.session import (
 from lens_emotion.steering.comparison import Push
 
 STATIC = Path(__file__).parent / "static"
+MAX_ASIDE = 8  # requests that are at the model or wait for it, beside the one that writes
+SAID = 500  # characters of an error: a name in it may be as long as a request
+T = TypeVar("T")
 
 
 def make_app(session: Session, port: int) -> ASGIApp:
     """The app for one session, to be served on 127.0.0.1 at this port (which the Host header must name)."""
+    told, aside = facts(session), _Aside()  # the facts do not change: nobody waits for the model to see them
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
     async def model(_: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(facts, session))
+        return JSONResponse(told)
 
     async def run(request: Request) -> Response:
         ask = read_ask(await _json_body(request))
-        push = await run_in_threadpool(push_of, session, ask)
+        push = await aside.run(lambda: push_of(session, ask))
         return StreamingResponse(_events(session, push, ask.test), media_type="text/event-stream")
 
     async def stop(_: Request) -> Response:
@@ -56,7 +59,7 @@ def make_app(session: Session, port: int) -> ASGIApp:
 
     async def tokens(request: Request) -> Response:
         asked = read_look(await _json_body(request))
-        return JSONResponse(await run_in_threadpool(look, session, asked))
+        return JSONResponse(await aside.run(lambda: look(session, asked)))
 
     routes = [
         Route("/", page),
@@ -67,8 +70,7 @@ def make_app(session: Session, port: int) -> ASGIApp:
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     handlers: Any = {
-        error: lambda _, raised, status=status: problem(status, str(raised))
-        for error, status in ((LensEmotionError, 400), (TooLargeError, 413), (_NotJsonError, 415))
+        error: lambda _, raised, status=status: problem(status, str(raised)) for error, status in _STATUS.items()
     }
     return guarded(Starlette(routes=routes, exception_handlers=handlers), port)
 
@@ -79,6 +81,50 @@ class _NotJsonError(Exception):
 
 class TooLargeError(Exception):
     """A request's body is over the limit."""
+
+
+class BusyError(Exception):
+    """More readings wait for the model than make sense."""
+
+
+# a client that leaves before its request is whole hears no answer, and is no fault
+_STATUS = {LensEmotionError: 400, ClientDisconnect: 400, TooLargeError: 413, _NotJsonError: 415, BusyError: 503}
+
+
+class _Aside:
+    """Work at the model, each in a thread of its own: those that serve the page's files are left to them."""
+
+    waiting = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if self.waiting >= MAX_ASIDE:
+            raise BusyError(f"{MAX_ASIDE} requests wait for the model; try again in a moment")
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[T] = loop.create_future()
+
+        def end(result: T | None, error: BaseException | None) -> None:
+            self.waiting -= 1
+            if made.cancelled():
+                return
+            made.set_exception(error) if error else made.set_result(result)  # type: ignore[arg-type]
+
+        def act() -> None:
+            result, failed = None, None
+            try:
+                result = work()
+            except BaseException as error:
+                failed = error
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(end, result, failed)
+
+        self.waiting += 1
+        threading.Thread(target=act, name="lens-emotion-play-aside", daemon=True).start()
+        return await made
 
 
 async def _json_body(request: Request) -> bytes:
@@ -119,7 +165,7 @@ async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str
     threading.Thread(target=work, name="lens-emotion-play", daemon=True).start()
     try:
         while (event := await queue.get()) is not None:
-            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+            yield f"data: {json.dumps(event)}\n\n"
     finally:
         stop.set()
 
@@ -150,13 +196,21 @@ def guarded(app: ASGIApp, port: int) -> ASGIApp:
         if scope["type"] != "http":
             return await app(scope, receive, send)
 
+        begun = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         refusal = _refusal(Headers(scope=scope), hosts)
-        await (refusal or app)(scope, receive, with_headers)
+        try:
+            await (refusal or app)(scope, receive, with_headers)
+        except asyncio.CancelledError:  # the server ends, and uvicorn would print where
+            last: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await (send(last) if begun else problem(503, "the server has ended")(scope, receive, with_headers))
 
     return wrapped
 
@@ -173,5 +227,6 @@ def _refusal(headers: Headers, hosts: set[str]) -> Response | None:
 
 
 def problem(status: int, message: str) -> Response:
-    """An answer that says what is wrong."""
-    return JSONResponse({"error": message}, status_code=status)
+    """An answer that says what is wrong, in one line that any name in it can be part of."""
+    line = " ".join(message.encode("utf-8", "backslashreplace").decode().split())
+    return JSONResponse({"error": line if len(line) <= SAID else line[:SAID] + " ..."}, status_code=status)

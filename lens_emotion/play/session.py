@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from reprlib import Repr
 from typing import Any
 
 from lens_emotion.analysis.tokens import token_scores
+from lens_emotion.display import visible
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
@@ -40,6 +42,7 @@ MAX_BODY = 64 * 1024  # bytes of a request
 MAX_CHARACTERS = 8_000  # of a prompt or a text to read
 MAX_TOKENS = 256  # new ones
 MAX_EMOTIONS = 8  # of a mixture
+_SHORT = Repr()  # a wrong value in a message
 MAX_DOSE, MAX_WEIGHT, MAX_TEMPERATURE = 64.0, 4.0, 2.0
 
 
@@ -137,6 +140,8 @@ def _text(data: Mapping[str, Any], name: str) -> str:
     value = data.get(name)
     if not isinstance(value, str) or not value.strip():
         raise StimulusError(f"the {name} is empty; give some text")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise StimulusError(f"the {name} holds half a character (a lone surrogate); paste the text again")
     if len(value) > MAX_CHARACTERS:
         raise StimulusError(f"the {name} has {len(value):,} characters; {MAX_CHARACTERS:,} at most: shorten it")
     return value
@@ -144,10 +149,9 @@ def _text(data: Mapping[str, Any], name: str) -> str:
 
 def _number(data: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
     value = data.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise AskError(f"{name} is {value!r}; give a number from {low:g} to {high:g}")
-    if not low <= value <= high:
-        raise AskError(f"{name} is {value:g}; give a number from {low:g} to {high:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # nor NaN
+        said = f"{value:g}" if isinstance(value, float) else _SHORT.repr(value)  # a whole number has any length
+        raise AskError(f"{name} is {said}; give a number from {low:g} to {high:g}")
     return float(value)
 
 
@@ -161,7 +165,7 @@ def _whole(data: Mapping[str, Any], name: str, default: int, low: int, high: int
 def _choice(data: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
     value = data.get(name, known[0])
     if value not in known:
-        raise AskError(f"{name} is {value!r}; use {', '.join(known)}")
+        raise AskError(f"{name} is {_SHORT.repr(value)}; use {', '.join(known)}")
     return str(value)
 
 
@@ -260,7 +264,7 @@ def facts(session: Session) -> Event:
 
     info, vectors = session.info, session.vectors
     return {
-        "model": info.name,
+        "model": visible(info.name),
         "family": info.family,
         "layers": info.n_layers,
         "width": info.d_model,
@@ -268,7 +272,7 @@ def facts(session: Session) -> Event:
         "dtype": info.dtype,
         "context": info.n_ctx,
         "chat": has_chat_template(session.model),
-        "vectors": f"{vectors.header.recipe}, {vectors.header.method} of {vectors.header.stimuli}",
+        "vectors": visible(f"{vectors.header.recipe}, {vectors.header.method} of {vectors.header.stimuli}"),
         "emotions": [{"name": e, "colour": emotion_colour(e)} for e in vectors.emotions],
         "openings": list(session.openings[:8]),
     }

@@ -18,6 +18,7 @@ from numbers import Integral
 import plotly.graph_objects as go
 from pandas import DataFrame
 
+from lens_emotion.display import visible
 from lens_emotion.stimuli.emotions import NEUTRAL, valence_arousal
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -90,11 +91,11 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
     Facts that say nothing are left out, and the line breaks between facts where it would leave a narrow figure.
     `wide` asks the report for the full width of the page.
     """
-    lines = _lines([escape(fact, quote=False) for fact in facts if fact], WIDE_LINE if wide else LINE_LENGTH)
+    lines = _lines([escape(visible(fact), quote=False) for fact in facts if fact], WIDE_LINE if wide else LINE_LENGTH)
     extra = 15 * (len(lines) - 1)
     figure.update_layout(
         template=template(),
-        title={"text": escape(title, quote=False), "subtitle": {"text": "<br>".join(lines)}},
+        title={"text": escape(visible(title), quote=False), "subtitle": {"text": "<br>".join(lines)}},
         height=height + extra,
         margin={"t": template().layout.margin.t + extra},
         meta={"wide": wide},
@@ -104,7 +105,7 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
 
 def about(figure: go.Figure, who: str) -> go.Figure:
     """The same figure with words (a model, a method) before the line below its title."""
-    text, who = figure.layout.title.subtitle.text or "", escape(who, quote=False)
+    text, who = figure.layout.title.subtitle.text or "", escape(visible(who), quote=False)
     fits = len(text.split("<br>")[0]) + len(who) + 3 <= (WIDE_LINE if figure.layout.meta["wide"] else LINE_LENGTH)
     extra = 0 if fits else 15
     figure.update_layout(

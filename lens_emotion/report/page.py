@@ -24,6 +24,7 @@ from markupsafe import Markup
 from pandas.api.types import is_numeric_dtype
 from plotly.offline import get_plotlyjs
 
+from lens_emotion.display import visible
 from lens_emotion.files.artifacts import atomic_write
 from lens_emotion.plots import template
 from lens_emotion.report.parts import TONES, Cell, LayerSlider, RunReport, SteeredText, TextCells
@@ -101,7 +102,13 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Template:
     """The page, with everything escaped that is not explicitly Markup."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
     environment.filters.update(number=number, anchor=anchor, cell=as_cell)
     environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
     environment.tests.update(wide=_is_wide, numeric=lambda frame, i: is_numeric_dtype(frame.dtypes.iloc[i]))
@@ -150,8 +157,8 @@ def _measure(x: float) -> float | str:
 
 
 def safe_json(data: Any) -> Markup:
-    """JSON without the three characters by which HTML could begin."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """JSON without the three characters by which HTML could begin, nor any that turns a line round."""
+    text = visible(json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False), r"\\")
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -119,9 +119,9 @@ def _load(folder_or_id: str | Path, revision: str | None) -> tuple[Any, Any]:
     options = {"revision": revision} if revision else {}
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id), **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder_or_id), trust_remote_code=False, **options)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                str(folder_or_id), use_safetensors=True, output_loading_info=True, **options
+                str(folder_or_id), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
             )
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

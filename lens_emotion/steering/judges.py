@@ -286,8 +286,9 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
 
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            return tokenizer, AutoModel.from_pretrained(str(folder), use_safetensors=True).eval()
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            model = AutoModel.from_pretrained(str(folder), use_safetensors=True, trust_remote_code=False)
+            return tokenizer, model.eval()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelUnavailableError(

@@ -8,7 +8,9 @@ back. Once nothing is missing, one worker brings the method to its end. So table
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -242,12 +244,15 @@ class RayExecutor:
         if not _ray().is_initialized():
             environment = {"env_vars": {"LENS_EMOTION_PROGRESS": "0"}}
             options = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
+            on_term = signal.getsignal(signal.SIGTERM)
             try:
                 _ray().init(address=self.address, **options)
             except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
                 raise WorkerError(
                     f"no Ray cluster: {error}; check RAY_ADDRESS, or unset it to begin one here"
                 ) from None
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_term)  # Ray sets its own, which ends this process with code 15
             self.mine = True
         held = _ray().cluster_resources()
         if self.gpus is None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -177,16 +178,55 @@ def test_steer_takes_modes_bands_and_positions(run, options):
     assert "natural" in run(*typed).stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise there")
-def test_ctrl_c_says_that_finished_steps_are_kept(tmp_path):
-    command = [sys.executable, "-m", "lens_emotion.cli.app", "study", "tiny-llama", "--out", str(tmp_path / "run")]
+ENDS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}  # Ctrl-C; a scheduler or container; a terminal that closes
+
+
+@contextmanager
+def begun(*args):
+    """A command in a process of its own, whose stdout can be read as it comes."""
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # also under `nohup &`
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "lens_emotion.cli.app", *args]
     with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes, **heed) as process:
-        assert any("reading" in line for line in process.stdout)
-        process.send_signal(signal.SIGINT)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent otherwise there")
+@pytest.mark.parametrize("name", ENDS)
+def test_ctrl_c_and_other_ends_say_that_finished_steps_are_kept(tmp_path, name):
+    with begun("study", "tiny-llama", "--story-tokens", "16", "--out", str(tmp_path / "run")) as process:
+        assert any("writing" in line for line in process.stdout)  # so reading has ended
+        process.send_signal(getattr(signal, name))
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == ENDS[name]
     assert said.strip().splitlines()[-1] == (
         "lens-emotion: interrupted; finished steps are kept, run the same command to go on"
     )
+    assert "Traceback" not in said
+    assert list((tmp_path / "run").glob("*/comprehension/step.json"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM there")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 0), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_the_playground_ends_in_one_line(tmp_path, vectors, name, code):
+    pytest.importorskip("uvicorn")
+    file = str(vectors.save(tmp_path / "v.safetensors"))
+    with begun("play", "tiny-llama", "--vectors", file, "--port", "0", "--no-browser") as process:
+        assert any(" is at " in line for line in process.stdout)
+        process.send_signal(getattr(signal, name))
+        printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed.split()[-1:], said) == (code, ["ended"], "")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lens-emotion", "--version"])
+    kept = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, kept)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the suite is no part of the package
@@ -76,6 +78,42 @@ def test_markup_in_names_is_printed_as_it_is(capsys):
     out.print(made)
     printed = capsys.readouterr().out
     assert "[bold]a[/] :smile: [/] [red]b" in printed and "[/bold]" in printed
+
+
+HOSTILE = ["\x1b[31mred", "\u202egpj.exe", "\u2066a", "\x9b2J", "a\rb", "a\x08b"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_control_and_bidi_characters_in_names_are_spelled_out(name, capsys):
+    """In lines, styled parts, cells, heads and titles of tables, notebooks, the report, its figures and its JSON."""
+    from rich.text import Text
+
+    from lens_emotion.cli.say import out, printable, say_line, table
+    from lens_emotion.display import panel
+    from lens_emotion.report.page import safe_json
+
+    say_line("a ", name, (name, "bold"), Text("b", style="red").append(printable(name)))
+    made = table("c", name, title=name)
+    made.add_row(name, Text(name))
+    out.print(made)
+    printed = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    assert printed.count(repr(name)[1:-1]) >= 6  # rich drops a few controls of a Text that is made of them
+    if "\r" not in name:
+        page = panel(name, pd.DataFrame({"x": [name], name: [1]})) + safe_json([name])
+        assert not set("\x1b\u202e\u2066\x9b\x08") & set(page)
+        assert not set("\u202e\u2066\x9b") & set(json.loads(safe_json([name]))[0])
+
+
+def test_the_report_spells_them_out():
+    from lens_emotion.report.page import render_report
+    from lens_emotion.report.parts import RunReport
+
+    name = "[b]\u202egpj\x1b<b>"
+    made = render_report(RunReport(name, name, name, [{"model": name}], (), {name: name}))
+    body = made[made.index("<title>") : made.index("<style>")] + made[made.index("<body>") : made.rindex("<script>")]
+    assert not {"\u202e", "\x1b"} & set(body)
+    assert r"[b]\u202egpj\u001b&lt;b&gt;" in body
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "", "..", "a/b"])

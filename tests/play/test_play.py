@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
-import uvicorn
 from browser import CHROMIUM, browser
 from conftest import tiny
 from starlette.testclient import TestClient
@@ -171,7 +170,7 @@ def served(session):
     """The app on a port of its own, under uvicorn as in use."""
     opened = launch.open_port(0)
     port = opened.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(make_app(session, port), log_level="error", timeout_graceful_shutdown=2))
+    server = launch.server_of(session, opened)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
     thread.start()
     try:
