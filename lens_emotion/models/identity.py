@@ -17,6 +17,7 @@ from math import gcd
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from lens_emotion.errors import UnsupportedModelError
@@ -143,21 +144,25 @@ def _scales(module: nn.Module, held: Tensor) -> Iterator[Tensor]:
 
 # A HookedTransformer's parameters by the names and in the layout of the checkpoint they were converted from. Per name:
 # the checkpoint's, of GPT-2 and of the others, and how axes are put back where they were.
-_BLOCK: dict[str, tuple[str, str, tuple[int, ...] | None, tuple[int, ...] | None]] = {
-    "attn.W_Q": ("attn.q.weight", "self_attn.q_proj.weight", (1, 0, 2), (0, 2, 1)),
-    "attn.W_K": ("attn.k.weight", "self_attn.k_proj.weight", (1, 0, 2), (0, 2, 1)),
-    "attn.W_V": ("attn.v.weight", "self_attn.v_proj.weight", (1, 0, 2), (0, 2, 1)),
-    "attn.W_O": ("attn.o.weight", "self_attn.o_proj.weight", None, (2, 0, 1)),
+MODEL_FIRST = "head model width -> model head width"
+HEADS_FIRST = "head model width -> head width model"
+HEADS_LAST = "head width model -> model head width"
+TURNED = "rows columns -> columns rows"
+_BLOCK: dict[str, tuple[str, str, str | None, str | None]] = {
+    "attn.W_Q": ("attn.q.weight", "self_attn.q_proj.weight", MODEL_FIRST, HEADS_FIRST),
+    "attn.W_K": ("attn.k.weight", "self_attn.k_proj.weight", MODEL_FIRST, HEADS_FIRST),
+    "attn.W_V": ("attn.v.weight", "self_attn.v_proj.weight", MODEL_FIRST, HEADS_FIRST),
+    "attn.W_O": ("attn.o.weight", "self_attn.o_proj.weight", None, HEADS_LAST),
     "attn.b_Q": ("attn.q.bias", "self_attn.q_proj.bias", None, None),
     "attn.b_K": ("attn.k.bias", "self_attn.k_proj.bias", None, None),
     "attn.b_V": ("attn.v.bias", "self_attn.v_proj.bias", None, None),
     "attn.b_O": ("attn.o.bias", "self_attn.o_proj.bias", None, None),
     "attn.q_norm.w": ("", "self_attn.q_norm.weight", None, None),
     "attn.k_norm.w": ("", "self_attn.k_norm.weight", None, None),
-    "mlp.W_in": ("mlp.c_fc.weight", "mlp.up_proj.weight", None, (1, 0)),
+    "mlp.W_in": ("mlp.c_fc.weight", "mlp.up_proj.weight", None, TURNED),
     "mlp.b_in": ("mlp.c_fc.bias", "mlp.up_proj.bias", None, None),
-    "mlp.W_gate": ("", "mlp.gate_proj.weight", None, (1, 0)),
-    "mlp.W_out": ("mlp.c_proj.weight", "mlp.down_proj.weight", None, (1, 0)),
+    "mlp.W_gate": ("", "mlp.gate_proj.weight", None, TURNED),
+    "mlp.W_out": ("mlp.c_proj.weight", "mlp.down_proj.weight", None, TURNED),
     "mlp.b_out": ("mlp.c_proj.bias", "mlp.down_proj.bias", None, None),
     "ln1.w": ("ln_1.weight", "input_layernorm.weight", None, None),
     "ln1.b": ("ln_1.bias", "input_layernorm.bias", None, None),
@@ -183,18 +188,18 @@ def _converted(model: Any) -> Iterator[Part]:
     """The parameters of a HookedTransformer as its checkpoint has them; those of other families by their own names."""
     architecture = str(model.cfg.original_architecture)
     gpt2, gemma = architecture.startswith("GPT2"), architecture.startswith("Gemma")
-    order: tuple[int, ...] | None
+    order: str | None
     for name, held in model.named_parameters():
         place = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if place is None:
-            found, order = _AROUND.get(name, (name, name))[not gpt2], (1, 0) if name == "unembed.W_U" else None
+            found, order = _AROUND.get(name, (name, name))[not gpt2], TURNED if name == "unembed.W_U" else None
         else:
             row = _BLOCK.get(place[2].replace("._", "."), (place[2], place[2], None, None))
             inner, order = (row[0], row[2]) if gpt2 else (row[1], row[3])
             inner = _GEMMA.get(place[2], inner) if gemma else inner
             found = f"{'transformer.h' if gpt2 else 'model.layers'}.{place[1]}.{inner}"
-        tensor = held.data.permute(order) if order else held.data
-        by_head = order == (0, 2, 1) or (order is None and name.endswith("W_O"))  # heads are rows in the checkpoint
+        tensor = rearrange(held.data, order) if order else held.data
+        by_head = order == HEADS_FIRST or (order is None and name.endswith("W_O"))  # heads are rows in the checkpoint
         last = tensor.shape[-1] if by_head else tensor.numel() // tensor.shape[0]
         yield found, tensor, last, _unscaled(name, model, held.dtype) if gemma else None
 
