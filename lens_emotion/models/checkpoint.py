@@ -66,6 +66,32 @@ def check_kind(config: Mapping[str, Any], label: str, place: str = "FOLDER") -> 
     )
 
 
+def check_encoder(config: Mapping[str, Any], label: str, sentences: bool) -> None:
+    """Refuse as a judge what embeds no texts.
+
+    Args:
+        config: a config.json.
+        label: what was given as the judge.
+        sentences: sentence-transformers' modules.json lies beside it, which makes an encoder of a decoder too.
+
+    Raises:
+        UnsupportedModelError: a decoder, an encoder with a decoder, a model of pictures or sound.
+    """
+    names = config.get("architectures")
+    named = str(names[0] if isinstance(names, list) and names else names or config.get("model_type"))
+    writes = re.search(r"For(CausalLM|ConditionalGeneration)$|LMHead", named)
+    both = any(part.get("is_encoder_decoder") for part in _parts(config))
+    others = any(key in config for key in _OTHER_SENSES)
+    if not others and (sentences or not (writes or both)):
+        return
+    kind = "no model of texts" if others else "an encoder with a decoder" if both else "a decoder, which writes texts"
+    remedy = "" if both or others else f"; a decoder may be studied: lens-emotion study {label}"
+    raise UnsupportedModelError(
+        f"{label} is {kind} ({named}), and cannot judge them; give --judge a sentence encoder, such as "
+        f"sentence-transformers/all-MiniLM-L6-v2, or a judge file{remedy}"
+    )
+
+
 def _parts(config: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
     """The config and the tables in it, such as `text_config`."""
     return [config, *(v for v in config.values() if isinstance(v, Mapping))]
