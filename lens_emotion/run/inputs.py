@@ -18,8 +18,10 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
+from lens_emotion.models.checkpoint import check_vocabulary
 from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import (
+    check_fits,
     check_hub_id,
     check_reachable,
     config_of_source,
@@ -123,11 +125,14 @@ def check_model(name: str, config: StudyConfig, here: bool = True) -> None:
     if source.gguf_file:
         if find_package("gguf") is None:
             raise UnsupportedModelError(f"{name} needs the package gguf, which is not installed; pip install gguf")
+        with quiet_loading():
+            check_fits(source, config_of_source(source, None))
         return
     with quiet_loading():
         check_reachable(source)
         found = config_of_source(source, None)
-        tokenizer_of_source(source, None)
+        check_fits(source, found)
+        check_vocabulary(tokenizer_of_source(source, None), found, source.label)
     choose_dtype(config.dtype, device, family_of(str((getattr(found, "architectures", None) or [""])[0])))
     for path in sorted(Path(source.location).glob("*.safetensors")) if not source.on_hub else ():
         check_weights(path)
