@@ -41,6 +41,7 @@ def main() -> None:
     shown = "--traceback" in sys.argv
     given = [a for a in sys.argv[1:] if a != "--traceback"] if shown else None  # wherever it stands
     try:
+        _check_not_empty(sys.argv[1:])
         code = app(given, prog_name="lens-emotion", standalone_mode=False)
     except Exception as error:
         if shown:
@@ -51,6 +52,15 @@ def main() -> None:
     if code == INTERRUPTED:
         _tell("interrupted; finished steps are kept, run the same command to go on")
     sys.exit(code or 0)
+
+
+def _check_not_empty(given: list[str]) -> None:
+    """An empty path would be the folder one works in: refused, but for texts, which may be empty."""
+    for before, word in zip(["", *given], given, strict=False):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        named = option.startswith("--")
+        if not value.strip() and (named and "=" in word or not word.startswith("--")) and option != "--prompt":
+            raise LensEmotionError(f"{option if named else 'an argument'} is empty; give a value, or leave it out")
 
 
 def _told(error: Exception) -> int:

@@ -33,8 +33,11 @@ def lint_stimuli(
 ) -> None:
     """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
     from lens_emotion.stimuli.lint import LintRules, lint
+    from lens_emotion.stimuli.library import NAMES
     from lens_emotion.stimuli.sets import read_stimulus_file
 
+    if str(file) in NAMES and not file.exists():
+        raise StimulusError(f"'{file}' ships with the package and was linted there; give a TOML or JSON file of yours")
     read = read_stimulus_file(file)
     findings = lint(read, LintRules(min_words, max_words))
     for finding in findings:

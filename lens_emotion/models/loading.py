@@ -324,7 +324,7 @@ def config_of_source(source: Source, revision: str | None) -> Any:
 
 
 def check_fits(source: Source, config: Any) -> None:
-    """Whether a model can be made of its config and, in a folder, is the one whose weights lie there (`check_skeleton`).
+    """Whether a model can be made of its config and, in a folder, is that of the weights there (`check_skeleton`).
 
     Raises:
         ModelUnavailableError, UnsupportedModelError: see their messages.

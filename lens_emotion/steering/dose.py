@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
-from lens_emotion.vectors.emotion_vectors import EmotionVector
+from lens_emotion.vectors.emotion_vectors import LARGEST, EmotionVector
 
 UNITS = ("natural", "relative")
-LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
-        if not abs(self.value) <= LARGEST:  # nor NaN; beyond, single precision overflows
+        if not abs(self.value) <= LARGEST:  # nor NaN
             raise DoseError(
                 f"dose {self.value} is no number up to {LARGEST:g}; 0 to 16 natural units is the usual range"
             )

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import tiny
 
-from lens_emotion.errors import ArtifactError, FingerprintError, UnknownEmotionError
+from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.activations import check_made_on
 from lens_emotion.models.access import describe
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture
 
 
 def displacement(vector):
@@ -86,3 +86,12 @@ def test_damaged_vector_file_is_named(vectors, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=r"v\.safetensors"):
         EmotionVectors.load(path)
+
+
+@pytest.mark.parametrize("weight", ["1000001", "9" * 45, "1" + "0" * 400])
+def test_weights_without_end_are_refused_like_doses(weight, vectors):
+    with pytest.raises(DoseError, match=r"weight .* of calm is no number up to 1e\+06"):
+        parse_mixture(f"{weight}*calm - happy")
+    with pytest.raises(DoseError, match="weight"):
+        mixture(vectors, [(float(weight), "calm")])
+    assert parse_mixture("1000000*calm") == [(1e6, "calm")]
