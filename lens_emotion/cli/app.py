@@ -59,7 +59,7 @@ def _check_not_empty(given: list[str]) -> None:
     for before, word in zip(["", *given], given, strict=False):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
         named = option.startswith("--")
-        if not value.strip() and (named and "=" in word or not word.startswith("--")) and option != "--prompt":
+        if not value.strip() and ((named and "=" in word) or not word.startswith("--")) and option != "--prompt":
             raise LensEmotionError(f"{option if named else 'an argument'} is empty; give a value, or leave it out")
 
 

@@ -293,8 +293,7 @@ def check_made_on(info: ModelInfo, *headers: Header, may_allow: bool = True) -> 
         if header.fingerprint not in (info.fingerprint, info.former):
             raise FingerprintError(
                 f"made on {header.model} (weights {header.fingerprint[:12]}), not on {info.name} "
-                f"({info.fingerprint[:12]}); extract on this model"
-                + ", or pass allow_other_model=True" * may_allow
+                f"({info.fingerprint[:12]}); extract on this model" + ", or pass allow_other_model=True" * may_allow
             )
 
 
