@@ -47,6 +47,7 @@ def main() -> None:
     given = [a for a in sys.argv[1:] if a != "--traceback"] if shown else None  # wherever it stands
     with _ended_like_ctrl_c() as received:
         try:
+            _check_not_empty(sys.argv[1:])
             code = app(given, prog_name="lens-emotion", standalone_mode=False)
         except Exception as error:
             if shown:
@@ -79,6 +80,15 @@ def _ended_like_ctrl_c() -> Iterator[list[int]]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _check_not_empty(given: list[str]) -> None:
+    """An empty path would be the folder one works in: refused, but for texts, which may be empty."""
+    for before, word in zip(["", *given], given, strict=False):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        named = option.startswith("--")
+        if not value.strip() and ((named and "=" in word) or not word.startswith("--")) and option != "--prompt":
+            raise LensEmotionError(f"{option if named else 'an argument'} is empty; give a value, or leave it out")
 
 
 def _told(error: Exception) -> int:

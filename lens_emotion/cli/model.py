@@ -112,7 +112,7 @@ def steer(
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
     vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
+    tokens: Annotated[int, typer.Option(min=1, max=100_000, help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling and of the random control.")] = 0,
     backend: Backend = "auto",
@@ -140,16 +140,18 @@ def steer(
     check_mode(mode, amount)
     check_count("--tokens", tokens)
     check_positions(positions)
+    asked = "all" if all_layers else layer
     known = EmotionVectors.load(vectors) if vectors else None
     terms = parse_mixture(emotion, known.emotions if known else ())
     if known is not None:
-        mixture(known, terms)  # an emotion it does not hold is said before the model is loaded
+        # an emotion, layer or direction that it does not hold is said before the model is loaded
+        mixture(known, terms).check_layers(resolve_layers(asked, known.n_layers))
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
-    chosen = resolve_layers("all" if all_layers else layer, describe(loaded).n_layers)
+    chosen = resolve_layers(asked, describe(loaded).n_layers)
     centre: Centre = 0.0
     if known is not None:
-        check_made_on(describe(loaded), known.header)
+        check_made_on(describe(loaded), known.header, may_allow=False)
         vector = mixture(known, terms)
     else:
         texts = load_stimuli(default_stimuli(loaded))
@@ -252,13 +254,13 @@ def drift(
     from lens_emotion.analysis.drift import drift as compared
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.models.loading import load_model
-    from lens_emotion.models.placement import check_quantise, choose_dtype
+    from lens_emotion.models.placement import check_quantise, choose_device, choose_dtype
     from lens_emotion.stimuli.library import load_stimuli
 
-    if dtype == against and quantise is None:
-        raise UnsupportedModelError(f"{dtype} against {dtype}: give two precisions, such as --dtype bfloat16")
-    for precision in (dtype, against):  # the second is needed only when the first has been read
-        choose_dtype(precision, "cpu", "")
+    place = choose_device(device)  # the second precision is needed only when the first has been read
+    if len({choose_dtype(precision, place, "") for precision in (dtype, against)}) == 1 and quantise is None:
+        same = f", which is {against} on {place}" * (dtype != against)
+        raise UnsupportedModelError(f"{dtype} against {against}{same}: give two precisions, such as --dtype bfloat16")
     check_quantise(quantise)
     if stimuli:
         load_stimuli(stimuli)

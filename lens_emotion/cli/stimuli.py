@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.say import out, say_line, table
+from lens_emotion.errors import StimulusError
 
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
 
@@ -32,9 +33,12 @@ def lint_stimuli(
     max_words: Annotated[int, typer.Option(min=1, help="Longest text wanted.")] = 70,
 ) -> None:
     """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
+    from lens_emotion.stimuli.library import NAMES
     from lens_emotion.stimuli.lint import LintRules, lint
     from lens_emotion.stimuli.sets import read_stimulus_file
 
+    if str(file) in NAMES and not file.exists():
+        raise StimulusError(f"'{file}' ships with the package and was linted there; give a TOML or JSON file of yours")
     read = read_stimulus_file(file)
     findings = lint(read, LintRules(min_words, max_words))
     for finding in findings:

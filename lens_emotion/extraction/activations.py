@@ -305,17 +305,19 @@ def check_one_model(a: tuple[str, Header], b: tuple[str, Header]) -> None:
     )
 
 
-def check_made_on(info: ModelInfo, *headers: Header) -> None:
+def check_made_on(info: ModelInfo, *headers: Header, may_allow: bool = True) -> None:
     """Raises FingerprintError unless activations and vectors of these headers come from this model's weights.
 
-    Those of versions before 0.2 pass by the hash that these versions had.
+    Those of versions before 0.2 pass by the hash that these versions had. `may_allow`: the caller has an argument
+    allow_other_model, which the error then names.
     """
     for header in headers:
         if header.fingerprint not in (info.fingerprint, info.former):
             raise FingerprintError(
                 f"made on {header.model} (weights {header.fingerprint[:12]}), not on {info.name} "
-                f"({info.fingerprint[:12]}){_apart(header.model == info.name)}; extract on this model, or pass "
-                "allow_other_model=True"
+                f"({info.fingerprint[:12]}){_apart(header.model == info.name)}; extract on this model"
+                + ", or pass allow_other_model=True"
+                * may_allow
             )
 
 

@@ -100,7 +100,7 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
 
     path = Path(path)
     if not path.is_file():
-        raise ArtifactError(f"no file {path}; give the path of a {kind} file written by `save`")
+        raise ArtifactError(f"no file {path}; give the path of a file of {kind}, written by `save`")
     try:
         with safe_open(str(path), framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("lens_emotion", "{}"))

@@ -94,7 +94,7 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except (OSError, ValueError) as error:  # a name with NUL, bytes that are no UTF-8
         reason = getattr(error, "strerror", None) or error
         raise StimulusError(f"cannot read {path}: {reason}; give a TOML or JSON file in UTF-8") from None
@@ -182,7 +182,9 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
     if kind == "literal_error":
         return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
-        return f"got {_shown(given)}; it is empty, or not {here.get('description', 'of that form')}"
+        if not str(given).strip():
+            return f"got {_shown(given)}, which is empty; give text, or leave it out"
+        return f"got {_shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
         return f"expected {_type(here)}, got {_shown(given)}"
     if kind not in _LIMITS:
@@ -196,6 +198,7 @@ _LIMITS = {
     "too_short": "give at least {min_length}",
     "greater_than_equal": "give at least {ge:g}",
     "greater_than": "give more than {gt:g}",
+    "less_than_equal": "give at most {le:.12g}",
     "finite_number": "give a finite number",
 }
 

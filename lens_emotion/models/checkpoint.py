@@ -24,6 +24,13 @@ _DECODER = re.compile(r"ForCausalLM$|^GPT2LMHeadModel$|^OpenAIGPTLMHeadModel$")
 _EXPERTS = re.compile(r"^(moe_)?(n|num)_(\w+_)?experts$")
 _EXPERT_NAMES = re.compile(r"moe(?=For)|Moe|MoE|Mixtral|GptOss|Dbrx|DeepseekV[2-4]|Jamba|Arctic|Grok|SwitchTr|MiniMax")
 _OTHER_SENSES = ("image_size", "vision_config", "num_mel_bins", "sampling_rate")
+_OTHER_TOWER = re.compile(r"vision|visual|image|audio|multi_modal")  # beside the text model
+_MASK = re.compile(r"\.(attn|attention)\.bias$")  # a buffer of older files, not a parameter
+_SIZES = {
+    "num_hidden_layers": 1000, "n_layer": 1000, "hidden_size": 10**6, "n_embd": 10**6, "num_attention_heads": 10**4,
+    "n_head": 10**4, "num_key_value_heads": 10**4, "head_dim": 10**5, "intermediate_size": 10**7, "n_inner": 10**7,
+    "vocab_size": 10**8, "max_position_embeddings": 10**9, "n_positions": 10**9,
+}  # fmt: skip
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
@@ -41,7 +48,7 @@ def check_kind(config: Mapping[str, Any], label: str, place: str = "FOLDER") -> 
         UnsupportedModelError: a mixture of experts, an encoder, an encoder with a decoder, no architecture at all.
     """
     names = config.get("architectures")
-    named = names[0] if isinstance(names, list) and names else names
+    named = names[0] if isinstance(names, list) and names else None  # a bare name is taken letter by letter below
     if not (isinstance(named, str) and named):
         raise UnsupportedModelError(
             f"{label}: its {CONFIG} names no architecture; add that of its weights, such as "
@@ -63,6 +70,45 @@ def check_kind(config: Mapping[str, Any], label: str, place: str = "FOLDER") -> 
     )  # fmt: skip
     raise UnsupportedModelError(
         f"{label} is {kind} ({named}); give a decoder, whose architecture ends in ForCausalLM{judge}"
+    )
+
+
+def check_sizes(config: Mapping[str, Any], label: str) -> None:
+    """Raises ModelUnavailableError for a size in a config.json that no model has: no whole number, none, or absurd."""
+    text = config.get("text_config")
+    part = text if isinstance(text, Mapping) else config
+    for name, most in _SIZES.items():
+        size = part.get(name)
+        if size is not None and not (type(size) is int and 1 <= size <= most):
+            raise ModelUnavailableError(
+                f"{label}: {CONFIG} says {name} = {str(size)[:40]}, where a whole number from 1 to {most:,} belongs; "
+                "copy the config of the original model"
+            )
+
+
+def check_encoder(config: Mapping[str, Any], label: str, sentences: bool) -> None:
+    """Refuse as a judge what embeds no texts.
+
+    Args:
+        config: a config.json.
+        label: what was given as the judge.
+        sentences: sentence-transformers' modules.json lies beside it, which makes an encoder of a decoder too.
+
+    Raises:
+        UnsupportedModelError: a decoder, an encoder with a decoder, a model of pictures or sound.
+    """
+    names = config.get("architectures")
+    named = str(names[0] if isinstance(names, list) and names else names or config.get("model_type"))
+    writes = re.search(r"For(CausalLM|ConditionalGeneration)$|LMHead", named)
+    both = any(part.get("is_encoder_decoder") for part in _parts(config))
+    others = any(key in config for key in _OTHER_SENSES)
+    if not others and (sentences or not (writes or both)):
+        return
+    kind = "no model of texts" if others else "an encoder with a decoder" if both else "a decoder, which writes texts"
+    remedy = "" if both or others else f"; a decoder may be studied: lens-emotion study {label}"
+    raise UnsupportedModelError(
+        f"{label} is {kind} ({named}), and cannot judge them; give --judge a sentence encoder, such as "
+        f"sentence-transformers/all-MiniLM-L6-v2, or a judge file{remedy}"
     )
 
 
@@ -114,17 +160,18 @@ def check_folder(path: Path, label: str) -> dict[str, Any]:
         raise ModelUnavailableError(f"{path} has no {CONFIG}, {what}")
     config = read_config(path / CONFIG)
     check_kind(config, label, str(path))
+    check_sizes(config, label)
     if not any((path / file).is_file() for file in _TOKENIZER_FILES):
         raise ModelUnavailableError(
             f"{path} has no tokenizer (none of {', '.join(_TOKENIZER_FILES[:3])}); copy the tokenizer files of the "
             "original model into it"
         )
-    for file in _weight_files(path):
+    for file in weight_files(path):
         _check_whole(file)
     return config
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """The safetensors files that the weights lie in."""
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
@@ -198,30 +245,39 @@ def check_one_meaning(name: str, path: Path) -> None:
 # What came of loading.
 
 
-def check_loaded(info: Mapping[str, Collection[Any]], label: str, n_layers: int) -> None:
-    """Refuse weights that do not fit their config: what the files lack was filled with random numbers.
+def check_loaded(info: Mapping[str, Collection[Any]], label: str, n_layers: int, ignored: Collection[str] = ()) -> None:
+    """Refuse weights that do not fit their config: what the files lack is filled with random numbers, and what the
+    model does not use was part of another.
 
     Args:
-        info: `output_loading_info` of transformers: names of weights that were missing, or not used.
+        info: as `output_loading_info` of transformers: names of weights that are missing, or not used.
         n_layers: of the config.
+        ignored: patterns of names that the model's own code passes over.
 
     Raises:
-        ModelUnavailableError: weights are missing, or there are layers that the config does not know.
+        ModelUnavailableError: weights are missing, or of layers that the config does not know, or of a layer's parts
+            that the model does not have.
     """
     if missing := sorted(map(str, info.get("missing_keys", ()))):
         raise ModelUnavailableError(
             f"{label}: the files lack {len(missing)} weights that {CONFIG} asks for ({_some(missing)}); copy weights "
             "and config of one model"
         )
-    if beyond := sorted(k for k in map(str, info.get("unexpected_keys", ())) if _layer_of(k) >= n_layers):
+    unused = sorted(k for k in map(str, info.get("unexpected_keys", ())) if not any(re.search(p, k) for p in ignored))
+    if beyond := [k for k in unused if _layer_of(k) >= n_layers]:
         raise ModelUnavailableError(
             f"{label}: {CONFIG} says {n_layers} layers, but the files hold more ({_some(beyond)}); copy weights and "
             "config of one model"
         )
+    if parts := [k for k in unused if _layer_of(k) >= 0 and k.endswith((".weight", ".bias")) and not _MASK.search(k)]:
+        raise ModelUnavailableError(
+            f"{label}: the files hold {len(parts)} weights of its layers that the model of {CONFIG} does not use "
+            f"({_some(parts)}); copy weights and config of one model"
+        )
 
 
 def _layer_of(key: str) -> int:
-    found = _LAYER.search(key)
+    found = None if _OTHER_TOWER.search(key) else _LAYER.search(key)
     return int(found[1]) if found else -1
 
 

@@ -108,7 +108,7 @@ def deviations(model: Any, trace: Trace) -> list[tuple[str, float]]:
         logits = model.run_with_hooks(torch.tensor([trace.ids], device=model.cfg.device), fwd_hooks=hooks)
     apart = (_stacked(found) - trace.after).norm(dim=-1)
     added, size = (trace.after - trace.before).norm(dim=-1), trace.after.norm(dim=-1)
-    blocks = (apart / torch.maximum(added, least * size)).amax(-1).tolist()
+    blocks = (apart / torch.maximum(added, least * size).clamp_min(1e-30)).amax(-1).tolist()  # 0 of 0 is 0
     return [
         ("the embedding", _share(_stacked(first)[0], trace.before[0])),
         *((f"layer {layer}", share) for layer, share in enumerate(blocks)),
@@ -144,11 +144,17 @@ def check_conversion(model: Any, trace: Trace, label: str, backend: str) -> None
 
     Raises:
         UnsupportedModelError: it does not; says where and by how much, and which backend does.
+        NotFiniteError: it gives NaN where the source does not.
     """
     limit = tolerance(model.cfg.dtype)
     wrong = [(where, share) for where, share in deviations(model, trace) if not share <= limit]
     if wrong:
         where, share = wrong[0]
+        if share != share:
+            raise NotFiniteError(
+                f"backend='{backend}' gives NaN or infinity at {where}, where {label} itself does not; use "
+                f"backend='{'hooked' if backend == 'bridge' else 'bridge'}' or dtype='float32'"
+            )
         remedy = (
             "use backend='bridge', which runs the model's own code"
             if backend == "hooked"

@@ -34,11 +34,13 @@ from lens_emotion.models.checkpoint import (
     check_vocabulary,
     read_config,
     row_of_folder,
+    weight_files,
 )
 from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
 from lens_emotion.models.identity import check_every_tensor, remember_source
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype, loading_options, over_gpus
+from lens_emotion.models.skeleton import check_skeleton
 from lens_emotion.models.templates import check_switches, switches
 
 BACKENDS = ("auto", "bridge", "hooked")
@@ -99,11 +101,24 @@ def _at(path: Path) -> Source | None:
     if path.suffix.lower() == ".gguf":
         if not _is(path, "file"):
             raise ModelUnavailableError(f"no file {path}; give the path of an existing .gguf file")
+        _check_magic(path)
         label = path.stem if find_spec(path.stem) is None else path.name  # not the model known by that name
         return Source(label, str(path.parent), gguf_file=path.name)
     if _is(path, "file"):
         raise ModelUnavailableError(f"{path} is a file; give the folder that it lies in, or a .gguf file")
     return None
+
+
+def _check_magic(path: Path) -> None:
+    """Raises ModelUnavailableError for a .gguf file that does not begin as one."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(24)
+    except OSError as error:
+        raise ModelUnavailableError(f"cannot read {path} ({error.strerror}); change its permissions") from None
+    if len(begins) < 24 or begins[:4] != b"GGUF":
+        what = "is empty" if not begins else "is cut off" if b"GGUF".startswith(begins[:4]) else "is no GGUF file"
+        raise ModelUnavailableError(f"{path} {what}; copy it anew, or give the model's folder")
 
 
 def _is(path: Path, kind: str) -> bool:
@@ -200,6 +215,7 @@ def load_model(
     with quiet_loading():
         check_reachable(source, revision)
         config = config_of_source(source, revision)
+        check_fits(source, config)
         family = family_of(str((getattr(config, "architectures", None) or [""])[0]))
         precision = choose_dtype(dtype, place, family)
         tokenizer = tokenizer_of_source(source, revision)
@@ -309,6 +325,16 @@ def config_of_source(source: Source, revision: str | None) -> Any:
         config.architectures = config.architectures or [causal_class(config.model_type)]
     check_kind(config.to_dict(), source.label, source.location)
     return config
+
+
+def check_fits(source: Source, config: Any) -> None:
+    """Whether a model can be made of its config and, in a folder, is that of the weights there (`check_skeleton`).
+
+    Raises:
+        ModelUnavailableError, UnsupportedModelError: see their messages.
+    """
+    local = not (source.on_hub or source.gguf_file)
+    check_skeleton(config, source.label, weight_files(Path(source.location)) if local else ())
 
 
 def weights_of_source(source: Source, dtype: torch.dtype, revision: str | None, **placed: Any) -> Any:

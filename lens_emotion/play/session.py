@@ -254,7 +254,7 @@ def session_of(model: Model, vectors: EmotionVectors, acts: PooledActivations | 
         FingerprintError: vectors of another model.
     """
     info = describe(model)
-    check_made_on(info, vectors.header)
+    check_made_on(info, vectors.header, may_allow=False)
     return Session(model, vectors, info, acts)
 
 

@@ -94,8 +94,12 @@ def _steering_cell(steering: DoseResponse | None) -> Cell:
     if steering is None:
         return Cell("not run")
     dose = steering.surgical_dose
+    if steering.silent:
+        return Cell("not testable", "plain", steering.silent)
     if dose is None:
-        return Cell("no surgical dose", "noise")
+        rows = steering.table[steering.table.condition == "emotion"].sort_values("dose")
+        path = " -> ".join(dict.fromkeys(rows.regime))  # as the dose grows
+        return Cell("no surgical dose", "noise", path + steering.spoilt)
     mine, control = steering.at(dose), steering.at(dose, "random")
     return Cell(
         f"{mine.success:.0f}/{mine.n:.0f} at dose {dose:g}",
@@ -172,6 +176,8 @@ def _method_finding(method: MethodStudy) -> Finding:
 
 def _steering_finding(steering: DoseResponse) -> Finding:
     dose = steering.surgical_dose
+    if steering.silent:
+        return Finding("steering", "not testable", steering.silent, "reported", steering.summary())
     if dose is None:
         return Finding("steering", "no surgical dose", steering.judge, _verdict(False), steering.summary())
     mine, control = steering.at(dose), steering.at(dose, "random")

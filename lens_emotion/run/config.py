@@ -31,6 +31,7 @@ from lens_emotion.stimuli.prompts import read_prompts
 
 PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
+MOST_TOKENS = 100_000  # of one text
 DEFAULT_OUT = Path("runs/study")
 ALL_STEPS = READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
 
@@ -47,7 +48,7 @@ def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
 
 OwnFile = Annotated[Text, Field(description="file")]
 Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
-Dose = Annotated[float, Field(gt=0), WrapValidator(_as_given)]
+Dose = Annotated[float, Field(gt=0, le=1e6), WrapValidator(_as_given)]
 
 
 @refused_as(ConfigError)
@@ -84,10 +85,10 @@ class StudyConfig:
     doses: Annotated[tuple[Dose, ...], Some, Field(description="0 is always run")] = (
         0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0,
     )  # fmt: skip
-    story_tokens: Annotated[int, Field(ge=16)] = 128
-    jeong_tokens: Annotated[int, Field(ge=16)] = 256
-    steered_tokens: Annotated[int, Field(ge=8)] = 40
-    n_permutations: Annotated[int, Field(ge=20)] = 200
+    story_tokens: Annotated[int, Field(ge=16, le=MOST_TOKENS)] = 128
+    jeong_tokens: Annotated[int, Field(ge=16, le=MOST_TOKENS)] = 256
+    steered_tokens: Annotated[int, Field(ge=8, le=MOST_TOKENS)] = 40
+    n_permutations: Annotated[int, Field(ge=20, le=1_000_000)] = 200
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0  # what every generator of random numbers takes
     prompts: OwnFile | None = None
     scenarios: OwnFile | None = None

@@ -13,13 +13,21 @@ from typing import Any
 
 import torch
 
-from lens_emotion.errors import ModelUnavailableError, StimulusError, UnknownModelError, UnsupportedModelError
+from lens_emotion.errors import (
+    ContextLengthError,
+    ModelUnavailableError,
+    StimulusError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
+from lens_emotion.models.checkpoint import CONFIG, check_vocabulary
 from lens_emotion.models.decoding import stop_ids
 from lens_emotion.models.loading import (
+    check_fits,
     check_hub_id,
     check_reachable,
     config_of_source,
@@ -39,6 +47,7 @@ from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, re
 from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
+LEAST_STORY = 16  # tokens that there must be room for behind a story prompt
 LEAST_NEUTRAL = 3  # below it, what all states have in common cannot be measured
 # of a configuration: what does not change what a model computes
 _PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation")
@@ -94,10 +103,12 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
     judged: set[tuple[str, frozenset[str]]] = set()
     for name in config.models:
         own = config.for_model(name)
-        check_model(name, own, here)
+        room = check_model(name, own, here)
         _check_files(own)
         texts = texts_for(name, own.stimuli)
         check_texts(texts)
+        if room is not None:
+            _check_lengths(room, own, texts)
         for step in own.steps:
             if step in (WRITING, PRESET):
                 _check_prompts(step, own, texts)
@@ -108,11 +119,48 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
                     judged.add((own.judge, wanted))
 
 
-def check_model(name: str, config: StudyConfig, here: bool = True) -> None:
+@dataclass(frozen=True)
+class Room:
+    """How much of a text a model takes in at once: its context, and the tokenizer that counts."""
+
+    label: str
+    context: int
+    tokenizer: Any
+
+    def check(self, what: str, text: str, new_tokens: int = 0) -> None:
+        """Raises ContextLengthError if a text, and what is to be written behind it, does not fit."""
+        if len(text.encode(errors="replace")) + 2 + new_tokens <= self.context:  # no token is less than a byte
+            return
+        n = len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        if n + new_tokens > self.context:
+            more = f" and {new_tokens} new ones" if new_tokens else ""
+            raise ContextLengthError(
+                f"{what} has {n} tokens{more}, the context of {self.label} {self.context}; shorten it, or give a model "
+                "with a longer one"
+            )
+
+
+def _check_lengths(room: Room, config: StudyConfig, texts: StimulusSet) -> None:
+    """Raises ContextLengthError for a text, a prompt or an opening that the model could not take in."""
+    for item in texts.items if READING in config.steps else ():
+        room.check(f"text '{item.text_id}' of '{texts.name}'", item.text)
+    where = f" of {config.prompts}" if config.prompts else ""
+    for step in (s for s in config.steps if s in (WRITING, PRESET)):
+        for prompt in prompts_for(step, config, texts):
+            room.check(f"prompt '{prompt.prompt_id}'{where}", prompt.text, LEAST_STORY)
+    where = f" of {config.scenarios}" if config.scenarios else ""
+    for scenario in scenarios_for(config, texts) if STEERING in config.steps else ():
+        room.check(f"scenario '{scenario.scenario_id}'{where}", scenario.opening, config.steered_tokens)
+
+
+def check_model(name: str, config: StudyConfig, here: bool = True) -> Room | None:
     """Whether a model is there and whole, as far as can be told without its weights.
 
     Args:
         here: it will run on this machine, whose devices count.
+
+    Returns:
+        What it takes in; None for a GGUF file, whose tokenizer is made with its weights.
 
     Raises:
         LensEmotionError: no such model, a config, tokenizer or weights that cannot be read, a missing package, a device
@@ -125,14 +173,21 @@ def check_model(name: str, config: StudyConfig, here: bool = True) -> None:
     if source.gguf_file:
         if find_package("gguf") is None:
             raise UnsupportedModelError(f"{name} needs the package gguf, which is not installed; pip install gguf")
-        return
+        with quiet_loading():
+            check_fits(source, config_of_source(source, None))
+        return None
     with quiet_loading():
         check_reachable(source)
         found = config_of_source(source, None)
-        tokenizer_of_source(source, None)
+        check_fits(source, found)
+        tokenizer = tokenizer_of_source(source, None)
+        check_vocabulary(tokenizer, found, source.label)
     choose_dtype(config.dtype, device, family_of(str((getattr(found, "architectures", None) or [""])[0])))
     for path in sorted(Path(source.location).glob("*.safetensors")) if not source.on_hub else ():
         check_weights(path)
+    context = int(found.get_text_config().max_position_embeddings)
+    hooked_too = config.backend == "hooked"
+    return Room(source.label, min(context, hooked.LONGEST_CONTEXT) if hooked_too else context, tokenizer)
 
 
 def check_weights(path: Path) -> None:
@@ -172,8 +227,17 @@ def _check_files(config: StudyConfig) -> None:
         read_scenarios(config.scenarios)
     if config.judge and is_user_file(config.judge):
         read_judge_file(config.judge)
-    elif config.judge and not Path(config.judge).is_dir():
-        check_hub_id(config.judge)
+    elif config.judge and Path(config.judge).is_dir():
+        if not (Path(config.judge) / CONFIG).is_file():
+            raise ModelUnavailableError(f"the judge {config.judge} has no {CONFIG}; give a sentence encoder's folder")
+    elif config.judge:
+        try:
+            check_hub_id(config.judge)
+        except UnknownModelError:
+            raise UnknownModelError(
+                f"no judge '{config.judge}': it is no file, folder or hub id (org/model); give a judge file in TOML or "
+                "JSON, or a sentence encoder"
+            ) from None
 
 
 def _check_prompts(step: str, config: StudyConfig, texts: StimulusSet) -> None:

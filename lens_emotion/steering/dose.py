@@ -20,10 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
-from lens_emotion.vectors.emotion_vectors import EmotionVector
+from lens_emotion.vectors.emotion_vectors import LARGEST, EmotionVector
 
 UNITS = ("natural", "relative")
-LARGEST = 1e6
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime,
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.stimuli.sets import has_text
 
+LEAST_TOLD = 0.5  # share of texts that hold any, below which nothing can be said of them
 CONDITIONS = ("emotion", "random", "other")
 
 
@@ -145,6 +146,20 @@ class DoseResponse(Result):
             known = ", ".join(f"{d:g}" for d in sorted(self.table.dose.unique()))
             raise DoseError(f"dose {dose:g} ({condition}) was not run; this result holds {known}")
         return rows.iloc[0]
+
+    @property
+    def silent(self) -> str:
+        """Why these texts say nothing about steering, "" if they do: fewer than half of the unsteered ones hold text,
+        or at every dose of the steered ones."""
+        rows = self.table[(self.table.condition == "emotion") & (self.table.dose > 0)]
+        told = self.unsteered["text"].map(has_text)
+        if told.mean() < LEAST_TOLD:
+            which, empty, n = "unsteered", int((~told).sum()), len(told)
+        elif "no_text" in rows and (1 - rows.no_text / rows.n).max() < LEAST_TOLD:
+            which, empty, n = "steered", int(rows.no_text.sum()), int(rows.n.sum())
+        else:
+            return ""
+        return f"{empty} of {n} {which} texts hold no text"
 
     @property
     def spoilt(self) -> str:

@@ -85,7 +85,7 @@ def check_judge(name: str, wanted: set[str]) -> None:
 
     Raises:
         StimulusError: a faulty file, or emotions that the judge does not know.
-        ModelUnavailableError: its model cannot be loaded.
+        UnsupportedModelError: a decoder as an encoder. ModelUnavailableError: its model cannot be loaded.
     """
     if not is_user_file(name):
         load_encoder(name)

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_emotion.errors import ModelUnavailableError, StimulusError
+from lens_emotion.errors import ModelUnavailableError, StimulusError, UnsupportedModelError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord, codes
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
+from lens_emotion.models.checkpoint import check_encoder
 from lens_emotion.models.loading import quiet_loading
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stats.design import homes_of
@@ -280,15 +281,21 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
     """Tokenizer and weights of a sentence encoder.
 
     Raises:
-        ModelUnavailableError: they cannot be loaded.
+        UnsupportedModelError: a decoder, by its config. ModelUnavailableError: they cannot be loaded.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.utils import cached_file
 
+    optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     try:
         with quiet_loading():
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False).to_dict()
+            check_encoder(config, str(folder), bool(cached_file(str(folder), "modules.json", **optional)))
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
             model = AutoModel.from_pretrained(str(folder), use_safetensors=True, trust_remote_code=False)
             return tokenizer, model.eval()
+    except UnsupportedModelError:
+        raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelUnavailableError(
@@ -304,7 +311,7 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     wherever its accuracy stands.
 
     Raises:
-        ModelUnavailableError: the encoder cannot be loaded.
+        UnsupportedModelError: a decoder. ModelUnavailableError: the encoder cannot be loaded.
     """
     tokenizer, encoder = load_encoder(folder)
 

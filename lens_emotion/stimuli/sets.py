@@ -141,7 +141,7 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
         ArtifactError: missing, damaged, or of another form.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
         items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
         return StimulusSet(str(data["name"]), items), str(data.get("_note", ""))

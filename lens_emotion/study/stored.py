@@ -58,6 +58,8 @@ def manifest_of(root: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: no run folder, or unfinished.
     """
+    if root.is_file():
+        raise ArtifactError(f"{root} is a file, no run; give the run's folder")
     return _json(root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`")
 
 

@@ -241,6 +241,7 @@ class EmotionVectors:
 Terms = Sequence[tuple[float, str]]  # weight, emotion
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
+LARGEST = 1e6  # of weights and doses: beyond, single precision overflows
 _TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*(%s)\s*"
 
 
@@ -251,7 +252,7 @@ def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, st
     vectors at hand, need none.
 
     Raises:
-        DoseError: words that are no such expression.
+        DoseError: words that are no such expression, a weight beyond 1e6.
     """
     terms: list[tuple[float, str]] = []
     at = 0
@@ -265,9 +266,16 @@ def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, st
         at = match.end()
     if not terms:
         raise DoseError("no emotion given; give one, or a mixture such as '0.5*calm - 0.3*angry'")
+    _check_weights(terms)
     if not any(sum(weight for weight, emotion in terms if emotion == e) for _, e in terms):
         raise DoseError(f"the weights of {words!r} are all 0 in sum; such a mixture has no direction")
     return terms
+
+
+def _check_weights(terms: Terms) -> None:
+    for weight, emotion in terms:
+        if not abs(weight) <= LARGEST:  # nor NaN
+            raise DoseError(f"weight {weight:g} of {emotion} is no number up to {LARGEST:g}; usual weights are near 1")
 
 
 def mixture(vectors: EmotionVectors, terms: Terms) -> EmotionVector:
@@ -275,8 +283,9 @@ def mixture(vectors: EmotionVectors, terms: Terms) -> EmotionVector:
 
     Raises:
         UnknownEmotionError: an emotion without a vector.
-        DoseError: no emotion, or weights that are all 0: such a mixture has no direction.
+        DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6.
     """
+    _check_weights(terms)
     made = None
     for weight, emotion in terms:
         size = weight if made is None else abs(weight)

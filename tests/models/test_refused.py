@@ -266,3 +266,29 @@ def test_what_a_model_writes_does_not_act_on_a_terminal():
 
 def test_every_error_is_one_that_the_command_line_knows():
     assert issubclass(GenerationError, LensEmotionError) and issubclass(NotFiniteError, LensEmotionError)
+
+
+@pytest.mark.parametrize(
+    ("emotion", "options", "words"),
+    [
+        ("calm", ["--layer", "9"], "no layer 9"),
+        ("calm", ["--layer", "0"], "no direction at layer 0"),
+        ("angry", ["--all-layers"], "it is zero"),
+        ("calm - sad", [], "it is zero"),
+    ],
+)
+def test_layers_and_directions_of_a_vector_file_are_looked_at_before_a_model_is_loaded(
+    emotion, options, words, tmp_path, monkeypatch, capsys
+):
+    from lens_emotion.cli import app
+
+    held = vectors_of(tiny())  # calm and sad alike, calm without layer 0, angry none
+    directions, natural = held.directions.clone(), held.natural.clone()
+    directions[0, 0], natural[0, 0], directions[1], natural[1] = 0, 0, 0, 0
+    directions[2], natural[2] = directions[0], natural[0]
+    path = replace(held, directions=directions, natural=natural).save(tmp_path / "v.safetensors")
+    monkeypatch.setattr("lens_emotion.models.loading.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("sys.argv", ["lens-emotion", "steer", "tiny-llama", emotion, "--vectors", str(path), *options])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2 and words in capsys.readouterr().err

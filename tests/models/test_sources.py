@@ -295,13 +295,13 @@ def test_missing_shards_and_a_broken_index_are_named(made):
     [
         ({"num_hidden_layers": 9}, "files lack"),
         ({"num_hidden_layers": 4}, "says 4 layers, but the files hold more"),
-        ({"num_hidden_layers": 0}, "says 0 layers"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
         ({"tie_word_embeddings": False}, "lack 1 weights .*lm_head"),
         ({"attention_bias": True}, "files lack"),
         ({"hidden_size": 128}, "other sizes"),
         ({"intermediate_size": 100}, "other sizes"),
         ({"num_hidden_layers": "six"}, "num_hidden_layers"),
-        ({"vocab_size": 100}, "tokenizer has 1,600 tokens, the model 100"),
+        ({"vocab_size": 100}, "other sizes"),
         ({"model_type": "nonsense"}, "newer transformers"),
     ],
     ids=str,
@@ -333,7 +333,7 @@ def test_folders_that_may_not_be_read_say_so(made, monkeypatch):
 def test_other_files_say_what_they_are(made):
     folder = made("m")
     gguf = folder / "x.gguf"
-    for path, words in ((folder / "model.safetensors", "is a file; give the folder"), (gguf, "cannot load")):
+    for path, words in ((folder / "model.safetensors", "is a file; give the folder"), (gguf, "is cut off")):
         gguf.write_bytes(b"GGUF")
         with pytest.raises(ModelUnavailableError, match=words):
             load_model(path, device="cpu")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
-from lens_emotion.errors import LensEmotionError
+from lens_emotion.errors import ContextLengthError, LensEmotionError, UnsupportedModelError
 from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.checkpoint import check_encoder
 from lens_emotion.models.loading import tiny_folder
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.inputs import check_inputs, check_texts
+from lens_emotion.run.config import ConfigError, StudyConfig
+from lens_emotion.run.inputs import _check_lengths, check_inputs, check_model, check_texts
+from lens_emotion.steering.judges import encoder_judge
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 from lens_emotion.study.pipeline import run_study
@@ -97,3 +100,70 @@ def test_texts_that_no_study_can_hold_out(what):
 @pytest.mark.parametrize("name", ["passages", "world-en", "world-en-zh"])
 def test_the_packages_own_texts_pass(name):
     check_texts(load_stimuli(name))
+
+
+DECODERS = {
+    "a tiny decoder": lambda f: None,
+    "named by its head": lambda f: config_with(f, architectures=["GPT2LMHeadModel"]),
+    "named by its type": lambda f: config_with(f, architectures=["LlamaForCausalLM"], tie_word_embeddings=False),
+    "an encoder with a decoder": lambda f: config_with(f, is_encoder_decoder=True),
+    "of pictures": lambda f: config_with(f, architectures=["ViTModel"], image_size=224),
+}
+
+
+def config_with(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+@pytest.mark.parametrize("what", DECODERS)
+def test_what_embeds_no_texts_is_refused_as_a_judge(what, form, tmp_path):
+    """It used to end in a TypeError when the model had been read."""
+    judge = model_folder(tmp_path, DECODERS[what])
+    if form == "file":
+        (tmp_path / "judge.toml").write_text('kind = "encoder"\nmodel = "mine"\n', encoding="utf-8")
+        judge = str(tmp_path / "judge.toml")
+    with pytest.raises(UnsupportedModelError, match=r"cannot judge.*sentence encoder"):
+        check_inputs(StudyConfig(models=("tiny-llama",), judge=judge))
+    with pytest.raises(UnsupportedModelError, match="cannot judge"):
+        encoder_judge(tmp_path / "mine", load_stimuli("passages"))
+
+
+def test_a_decoder_that_sentence_transformers_made_an_encoder_of_may_judge():
+    check_encoder({"architectures": ["Qwen3ForCausalLM"]}, "embedding", sentences=True)
+    check_encoder({"architectures": ["BertModel"]}, "minilm", sentences=False)
+
+
+LONG = "The door opened and Anna went out. " * 60  # more than the 256 tokens of tiny-llama
+
+
+def test_openings_and_what_is_to_be_written_behind_them_fit_the_context(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(f'[[scenarios]]\nid = "far"\nemotion = "happy"\nopening = "{LONG}"\n', encoding="utf-8")
+    config = StudyConfig(models=("tiny-llama",), scenarios=str(path))
+    with pytest.raises(ContextLengthError, match=r"scenario 'far' of .*own\.toml has \d+ tokens and 40 new .*256"):
+        run_study(config, tmp_path / "run")
+    with pytest.raises(ContextLengthError, match=r"scenario .* 5000 new ones"):
+        check_inputs(StudyConfig(models=("tiny-llama",), steered_tokens=5000))
+    check_inputs(StudyConfig(models=("tiny-llama",), steered_tokens=5000, steering=False))
+
+
+def test_texts_and_prompts_fit_the_context():
+    room = check_model("tiny-llama", StudyConfig(models=("tiny-llama",)))
+    room.check("text 'a'", LONG[:600])  # by its bytes too long, by its tokens not
+    with pytest.raises(ContextLengthError, match="text 'a' has"):
+        room.check("text 'a'", LONG)
+    items = (*load_stimuli("world-en").items, Stimulus("far", LONG, "happy", "garden"))
+    with pytest.raises(ContextLengthError, match="text 'far' of 'own'"):
+        _check_lengths(room, StudyConfig(models=("tiny-llama",)), StimulusSet("own", items))
+
+
+COUNTS = ("story_tokens", "jeong_tokens", "steered_tokens", "n_permutations")
+
+
+@pytest.mark.parametrize("most", [10**400, 10**9])
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_without_end(name, most):
+    with pytest.raises(ConfigError, match=rf"{name}: got 1000.*give at most \d+$"):
+        StudyConfig(**{name: most})

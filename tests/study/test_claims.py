@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from planted import HEADER, planted
 
 from lens_emotion.analysis.compare import compare
@@ -15,6 +17,10 @@ from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.separation import separation
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.report.build import _steering_cell
+from lens_emotion.steering.experiment import dose_response
+from lens_emotion.steering.judges import word_count_judge, world_words
+from lens_emotion.stimuli.prompts import scenarios
 from lens_emotion.study.claims.methods import better_by_writing, tuning
 from lens_emotion.study.claims.over_models import partner_of
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
@@ -128,6 +134,42 @@ def test_c8_pairs_the_topics_that_are_left():
     single = strong.only((strong.topic == strong.topics[0]) | (strong.emotion == "neutral"))
     left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages), N, 0)
     assert left.verdict == NOT_TESTABLE
+
+
+@pytest.fixture(scope="module")
+def steered(vectors):
+    judge = word_count_judge(world_words("world-en"))
+    chosen = scenarios("world-en")[:8:2]
+    return dose_response(tiny(), vectors, chosen, judge, doses=(0.5, 3.0), max_new_tokens=8, progress=False)
+
+
+EMPTY = {
+    "nothing at all": ("", 1.0, r"8 of 8 steered texts hold no text"),
+    "line breaks, and unsteered too": ("\n\n", 1.0, r"4 of 4 unsteered texts hold no text"),
+    "most at every dose": ("", 0.75, r"6 of 8 steered texts"),
+}
+
+
+@pytest.mark.parametrize("what", EMPTY)
+def test_steered_texts_that_hold_no_text_say_nothing_for_or_against(steered, what):
+    text, share, words = EMPTY[what]
+    emotion = (steered.table.condition == "emotion") & (steered.table.dose > 0)
+    table = steered.table.assign(no_text=np.where(emotion, share * steered.table.n, 0).astype(int))
+    unsteered = steered.unsteered.assign(text=text) if text else steered.unsteered
+    empty = replace(steered, table=table, unsteered=unsteered)
+    for claim in (causal("m", empty), regimes("m", empty)):
+        assert claim.verdict == NOT_TESTABLE and re.search(words, claim.reason)
+    cell = _steering_cell(empty)
+    assert cell.value == "not testable" and re.search(words, cell.note)
+
+
+def test_empty_texts_at_some_doses_are_data(steered):
+    last = (steered.table.condition == "emotion") & (steered.table.dose == 3.0)
+    table = steered.table.assign(no_text=np.where(last, steered.table.n, 0).astype(int), regime="explosive")
+    broken = replace(steered, table=table)
+    assert not broken.silent and causal("m", broken).verdict == regimes("m", broken).verdict == NOT_SUPPORTED
+    cell = _steering_cell(broken)
+    assert cell.value == "no surgical dose" and "explosive" in cell.note and "hold no text" in cell.note
 
 
 def test_steering_claims_without_an_experiment_are_not_testable():

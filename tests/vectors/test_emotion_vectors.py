@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import tiny
 
-from lens_emotion.errors import ArtifactError, FingerprintError, UnknownEmotionError
+from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.activations import check_made_on
 from lens_emotion.models.access import describe
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture
 
 
 def displacement(vector):
@@ -103,3 +103,12 @@ def test_a_mixture_of_two_models_of_one_name_says_why_and_what_to_do(vectors):
         calm + of_other_weights(happy, other)
     with pytest.raises(FingerprintError, match=r"one name, but other weights \(.*merged adapter.*allow_other_model"):
         check_made_on(describe(tiny()), of_other_weights(happy, other).header)
+
+
+@pytest.mark.parametrize("weight", ["1000001", "9" * 45, "1" + "0" * 400])
+def test_weights_without_end_are_refused_like_doses(weight, vectors):
+    with pytest.raises(DoseError, match=r"weight .* of calm is no number up to 1e\+06"):
+        parse_mixture(f"{weight}*calm - happy")
+    with pytest.raises(DoseError, match="weight"):
+        mixture(vectors, [(float(weight), "calm")])
+    assert parse_mixture("1000000*calm") == [(1e6, "calm")]

@@ -22,6 +22,8 @@ def causal(name: str, steering: DoseResponse | None) -> Claim:
     """
     if steering is None:
         return untestable("C5", name, NO_STEERING)
+    if steering.silent:
+        return untestable("C5", name, steering.silent)
     if steering.surgical_dose is None:
         return Claim(
             "C5", name, NOT_SUPPORTED, "no dose was surgical", f"In {name}, no dose steers without breaking the text."
@@ -66,6 +68,8 @@ def regimes(name: str, steering: DoseResponse | None) -> Claim:
     """
     if steering is None:
         return untestable("C6", name, NO_STEERING)
+    if steering.silent:
+        return untestable("C6", name, steering.silent)
     rows = steering.table[steering.table.condition == "emotion"].sort_values("dose")
     seen: list[str] = rows.regime.tolist()
     path = " -> ".join(dict.fromkeys(seen))
@@ -117,6 +121,8 @@ def other_languages(name: str, steering: DoseResponse | None, lens: Lens | None,
     """
     if steering is None or leaked is None or lens is None:
         return untestable("C7", name, NO_STEERING)
+    if steering.silent:
+        return untestable("C7", name, steering.silent)
     peak = leaked.peak
     words = leaked.words
     fits = words is not None and bool(((words.p_random <= ALPHA) & (words.p_others <= ALPHA)).any())
