@@ -145,7 +145,7 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     from lens_emotion.run.inputs import check_inputs
     from lens_emotion.study.plan import ANALYSIS, STORED, plan_study
 
-    check_inputs(config)
+    check_inputs(config, ask_hub=False)  # a plan is made without a network
     plan = plan_study(config, folder)
     say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
     steps = [s.name for s in plan.models[0].steps]

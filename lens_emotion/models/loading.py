@@ -268,6 +268,13 @@ def row_of(model: Model) -> ModelSpec | None:
     return None
 
 
+def is_cached(source: Source, revision: str | None = None) -> bool:
+    """Whether a hub model has been fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source.location, CONFIG, revision=revision), str)
+
+
 def check_reachable(source: Source, revision: str | None = None, timeout: float = 5.0) -> None:
     """Ask the hub once, briefly, for a model that is not cached: transformers would retry for half a minute.
 
@@ -282,9 +289,9 @@ def check_reachable(source: Source, revision: str | None = None, timeout: float 
         )
     if not source.on_hub:
         return
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi
 
-    if isinstance(try_to_load_from_cache(source.location, CONFIG, revision=revision), str):
+    if is_cached(source, revision):
         return
     try:
         HfApi().model_info(source.location, revision=revision, timeout=timeout)

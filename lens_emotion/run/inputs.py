@@ -32,6 +32,7 @@ from lens_emotion.models.loading import (
     check_reachable,
     config_of_source,
     first_line,
+    is_cached,
     quiet_loading,
     resolve,
     tokenizer_of_source,
@@ -79,12 +80,13 @@ def scenarios_for(config: StudyConfig, texts: StimulusSet) -> Sequence[Scenario]
     return [s for s in scenarios(config.scenarios or texts.name) if s.emotion in texts.emotions]
 
 
-def check_inputs(config: StudyConfig, here: bool = True) -> None:
+def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -> None:
     """Check every model's inputs, so that a study does not end after hours over what was never there: configs and
     tokenizers are read, judges loaded and let go again.
 
     Args:
         here: models will run on this machine.
+        ask_hub: look for hub models that are not cached; else they are taken on trust.
 
     Raises:
         LensEmotionError: an unknown model, two models of one name, one that is not whole or needs a package, a file
@@ -103,7 +105,7 @@ def check_inputs(config: StudyConfig, here: bool = True) -> None:
     judged: set[tuple[str, frozenset[str]]] = set()
     for name in config.models:
         own = config.for_model(name)
-        room = check_model(name, own, here)
+        room = check_model(name, own, here, ask_hub)
         _check_files(own)
         texts = texts_for(name, own.stimuli)
         check_texts(texts)
@@ -153,14 +155,15 @@ def _check_lengths(room: Room, config: StudyConfig, texts: StimulusSet) -> None:
         room.check(f"scenario '{scenario.scenario_id}'{where}", scenario.opening, config.steered_tokens)
 
 
-def check_model(name: str, config: StudyConfig, here: bool = True) -> Room | None:
+def check_model(name: str, config: StudyConfig, here: bool = True, ask_hub: bool = True) -> Room | None:
     """Whether a model is there and whole, as far as can be told without its weights.
 
     Args:
         here: it will run on this machine, whose devices count.
 
     Returns:
-        What it takes in; None for a GGUF file, whose tokenizer is made with its weights.
+        What it takes in; None for a GGUF file, whose tokenizer is made with its weights, and for a hub model that is
+        not looked for.
 
     Raises:
         LensEmotionError: no such model, a config, tokenizer or weights that cannot be read, a missing package, a device
@@ -175,6 +178,8 @@ def check_model(name: str, config: StudyConfig, here: bool = True) -> Room | Non
             raise UnsupportedModelError(f"{name} needs the package gguf, which is not installed; pip install gguf")
         with quiet_loading():
             check_fits(source, config_of_source(source, None))
+        return None
+    if source.on_hub and not ask_hub and not is_cached(source):
         return None
     with quiet_loading():
         check_reachable(source)

@@ -57,7 +57,7 @@ def test_what_was_written_is_read_back_to_the_letter_and_a_users_file_with_an_em
     items = [Stimulus(f"s{i}", well_formed(text), "happy", "t") for i, text in enumerate(EMPTY + ODD)]
     path = write_written(tmp_path / "stories.json", StimulusSet("stories", tuple(items)), "why")
     assert read_written(path) == (StimulusSet("stories", tuple(items)), "why")
-    with pytest.raises(StimulusError, match=r"item 1, text: got ''; it is empty"):
+    with pytest.raises(StimulusError, match=r"item 1, text: got '', which is empty"):
         read_stimulus_file(path)
     for damage in ("", "[]", '{"name": 1}', '{"name": "a", "items": [{"id": "x"}]}'):
         path.write_text(damage, encoding="utf-8")
