@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import Design, design_of, grams, label_permutations, with_copies
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, wilson_interval
@@ -45,6 +45,11 @@ class Decoding(Result):
     fold: Int[np.ndarray, " n_texts"]
     null: Float[np.ndarray, "n_permutations n_layers"]
     copies: str = ""
+
+    @property
+    def tied(self) -> bool:
+        """True if copies leave nothing to test: neither a high accuracy nor a high p means anything then."""
+        return tied(self.copies)
 
     @property
     def n_texts(self) -> int:
@@ -113,7 +118,7 @@ class Decoding(Result):
             f"{place(self.best_layer, len(self.table), best=True)}: accuracy {row.accuracy:.2f} (chance "
             f"{row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
             f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics)"
-            f"{noise_note(row.p_corrected)}.{with_copies(self.copies)}"
+            f"{noise_note(row.p_corrected, tied=self.tied)}.{with_copies(self.copies)}"
         )
 
 

@@ -24,7 +24,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
-from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, with_copies
+from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, tied, with_copies
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
 
 KINDS = ("lda", "logistic")
@@ -91,7 +91,8 @@ class Probe(Result):
             f"{f', best of {used} layers used' * (used > 1)}: accuracy {row.accuracy:.2f} (nearest centroid "
             f"{row.nearest_centroid:.2f}, chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, "
             f"{p_text(row.p_corrected)} corrected over layers used; {len(self.label)} texts, "
-            f"{len(set(self.topic))} topics){noise_note(row.p_corrected)}.{with_copies(self.copies)}"
+            f"{len(set(self.topic))} topics){noise_note(row.p_corrected, tied=tied(self.copies))}."
+            f"{with_copies(self.copies)}"
         )
 
 

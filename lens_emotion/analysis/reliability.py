@@ -12,7 +12,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
-from lens_emotion.stats.design import Design, design_of, grams, label_permutations, with_copies
+from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.split_half import class_halves, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p, spearman_brown
@@ -82,7 +82,7 @@ class Reliability(Result):
             f"{middle.reliability:.2f} at {place(n // 2, n)} (mean over emotions, Spearman-Brown; 0 is noise, 1 is no "
             f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
             f"{p_text(best.p_corrected)} corrected over layers)"
-            f"{noise_note(best.p_corrected)}.{with_copies(self.copies)}"
+            f"{noise_note(best.p_corrected, tied=tied(self.copies))}.{with_copies(self.copies)}"
         )
 
 

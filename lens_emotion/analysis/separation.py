@@ -37,7 +37,7 @@ from lens_emotion.stats.gram import (
     slabs,
 )
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
-from lens_emotion.stats.tests import ALPHA, NOISE, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import ALPHA, NOISE, UNTOLD, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
     RECIPES,
@@ -83,7 +83,12 @@ class Separation(Result):
         With a layer chosen beforehand: its own p. With none: the best layer, its p corrected for the choice.
         The mean cosine has no say: noise lowers it as well as separation does.
         """
-        return self._decoding_p(layer) <= ALPHA
+        return self._decoding_p(layer) <= ALPHA and not self.tied
+
+    @property
+    def tied(self) -> bool:
+        """True if copies leave nothing to test: then "not distinguishable" would be said of what nobody could tell."""
+        return self.decoding.tied
 
     def _decoding_p(self, layer: int | None) -> float:
         at = resolve_layer(layer, len(self.table), self.best_layer)
@@ -94,7 +99,8 @@ class Separation(Result):
         """One sentence on a layer; by default the best in accuracy, its p corrected for the choice."""
         at = resolve_layer(layer, len(self.table), self.best_layer)
         row = self.table.iloc[at]
-        verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else NOISE
+        verdict = UNTOLD if self.tied else NOISE
+        verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else verdict
         corrected = " corrected over layers" * (layer is None)
         return (
             f"At {place(at, len(self.table), best=layer is None)} the mean pairwise cosine is "

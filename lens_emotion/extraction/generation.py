@@ -282,7 +282,7 @@ def _usable(
     if empty := len(stories) - len(told):
         notes.append(f"{empty} of {len(stories)} stories hold no text and were left out")
     if left := len(told) - len(kept):
-        notes.append(f"{left} of {len(stories)} stories had fewer than {need} tokens and were left out")
+        notes.append(f"{left} of {len(stories)} stories had fewer than {need} tokens: left out")
     notes += _unbalanced(stories, kept)
     distinct = len({s.text for s in kept})
     if distinct < len(kept):

@@ -11,7 +11,6 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.laws import copies, reading, steering
-from lens_emotion.laws import model as model_laws
 from lens_emotion.laws.subject import Law, LawResult, apply_law, make_subject
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.loading import load_model
@@ -74,12 +73,12 @@ LAWS: tuple[Law, ...] = (
     ),
     Law(
         "any weight counts",
-        model_laws.any_weight_counts,
+        copies.any_weight_counts,
         "vectors of other weights would pass as this model's: report the model, and keep its vectors apart by hand",
     ),
     Law(
         "each block computes what its source computes",
-        model_laws.blocks_compute_what_the_source_does,
+        copies.blocks_compute_what_the_source_does,
         "a setting of the model's configuration was not converted: use the other backend, and report the architecture",
     ),
     Law(

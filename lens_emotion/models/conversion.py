@@ -8,8 +8,8 @@ pile up over layers this way, so that rounding stays small in half precision too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +19,22 @@ from torch import Tensor, nn
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import NotFiniteError, UnsupportedModelError
+from lens_emotion.models.threads import one_thread
 
 TEXT = "The door opened and a woman came in from the rain, shook out her coat and asked for the last train to town."
 SHORT, LONGEST = 24, 128  # tokens: usual, and at most where a window of attention shall be passed
-WIDE = 1024  # models narrower than this are run on one thread: threads would wait for each other
+WIDE = 1024  # models narrower than this are run on one thread
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace(Brief):
-    """What a source computes on a short text: states before and after each block, and logits."""
+    """What a source computes on a short text: states before and after each block, and logits of the last
+    positions (a vocabulary is large, and a window long)."""
 
     ids: tuple[int, ...]
     before: Float[Tensor, "n_layers pos d_model"]
     after: Float[Tensor, "n_layers pos d_model"]
-    logits: Float[Tensor, "pos d_vocab"]
+    logits: Float[Tensor, "last d_vocab"]
 
 
 def blocks_of(plain: nn.Module) -> nn.ModuleList:
@@ -57,23 +59,13 @@ def trace_of(plain: nn.Module, tokenizer: Any, longest: int = LONGEST) -> Trace:
     def leave(_module: Any, _args: Any, out: Any) -> None:
         after.append(out[0] if isinstance(out, tuple) else out)
 
-    with ExitStack() as hooks, torch.inference_mode(), _threads(config.hidden_size):
+    with ExitStack() as hooks, torch.inference_mode(), one_thread(config.hidden_size < WIDE):
         for block in blocks_of(plain):
             hooks.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(block.register_forward_hook(leave).remove)
         place = plain.get_input_embeddings().weight.device  # type: ignore[operator]
         logits = plain(torch.tensor([ids], device=place), use_cache=False).logits
-    return Trace(ids, _stacked(before), _stacked(after), logits[0].float().cpu())
-
-
-@contextmanager
-def _threads(width: int) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if width < WIDE else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return Trace(ids, _stacked(before), _stacked(after), logits[0, -SHORT:].float().cpu())
 
 
 def _stacked(states: Sequence[Tensor]) -> Float[Tensor, "n_layers pos d_model"]:
@@ -104,7 +96,7 @@ def deviations(model: Any, trace: Trace) -> list[tuple[str, float]]:
 
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.hook_resid_pre", put(layer)) for layer in range(n_layers)]
     hooks += [(f"blocks.{layer}.hook_resid_post", lambda x, hook: found.append(x)) for layer in range(n_layers)]
-    with torch.inference_mode(), _threads(model.cfg.d_model):
+    with torch.inference_mode(), one_thread(model.cfg.d_model < WIDE):
         logits = model.run_with_hooks(torch.tensor([trace.ids], device=model.cfg.device), fwd_hooks=hooks)
     apart = (_stacked(found) - trace.after).norm(dim=-1)
     added, size = (trace.after - trace.before).norm(dim=-1), trace.after.norm(dim=-1)
@@ -112,7 +104,7 @@ def deviations(model: Any, trace: Trace) -> list[tuple[str, float]]:
     return [
         ("the embedding", _share(_stacked(first)[0], trace.before[0])),
         *((f"layer {layer}", share) for layer, share in enumerate(blocks)),
-        ("the head", _share(logits[0].float().cpu(), trace.logits)),
+        ("the head", _share(logits[0, -SHORT:].float().cpu(), trace.logits)),
     ]
 
 

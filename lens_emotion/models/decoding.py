@@ -29,7 +29,7 @@ from lens_emotion.models.forward import (
 )
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
 from lens_emotion.models.templates import turn_end
-from lens_emotion.models.turns import turn
+from lens_emotion.models.threads import turn
 
 Step = Callable[[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]], Float[Tensor, "batch d_vocab"]]
 Keep = Callable[[Int[Tensor, " rows"]], None]

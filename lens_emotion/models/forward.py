@@ -12,7 +12,7 @@ where the architecture has it. `resid_post` and the blocks' own hooks are fired 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from transformer_lens import ActivationCache
 
 from lens_emotion.errors import GenerationError, NotFiniteError, UnsupportedModelError
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
-from lens_emotion.models.turns import turn
+from lens_emotion.models.threads import one_thread, turn
 
 T = TypeVar("T")
 Undo = list[tuple[dict[str, Any], str, Any]]  # what to write back: table, name, value
@@ -204,19 +204,9 @@ def check_finite_layers(model: Model, finite: Bool[Tensor, " n_layers"]) -> None
         raise not_finite(model, f"the states of layer {int((~finite).nonzero()[0])}")
 
 
-@contextmanager
-def fitting_threads(model: Model) -> Iterator[None]:
-    """One CPU thread inside the block for models too small to share work, the user's setting otherwise and afterwards.
-
-    On a busy machine the tiny models are up to ten times slower on two threads than on one.
-    """
-    before = torch.get_num_threads()
-    if device_of(model).type == "cpu" and model.cfg.d_model < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def fitting_threads(model: Model) -> AbstractContextManager[None]:
+    """One CPU thread inside the block for models too small to share work."""
+    return one_thread(device_of(model).type == "cpu" and model.cfg.d_model < SMALL)
 
 
 @contextmanager

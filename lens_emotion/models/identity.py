@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from lens_emotion.errors import UnsupportedModelError
+from lens_emotion.models.threads import one_thread
 
 VERSION = "v2-"  # begins a fingerprint; those of before have no such mark
 SMALL, WHOLE, EDGE = 256, 1 << 14, 512
@@ -69,12 +70,9 @@ def _digest(model: Any, architecture: str) -> str:
     root = getattr(model, "original_model", None) or model
     cfg = getattr(root, "cfg", None)
     width = cfg.d_model if cfg is not None else root.config.get_text_config().hidden_size
-    whole, threads = (WHOLE if width > SMALL else 1 << 62), torch.get_num_threads()
-    torch.set_num_threads(1)  # hundreds of small pieces: threads would wait for each other twenty times as long
-    try:
-        seen = {part[0]: _sample(whole, *part) for part in (_converted if cfg is not None else _checkpoint)(root)}
-    finally:
-        torch.set_num_threads(threads)
+    whole, parts = (WHOLE if width > SMALL else 1 << 62), _checkpoint if cfg is None else _converted
+    with one_thread():  # hundreds of small pieces
+        seen = {part[0]: _sample(whole, *part) for part in parts(root)}
     embedding = next((seen[n] for n in seen if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
     digest = hashlib.sha256(architecture.encode())
     for name, numbers in sorted(seen.items()):

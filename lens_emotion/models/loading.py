@@ -225,19 +225,8 @@ def load_model(
         placed = loading_options(place, quantise, precision, over_gpus(device))
         hf_model = weights_of_source(source, precision, revision, **placed)
         hf_model = hf_model if placed else hf_model.to(place)
-        kind = "hooked" if backend == "hooked" else "bridge"
-        trace = trace_of(hf_model, tokenizer, hooked.LONGEST_CONTEXT if kind == "hooked" else LONGEST)
-        check_finite_source(trace, source.label, precision)
-        if backend == "hooked":
-            model = hooked.build_hooked(hf_model, tokenizer, source.label, precision, place)
-            check_every_tensor(model, hf_model)
-            remember_source(model, hf_model, architecture_of(model))
-        else:
-            from transformer_lens.model_bridge import TransformerBridge
-
-            options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
-            model = TransformerBridge.boot_transformers(source.label, hf_model=hf_model, **options).eval()
-        check_conversion(model, trace, source.label, kind)
+        options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
+        model = _converted(hf_model, source.label, "hooked" if backend == "hooked" else "bridge", **options)
     model.lens_emotion_name = source.label
     model.lens_emotion_spec = source.spec
     model.lens_emotion_source = (name, revision)
@@ -247,6 +236,27 @@ def load_model(
     model.lens_emotion_template = dict(template or {})
     keep_rule(model, rule)
     model.lens_emotion_tokens = _token_facts(model)
+    return model
+
+
+def _converted(hf_model: Any, label: str, backend: str, **options: Any) -> Model:
+    """A TransformerLens model that was seen to compute what the Hugging Face model computes.
+
+    Raises:
+        NotFiniteError: its states are NaN or infinite. UnsupportedModelError: the backend computes something else.
+    """
+    dtype, is_hooked = options["dtype"], backend == "hooked"
+    trace = trace_of(hf_model, options["tokenizer"], hooked.LONGEST_CONTEXT if is_hooked else LONGEST)
+    check_finite_source(trace, label, dtype)
+    if is_hooked:
+        model = hooked.build_hooked(hf_model, options["tokenizer"], label, dtype, options["device"])
+        check_every_tensor(model, hf_model)
+        remember_source(model, hf_model, architecture_of(model))
+    else:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        model = TransformerBridge.boot_transformers(label, hf_model=hf_model, **options).eval()
+    check_conversion(model, trace, label, backend)
     return model
 
 

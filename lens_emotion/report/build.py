@@ -71,6 +71,8 @@ def summary_row(m: ModelStudy) -> Row:
 def _decoding_cell(method: MethodStudy) -> Cell:
     best = method.decoding.table.iloc[method.decoding.best_layer]
     p = float(best.p_corrected)
+    if method.decoding.tied:
+        return Cell("not testable", note="copies leave no text that was not also learnt")
     return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", f"chance {best.chance:.2f}, {p_text(p)}")
 
 
@@ -82,10 +84,10 @@ def _jeong_cell(m: ModelStudy) -> Cell:
     if m.jeong is None:
         return _not_run(m, PRESET)
     at = m.jeong.separation.table.iloc[m.jeong.layer]
-    verdict = "above its null" if m.jeong.distinguishable else "noise"
+    verdict = "above its null" if m.jeong.distinguishable else "noise" if m.jeong.testable else "not testable (copies)"
     return Cell(
         f"cosine {at.mean_cosine:.2f}: {verdict}",
-        "good" if m.jeong.distinguishable else "noise",
+        "good" if m.jeong.distinguishable else "noise" if m.jeong.testable else "plain",
         f"decoding {at.accuracy:.2f}, chance {at.chance:.2f}",
     )
 
@@ -123,8 +125,8 @@ def model_report(m: ModelStudy, store: Store) -> ModelReport:
     )
 
 
-def _verdict(above: bool) -> Verdict:
-    return "above its null" if above else "not distinguishable from noise"
+def _verdict(above: bool, testable: bool = True) -> Verdict:
+    return "above its null" if above else "not distinguishable from noise" if testable else "not testable"
 
 
 def findings(m: ModelStudy) -> list[Finding]:
@@ -138,7 +140,7 @@ def findings(m: ModelStudy) -> list[Finding]:
                 f"mean pairwise cosine {at.mean_cosine:.2f} at layer {m.jeong.layer}",
                 f"permuted labels {at.null_low:.2f} to {at.null_high:.2f}; decoding {at.accuracy:.2f}, "
                 f"chance {at.chance:.2f}",
-                _verdict(m.jeong.distinguishable),
+                _verdict(m.jeong.distinguishable, m.jeong.testable),
                 m.jeong.separation.summary(m.jeong.layer) + " " + "; ".join(m.jeong.header.notes),
             )
         )
@@ -169,7 +171,7 @@ def _method_finding(method: MethodStudy) -> Finding:
         f"{best.accuracy:.2f} at depth {best.depth:.0%}",
         f"chance {best.chance:.2f}, permuted labels {best.null_low:.2f} to {best.null_high:.2f}, "
         f"{p_text(float(best.p_corrected))}",
-        _verdict(float(best.p_corrected) <= ALPHA),
+        _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied),
         method.decoding.summary() + (f" Note: {notes}." if notes else ""),
     )
 

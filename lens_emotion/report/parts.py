@@ -12,10 +12,15 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 
 Tone = Literal["good", "noise", "plain"]
-Verdict = Literal["above its null", "not distinguishable from noise", "reported"]
+Verdict = Literal["above its null", "not distinguishable from noise", "not testable", "reported"]
 Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
 
-TONES: dict[str, Tone] = {"above its null": "good", "not distinguishable from noise": "noise", "reported": "plain"}
+TONES: dict[str, Tone] = {
+    "above its null": "good",
+    "not distinguishable from noise": "noise",
+    "not testable": "plain",
+    "reported": "plain",
+}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from lens_emotion.models.loading import (
     check_hub_id,
     check_reachable,
     config_of_source,
-    first_line,
     is_cached,
     quiet_loading,
     resolve,
@@ -188,22 +187,9 @@ def check_model(name: str, config: StudyConfig, here: bool = True, ask_hub: bool
         tokenizer = tokenizer_of_source(source, None)
         check_vocabulary(tokenizer, found, source.label)
     choose_dtype(config.dtype, device, family_of(str((getattr(found, "architectures", None) or [""])[0])))
-    for path in sorted(Path(source.location).glob("*.safetensors")) if not source.on_hub else ():
-        check_weights(path)
     context = int(found.get_text_config().max_position_embeddings)
     hooked_too = config.backend == "hooked"
     return Room(source.label, min(context, hooked.LONGEST_CONTEXT) if hooked_too else context, tokenizer)
-
-
-def check_weights(path: Path) -> None:
-    """Raises ModelUnavailableError unless a file of weights is as long as its own table says."""
-    from safetensors import safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            file.keys()
-    except Exception as error:  # of safetensors, without a common base class
-        raise ModelUnavailableError(f"{path} is truncated or damaged ({first_line(error)}); copy it anew") from None
 
 
 def check_texts(texts: StimulusSet) -> None:

@@ -7,7 +7,7 @@ coordinates in their own span: neither cost nor result then depends on d_model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,9 @@ from lens_emotion.extraction.activations import PooledActivations, check_emotion
 from lens_emotion.stimuli.copies import components, copies, copies_note
 
 MAX_FOLDS = 12
+
+TIED = "too many to share a fold, so that what is tested was also learnt"
+UNMOVED = "they tie every label down, so that there is nothing to compare with"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +100,8 @@ def design_of(acts: PooledActivations) -> Design:
                 "fold can both learn and test it; give every emotion texts of at least 2 topics"
             )
     home, unit, said = homes_of([r.text for r in texts.records], label, topic)
-    return Design(label, topic, unit, acts.emotions, topics, home, said)
+    design = Design(label, topic, unit, acts.emotions, topics, home, said)
+    return design if not said or tied(said) or _swaps(design)[1] else replace(design, copies=f"{said}; {UNMOVED}")
 
 
 def homes_of(
@@ -107,7 +111,7 @@ def homes_of(
 
     Topics that share copies are held out together. Where that leaves an emotion nothing to learn from (greedy stories
     are much alike), copies go with the first of them, whatever their topic; then those of one emotion only. Where even
-    that does not help they stay where they are: the permuted labels, which move copies together, have learnt them too.
+    that does not help they stay where they are, and nothing can be tested (`tied`).
     """
     said = copies_note(texts, list(zip(topic.tolist(), label.tolist(), strict=True)))
     unit, group = copies(texts, label.tolist()), copies(texts)
@@ -119,7 +123,7 @@ def homes_of(
     for how, home in homes.items():
         if all(len(set(home[label == k])) > 1 for k in set(label.tolist())):
             return home, unit, f"{said}; {how}" if said else ""
-    return topic, unit, f"{said}; too many to share a fold: what is tested was also learnt, as under permuted labels"
+    return topic, unit, f"{said}; {TIED}"
 
 
 def _joined(topic: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -138,6 +142,11 @@ def linked_topics(a: PooledActivations, b: PooledActivations) -> tuple[np.ndarra
     return merged[: len(a)], merged[len(a) :]
 
 
+def tied(copies: str) -> bool:
+    """Whether copies (`Design.copies`) leave nothing to test: neither a high accuracy nor a high p means anything."""
+    return copies.endswith((TIED, UNMOVED))
+
+
 def with_copies(said: str) -> str:
     """What is known of copies, as a sentence that ends a summary; nothing if there are none."""
     return f" {said[0].upper()}{said[1:]}." if said else ""
@@ -154,6 +163,24 @@ def label_permutations(design: Design, n: int, seed: int) -> Int[np.ndarray, "n 
     Raises:
         StimulusError: the design leaves nothing to permute.
     """
+    block, groups = _swaps(design)
+    if not groups and design.copies:
+        return np.tile(design.label, (n, 1))  # copies tie all labels down: nothing can be told from chance, p = 1
+    if not groups:
+        raise StimulusError(
+            "no two texts of one topic with different emotions could swap labels (each topic holds one emotion, or "
+            "copies in unequal numbers), so there is no null; cross the topics with the emotions"
+        )
+    rng = np.random.default_rng(seed)
+    block_label = np.tile(design.label[np.unique(block, return_index=True)[1]], (n, 1))
+    for row in block_label:
+        for group in groups:
+            row[group] = row[rng.permutation(group)]
+    return block_label[:, block]
+
+
+def _swaps(design: Design) -> tuple[Int[np.ndarray, " n_texts"], list[Int[np.ndarray, " swap"]]]:
+    """The unit of each text that is relabelled as one, and the groups of units that may swap labels."""
     unit = _joined(design.topic, design.unit) if design.nested else design.unit
     _, first, block = np.unique(unit, return_index=True, return_inverse=True)
     stratum = np.zeros_like(block) if design.nested else design.topic
@@ -163,19 +190,7 @@ def label_permutations(design: Design, n: int, seed: int) -> Int[np.ndarray, "n 
         alike.setdefault(tuple(sorted(stratum[texts].tolist())), []).append(k)
     groups = [np.array(units) for _, units in sorted(alike.items())]
     groups = [g for g in groups if len(set(design.label[first][g])) > 1]
-    if not groups and design.copies:
-        return np.tile(design.label, (n, 1))  # copies tie all labels down: nothing can be told from chance, p = 1
-    if not groups:
-        raise StimulusError(
-            "no two texts of one topic with different emotions could swap labels (each topic holds one emotion, or "
-            "copies in unequal numbers), so there is no null; cross the topics with the emotions"
-        )
-    rng = np.random.default_rng(seed)
-    block_label = np.tile(design.label[first], (n, 1))
-    for row in block_label:
-        for group in groups:
-            row[group] = row[rng.permutation(group)]
-    return block_label[:, block]
+    return block, groups
 
 
 def grams(values: Float[Tensor, "n_texts n_layers d_model"]) -> Iterator[Float[Tensor, "n_texts n_texts"]]:

@@ -21,6 +21,7 @@ from lens_emotion.errors import AnalysisError
 
 ALPHA = 0.05
 NOISE = "not distinguishable from noise"
+UNTOLD = "not testable, since copies leave no text that was not also learnt"
 ALTERNATIVES = ("greater", "less", "two-sided")
 MAX_EXACT_RANKS = 40  # texts per side up to which Mann-Whitney's exact distribution is used
 HUGE = 10.0  # |d| beyond which the spread, not the difference, makes the number
@@ -140,9 +141,13 @@ def null_columns(
     return {"null_low": low, "null_high": high, "p": p, "p_corrected": corrected}
 
 
-def noise_note(p: float, before: str = ": ") -> str:
-    """What a sentence on a value adds if it is not distinguishable from noise; empty where p <= 0.05."""
-    return "" if p <= ALPHA else before + NOISE
+def noise_note(p: float, before: str = ": ", tied: bool = False) -> str:
+    """What a sentence on a value adds if it is not distinguishable from noise; empty where p <= 0.05.
+
+    Args:
+        tied: copies tie the labels down (`design.tied`): whatever p is, it says nothing.
+    """
+    return before + UNTOLD if tied else "" if p <= ALPHA else before + NOISE
 
 
 def spearman_brown(r: Float[np.ndarray, " *shape"] | float) -> Float[np.ndarray, " *shape"]:

@@ -20,7 +20,7 @@ from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.layers import Layers, resolve_layers
-from lens_emotion.models.turns import turn
+from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import Dose, as_dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 

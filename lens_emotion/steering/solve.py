@@ -23,7 +23,7 @@ from lens_emotion.models.access import Model, hook_name
 from lens_emotion.models.forward import CHUNK, TOKEN_BUDGET, fitting_threads, read_out, residual_cache, run_halving
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id, tokenise_text
-from lens_emotion.models.turns import turn
+from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import Intervention, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors

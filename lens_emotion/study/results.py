@@ -71,6 +71,11 @@ class JeongStudy(Brief):
     def distinguishable(self) -> bool:
         return self.separation.distinguishable(self.layer)
 
+    @property
+    def testable(self) -> bool:
+        """False if copies leave nothing to test."""
+        return not self.separation.tied
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelStudy(Result):

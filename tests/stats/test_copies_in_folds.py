@@ -129,8 +129,12 @@ def test_greedy_stories_that_are_much_alike_still_give_a_number_and_every_summar
 def test_one_text_for_all_topics_of_an_emotion_is_said_to_be_learnt():
     names = [(f"e{e}", f"t{t}") for e in range(3) for t in range(4)]
     rows = torch.randn(3, 1, 8).repeat_interleave(4, 0)
-    found = decoding(pooled(rows, names, np.repeat(written(np.random.default_rng(1), 3), 4).tolist()), 20)
-    assert found.table.p[0] == 1 and "what is tested was also learnt" in found.summary()
+    acts = pooled(rows, names, np.repeat(written(np.random.default_rng(1), 3), 4).tolist())
+    found, apart = decoding(acts, 20), separation(acts, "centred", n_permutations=20)
+    assert found.table.p[0] == 1 and found.tied and "what is tested was also learnt" in found.summary()
+    for told in (found.summary(), apart.summary(), reliability(acts, n_permutations=20).summary()):
+        assert "not testable" in told and "distinguishable" not in told and "told apart" not in told
+    assert not apart.distinguishable()
 
 
 def test_one_text_that_most_of_a_set_are_near_copies_of_is_no_frame():

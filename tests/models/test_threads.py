@@ -13,7 +13,7 @@ from lens_emotion.errors import ModelBusyError
 from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
-from lens_emotion.models.turns import turn
+from lens_emotion.models.threads import turn
 from lens_emotion.steering.hooks import steer
 
 
