@@ -121,7 +121,6 @@ def steer(
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
     from lens_emotion.extraction.activations import check_made_on
-    from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
     from lens_emotion.models.access import describe
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.forward import check_count
@@ -130,7 +129,6 @@ def steer(
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
     from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
-    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -154,9 +152,7 @@ def steer(
         check_made_on(describe(loaded), known.header, may_allow=False)
         vector = mixture(known, terms)
     else:
-        texts = load_stimuli(default_stimuli(loaded))
-        texts.only(emotions=tuple(emotion for _, emotion in terms))  # one they lack is said before they are read
-        acts = extract_comprehension(loaded, texts)
+        acts = _read_for(loaded, terms)
         known = emotion_vectors(acts)
         vector = mixture(known, terms)
         if mode == "clamp":  # from the mean of all emotions
@@ -172,6 +168,16 @@ def steer(
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
     say_line((name, "bold"), f", {mode} {vector.name}, {where}: {far}")
     _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
+
+
+def _read_for(loaded: Model, terms: Sequence[tuple[float, str]]) -> PooledActivations:
+    """The model's own texts, read; an emotion of the mixture that they lack is said before."""
+    from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
+    from lens_emotion.stimuli.library import load_stimuli
+
+    texts = load_stimuli(default_stimuli(loaded))
+    texts.only(emotions=tuple(emotion for _, emotion in terms))
+    return extract_comprehension(loaded, texts)
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:

@@ -6,9 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,6 +14,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from browser import CHROMIUM, browser
 from conftest import tiny
+from served import served
 from starlette.testclient import TestClient
 
 from lens_emotion.errors import ArtifactError, FingerprintError
@@ -165,22 +164,6 @@ def test_token_scores_of_a_text_are_those_of_the_library(client, session):
         assert client.post("/api/tokens", json=asked | change).status_code == 400, change
 
 
-@contextmanager
-def served(session):
-    """The app on a port of its own, under uvicorn as in use."""
-    opened = launch.open_port(0)
-    port = opened.getsockname()[1]
-    server = launch.server_of(session, opened)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
-    thread.start()
-    try:
-        yield port
-    finally:
-        session.turns.stop()
-        server.should_exit = True
-        thread.join(60)
-
-
 def start_run(port: int, **change) -> socket.socket:
     """A raw client that has seen the first token."""
     body = json.dumps(ASK | {"tokens": 200} | change).encode()
@@ -206,8 +189,8 @@ def test_hooks_are_gone_when_the_client_leaves_mid_stream(session, monkeypatch):
         return shown(model, ids)
 
     monkeypatch.setattr(home, "_shown", slow)
-    with served(session) as port:
-        start_run(port, temperature=1.5).close()
+    with served(session) as up:
+        start_run(up.port, temperature=1.5).close()
         with session.turns.wait():
             assert hooks_of(session.model) == 0
     assert min(steps) > 0, "hooks were in place while writing"
@@ -219,9 +202,9 @@ def test_a_newer_run_takes_the_place_of_the_running_one(session, monkeypatch):
 
     shown = home._shown
     monkeypatch.setattr(home, "_shown", lambda model, ids: (time.sleep(0.02), shown(model, ids))[1])
-    with served(session) as port:
-        first = start_run(port, temperature=1.5)
-        second = start_run(port, temperature=1.5)
+    with served(session) as up:
+        first = start_run(up.port, temperature=1.5)
+        second = start_run(up.port, temperature=1.5)
         rest = b""
         while b'"stopped"' not in rest:
             rest += first.recv(1 << 16)
@@ -268,8 +251,8 @@ def test_without_the_extra_one_line_names_it():
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chrome or Chromium")
 def test_the_page_in_a_browser(session, tmp_path):
     query = f"?prompt={PROMPT.replace(' ', '+')}&mix=angry&dose=3&tokens=30&run=1&read=1&text=Anna+was+so+angry."
-    with served(session) as port, browser(tmp_path) as page:
-        page.call("Page.navigate", url=f"http://127.0.0.1:{port}/{query}")
+    with served(session) as up, browser(tmp_path) as page:
+        page.call("Page.navigate", url=f"http://127.0.0.1:{up.port}/{query}")
         page.until("!!document.querySelector('.badge') && !document.getElementById('heat').hidden")
         with steer(session.model, session.vectors["angry"], 3):
             ids = generate_tokens(session.model, [encode(session.model, PROMPT)], 30)[0]
@@ -280,7 +263,7 @@ def test_the_page_in_a_browser(session, tmp_path):
         assert "from one text" in page.js("document.getElementById('status').textContent")
         assert page.js("document.querySelectorAll('#heat-tokens span').length") > 4
         assert page.complaints == []
-        assert {address.split("/")[2] for address in page.requests} == {f"127.0.0.1:{port}"}
+        assert {address.split("/")[2] for address in page.requests} == {f"127.0.0.1:{up.port}"}
 
         page.js("byId('dose').value = 14; byId('dose').dispatchEvent(new Event('input')); byId('go').click()")
         page.until("document.querySelector('#column-steered .badge')?.textContent == 'explosive'")

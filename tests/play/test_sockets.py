@@ -6,17 +6,17 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
-from types import SimpleNamespace
+from contextlib import closing
 
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from conftest import tiny
+from served import served
 from starlette.testclient import TestClient
 
-from lens_emotion.play import connections, launch, server
+from lens_emotion.play import connections, server
 from lens_emotion.play.session import session_of
 
 ASK = {
@@ -29,22 +29,6 @@ LOOK = {"text": "Anna was calm.", "emotions": ["calm"], "layer": 4}
 @pytest.fixture(scope="module")
 def session(vectors, acts):
     return session_of(tiny(), vectors, acts)
-
-
-@contextmanager
-def served(session):
-    opened = launch.open_port(0)
-    port = opened.getsockname()[1]
-    running = launch.server_of(session, opened)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]}, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    try:
-        yield SimpleNamespace(port=port, connections=running.server_state.connections)
-    finally:
-        running.should_exit = True
-        thread.join(60)
 
 
 def asked(port: int, path: str = "/", body: bytes | None = None, seconds: float = 2.0) -> bytes:
