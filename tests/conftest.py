@@ -7,7 +7,9 @@ from functools import cache
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LENS_EMOTION_PROGRESS", "0")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: with a worker on every core, more only wait
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of processes that tests start: with a worker on every core, more only wait
 
 import pytest
 import torch
