@@ -1,7 +1,7 @@
 """The one door for files from outside: regular files, of bounded size, in strict UTF-8 and strict JSON.
 
-What is read here is what the file says or a named error: no FIFO or device is waited for, no key stands twice, no number
-is infinite or too long to be one, no text holds half a character. What the values mean is for those to check who ask.
+What is read here is what the file says, or a named error: no FIFO or device is waited for, no key stands twice, no
+number is infinite or too long to be one, no text holds half a character. What values mean is checked by those who ask.
 """
 
 from __future__ import annotations
