@@ -180,6 +180,7 @@ class Evidence(Brief):
         steering: the dose-response experiment; None if not run.
         stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
         lacking: step -> why it was run and gave no states to analyse.
+        matched: the bare stories over as many tokens as the passages. plain: neutral texts beyond those of the set.
     """
 
     info: ModelInfo
@@ -194,6 +195,13 @@ class Evidence(Brief):
     stimuli: str
     ratings: tuple[Norm, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
+    matched: PooledActivations | None = None
+    plain: PooledActivations | None = None
+
+    @property
+    def bare(self) -> PooledActivations | None:
+        """The stories without their instruction, over as many tokens as the passages where such a reading is there."""
+        return self.reread if self.matched is None else self.matched
 
     @property
     def name(self) -> str:
