@@ -58,12 +58,12 @@ class Removal(Result):
     def summary(self) -> str:
         """What is left at half of the neutral variance, and at the most."""
         half, most = self.row(0.5), self.table.iloc[-1]
+        where, more = place(self.layer, self.n_layers), f"{half.more:+.2f} [{half.low:+.2f}, {half.high:+.2f}]"
         return (
             f"Without the components that explain half of {self.n_neutral} neutral texts, {half.emotion:.0%} of the "
-            f"emotions' displacement is left at {place(self.layer, self.n_layers)} and {half.neutral:.0%} of what "
-            f"other neutral texts differ by (difference {half.more:+.2f} [{half.low:+.2f}, {half.high:+.2f}]); accuracy "
-            f"goes from {self.before:.2f} to {half.accuracy:.2f}, and to {most.accuracy:.2f} at {most['share']:.0%} (chance "
-            f"{self.chance:.2f})."
+            f"emotions' displacement is left at {where} and {half.neutral:.0%} of what other neutral texts differ by "
+            f"(difference {more}); accuracy goes from {self.before:.2f} to {half.accuracy:.2f}, and to "
+            f"{most.accuracy:.2f} at {most['share']:.0%} (chance {self.chance:.2f})."
         )
 
 

@@ -68,7 +68,7 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
         if not steering.judge_independent:
             return UNDETERMINED, "it succeeds, but only the model itself says so"
         return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
-    if excluded and (found.spans or "another emotion's vector" in excluded):
+    if excluded and (found.spans or (found.random is not None and found.random.says(smallest) == SHOWN)):
         return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:g}"
     if excluded:
         return UNDETERMINED, "there is no gain, but the doses stop before the text breaks; give larger doses"
