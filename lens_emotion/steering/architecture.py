@@ -1,7 +1,9 @@
 """By architecture rather than scale? (arXiv 2604.04064, claim C6), asked in both units of dose.
 
 The relative unit does not carry from one architecture to another (see `dose`), so differences between families may be
-its doing. The onset of broken text is therefore compared in both.
+its doing. The onset of broken text is therefore compared in both. Family and size are asked in one model, each given
+the other, since large models come from some families. A base model and its instruct version are one checkpoint, not
+two. A model that does not break within its doses says that its onset lies beyond them, which is kept (Gehan 1965).
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ class ArchitectureTest(Result):
     """What the onset dose goes with.
 
     Attributes:
-        table: one row per unit (natural, relative) and factor (family, log size): share (of the variance of log onset:
-            eta squared between families, R squared of a line in log size), null_mean (the same with labels permuted:
-            with few models it is large by chance), p (permutation), verdict ("p = ...", or "not testable" and why).
-        models: the rows that went in.
+        table: one row per unit (natural, relative) and factor (family, log size): share (of the variance of log onset
+            that the other factor leaves: partial eta squared), null_mean (the same by permutation: with few models it
+            is large by chance), p (Freedman and Lane 1983), verdict ("p = ...", or "not testable" and why).
+        models: the rows that went in, one per checkpoint.
         variance_ratio: variance of log onset between models in the natural unit over that in the relative unit; low,
             high: 95% bootstrap over models. nan with fewer than four models. Below 1: the natural unit carries better.
     """
@@ -65,7 +67,9 @@ def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4
 
     Args:
         onsets: regime maps (their middle layers), or a table with one row per model: model, family, size (any unit),
-            onset_natural, onset_relative. Models without an onset (nan) are left out.
+            onset_natural, onset_relative. Models without an onset (nan) are left out, unless low_natural, high_natural,
+            low_relative and high_relative say between which doses it lies (0 and inf where one end is not known).
+            Models of one `checkpoint` (a column, if there is one) count as one: their mean log onset.
         n_draws: permutations behind each p-value, and bootstrap draws.
 
     Raises:
@@ -76,21 +80,51 @@ def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4
         raise AnalysisError(
             f"the table of onsets lacks {', '.join(sorted(missing))}; give one row per model with these"
         )
-    models = table.dropna(subset=["onset_natural", "onset_relative"]).reset_index(drop=True)
-    if models.empty:
+    models = _checkpoints(table)
+    if models["onset_natural"].notna().sum() == 0:
         raise AnalysisError("no model has an onset within its doses; give larger doses")
     check_permutations(n_draws)
     rng = np.random.default_rng(seed)
+    family, size = models["family"].to_numpy(dtype=str), models["size"].to_numpy(dtype=float)
     rows = []
     for unit in UNITS:
-        onset = np.log(models[f"onset_{unit}"].to_numpy(dtype=float))
-        # the observed order comes last, behind its permutations
-        drawn = np.concatenate([rng.permuted(np.tile(onset, (n_draws, 1)), axis=1), onset[None]])
-        family = _family(drawn, models["family"].to_numpy(dtype=str))
-        size = _size(drawn, models["size"].to_numpy(dtype=float))
-        rows += [{"unit": unit, "factor": f} | _tested(s) for f, s in (("family", family), ("log size", size))]
-    ratio, low, high = _variance_ratio(models, n_draws, rng)
+        onset = _scores(models, unit)
+        for factor, why in (("family", _no_family(family, size)), ("log size", _no_size(family, size))):
+            found: np.ndarray | str = why or _partial(onset, family, size, factor, n_draws, rng)
+            rows.append({"unit": unit, "factor": factor} | _tested(found))
+    ratio, low, high = _variance_ratio(models.dropna(subset=["onset_natural", "onset_relative"]), n_draws, rng)
     return ArchitectureTest(pd.DataFrame(rows), models, ratio, low, high)
+
+
+def _checkpoints(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per checkpoint, with the ends between which each log onset lies; those of which nothing is known left
+    out."""
+    out = table.copy()
+    for unit in UNITS:
+        for end in ("low", "high"):
+            known = out[f"{end}_{unit}"] if f"{end}_{unit}" in out else pd.Series(np.nan, out.index)
+            out[f"{end}_{unit}"] = known.where(out[f"onset_{unit}"].isna(), out[f"onset_{unit}"])
+    ends = [f"{end}_{unit}" for unit in UNITS for end in ("low", "high")]
+    out = out.dropna(subset=ends)
+    if "checkpoint" not in out:
+        return out.reset_index(drop=True)
+    onsets = [f"onset_{unit}" for unit in UNITS]
+    means = {c: (c, lambda x: float(np.exp(np.log(x).mean(skipna=False)))) for c in onsets}
+    bounds = {c: (c, "min" if c.startswith("low") else "max") for c in ends}
+    first = {c: (c, "first") for c in ("model", "family", "size")}
+    out = out.groupby("checkpoint", sort=False).agg(**first, **means, **bounds).reset_index(drop=True)
+    for unit in UNITS:  # twins that both broke have a mean onset; else only the ends are known
+        for end in ("low", "high"):
+            out[f"{end}_{unit}"] = out[f"{end}_{unit}"].where(out[f"onset_{unit}"].isna(), out[f"onset_{unit}"])
+    return out
+
+
+def _scores(models: pd.DataFrame, unit: str) -> Float[np.ndarray, " n"]:
+    """Log onsets; where some are known by their ends only, how many others lie surely below less how many above."""
+    low, high = (models[f"{end}_{unit}"].to_numpy(dtype=float) for end in ("low", "high"))
+    if (low == high).all():
+        return np.log(low)
+    return ((high[None] < low[:, None]).sum(1) - (low[None] > high[:, None]).sum(1)).astype(float)
 
 
 def _tested(shares: Float[np.ndarray, " m"] | str) -> dict[str, object]:
@@ -101,27 +135,46 @@ def _tested(shares: Float[np.ndarray, " m"] | str) -> dict[str, object]:
     return {"share": float(shares[-1]), "null_mean": float(shares[:-1].mean()), "p": p, "verdict": p_text(p)}
 
 
-def _family(drawn: Float[np.ndarray, "m n"], family: np.ndarray) -> Float[np.ndarray, " m"] | str:
-    """Eta squared: variance between family means over all variance."""
-    names, code, counts = np.unique(family, return_inverse=True, return_counts=True)
+def _no_family(family: np.ndarray, size: np.ndarray) -> str:
+    names, counts = np.unique(family, return_counts=True)
     if len(names) < 2 or (counts > 1).sum() < 2:
         return "needs two families with two models each"
-    if drawn.std() == 0:
-        return "all onsets are equal"
-    centred = drawn - drawn[-1].mean()
-    means = centred @ np.eye(len(names))[code] / counts
-    return (means**2 @ counts) / (centred[-1] @ centred[-1])
+    return ""
 
 
-def _size(drawn: Float[np.ndarray, "m n"], size: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"] | str:
-    """R squared of a line in log size."""
-    if len(size) < MIN_MODELS or len(np.unique(size)) < 3:
+def _no_size(family: np.ndarray, size: np.ndarray) -> str:
+    if len(size) < MIN_MODELS or len(np.unique(size)) < 3 or not np.isfinite(size).all():
         return f"needs {MIN_MODELS} models of at least three sizes"
-    if drawn.std() == 0:
+    return ""
+
+
+def _partial(
+    onset: Float[np.ndarray, " n"],
+    family: np.ndarray,
+    size: np.ndarray,
+    factor: str,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " m"] | str:
+    """Partial eta squared of one factor given the other, for permuted residuals (Freedman and Lane), then as it is."""
+    if np.ptp(onset) == 0:
         return "all onsets are equal"
-    x = np.log(size) - np.log(size).mean()
-    centred = drawn - drawn[-1].mean()
-    return (centred @ x) ** 2 / (x @ x) / (centred[-1] @ centred[-1])
+    one = np.ones((len(onset), 1))
+    dummies = (family[:, None] == np.unique(family)[None, 1:]).astype(float)
+    usable = not _no_size(family, size)
+    line = np.log(size)[:, None] - np.log(size).mean() if usable else one[:, :0]
+    if factor != "family" and _no_family(family, size):
+        dummies = one[:, :0]
+    base, extra = (line, dummies) if factor == "family" else (dummies, line)
+    reduced, full = np.hstack([one, base]), np.hstack([one, base, extra])
+    rank = np.linalg.matrix_rank(full)
+    if rank == np.linalg.matrix_rank(reduced) or rank >= len(onset):
+        return "families and sizes go together, or too few models for both"
+    fitted = reduced @ np.linalg.lstsq(reduced, onset, rcond=None)[0]
+    residual = onset - fitted
+    drawn = np.concatenate([rng.permuted(np.tile(residual, (n_draws, 1)), axis=1), residual[None]]) + fitted
+    left = [((drawn - drawn @ (x @ np.linalg.pinv(x)).T) ** 2).sum(1) for x in (reduced, full)]
+    return np.where(left[0] > 1e-12, 1 - left[1] / np.maximum(left[0], 1e-12), 0.0)
 
 
 def _variance_ratio(models: pd.DataFrame, n_draws: int, rng: np.random.Generator) -> tuple[float, float, float]:

@@ -13,6 +13,8 @@ from lens_emotion.models.catalog import CATALOG, find_spec
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.stats.tests import ALPHA
 from lens_emotion.steering.architecture import by_architecture
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.regimes import ABOVE, BELOW
 from lens_emotion.study.claims.methods import better_by_writing, other_readings, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
@@ -72,9 +74,10 @@ def partner_of(name: str, names: Sequence[str]) -> str | None:
 def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     """C6 over models: do the regimes occur in order in each, and does family rather than size set their onset?
 
-    Both halves are needed: the order in every model, and family explaining the onset (p <= 0.05) in natural units
-    where size does not. Where families or sizes are too few to tell, the verdict stays open; how much of the spread
-    between models is the unit of dose is told in any case.
+    Both halves are needed: the order in every model, and family explaining the onset given size (p <= 0.05, in natural
+    units) where size does not given family. Not supported if the order is contradicted, or size matters. Where neither
+    is shown the verdict stays open: few models say little. One unit is one checkpoint, and models that do not break
+    within their doses count as that.
     """
     onsets = onsets_of(models)
     try:
@@ -85,12 +88,12 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
         return regimes
     natural = test.table[test.table.unit == "natural"].set_index("factor")
     family_p, size_p = float(natural.p["family"]), float(natural.p["log size"])
-    if regimes.verdict == NOT_SUPPORTED:
+    if regimes.verdict == NOT_SUPPORTED or size_p <= ALPHA:
         verdict = NOT_SUPPORTED
-    elif np.isnan(family_p) or np.isnan(size_p) or regimes.verdict != SUPPORTED:
+    elif np.isnan(family_p) or np.isnan(size_p) or regimes.verdict != SUPPORTED or family_p > ALPHA:
         verdict = UNDETERMINED
     else:
-        verdict = SUPPORTED if family_p <= ALPHA < size_p else NOT_SUPPORTED
+        verdict = SUPPORTED
     known = not np.isnan(test.variance_ratio)
     effect = Effect(
         "variance of log onset between models, natural / relative", test.variance_ratio, test.low, test.high
@@ -104,19 +107,33 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
         effect if known else None,
         "1: the unit of dose makes no difference" if known else "",
         None if np.isnan(family_p) else family_p,
-        f"{len(test.models)} models with an onset",
+        f"{len(test.models)} checkpoints",
     )
 
 
 def onsets_of(models: Sequence[ModelStudy]) -> pd.DataFrame:
-    """A row per steered model: model, family, size, onset_natural, onset_relative (NaN where text does not break)."""
+    """A row per steered model: model, checkpoint (base and instruct are one), family, size, onset_natural,
+    onset_relative (NaN where text does not break within the doses), and the doses between which they lie."""
     rows = []
     for m in models:
         if m.steering is not None:
-            natural, relative, _ = onset_of(m.steering)
-            facts = {"model": m.info.name, "family": m.info.family, "size": m.millions or np.nan}
-            rows.append(facts | {"onset_natural": natural, "onset_relative": relative})
+            natural, relative, why = onset_of(m.steering)
+            spec = find_spec(m.info.name)
+            twin = f"{m.info.family} {spec.millions:g} {spec.n_layers}" if spec else m.info.name
+            facts = {"model": m.info.name, "checkpoint": twin, "family": m.info.family, "size": m.millions or np.nan}
+            rows.append(facts | {"onset_natural": natural, "onset_relative": relative} | _ends(m.steering, why))
     return pd.DataFrame(rows)
+
+
+def _ends(steering: DoseResponse, why: str) -> dict[str, float]:
+    """Between which doses an onset lies that was not seen."""
+    rows = steering.table[steering.table.condition == "emotion"]
+    ends: dict[str, float] = {}
+    for unit in ("natural", "relative"):
+        doses = rows[f"dose_{unit}"]
+        low, high = {ABOVE: (doses.max(), np.inf), BELOW: (0.0, doses.min())}.get(why, (np.nan, np.nan))
+        ends |= {f"low_{unit}": float(low), f"high_{unit}": float(high)}
+    return ends
 
 
 def entanglement(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Claim:
