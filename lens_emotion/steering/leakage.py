@@ -2,20 +2,26 @@
 
 Read off the stored texts of a `DoseResponse`; nothing is generated. A random direction of the same length pushes a
 model off its track too, so foreign letters under the emotion's vector count only where they exceed random's.
+
+That nothing came out is an answer only as far as the design reaches: n texts without a foreign letter leave a share of
+texts open, and words are found in some of the texts that hold them (`stimuli.lexicon.Recall`). What is excluded is
+the share of texts with foreign words that fit, where its upper bound lies below `SMALLEST` at every dose.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import beta
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.decide import ABOVE, NEGLIGIBLE, OPEN, POWER
 from lens_emotion.stats.tests import (
     ALPHA,
     bootstrap_over_groups,
@@ -23,12 +29,15 @@ from lens_emotion.stats.tests import (
     p_text,
     percentile_band,
     permutation_p,
+    wilson_interval,
 )
 from lens_emotion.steering.dose_result import DoseResponse, holm, mcnemar_p, rate
-from lens_emotion.steering.judges import any_word
 from lens_emotion.steering.measures import letter_shares, script_shares
+from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
+from lens_emotion.stimuli.lexicon import Lexicon
 
 NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is called nothing
+SMALLEST = 0.1  # share of texts with fitting foreign words that would matter: the smallest effect of interest of C7
 N_FLIPS = 1999
 
 
@@ -39,15 +48,20 @@ class Leakage(Result):
     Attributes:
         table: one row per dose and condition ("unsteered" at dose 0, "emotion", "random", "other"): n scenarios,
             foreign (mean share of letters outside the home script) with 95% bootstrap interval over scenarios, texts
-            (share of texts with any foreign letter); for "emotion" also p (paired sign-flip permutation against random,
+            (share of texts with any foreign letter) with Wilson interval; for "emotion" also p (paired sign-flip permutation against random,
             one-sided) and p_corrected (over doses).
         scripts: mean share of letters per dose, condition and script.
         words: semantic match, None without a bilingual word list. One row per dose: target (share of texts with a word
             of the target emotion in the other script) with Wilson interval, others (the same for the words of the other
             emotions, mean over them), random (target words under random directions), p_random (exact McNemar,
-            corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm).
+            corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm), most
+            (the interval's upper end over the recall: the share of fitting texts that is not excluded; NaN where the
+            recall of the words is not known).
         home: script of the prompts.
         onset: smallest dose at which foreign letters exceed random's (p_corrected <= 0.05), None if none does.
+        layer: steered layer, or "all".
+        spanned: whether the doses reach from text that is whole to text that is broken, by the regimes.
+        recall: lower end of the 95% interval of the share of fitting texts that the words find, None if not measured.
     """
 
     table: pd.DataFrame
@@ -55,6 +69,57 @@ class Leakage(Result):
     words: pd.DataFrame | None
     home: str
     onset: float | None
+    layer: int | str
+    spanned: bool
+    recall: float | None
+
+    @property
+    def most(self) -> float:
+        """Largest share of texts with fitting foreign words that is not excluded (95%), at any dose: no more than hold
+        a foreign letter, and no more than hold a word of the emotion, for those that the words miss."""
+        letters = self.table[self.table.condition == "emotion"].set_index("dose")["texts_high"]
+        words = np.nan if self.words is None else self.words.set_index("dose")["most"].reindex(letters.index)
+        return float(np.fmin(letters, words).max())
+
+    @property
+    def detectable(self) -> tuple[float, float]:
+        """Smallest share of texts with foreign letters, and with fitting words, found with power .8 beside a control
+        without any, corrected over doses; NaN where no share is, and for words whose recall is not known.
+
+        k texts are enough for the sign flips where 2^-k is at most the level, for McNemar (two-sided) one more.
+        """
+        rows = self.table[self.table.condition == "emotion"]
+        n, least = int(rows.n.min()), math.ceil(math.log2(len(rows) / ALPHA))
+        letters, words = (beta.ppf(POWER, k, n - k + 1) if k <= n else np.nan for k in (least, least + 1))
+        found = words / (self.recall or np.nan)
+        return float(letters), float(found if found <= 1 else np.nan)
+
+    def outcome(self, alpha: float = ALPHA) -> str:
+        """ "above": letters beyond random's, and words of the emotion beyond both controls; "negligible": the doses
+        reach from whole to broken text, and fitting words in `SMALLEST` of the texts are excluded; else "open"."""
+        if self._letters(alpha) and self.fits(alpha):
+            return ABOVE
+        return NEGLIGIBLE if self.spanned and self.most < SMALLEST else OPEN
+
+    def _letters(self, alpha: float) -> bool:
+        return bool((self.table.p_corrected <= alpha).any())
+
+    def fits(self, alpha: float = ALPHA) -> bool:
+        """Whether words of the emotion come out above random directions and above other emotions' words."""
+        return self.words is not None and bool((self.words[["p_random", "p_others"]].max(axis=1) <= alpha).any())
+
+    def design(self) -> str:
+        """What this experiment shows at most, and what it would have found, in words."""
+        letters, words = self.detectable
+        found = "" if math.isnan(letters) else f"; with power .8 it finds foreign letters in {letters:.0%} of them"
+        found += "" if math.isnan(words) else f", fitting words if they are in {words:.0%}"
+        unknown = "" if self.words is None or self.recall else ", the share of texts that the words miss is not known"
+        short = "" if self.spanned else "; the doses do not reach from whole to broken text"
+        return f"{self.protocol}: fitting words in up to {self.most:.1%} of the texts are not excluded{found}{unknown}{short}"
+
+    @property
+    def protocol(self) -> str:
+        return "one vector at all layers" if self.layer == "all" else f"layer {self.layer}"
 
     @property
     def peak(self) -> pd.Series:
@@ -93,13 +158,16 @@ class Leakage(Result):
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
 
 
-def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None = None, seed: int = 0) -> Leakage:
+def leakage(
+    result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | Lexicon | None = None, seed: int = 0
+) -> Leakage:
     """Share of letters outside the prompts' script against dose, beside random directions.
 
     Args:
         result: of `dose_response`.
-        bilingual: emotion -> words in the other script, for example `world_words("world-en-zh", "zh")`; words that two
-            emotions share do not count against either.
+        bilingual: a `lexicon()`, of which the words that are not of the prompts' script count, or emotion -> words in
+            the other language, for example `world_words("world-en-zh", "zh")`; words that two emotions share do not
+            count for either.
 
     Raises:
         AnalysisError: prompts without letters; emotions without words in `bilingual`.
@@ -121,13 +189,30 @@ def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None 
     scripts = frame.groupby(["dose", "condition"])[[f"letters_{s}" for s in shares]].mean().reset_index()
     scripts = scripts.melt(["dose", "condition"], var_name="script", value_name="share")
     scripts["script"] = scripts["script"].str.removeprefix("letters_")
+    words, recall = None, None
+    if bilingual is not None:
+        known = bilingual.outside(home) if isinstance(bilingual, Lexicon) else Lexicon(bilingual)
+        recall = _recall(known, scripts, home)
+        words = _words(frame, known, recall, seed)
+    regimes = set(result.table.loc[result.table.condition == "emotion", "regime"]) if len(result.table) else set()
     return Leakage(
         table=table,
         scripts=scripts,
-        words=None if bilingual is None else _words(frame, bilingual, seed),
+        words=words,
         home=home,
         onset=float(found.dose.min()) if len(found) else None,
+        layer=result.layer,
+        spanned=bool(regimes & {INERT, SURGICAL}) and bool(regimes & {COLLAPSE, EXPLOSIVE}),
+        recall=recall,
     )
+
+
+def _recall(known: Lexicon, scripts: pd.DataFrame, home: str) -> float | None:
+    """Lower end of the recall of words in the script that comes out most; where none does, of the words measured."""
+    foreign = scripts[(scripts.condition == "emotion") & (scripts.script != home) & (scripts.share > 0)]
+    leaks = str(foreign.groupby("script")["share"].sum().idxmax()) if len(foreign) else next(iter(known.recall), "")
+    found = known.recall.get(leaks)
+    return wilson_interval(found.found, found.n)[0] if found else None
 
 
 def _frame(result: DoseResponse) -> pd.DataFrame:
@@ -147,9 +232,10 @@ def _table(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         low, high = values.mean(), values.mean()
         if len(group) > 1:
             low, high = percentile_band(bootstrap_over_groups(values, group["scenario"].to_numpy(), seed=seed))
-        any_foreign = float((values > 0).mean())
+        share = rate("texts", pd.Series(values > 0))
+        texts = {"texts": share["texts_rate"], "texts_low": share["texts_low"], "texts_high": share["texts_high"]}
         place = {"dose": dose, "condition": condition, "n": len(group)}
-        rows.append(place | {"foreign": values.mean(), "low": float(low), "high": float(high), "texts": any_foreign})
+        rows.append(place | {"foreign": values.mean(), "low": float(low), "high": float(high)} | texts)
     table = pd.DataFrame(rows)
     table["p"] = table["p_corrected"] = np.nan
     wide = {c: g.pivot(index="scenario", columns="dose", values="foreign") for c, g in frame.groupby("condition")}
@@ -168,22 +254,19 @@ def _sign_flips(difference: Float[np.ndarray, "n k"], seed: int) -> Float[np.nda
     return signs @ difference / len(difference)
 
 
-def _words(frame: pd.DataFrame, bilingual: Mapping[str, Sequence[str]], seed: int) -> pd.DataFrame:
-    wanted = list(dict.fromkeys(frame["emotion"]))
-    if missing := [e for e in wanted if not bilingual.get(e)]:
+def _words(frame: pd.DataFrame, known: Lexicon, recall: float | None, seed: int) -> pd.DataFrame:
+    wanted, names = list(dict.fromkeys(frame["emotion"])), known.emotions
+    if missing := [e for e in wanted if not known.words.get(e)]:
         raise AnalysisError(f"no foreign words for {', '.join(missing)}; give words for every emotion steered towards")
-    names = list(bilingual)
-    of_one = Counter(w for words in bilingual.values() for w in set(words))
-    patterns = [any_word([w for w in bilingual[e] if of_one[w] == 1]) for e in names]
-    matrix = np.array([[bool(p.search(t)) for p in patterns] for t in frame["text"]], dtype=float)
-    column = np.array([names.index(e) for e in frame["emotion"]])
-    own = matrix[np.arange(len(frame)), column]
-    scored = frame.assign(target=own.astype(bool), others=(matrix.sum(1) - own) / max(len(names) - 1, 1))
+    named = [known.named_in(text) for text in frame["text"]]
+    own = np.array([emotion in found for emotion, found in zip(frame["emotion"], named, strict=True)])
+    others = (np.array([len(found) for found in named], dtype=float) - own) / max(len(names) - 1, 1)
+    scored = frame.assign(target=own, others=others)
     rows = [_word_row(float(str(dose)), group, seed) for dose, group in scored.groupby("dose") if dose != 0]
     table = pd.DataFrame(rows)
     for p in ("p_random", "p_others"):
         table[p] = holm(table[p].to_numpy())
-    return table
+    return table.assign(most=(table["high"] / (recall or np.nan)).clip(upper=1.0))
 
 
 def _word_row(dose: float, group: pd.DataFrame, seed: int) -> dict[str, float]:

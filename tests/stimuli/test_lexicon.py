@@ -6,6 +6,13 @@ one names the emotion, the others show it. A fifth is in traditional characters.
 
 from __future__ import annotations
 
+import pytest
+
+from lens_emotion.errors import StimulusError
+from lens_emotion.stimuli.emotions import EMOTIONS, main_script
+from lens_emotion.stimuli.lexicon import LANGUAGES, Lexicon, lexicon
+from lens_emotion.stimuli.library import load_stimuli
+
 SENTENCES = {
     "happy": ("收到录取通知书，她高兴得跳了起来。", "今天的聚会真让人开心，大家笑个不停。", "他哼着小曲走回家，嘴角一直往上扬。"),
     "sad": ("外婆走了以後，他難過了好幾個月。", "看着空荡荡的房间，她的眼泪止不住地往下掉。", "他把旧照片一张张收好，心里很不是滋味。"),
@@ -41,3 +48,55 @@ NEUTRAL = (
     "安全出口在走廊尽头。", "这只猫很可爱，是白色的。", "老师在黑板上写了一道数学题。", "他打算周末去爬山。",
     "感冒的人请戴口罩。", "气温明天会降到五度。", "這家餐廳的湯很有名。", "他爱好下棋和钓鱼。",
 )  # fmt: skip
+LABELLED = [(text, e) for e, texts in SENTENCES.items() for text in texts] + [(t, "neutral") for t in NEUTRAL]
+
+
+def test_every_emotion_has_words_in_every_language_and_no_word_is_of_two():
+    assert lexicon().emotions == EMOTIONS
+    for language, least in zip(LANGUAGES, (3, 8, 3, 2, 3, 1), strict=True):
+        words = lexicon(language).words
+        assert {e for e in EMOTIONS if len(words[e]) < least} == set(), language
+    full = lexicon()
+    told = [w for words in full.words.values() for w in words]
+    assert sorted(told) == sorted(set(told)) and not set(told) & set(full.shared)
+    with pytest.raises(StimulusError, match="no words in fr; there are en, zh"):
+        lexicon("fr")
+
+
+def test_the_recall_that_verdicts_use_is_the_one_measured():
+    known = lexicon("zh", "hant")
+    assert known.recall_on(LABELLED) == known.recall["Han"]
+    assert known.recall["Han"].found / known.recall["Han"].n > 0.8 and known.recall["Han"].alarms == 0
+    table = known.measured(LABELLED)
+    by_emotion = {e: int(table.loc[e, e]) for e in EMOTIONS}
+    assert min(by_emotion.values()) >= 2  # of 3
+    assert table.loc["brooding", "gloomy"] == table.loc["blissful", "hopeful"] == 1
+    assert table.loc["neutral", "none"] == len(NEUTRAL)
+    assert lexicon().recall_on(LABELLED) == known.recall["Han"]  # Japanese words find nothing in Chinese
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("他很高兴。", {"happy"}), ("他不高兴。", set()), ("他不太高兴。", set()), ("她没有希望了", set()), ("別害怕", set()),
+        ("他没有说话，心里很害怕", {"afraid"}), ("毫无希望", set()), ("欣喜若狂", {"blissful"}), ("忐忑不安", set()),
+        ("不耐烦的人", {"exasperated"}), ("不慌不忙", {"calm"}), ("無憂無慮", {"blissful"}), ("闷闷不乐", {"brooding"}),
+        ("音乐会和快餐", set()), ("他既害怕又生氣", {"afraid", "angry"}), ("とても嬉しかった", {"happy"}),
+        ("나는 슬펐다", {"sad"}), ("Она так благодарна", {"grateful"}), ("She is HAPPY", {"happy"}), ("unhappy", set()),
+        ("sadistic", set()), ("", set()),
+    ],
+)  # fmt: skip
+def test_words_are_found_whole_longest_and_not_behind_a_negation(text, named):
+    assert lexicon().named_in(text) == named
+
+
+def test_english_texts_hold_no_foreign_words():
+    foreign = lexicon().outside("Latin")
+    assert all(main_script(w) != "Latin" for words in foreign.words.values() for w in words)
+    assert not any(foreign.named_in(item.text) for item in load_stimuli("passages").items)
+    assert min(map(len, lexicon().outside("Han").words.values())) >= 4  # for Chinese prompts English is foreign
+
+
+def test_words_of_ones_own_that_two_emotions_share_count_for_neither():
+    mine = Lexicon({"happy": ("joy", "tears"), "sad": ("Tears", "gloom*")})
+    assert mine.named_in("tears") == frozenset() and mine.named_in("Gloomily, joy") == {"happy", "sad"}
