@@ -48,8 +48,8 @@ class Leakage(Result):
     Attributes:
         table: one row per dose and condition ("unsteered" at dose 0, "emotion", "random", "other"): n scenarios,
             foreign (mean share of letters outside the home script) with 95% bootstrap interval over scenarios, texts
-            (share of texts with any foreign letter) with Wilson interval; for "emotion" also p (paired sign-flip permutation against random,
-            one-sided) and p_corrected (over doses).
+            (share of texts with any foreign letter) with Wilson interval; for "emotion" also p (paired sign-flip
+            permutation against random, one-sided) and p_corrected (over doses).
         scripts: mean share of letters per dose, condition and script.
         words: semantic match, None without a bilingual word list. One row per dose: target (share of texts with a word
             of the target emotion in the other script) with Wilson interval, others (the same for the words of the other
@@ -115,7 +115,8 @@ class Leakage(Result):
         found += "" if math.isnan(words) else f", fitting words if they are in {words:.0%}"
         unknown = "" if self.words is None or self.recall else ", the share of texts that the words miss is not known"
         short = "" if self.spanned else "; the doses do not reach from whole to broken text"
-        return f"{self.protocol}: fitting words in up to {self.most:.1%} of the texts are not excluded{found}{unknown}{short}"
+        most = f"fitting words in up to {self.most:.1%} of the texts are not excluded"
+        return f"{self.protocol}: {most}{found}{unknown}{short}"
 
     @property
     def protocol(self) -> str:

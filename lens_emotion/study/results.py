@@ -16,6 +16,7 @@ from lens_emotion.analysis.families import RSAMatrix
 from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
+from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.display import Brief, Result, panel
@@ -149,6 +150,7 @@ class StudyRun(Result):
     """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims.
 
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
+    `mixed` holds the main outcomes as mixed-effects models, by the name of their table; nothing decides on them.
     """
 
     folder: str
@@ -156,6 +158,7 @@ class StudyRun(Result):
     models: tuple[ModelStudy, ...]
     claims: Claims
     alike: RSAMatrix | None = None
+    mixed: Mapping[str, Mixed] = field(default_factory=dict)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def planted(
     before = pd.DataFrame({"text": [text(unsteered, i, False) for i in range(n)], "prompt": "That day Anna"})
     texts = pd.DataFrame(rows)
     return DoseResponse(
-        table=pd.DataFrame({"dose": DOSES, "condition": "emotion", "regime": regimes, "n": n, "no_text": 0, "broken": 0}),
+        table=pd.DataFrame({"dose": DOSES, "condition": "emotion", "regime": regimes, "n": n}),
         texts=texts, others=texts.iloc[:0], unsteered=before, scores=pd.DataFrame(), layer=layer,
         judge="none", judge_accuracy=None, judge_independent=True, thresholds=Thresholds(3.0, 0.3, 0.5), n_emotions=4,
     )  # fmt: skip

@@ -147,10 +147,7 @@ def other_languages(
     elif any(x.onset is not None for x in asked):
         verdict, reason = UNDETERMINED, "foreign letters come out above random directions, but not known to fit"
     else:
-        verdict, reason = (
-            UNDETERMINED,
-            "no foreign letters above random directions, but the design does not exclude them",
-        )
+        verdict, reason = (UNDETERMINED, "no foreign letters above random directions, but they are not excluded")
     peak = shown.peak
     rows = shown.table[(shown.table.dose == peak.dose) & (shown.table.condition == "random")]
     control = float(rows.foreign.iloc[0])
