@@ -122,6 +122,7 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         steering=steering,
         side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
         leakage=leakage_of(steering, evidence.stimuli),
+        leakage_everywhere=leakage_of(evidence.everywhere, evidence.stimuli),
         judge=steering.judge if steering else "none",
         more=analysed(evidence, config),
         lacking=lacking,

@@ -90,7 +90,8 @@ class ModelStudy(Result):
         atlas: similarity, circumplex and two texts token by token, at every layer.
         lens: top tokens of every vector at the best layer, by script, against random directions.
         side_effects: of steering on other emotions at the surgical dose; None without such a dose.
-        leakage: foreign letters and words in the steered texts; None without steering.
+        leakage: foreign letters and words in the steered texts; None without steering. leakage_everywhere: the same of
+            one layer's vector at all layers, None where that was not run.
         circumplex: None where too few emotions are rated. unrated: then, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
         lacking: part ("generation", "generation_jeong") -> why it was run and could not be analysed.
@@ -121,6 +122,7 @@ class ModelStudy(Result):
     claims: tuple[Claim, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    leakage_everywhere: Leakage | None = None
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -180,7 +182,8 @@ class Evidence(Brief):
         comprehension: passages, story mean. last_token: the same pass, last token (the paper's comprehension preset).
         conditioned, reread: the model's own stories, with the instruction in front and bare; None if not run.
         jeong: the paper's generation preset; None if not run.
-        steering: the dose-response experiment; None if not run.
+        steering: the dose-response experiment; None if not run. everywhere: that of one layer's vector at all layers,
+            of models that the claim of another language is about.
         stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
         lacking: step -> why it was run and gave no states to analyse.
     """
@@ -197,6 +200,7 @@ class Evidence(Brief):
     stimuli: str
     ratings: tuple[Norm, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
+    everywhere: DoseResponse | None = None
 
     @property
     def name(self) -> str:

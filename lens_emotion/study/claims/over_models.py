@@ -158,5 +158,5 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
         beyond_anisotropy(name, evidence.comprehension, reading.decoding, n, seed),
         causal(name, evidence.steering),
         regimes(name, evidence.steering),
-        other_languages(name, evidence.steering, study.lens, study.leakage),
+        other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere),
     )
