@@ -51,6 +51,9 @@ Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is k
 Dose = Annotated[float, Field(gt=0, le=1e6), WrapValidator(_as_given)]
 
 
+Effect = Annotated[float, Field(gt=0, le=1e6)]
+
+
 @refused_as(ConfigError)
 @dataclass(frozen=True, config=STRICT)
 class StudyConfig:
@@ -72,6 +75,7 @@ class StudyConfig:
         seed: of sampling, permutations and random directions.
         template: switches of the chat template, as in `load_model`.
         overrides: model -> settings of its own, which go before these.
+        smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
     """
 
     models: Annotated[tuple[Text, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
@@ -98,6 +102,9 @@ class StudyConfig:
         default_factory=dict
     )
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    smallest: Annotated[dict[str, Effect], Field(description="claim -> smallest effect of interest")] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         for name, own in self.overrides.items():

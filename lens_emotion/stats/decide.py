@@ -1,14 +1,14 @@
 """From an interval to a verdict: what a design can show, what it can exclude, and what it could have found.
 
-A difference is shown where its interval excludes 0, and excluded where the interval lies inside a smallest effect of
-interest that was stated before (two one-sided tests; Lakens 2017). Between the two nothing is known, and what helps is
-to say which effect the design would have found, and how many more units it needs (Altman and Bland 1995).
+An effect is shown where its interval lies above 0, and excluded where the interval lies below a smallest effect of
+interest that was stated before (the one-sided half of an equivalence test; Lakens 2017). Between the two nothing is
+known; it helps to say which effect the design finds, and how many units more it needs (Altman and Bland 1995).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.intervals import mean_interval
 
 POWER = 0.8
-ABOVE, BELOW, NEGLIGIBLE, OPEN = "above", "below", "negligible", "open"
+SHOWN, EXCLUDED, OPEN = "shown", "excluded", "open"
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,35 @@ class Estimate:
             n = max(n + 1, min(2 * n, math.ceil((reach * spread / smallest) ** 2)))
         return 10**6
 
-    def against(self, smallest: float) -> str:
-        """ "above" or "below" zero, "negligible" (the interval lies within +- `smallest`), or "open"."""
-        if self.low > 0 or self.high < 0:
-            return ABOVE if self.low > 0 else BELOW
-        return NEGLIGIBLE if max(-self.low, self.high) < smallest else OPEN
+    def widened(self, error: float) -> Estimate:
+        """With an error known from elsewhere, where it is the larger one."""
+        wider = max(1.0, error / self.error) if self.error else 1.0
+        low, high = (self.value + wider * (end - self.value) for end in (self.low, self.high))
+        return replace(self, low=low, high=high, error=max(self.error, error))
 
-    def design(self, smallest: float) -> str:
+    def p_above(self, limit: float = 0.0) -> float:
+        """One-sided p-value of "the mean is no larger than `limit`" (t on the units)."""
+        return self._tail(self.value - limit)
+
+    def p_below(self, limit: float) -> float:
+        """One-sided p-value of "the mean is no smaller than `limit`"."""
+        return self._tail(limit - self.value)
+
+    def _tail(self, distance: float) -> float:
+        if self.error == 0:
+            return float(distance <= 0)
+        return float(student.sf(distance / self.error, self.n - 1))
+
+    def says(self, smallest: float) -> str:
+        """What is known of "the mean is above 0, and it matters": SHOWN (the interval lies above 0), EXCLUDED (it lies
+        below `smallest`, on whichever side of 0), or OPEN."""
+        return SHOWN if self.low > 0 else EXCLUDED if self.high < smallest else OPEN
+
+    def reach(self, smallest: float) -> str:
         """What this design finds with power .8, and what would find the smallest effect of interest, in words."""
         need = self.needed(smallest)
-        more = f"{need} {self.unit} would find {smallest:g}" if need > self.n else f"{smallest:g} is within its reach"
-        return f"{self.n} {self.unit} find {self.detectable:.2f} with power .8, {more}"
+        more = f"{need} would find" if need > self.n else "which is no more than the smallest of interest,"
+        return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:g}"
 
 
 def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, seed: int = 0) -> Estimate:

@@ -20,6 +20,7 @@ from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
 from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.measures import perplexity_ratio
+from lens_emotion.steering.paired import PairedOutcome, able, paired_outcome
 from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.stimuli.sets import has_text
@@ -122,6 +123,20 @@ class DoseResponse(Result):
             AnalysisError: fewer than two openings per emotion.
         """
         return cross_fit(self.texts, self.others, self.thresholds)
+
+    def paired(self) -> PairedOutcome:
+        """Gains of the target's score over both controls, over emotions, at doses that other openings chose.
+
+        Raises:
+            AnalysisError: fewer than two openings per emotion, or fewer than three emotions.
+        """
+        return paired_outcome(self.texts, self.others, self.thresholds)
+
+    @property
+    def able(self) -> tuple[bool, float]:
+        """Whether the judge can tell the emotions apart that it looked for, and its own chance."""
+        judged = [c for c in self.scores.columns if c not in ("condition", "dose", "scenario")]
+        return able(self.judge_accuracy, judged, self.groups)
 
     def side_effects(self, dose: float | None = None) -> SideEffects:
         """Steered emotion x judged emotion: mean change in score against the random control.

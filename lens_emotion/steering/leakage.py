@@ -5,7 +5,8 @@ model off its track too, so foreign letters under the emotion's vector count onl
 
 That nothing came out is an answer only as far as the design reaches: n texts without a foreign letter leave a share of
 texts open, and words are found in some of the texts that hold them (`stimuli.lexicon.Recall`). What is excluded is
-the share of texts with foreign words that fit, where its upper bound lies below `SMALLEST` at every dose.
+the share of texts with foreign words that fit, where its upper bound lies below a smallest share of interest at
+every dose.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
-from lens_emotion.stats.decide import ABOVE, NEGLIGIBLE, OPEN, POWER
+from lens_emotion.stats.decide import EXCLUDED, OPEN, POWER, SHOWN
 from lens_emotion.stats.tests import (
     ALPHA,
     bootstrap_over_groups,
@@ -37,7 +38,7 @@ from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
 from lens_emotion.stimuli.lexicon import Lexicon
 
 NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is called nothing
-SMALLEST = 0.1  # share of texts with fitting foreign words that would matter: the smallest effect of interest of C7
+LEVEL = 0.025  # one-sided, so that what is decided goes with 95% intervals
 N_FLIPS = 1999
 
 
@@ -54,9 +55,7 @@ class Leakage(Result):
         words: semantic match, None without a bilingual word list. One row per dose: target (share of texts with a word
             of the target emotion in the other script) with Wilson interval, others (the same for the words of the other
             emotions, mean over them), random (target words under random directions), p_random (exact McNemar,
-            corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm), most
-            (the interval's upper end over the recall: the share of fitting texts that is not excluded; NaN where the
-            recall of the words is not known).
+            corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm).
         home: script of the prompts.
         onset: smallest dose at which foreign letters exceed random's (p_corrected <= 0.05), None if none does.
         layer: steered layer, or "all".
@@ -75,38 +74,62 @@ class Leakage(Result):
 
     @property
     def most(self) -> float:
-        """Largest share of texts with fitting foreign words that is not excluded (95%), at any dose: no more than hold
-        a foreign letter, and no more than hold a word of the emotion, for those that the words miss."""
-        letters = self.table[self.table.condition == "emotion"].set_index("dose")["texts_high"]
-        words = np.nan if self.words is None else self.words.set_index("dose")["most"].reindex(letters.index)
-        return float(np.fmin(letters, words).max())
+        """Largest share of texts with fitting foreign words that is not excluded (95%, exact), at any dose: no more
+        than hold a foreign letter, and no more than hold a word of the emotion, for those that the words miss."""
+
+        def end(k: int, n: int, found: float) -> float:
+            return min(1.0, float(beta.ppf(1 - LEVEL, k + 1, n - k)) / found) if k < n else 1.0
+
+        return max(min(end(*bound) for bound in bounds) for bounds in self._held())
 
     @property
     def detectable(self) -> tuple[float, float]:
         """Smallest share of texts with foreign letters, and with fitting words, found with power .8 beside a control
         without any, corrected over doses; NaN where no share is, and for words whose recall is not known.
 
-        k texts are enough for the sign flips where 2^-k is at most the level, for McNemar (two-sided) one more.
+        k texts are enough for the sign flips, and for McNemar, where 2^-k is at most the level.
         """
         rows = self.table[self.table.condition == "emotion"]
-        n, least = int(rows.n.min()), math.ceil(math.log2(len(rows) / ALPHA))
-        letters, words = (beta.ppf(POWER, k, n - k + 1) if k <= n else np.nan for k in (least, least + 1))
-        found = words / (self.recall or np.nan)
-        return float(letters), float(found if found <= 1 else np.nan)
+        n, least = int(rows.n.min()), math.ceil(math.log2(len(rows) / LEVEL))
+        letters = float(beta.ppf(POWER, least, n - least + 1)) if least <= n else math.nan
+        words = letters / (self.recall or math.nan)
+        return letters, words if words <= 1 else math.nan
 
-    def outcome(self, alpha: float = ALPHA) -> str:
-        """ "above": letters beyond random's, and words of the emotion beyond both controls; "negligible": the doses
-        reach from whole to broken text, and fitting words in `SMALLEST` of the texts are excluded; else "open"."""
-        if self._letters(alpha) and self.fits(alpha):
-            return ABOVE
-        return NEGLIGIBLE if self.spanned and self.most < SMALLEST else OPEN
+    @property
+    def p_shown(self) -> float:
+        """One-sided p-value of the claim: the largest of letters beyond random's, and of words of the emotion beyond
+        random directions and beyond other emotions', each corrected over doses."""
+        if self.words is None:
+            return 1.0
+        beyond = np.where(self.words.target > self.words.random, self.words.p_random / 2, 1.0)
+        fits = float(np.maximum(beyond, self.words.p_others).min())
+        return max(float(self.table.p_corrected.min()), fits)
 
-    def _letters(self, alpha: float) -> bool:
-        return bool((self.table.p_corrected <= alpha).any())
+    def p_excluded(self, smallest: float) -> float:
+        """One-sided p-value of "fewer than `smallest` of the texts hold fitting foreign words, at every dose" (exact
+        binomial): 1 where the doses do not reach from whole to broken text."""
+        if not self.spanned:
+            return 1.0
+        p = [[float(binom.cdf(k, n, smallest * found)) for k, n, found in bounds] for bounds in self._held()]
+        return max(map(min, p))
 
-    def fits(self, alpha: float = ALPHA) -> bool:
-        """Whether words of the emotion come out above random directions and above other emotions' words."""
-        return self.words is not None and bool((self.words[["p_random", "p_others"]].max(axis=1) <= alpha).any())
+    def _held(self) -> list[list[tuple[int, int, float]]]:
+        """At each dose, texts of n that hold a foreign letter, and those that hold a word of the emotion, where its recall
+        is known; and the share of the fitting texts that must be among them."""
+        rows = self.table[self.table.condition == "emotion"].sort_values("dose")
+        target = np.ones(len(rows)) if self.words is None else self.words.sort_values("dose")["target"]
+        found = []
+        for letters, word, n in zip(rows.texts, target, rows.n, strict=True):
+            bounds = [(round(letters * n), int(n), 1.0)]
+            found.append(bounds + ([(round(word * n), int(n), self.recall)] if self.recall else []))
+        return found
+
+    def outcome(self, smallest: float, level: float = LEVEL) -> str:
+        """ "shown": letters beyond random's, and words of the emotion beyond both controls; "excluded": the doses reach
+        from whole to broken text, and fitting words in `smallest` of the texts are excluded; else "open"."""
+        if self.p_shown <= level:
+            return SHOWN
+        return EXCLUDED if self.p_excluded(smallest) <= LEVEL else OPEN
 
     def design(self) -> str:
         """What this experiment shows at most, and what it would have found, in words."""
@@ -194,7 +217,7 @@ def leakage(
     if bilingual is not None:
         known = bilingual.outside(home) if isinstance(bilingual, Lexicon) else Lexicon(bilingual)
         recall = _recall(known, scripts, home)
-        words = _words(frame, known, recall, seed)
+        words = _words(frame, known, seed)
     regimes = set(result.table.loc[result.table.condition == "emotion", "regime"]) if len(result.table) else set()
     return Leakage(
         table=table,
@@ -255,7 +278,7 @@ def _sign_flips(difference: Float[np.ndarray, "n k"], seed: int) -> Float[np.nda
     return signs @ difference / len(difference)
 
 
-def _words(frame: pd.DataFrame, known: Lexicon, recall: float | None, seed: int) -> pd.DataFrame:
+def _words(frame: pd.DataFrame, known: Lexicon, seed: int) -> pd.DataFrame:
     wanted, names = list(dict.fromkeys(frame["emotion"])), known.emotions
     if missing := [e for e in wanted if not known.words.get(e)]:
         raise AnalysisError(f"no foreign words for {', '.join(missing)}; give words for every emotion steered towards")
@@ -267,7 +290,7 @@ def _words(frame: pd.DataFrame, known: Lexicon, recall: float | None, seed: int)
     table = pd.DataFrame(rows)
     for p in ("p_random", "p_others"):
         table[p] = holm(table[p].to_numpy())
-    return table.assign(most=(table["high"] / (recall or np.nan)).clip(upper=1.0))
+    return table
 
 
 def _word_row(dose: float, group: pd.DataFrame, seed: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from lens_emotion.display import Result
 
@@ -71,6 +72,10 @@ class Claim:
         p: p-value of the test behind the verdict, None where the verdict rests on an interval or on several tests.
         n: how many of what.
         sentence: what a paper could print.
+        smallest: the smallest effect of interest that "no" was decided against, None where none plays a part.
+        reach: which effect this design finds with power .8, and what would find the smallest of interest.
+        evidence: one-sided p-values of the claim and of its opposite, each the largest of the parts that it rests on;
+            what verdicts over models are made of.
     """
 
     code: str
@@ -82,6 +87,9 @@ class Claim:
     null: str = ""
     p: float | None = None
     n: str = ""
+    smallest: float | None = None
+    reach: str = ""
+    evidence: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.code not in STATEMENTS or self.verdict not in VERDICTS:
@@ -100,7 +108,8 @@ class Claims(Result):
 
     @property
     def table(self) -> pd.DataFrame:
-        """code, claim, scope, verdict, effect, value, low, high, ends (what low and high are), null, p, n, reason."""
+        """code, claim, scope, verdict, effect, value, low, high, ends (what low and high are), null, p, n,
+        smallest, reach, reason."""
         rows = []
         for c in self.claims:
             e = c.effect or Effect("", math.nan)
@@ -118,6 +127,8 @@ class Claims(Result):
                     "null": c.null,
                     "p": np.nan if c.p is None else c.p,
                     "n": c.n,
+                    "smallest": np.nan if c.smallest is None else c.smallest,
+                    "reach": c.reach,
                     "reason": c.reason,
                 }
             )
@@ -155,26 +166,32 @@ def untestable(code: str, scope: str, why: str) -> Claim:
     return Claim(code, scope, NOT_TESTABLE, why, f"{STATEMENTS[code]}: not testable here, since {why}.")
 
 
-def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Effect | None = None) -> Claim:
-    """The verdict over models from those of each.
+LEVEL = 0.025  # one-sided, so that verdicts go with 95% intervals
 
-    Supported if every model that could be tested supports it; not supported if none does and at least one
-    contradicts it, or if the claim is universal ("whatever the architecture") and at least one contradicts it.
+
+def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Effect | None = None) -> Claim:
+    """The verdict over models, by a partial conjunction of what speaks for the claim in each, and against it.
+
+    A universal claim ("whatever the architecture") is supported if it holds in every model that could be tested, and
+    not supported if its opposite holds in one at least (corrected for their number). A typical one is supported if it
+    holds in most models, and not supported if its opposite does: ayes and noes are weighed alike. p-values combine by
+    Bonferroni's form, (n - u + 1) times the u-th smallest, for "at least u of n" (Benjamini and Heller 2008).
     """
     tested = [c for c in per_model if c.verdict != NOT_TESTABLE]
     if not tested:
         reason = per_model[0].reason if per_model else "no model was studied"
         return untestable(code, ALL_MODELS, reason)
+    n = len(tested)
+    for_it, against = np.array([_evidence(c) for c in tested]).T
+    most = n // 2 + 1
+    ayes, noes = (n, 1) if universal else (most, most)
+    p_for, p_against = at_least(for_it, ayes), at_least(against, noes)
+    verdict = SUPPORTED if p_for <= LEVEL else NOT_SUPPORTED if p_against <= LEVEL else UNDETERMINED
     by = {v: [c.scope for c in tested if c.verdict == v] for v in VERDICTS}
-    if len(by[SUPPORTED]) == len(tested):
-        verdict = SUPPORTED
-    elif by[NOT_SUPPORTED] and (universal or not by[SUPPORTED]):
-        verdict = NOT_SUPPORTED
-    else:
-        verdict = UNDETERMINED
     parts = [f"{v} in {len(names)} ({', '.join(names)})" for v, names in by.items() if names]
-    reason = f"of {_models(len(tested))}: " + "; ".join(parts) if len(tested) > 1 else tested[0].reason
-    ps = [c.p for c in tested if c.p is not None]
+    asked = f"{'every model' if universal else f'at least {most}'} asked for"
+    reason = f"of {_models(n)} ({asked}): " + "; ".join(parts) if n > 1 else tested[0].reason
+    p = {SUPPORTED: p_for, NOT_SUPPORTED: p_against, UNDETERMINED: min(p_for, p_against)}[verdict]
     return Claim(
         code,
         ALL_MODELS,
@@ -182,10 +199,25 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
         reason,
         f"{STATEMENTS[code]}: {verdict}; {reason}.",
         effect or _median_effect(tested),
-        tested[0].null if len(tested) == 1 else "each model's own, in its row",
-        ps[0] if len(tested) == 1 and ps else None,
-        _models(len(tested)),
+        tested[0].null if n == 1 else "each model's own, in its row",
+        tested[0].p if n == 1 else p,
+        _models(n),
+        tested[0].smallest,
+        tested[0].reach if n == 1 else "",
+        (p_for, p_against),
     )
+
+
+def at_least(p: Float[np.ndarray, " n"], u: int) -> float:
+    """p-value of "fewer than u of the n hypotheses hold": small if at least u do (Benjamini and Heller 2008)."""
+    return float(min(1.0, (len(p) - u + 1) * np.sort(p)[u - 1]))
+
+
+def _evidence(claim: Claim) -> tuple[float, float]:
+    """Its p-values for and against; a verdict that has none counts at the level at which it was reached, and an
+    undetermined one speaks neither for nor against."""
+    for_it, against = claim.evidence or (LEVEL, LEVEL)
+    return for_it if claim.verdict == SUPPORTED else 1.0, against if claim.verdict == NOT_SUPPORTED else 1.0
 
 
 def _models(n: int) -> str:

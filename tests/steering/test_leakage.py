@@ -142,17 +142,17 @@ def test_texts_without_letters_leak_nothing():
 
 NONE, ALL = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 OUTCOMES = {  # what the texts hold -> what may be concluded
-    "40 texts without a letter exclude a tenth of them": ({"n": 40}, "negligible"),
+    "40 texts without a letter exclude a tenth of them": ({"n": 40}, "excluded"),
     "24 such texts do not": ({"n": 24}, "open"),
     "nor do doses that never break the text": ({"n": 40, "regimes": ("inert",) * 3}, "open"),
     "or that all break it": ({"n": 40, "regimes": ("explosive",) * 3}, "open"),
-    "fitting words": ({"n": 40, "emotion": (0.0, 0.6, 1.0), "aligned": True}, "above"),
+    "fitting words": ({"n": 40, "emotion": (0.0, 0.6, 1.0), "aligned": True}, "shown"),
     "fitting words that are as frequent at random": (
         {"n": 40, "emotion": ALL, "random": ALL, "foreign": "高兴"},
         "open",
     ),
     "letters everywhere, and in 40 texts no word: those missed are not excluded": ({"n": 40, "emotion": ALL}, "open"),
-    "in 60 texts they are": ({"n": 60, "emotion": ALL}, "negligible"),
+    "in 60 texts they are": ({"n": 60, "emotion": ALL}, "excluded"),
     "one foreign letter in each text of both conditions": ({"n": 40, "emotion": ALL, "random": ALL}, "open"),
 }
 
@@ -161,16 +161,16 @@ OUTCOMES = {  # what the texts hold -> what may be concluded
 def test_absence_is_an_answer_only_as_far_as_the_design_reaches(case):
     texts, outcome = OUTCOMES[case]
     found = leakage(planted(**texts), known())
-    assert found.outcome() == outcome, found.design()
+    assert found.outcome(0.1) == outcome, found.design()
     assert 0 < found.most <= 1 and ("doses do not reach" in found.design()) is not found.spanned
 
 
 def test_words_that_nobody_tried_exclude_nothing_and_words_that_miss_much_less():
     untried = leakage(planted(emotion=ALL, n=60), WORDS)
-    assert untried.recall is None and untried.most == 1.0 and untried.outcome() == "open"
+    assert untried.recall is None and untried.most == 1.0 and untried.outcome(0.1) == "open"
     assert "not known" in untried.design()
     poor, good = (leakage(planted(emotion=ALL, n=60), known(found)) for found in (20, 58))
-    assert good.most < 0.1 < poor.most and good.outcome() == "negligible" and poor.outcome() == "open"
+    assert good.most < 0.1 < poor.most and good.outcome(0.1) == "excluded" and poor.outcome(0.1) == "open"
     assert good.detectable[1] < poor.detectable[1]
     cyrillic = leakage(planted(emotion=ALL, n=60, foreign="доми"), known())
     assert cyrillic.recall is None  # the recall of Chinese words says nothing of Russian ones
@@ -186,7 +186,7 @@ def test_what_is_said_to_be_found_with_power_is_found():
 def test_the_packages_words_are_looked_for_in_a_real_models_texts():
     """Before: only the tiny models' own 9 words an emotion, none of which is 高兴."""
     found = leakage(planted(emotion=(0.0, 0.6, 1.0), aligned=True), lexicon())
-    assert found.outcome() == "above" and found.recall > 0.7
+    assert found.outcome(0.1) == "shown" and found.recall > 0.7
     english = planted(emotion=ALL, aligned=False, foreign="she was so happy and glad")
     assert not leakage(english, lexicon()).words.target.any()  # words of the prompts' script are no foreign ones
 

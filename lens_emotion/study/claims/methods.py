@@ -1,4 +1,8 @@
-"""Claims about the two methods: C1 (writing against reading) and C8 (what instruction tuning changes)."""
+"""Claims about the two methods: C1 (writing against reading) and C8 (what instruction tuning changes).
+
+Both go by the bare story read again, since the states under the instruction hold the instruction, which names the
+emotion; by texts on the same topics, as many of them, and over as many tokens.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +10,109 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
-from scipy.stats import t as student
 
-from lens_emotion.analysis.compare import PAIRED, Comparison, decoding_contributions, unpaired
-from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.compare import PAIRED, Comparison, unpaired
+from lens_emotion.analysis.matched import ALIKE, TopicAccuracy, alike, longer, topic_accuracy, weighed
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, restricted, shared_emotions
-from lens_emotion.stats.tests import ALPHA, p_text
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
+from lens_emotion.stats.tests import p_text
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, combined, untestable
 
 NO_WRITING = "the model was not asked to write"
-EQUIVALENT = 0.05  # a difference in accuracy that does not matter
 
 
 def better_by_writing(
     name: str,
-    versus: Comparison | None,
-    preset: Comparison | None,
-    written: JeongStudy | None,
-    read: JeongStudy,
+    bare: PooledActivations | None,
+    passages: PooledActivations,
+    beside: Sequence[str] = (),
+    smallest: float = 0.1,
     why: str = "",
+    seed: int = 0,
 ) -> Claim:
-    """C1: held-out accuracy of written against read states, paired by topic, mean over layers.
+    """C1: held-out accuracy of the bare story read again against that of passages, paired by topic, mean over layers.
 
-    Supported if writing decodes better (p <= 0.05), not supported if reading does, or if the whole interval lies
-    within 0.05 of zero. The paper's cosine of its two presets is told beside it and decides nothing: noise lowers it.
+    Supported if the whole interval of the difference lies above 0. Not supported if it lies below the smallest effect
+    of interest, and a difference could have shown: one of the two decodes, and neither is at its ceiling. Undetermined
+    otherwise, and where one side pools more tokens than the other.
 
     Args:
-        why: why there is nothing to compare although the model was asked to write.
+        bare: the model's own stories without the instruction; None if it was not asked to write.
+        beside: sentences on other readings, which decide nothing.
+        smallest: see `claims.smallest`. why: why there is nothing to compare although the model was asked to write.
     """
-    if versus is None or preset is None or written is None:
+    if bare is None:
         return untestable("C1", name, why or NO_WRITING)
-    row = versus.row(PAIRED)
-    effect = Effect("accuracy, writing less reading", float(row.difference), float(row.low), float(row.high))
-    if row.p <= ALPHA and abs(row.difference) > 0:
-        better = row.difference > 0
-        verdict = SUPPORTED if better else NOT_SUPPORTED
-        reason = "writing tells the emotions apart better" if better else "reading tells the emotions apart better"
-    elif row.low > -EQUIVALENT and row.high < EQUIVALENT:
-        verdict, reason = NOT_SUPPORTED, "the two methods decode alike"
+    try:
+        written, read = (topic_accuracy(x, seed) for x in alike(bare, passages))
+    except (StimulusError, AnalysisError) as error:
+        return untestable("C1", name, str(error))
+    if tied := written.tied or read.tied:
+        return untestable("C1", name, tied)
+    found = weighed(((1, written), (-1, read)), seed)
+    blind, said = _blind(smallest, written, read), found.says(smallest)
+    if longer(written, read) > ALIKE:
+        verdict = UNDETERMINED
+        reason = f"the stories pool {written.tokens:.0f} tokens a text, the passages {read.tokens:.0f}"
+    elif said == SHOWN:
+        verdict, reason = SUPPORTED, "writing tells the emotions apart better"
+    elif said == EXCLUDED and not blind:
+        verdict = NOT_SUPPORTED
+        reason = "reading tells them apart better" if found.high < 0 else f"writing gains less than {smallest:g}"
     else:
-        verdict, reason = UNDETERMINED, "neither method decodes better beyond chance"
-    return Claim("C1", name, verdict, reason, _sentence(name, row, reason, written, read), effect,
-                 "0, method swapped within topics", float(row.p), f"{row.n} {row.unit}")  # fmt: skip
-
-
-def _sentence(name: str, row: object, reason: str, written: JeongStudy, read: JeongStudy) -> str:
-    r: dict[str, float] = dict(row)  # type: ignore[call-overload]
-    lower = "writing" if written.mean_cosine < read.mean_cosine else "reading"
-    return (
-        f"In {name}, held-out accuracy, mean over layers, is {r['a']:.2f} for writing and {r['b']:.2f} for reading "
-        f"(difference {r['difference']:+.2f} [{r['low']:.2f}, {r['high']:.2f}], {p_text(r['p'])}, {r['n']:.0f} "
-        f"{r['unit']}): {reason}. By the paper's presets at layer {written.layer} the mean cosine is "
-        f"{written.mean_cosine:.2f} written and {read.mean_cosine:.2f} read, lower for {lower}; "
-        f"held-out accuracy of the same states is {written.accuracy:.2f} written and {read.accuracy:.2f} read."
+        verdict, reason = UNDETERMINED, blind or f"neither a gain nor its absence is shown; {found.reach(smallest)}"
+    sentence = (
+        f"In {name}, held-out accuracy, mean over layers, is {written.value:.2f} for the model's own stories without "
+        f"their instruction and {read.value:.2f} for passages (difference {_signed(found)}, {found.n} topics, "
+        f"{written.n_texts} texts each): {reason}."
     )
+    return Claim(
+        "C1",
+        name,
+        verdict,
+        reason,
+        " ".join([sentence, *beside]),
+        Effect("accuracy, writing less reading", found.value, found.low, found.high),
+        f"0; no less than {smallest:g} would matter",
+        found.p_above(),
+        f"{found.n} topics",
+        smallest,
+        found.reach(smallest),
+        (found.p_above(), found.p_below(smallest)),
+    )
+
+
+def _blind(smallest: float, *sets: TopicAccuracy) -> str:
+    """Why no difference could have shown between these sets, "" if one could."""
+    if not any(x.decodable for x in sets):
+        return "emotion cannot be decoded above chance in either, so that there is nothing to compare"
+    if min(x.value for x in sets) > 1 - smallest:
+        return "both are at the ceiling, so that neither can be better"
+    return ""
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def other_readings(versus: Comparison | None, written: JeongStudy | None, read: JeongStudy) -> tuple[str, ...]:
+    """What the reading under the instruction and the paper's presets say, for the sentence of C1."""
+    said = []
+    if versus is not None:
+        row = versus.row(PAIRED)
+        said.append(
+            f"With the instruction in front, which names the emotion, writing has {row.a:.2f} (difference "
+            f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}])."
+        )
+    if written is not None:
+        said.append(
+            f"By the paper's presets at layer {written.layer} the mean cosine is {written.mean_cosine:.2f} written and "
+            f"{read.mean_cosine:.2f} read; held-out accuracy of the same states is {written.accuracy:.2f} and "
+            f"{read.accuracy:.2f}."
+        )
+    return tuple(said)
 
 
 def over_models(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Claim:
@@ -82,59 +132,67 @@ def over_models(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Cla
     return replace(whole, sentence=f"{whole.sentence} {beside}")
 
 
-def tuning(base: Evidence, instruct: Evidence, n_permutations: int, seed: int) -> Claim:
-    """C8 for one pair: change in accuracy of written states against that of read states, paired by topic.
+def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.1, seed: int = 0) -> Claim:
+    """C8 for one pair: change in accuracy of the bare stories against that of passages, paired by topic.
 
-    Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0);
-    not supported if writing does not gain or gains no more than reading, both beyond the intervals; else undetermined.
+    Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0).
+    Not supported if one of the two lies below the smallest effect of interest where it could have shown. Undetermined
+    otherwise: also where reading is at its floor or ceiling, for then it could not have gained as much.
     """
     scope = f"{base.name} -> {instruct.name}"
-    if base.conditioned is None or instruct.conditioned is None:
+    bare = base.bare, instruct.bare
+    if bare[0] is None or bare[1] is None:
         return untestable("C8", scope, next(iter((*base.lacking.values(), *instruct.lacking.values())), NO_WRITING))
     try:
-        writing = _gain(base.conditioned, instruct.conditioned, seed)
-        reading = _gain(base.comprehension, instruct.comprehension, seed)
+        sets = alike(bare[0], bare[1], base.comprehension, instruct.comprehension)
+        before, after, read_before, read_after = found = [topic_accuracy(x, seed) for x in sets]
     except (StimulusError, AnalysisError) as error:  # too few stories are left to hold topics out
         return untestable("C8", scope, str(error))
-    if shared := sorted(writing.keys() & reading.keys()):  # else topics of one's own, in order of name
-        writing, reading = ({topic: gain[topic] for topic in shared} for gain in (writing, reading))
-    topics = min(len(writing), len(reading))
-    if topics < 2:
-        return untestable("C8", scope, f"writing and reading share {topics} topics of both models, two are needed")
-    gains = [np.array([*gain.values()]) for gain in (writing, reading)]
-    w, r = _interval(gains[0]), _interval(gains[1])
-    more = _interval(gains[0][:topics] - gains[1][:topics])
-    if w[1] > 0 and more[1] > 0:
-        verdict, reason = SUPPORTED, "writing gains, and gains more than reading"
-    elif w[2] < EQUIVALENT or more[2] < EQUIVALENT:
-        verdict, reason = NOT_SUPPORTED, "writing does not gain, or no more than reading"
-    else:
-        verdict, reason = UNDETERMINED, "a gain of writing over reading is neither shown nor excluded"
+    if tied := next((x.tied for x in found if x.tied), ""):
+        return untestable("C8", scope, tied)
+    gain = weighed(((1, after), (-1, before)), seed)
+    more = weighed(((1, after), (-1, before), (-1, read_after), (1, read_before)), seed)
+    verdict, reason = _tuned(gain, more, smallest, (before, after), (read_before, read_after))
+    weaker = max((gain, more), key=lambda e: e.p_above())
     return Claim(
         "C8",
         scope,
         verdict,
         reason,
-        f"From {base.name} to {instruct.name} accuracy, mean over layers, changes by {w[0]:+.2f} "
-        f"[{w[1]:.2f}, {w[2]:.2f}] in writing and by {r[0]:+.2f} [{r[1]:.2f}, {r[2]:.2f}] in reading: {reason}.",
-        Effect("gain of writing less gain of reading", *more),
-        "0",
-        None,
-        f"{topics} topics",
+        f"From {base.name} to {instruct.name} accuracy, mean over layers, changes by {_signed(gain)} in writing "
+        f"({before.value:.2f} to {after.value:.2f}) and by {read_after.value - read_before.value:+.2f} in reading "
+        f"({read_before.value:.2f} to {read_after.value:.2f}): {reason}.",
+        Effect("gain of writing less gain of reading", more.value, more.low, more.high),
+        f"0; no less than {smallest:g} would matter",
+        weaker.p_above(),
+        f"{gain.n} topics",
+        smallest,
+        more.reach(smallest),
+        (weaker.p_above(), min(1.0, 2 * min(e.p_below(smallest) for e in (gain, more)))),  # either would do
     )
 
 
-def _gain(base: PooledActivations, instruct: PooledActivations, seed: int) -> dict[str, float]:
-    """Instruct minus base: accuracy on each topic that both have, mean over layers; topics in order of name."""
-    x, y, _ = shared_emotions(instruct, base)
-    topics = sorted(set(x.topics) & set(y.topics))
-    x, y = (restricted(of, x.emotions, topics) for of in (x, y))
-    found = decoding_contributions(decoding(x, 1, seed), decoding(y, 1, seed), "topics")
-    return dict(zip(topics, found.over_layers.units[:, 0].tolist(), strict=True))
-
-
-def _interval(units: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    """Mean and its 95% t interval over topics."""
-    half = student.ppf(0.975, len(units) - 1) * units.std(ddof=1) / np.sqrt(len(units))
-    mean = float(units.mean())
-    return mean, mean - float(half), mean + float(half)
+def _tuned(
+    gain: Estimate,
+    more: Estimate,
+    smallest: float,
+    written: tuple[TopicAccuracy, TopicAccuracy],
+    read: tuple[TopicAccuracy, TopicAccuracy],
+) -> tuple[str, str]:
+    blind = _blind(smallest, *written)
+    reading = _blind(smallest, *read)
+    if longer(*written) > ALIKE:
+        a, b = written
+        return UNDETERMINED, f"the base model's stories pool {a.tokens:.0f} tokens a text, the other's {b.tokens:.0f}"
+    if gain.says(smallest) == SHOWN and more.says(smallest) == SHOWN:
+        if reading:
+            return UNDETERMINED, f"writing gains, but reading could not have: {reading}"
+        return SUPPORTED, "writing gains, and gains more than reading"
+    if gain.says(smallest) == EXCLUDED and not blind:
+        return NOT_SUPPORTED, f"writing gains less than {smallest:g}"
+    if more.says(smallest) == EXCLUDED and not (blind or reading):
+        return NOT_SUPPORTED, f"writing gains less than {smallest:g} more than reading"
+    return (
+        UNDETERMINED,
+        blind or f"a gain of writing over reading is neither shown nor excluded; {more.reach(smallest)}",
+    )

@@ -13,9 +13,10 @@ from lens_emotion.models.catalog import CATALOG, find_spec
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.stats.tests import ALPHA
 from lens_emotion.steering.architecture import by_architecture
-from lens_emotion.study.claims.methods import better_by_writing, tuning
+from lens_emotion.study.claims.methods import better_by_writing, other_readings, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
+from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
+from lens_emotion.study.claims.smallest import smallest_of
 from lens_emotion.study.claims.steering import causal, onset_of, other_languages, regimes
 from lens_emotion.study.results import Evidence, ModelStudy
 from lens_emotion.study.verdict import (
@@ -137,7 +138,7 @@ def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> l
     for name, evidence in paired.items():
         other = partner_of(name, tuple(paired))
         if evidence.kind == "base" and other is not None:
-            pairs.append(tuning(evidence, paired[other], config.n_permutations, config.seed))
+            pairs.append(tuning(evidence, paired[other], smallest_of(config.smallest)["C8"], config.seed))
     if not pairs:
         return [untestable("C8", ALL_MODELS, NO_PAIR)]
     return [*pairs, combined("C8", pairs, universal=False)]
@@ -148,15 +149,16 @@ def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> l
 
 def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tuple[Claim, ...]:
     """C1 to C7 on one model, from its activations, its experiments and the analyses made of them."""
-    name, n, seed = evidence.name, config.n_permutations, config.seed
-    reading = study.comprehension
-    why = next(iter(study.lacking.values()), "")
+    name, n, seed, smallest = evidence.name, config.n_permutations, config.seed, smallest_of(config.smallest)
+    reading, why = study.comprehension, next(iter(study.lacking.values()), "")
+    beside = other_readings(study.versus, study.jeong, study.jeong_reading)
+    left = without_neutral(evidence.comprehension, reading.decoding, evidence.plain, n, seed)
     return (
-        better_by_writing(name, study.versus, study.versus_preset, study.jeong, study.jeong_reading, why),
+        better_by_writing(name, evidence.bare, evidence.comprehension, beside, smallest["C1"], why, seed),
         middle_layers(name, reading.sweep),
         u_shape(name, reading.sweep, reading.separation),
-        beyond_anisotropy(name, evidence.comprehension, reading.decoding, n, seed),
-        causal(name, evidence.steering),
-        regimes(name, evidence.steering),
-        other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere),
+        beyond_anisotropy(name, left, smallest["C4"]),
+        causal(name, evidence.steering, smallest["C5"]),
+        regimes(name, evidence.steering, smallest["C5"]),
+        other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere, smallest["C7"]),
     )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from scipy.stats import norm
 
-import numpy as np
-import torch
-
-from lens_emotion.analysis.decoding import Decoding, decoding
+from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.layers import LayerSweep, curve_shape
+from lens_emotion.analysis.removal import Removal, removal
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stats.intervals import mean_interval
 from lens_emotion.stats.tests import ALPHA, p_text
-from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
-from lens_emotion.vectors.recipes import neutral_components
 
 MIDDLE = (1 / 3, 2 / 3)  # "the middle": the middle third of the depth; the paper says about 50%
 
@@ -53,14 +49,21 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     """C3: the two-lines test on held-out accuracy by topic (best in the middle: an inverted U), and on the cosine.
 
     The accuracy decides, since noise moves a cosine too: supported if it is an inverted U, not supported if it is
-    monotone, flat, or a U; undetermined otherwise. The shape of the mean cosine (one curve, weaker) is told beside it.
+    monotone or flat (a turn of the margin or more is excluded) or a U; undetermined otherwise, and where accuracy is
+    at its floor or ceiling at every layer, so that no shape could show. The shape of the mean cosine (one curve,
+    weaker) is told beside it.
     """
     cosine = curve_shape(separated.table["mean_cosine"].to_numpy(), separated.table["depth"].to_numpy())
     shape = sweep.shape
     if shape is None:
         return untestable("C3", name, "the model has too few layers for the two-lines test")
     beside = f"the mean cosine, as one curve: {cosine.verdict}" if cosine else "the mean cosine has no shape here"
-    if shape.verdict == "inverted U":
+    best, least = sweep.table.iloc[sweep.best_layer], float(sweep.table.value.min())
+    if not best.p_corrected <= ALPHA:
+        verdict, reason = UNDETERMINED, "emotion cannot be decoded above chance at any layer"
+    elif least > 1 - shape.margin:
+        verdict, reason = UNDETERMINED, f"accuracy is at its ceiling at every layer (at least {least:.2f})"
+    elif shape.verdict == "inverted U":
         verdict, reason = SUPPORTED, "accuracy rises, then falls, both beyond chance"
     elif shape.verdict == "undetermined":
         verdict, reason = UNDETERMINED, "neither an inverted U nor its absence is established"
@@ -79,47 +82,59 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         "slope 0",
         max(shape.first_p, shape.second_p),
         f"{shape.n_units} topics, {len(sweep.table)} layers",
+        shape.margin,
     )
 
 
-def beyond_anisotropy(name: str, acts: PooledActivations, before: Decoding, n_permutations: int, seed: int) -> Claim:
-    """C4: does decoding survive when the main directions of neutral text are projected out?
+def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> Claim:
+    """C4: is emotion more than the main directions in which texts without emotion vary?
 
-    Decoding is centred, so a common direction cannot help it; the top components of neutral text (half of its
-    variance) are the rest of what every text shares. Supported if held-out accuracy stays above its null without
-    them.
+    Supported if more is left of the emotions' displacement than of what held-out neutral texts differ by, once nine
+    tenths of neutral variance are projected out (interval of the difference above 0), and emotion is still decoded
+    there, p <= 0.05. Not supported if what is decoded then lies less than the smallest effect of interest above chance.
+    Undetermined otherwise: neutral texts may vary in every direction alike, or be too few to say.
+
+    Args:
+        left: see `analysis.removal`; in words, why it cannot be had.
     """
-    if before.table.p_corrected.min() > ALPHA:
-        return untestable("C4", name, "emotion cannot be decoded above chance to begin with")
-    after = decoding(without_neutral_components(acts), n_permutations, seed)
-    layer = before.best_layer
-    row, was = after.table.iloc[after.best_layer], float(before.table.accuracy[layer])
-    kept = after.correct[layer].astype(float) - before.correct[layer].astype(float)
-    change = mean_interval(kept, before.topic, seed=seed)
-    effect = Effect("change in accuracy at the best layer", float(change.value), float(change.low), float(change.high))
-    holds = bool(row.p_corrected <= ALPHA)
-    reason = (
-        f"accuracy {was:.2f} becomes {after.table.accuracy[layer]:.2f} at layer {layer} without the neutral components "
-        f"(best {row.accuracy:.2f}, permuted labels to {row.null_high:.2f})"
-    )
+    if isinstance(left, str):
+        return untestable("C4", name, left)
+    most = left.table.iloc[-1]
+    kept = most.low > 0
+    if kept and most.p <= ALPHA:
+        verdict, reason = SUPPORTED, "emotion lies outside the main directions of neutral text"
+    elif left.after.high < smallest and not kept:
+        verdict, reason = NOT_SUPPORTED, f"what is decoded without them lies less than {smallest:g} above chance"
+    else:
+        verdict = UNDETERMINED
+        reason = "emotion lies in the main directions of neutral text no less than neutral text itself does"
+        reason = f"{reason}; {left.n_neutral} neutral texts" if most.high > 0 else reason
+    p_left = float(norm.sf(most.more / max((most.high - most.more) / norm.ppf(0.975), 1e-12)))
     return Claim(
         "C4",
         name,
-        SUPPORTED if holds else NOT_SUPPORTED,
+        verdict,
         reason,
-        f"In {name}, {reason}, {p_text(row.p_corrected)} corrected over layers.",
-        effect,
-        f"permuted labels to {row.null_high:.2f}, chance {row.chance:.2f}",
-        float(row.p_corrected),
-        f"{before.n_texts} texts, {before.n_topics} topics",
+        f"In {name}: {left.summary()} {reason[0].upper()}{reason[1:]}.",
+        Effect("share left of emotion less that of neutral text", float(most.more), float(most.low), float(most.high)),
+        f"0; permuted labels to {most.null_high:.2f}, chance {left.chance:.2f}",
+        float(most.p),
+        f"{left.after.n} topics, {left.n_neutral} neutral texts",
+        smallest,
+        left.after.reach(smallest),
+        (max(p_left, float(most.p) / 2), left.after.p_below(smallest)),
     )
 
 
-def without_neutral_components(acts: PooledActivations) -> PooledActivations:
-    """All texts with the top principal components of the neutral texts (half of their variance) projected out."""
-    neutral = acts.values[torch.from_numpy(np.flatnonzero(acts.emotion == NEUTRAL))]
-    values = acts.values.clone()
-    for layer, basis in enumerate(neutral_components(neutral)):
-        basis = basis.to(values.dtype)
-        values[:, layer] -= (values[:, layer] @ basis.T) @ basis
-    return replace(acts, values=values)
+def without_neutral(
+    acts: PooledActivations, before: Decoding, neutral: PooledActivations | None, n_permutations: int, seed: int
+) -> Removal | str:
+    """What is left at the layer that decodes best, or why that cannot be asked."""
+    if before.tied:
+        return f"copies leave nothing to test: {before.copies}"
+    if before.table.p_corrected.min() > ALPHA:
+        return "emotion cannot be decoded above chance to begin with"
+    try:
+        return removal(acts, neutral, before.best_layer, n_permutations, seed)
+    except StimulusError as error:
+        return str(error)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import AnalysisError
-from lens_emotion.stats.decide import ABOVE, NEGLIGIBLE
-from lens_emotion.stats.tests import ALPHA, p_text
+from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
+from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import world_words
-from lens_emotion.steering.leakage import SMALLEST, Leakage, leakage
+from lens_emotion.steering.leakage import LEVEL, Leakage, leakage
+from lens_emotion.steering.paired import PairedOutcome
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
 from lens_emotion.stimuli.lexicon import Lexicon, lexicon
 from lens_emotion.stimuli.library import WORLDS
@@ -18,57 +19,83 @@ NO_STEERING = "the steering experiment was not run"
 PAPER = "37/40"  # scenarios whose target score rose, arXiv 2604.04064
 
 
-def causal(name: str, steering: DoseResponse | None) -> Claim:
-    """C5: success on scenarios that had no say in the dose, against random directions of the same length (McNemar).
+def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> Claim:
+    """C5: the judge's scores for the target, paired by opening, at a dose that other openings chose, over emotions.
 
-    Supported if the emotion's direction succeeds more often, p <= 0.05, by a judge independent of the model and
-    at least twice as good as chance; not supported if it succeeds no more often; undetermined without such a judge.
+    Supported if they gain over random directions of equal length AND over another emotion's vector (both intervals
+    above 0), seen by a judge from outside the model that can tell emotions apart. Not supported if either gain lies
+    below the smallest effect of interest, an able judge looked, and the doses run from whole texts to broken ones.
+    Undetermined otherwise.
     """
     if steering is None:
         return untestable("C5", name, NO_STEERING)
     if steering.silent:
         return untestable("C5", name, steering.silent)
-    if steering.surgical_dose is None:
-        return Claim(
-            "C5", name, NOT_SUPPORTED, "no dose was surgical", f"In {name}, no dose steers without breaking the text."
-        )
     try:
-        fitted = steering.cross_fitted()
-    except AnalysisError:
-        return untestable("C5", name, "the scenarios hold one opening per emotion, two are needed to choose a dose")
-    outside = steering.judge_independent
-    able = steering.judge_accuracy is not None and steering.judge_accuracy > 2 / steering.n_emotions
-    if not (fitted.p <= ALPHA and fitted.success > fitted.random):
-        verdict, reason = NOT_SUPPORTED, "it succeeds no more often than random directions"
-    elif not (outside and able):
-        verdict, reason = UNDETERMINED, "it succeeds, but no able judge from outside the model says so"
-    else:
-        verdict, reason = SUPPORTED, "it succeeds more often than random directions, seen by an outside judge"
-    best = steering.at(steering.surgical_dose)
-    control = steering.at(steering.surgical_dose, "random")
-    sentence = (
-        f"In {name}: {fitted.summary()}. In the paper's form (target score above unsteered, dose chosen on the same "
-        f"scenarios): {best.moved:.0f}/{best.n:.0f}, random directions {control.moved:.0f}/{control.n:.0f}, where the "
-        f"paper has {PAPER}. Judge: {steering.judge}."
-    )
+        found = steering.paired()
+    except AnalysisError as error:
+        return untestable("C5", name, str(error))
+    random, other = found.random, found.other
+    if random is None:
+        reason = "every dose breaks the text; give smaller doses"
+        return Claim("C5", name, UNDETERMINED, reason, f"In {name}, {reason}.", smallest=smallest)
+    weaker = max((e for e in (random, other) if e is not None), key=lambda e: e.p_above())
+    verdict, reason = _steered(steering, found, weaker, smallest)
     return Claim(
         "C5",
         name,
         verdict,
         reason,
-        sentence,
-        Effect("success rate", fitted.success / fitted.n, fitted.low, fitted.high),
-        f"random directions {fitted.random}/{fitted.n}",
-        fitted.p,
-        f"{fitted.n} scenarios, {steering.n_emotions} emotions",
+        f"In {name} {found.summary()}: {reason}. {_in_paper_form(steering)}Judge: {steering.judge}.",
+        Effect("gain of the target's score, in SDs under random directions", random.value, random.low, random.high),
+        f"0, for random directions and for another emotion's vector; no less than {smallest:g} would matter",
+        weaker.p_above(),
+        f"{random.n} emotions, {int(found.table.n.sum())} scenarios",
+        smallest,
+        weaker.reach(smallest),
+        (weaker.p_above(), min(1.0, 2 * min(e.p_below(smallest) for e in (random, other or random)))),
     )
 
 
-def regimes(name: str, steering: DoseResponse | None) -> Claim:
-    """C6 for one model: do the regimes occur, in the order inert, surgical, then broken, as the dose grows?
+def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, smallest: float) -> tuple[str, str]:
+    """Verdict and reason; what could not have shown either way comes first."""
+    able, chance = steering.able
+    known = "not measured" if steering.judge_accuracy is None else f"{steering.judge_accuracy:.2f}"
+    controls = {"random directions": found.random, "another emotion's vector": found.other}
+    excluded = [c for c, e in controls.items() if e is not None and e.says(smallest) == EXCLUDED]
+    if not able:
+        return UNDETERMINED, f"the judge can hardly tell emotions apart (accuracy {known}, its chance {chance:.2f})"
+    if weaker.says(smallest) == SHOWN:
+        if found.other is None:
+            return UNDETERMINED, "another emotion's vector was not tried, which may do as well"
+        if not steering.judge_independent:
+            return UNDETERMINED, "it succeeds, but only the model itself says so"
+        return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
+    if excluded and (found.spans or (found.random is not None and found.random.says(smallest) == SHOWN)):
+        return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:g}"
+    if excluded:
+        return UNDETERMINED, "there is no gain, but the doses stop before the text breaks; give larger doses"
+    return UNDETERMINED, f"a gain is neither shown nor excluded; {weaker.reach(smallest)}"
 
-    Supported if surgical doses are followed by broken ones (repetitive or explosive); not supported if no dose is
-    surgical or a broken dose precedes a surgical one; undetermined if the doses stop before the text breaks.
+
+def _in_paper_form(steering: DoseResponse) -> str:
+    """The paper's own count beside it: scenarios whose score rose, at the best dose of the same scenarios."""
+    if steering.surgical_dose is None:
+        return ""
+    best, control = steering.at(steering.surgical_dose), steering.at(steering.surgical_dose, "random")
+    return (
+        f"In the paper's form (target score above unsteered, dose chosen on the same scenarios): "
+        f"{best.moved:.0f}/{best.n:.0f}, random directions {control.moved:.0f}/{control.n:.0f}, where the paper has "
+        f"{PAPER}. "
+    )
+
+
+def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> Claim:
+    """C6 for one model: do surgical, repetitive and explosive texts occur, in this order, as the dose grows?
+
+    Supported if all three are seen and no surgical dose follows a broken one. Not supported if a broken dose precedes a
+    surgical one, or if doses that run from whole to broken texts hold none that steers (`causal` excludes it).
+    Undetermined if one of the three was not seen: it may lie between two doses, or beyond the last.
     """
     if steering is None:
         return untestable("C6", name, NO_STEERING)
@@ -79,12 +106,13 @@ def regimes(name: str, steering: DoseResponse | None) -> Claim:
     path = " -> ".join(dict.fromkeys(seen))
     broken = [i for i, r in enumerate(seen) if r in (COLLAPSE, EXPLOSIVE)]
     surgical = [i for i, r in enumerate(seen) if r == SURGICAL]
-    if not surgical:
-        verdict, reason = NOT_SUPPORTED, f"no dose is surgical ({path})"
-    elif not broken:
-        verdict, reason = UNDETERMINED, f"the doses stop before the text breaks ({path})"
-    elif min(broken) < max(surgical):
+    unseen = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen]
+    if surgical and broken and min(broken) < max(surgical):
         verdict, reason = NOT_SUPPORTED, f"the regimes do not follow each other as the dose grows ({path})"
+    elif not surgical and causal(name, steering, smallest).verdict == NOT_SUPPORTED:
+        verdict, reason = NOT_SUPPORTED, f"no dose steers without breaking the text ({path})"
+    elif unseen:
+        verdict, reason = UNDETERMINED, f"not seen at these doses: {', '.join(unseen)} ({path})"
     else:
         verdict, reason = SUPPORTED, f"the regimes follow each other as the dose grows ({path})"
     control = steering.table[steering.table.condition == "random"].sort_values("dose").regime
@@ -123,46 +151,50 @@ def other_languages(
     lens: Lens | None,
     leaked: Leakage | None,
     everywhere: Leakage | None = None,
+    smallest: float = 0.1,
 ) -> Claim:
     """C7: foreign letters under the emotion's vector against random directions, and whether they fit the emotion.
 
     Supported if both exceed their controls, by either protocol (the level is shared between them); not supported if by
-    each, over doses that reach from whole to broken text, fitting words in `SMALLEST` of the texts are excluded; else
-    undetermined, with what the design would have found.
+    each, over doses that reach from whole to broken text, fitting words in the smallest share of the texts that would
+    matter are excluded; else undetermined.
 
     Args:
         leaked: of one steered layer. everywhere: of one layer's vector at all layers, None where that was not run.
+        smallest: see `claims.smallest`.
     """
     if steering is None or leaked is None or lens is None:
         return untestable("C7", name, NO_STEERING)
     if steering.silent:
         return untestable("C7", name, steering.silent)
     asked = [x for x in (leaked, everywhere) if x is not None]
-    outcomes = {x.protocol: x.outcome(ALPHA / len(asked)) for x in asked}
-    shown = next((x for x in asked if outcomes[x.protocol] == ABOVE), leaked)
-    if ABOVE in outcomes.values():
+    outcomes = [x.outcome(smallest, LEVEL / len(asked)) for x in asked]
+    shown = min(asked, key=lambda x: x.p_shown)
+    if SHOWN in outcomes:
         verdict, reason = SUPPORTED, "foreign letters come out above random directions, in words of the right emotion"
-    elif set(outcomes.values()) == {NEGLIGIBLE}:
-        verdict, reason = NOT_SUPPORTED, f"foreign words of the emotion in {SMALLEST:.0%} of the texts are excluded"
+    elif set(outcomes) == {EXCLUDED}:
+        verdict, reason = NOT_SUPPORTED, f"foreign words of the emotion in {smallest:.0%} of the texts are excluded"
     elif any(x.onset is not None for x in asked):
         verdict, reason = UNDETERMINED, "foreign letters come out above random directions, but not known to fit"
     else:
-        verdict, reason = (UNDETERMINED, "no foreign letters above random directions, but they are not excluded")
-    peak = shown.peak
+        verdict, reason = UNDETERMINED, "no foreign letters above random directions, but they are not excluded"
+    peak, reach = shown.peak, "; ".join(x.design() for x in asked)
     rows = shown.table[(shown.table.dose == peak.dose) & (shown.table.condition == "random")]
-    control = float(rows.foreign.iloc[0])
-    told = "; ".join(f"{x.protocol}: {x.summary()}" for x in asked) if everywhere else f"{leaked.summary()}"
+    told = "; ".join(f"{x.protocol}: {x.summary()}" for x in asked)
     only = "" if everywhere else " Asked with one layer only."
     return Claim(
         "C7",
         name,
         verdict,
-        f"{reason} ({', '.join(outcomes)})",
-        f"In {name}: {told}. {'. '.join(x.design() for x in asked)}.{only} Logit lens: {lens.summary()}",
+        f"{reason} ({', '.join(x.protocol for x in asked)})",
+        f"In {name}: {told}. Design: {reach}.{only} Logit lens: {lens.summary()}",
         Effect("foreign letters at their peak dose", float(peak.foreign), float(peak.low), float(peak.high)),
-        f"random directions {control:.1%}, {p_text(float(peak.p_corrected))}",
+        f"random directions {float(rows.foreign.iloc[0]):.1%}, {p_text(float(peak.p_corrected))}",
         float(peak.p_corrected),
         f"{peak.n:.0f} scenarios",
+        smallest,
+        reach,
+        (min(1.0, len(asked) * shown.p_shown), max(x.p_excluded(smallest) for x in asked)),
     )
 
 

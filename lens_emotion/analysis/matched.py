@@ -1,0 +1,171 @@
+"""Two readings made comparable before they are compared: the same emotions and topics, as many texts, as many tokens.
+
+What more texts, more pooled tokens or other topics give one side is no merit of its method. Accuracy is compared topic
+by topic, as the mean over layers; its interval knows that folds share their training texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lens_emotion.analysis.decoding import Decoding, decoding
+from lens_emotion.display import Result
+from lens_emotion.errors import StimulusError
+from lens_emotion.extraction.activations import PooledActivations, restricted
+from lens_emotion.stats.decide import Estimate, estimate
+from lens_emotion.stats.design import Design, design_of, grams
+from lens_emotion.stats.gram import TINY
+
+ALIKE = 1.25  # ratio of pooled tokens up to which two sets count as equally long
+LEAST = 3  # topics; fewer have no interval worth the name
+MIN_HALF, SPLITS, HALF_LAYERS = 3, 8, 3  # topics a half, ways to halve them, layers that this is done at
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TopicAccuracy(Result):
+    """Held-out accuracy of one set, topic by topic, mean over layers.
+
+    Attributes:
+        topics: names, sorted. units: accuracy on each, its emotions weighing alike. chance: 1 / n_emotions.
+        above: accuracy less chance with its interval over topics. tokens: pooled per text, mean. n_texts: emotional.
+        shared: texts tested over texts learnt from, in one fold. halves: accuracy within either half of the topics,
+            for some ways to halve them, the same ones for sets of the same topics.
+        tied: why copies leave nothing to test, "" if they do not.
+    """
+
+    topics: tuple[str, ...]
+    units: Float[np.ndarray, " n"]
+    chance: float
+    above: Estimate
+    shared: float
+    halves: Float[np.ndarray, "splits 2"]
+    tokens: float
+    n_texts: int
+    tied: str = ""
+
+    @property
+    def value(self) -> float:
+        return float(self.units.mean())
+
+    @property
+    def decodable(self) -> bool:
+        """Whether the whole interval lies above chance."""
+        return self.above.low > 0 and not self.tied
+
+    def summary(self) -> str:
+        return f"accuracy {self.value:.2f} (chance {self.chance:.2f}), {self.n_texts} texts, {self.tokens:.0f} tokens"
+
+
+def topic_accuracy(acts: PooledActivations, seed: int = 0) -> TopicAccuracy:
+    """Held-out accuracy on every topic.
+
+    Raises:
+        StimulusError: texts that cannot be decoded, or fewer than 3 topics.
+    """
+    found: Decoding = decoding(acts, 1, seed)
+    topics = tuple(sorted(set(found.topic.tolist())))
+    if len(topics) < LEAST:
+        raise StimulusError(f"{len(topics)} topics have no interval; give texts of at least {LEAST}")
+    right = found.correct.mean(0)
+    cells = [
+        np.mean([right[(found.topic == t) & (found.label == k)].mean() for k in set(found.label[found.topic == t])])
+        for t in topics
+    ]
+    units, chance = np.array(cells), 1 / len(found.emotions)
+    shared = 1 / max(int(found.fold.max()), 1)
+    pooled = float(np.mean([r.n_pooled for r in acts.emotional.records]))
+    halves = _halves(acts.emotional, seed)
+    above = _estimate(units - chance, shared, halves, seed)
+    tied = found.copies if found.tied else ""
+    return TopicAccuracy(topics, units, chance, above, shared, halves, pooled, len(found.label), tied)
+
+
+def weighed(parts: Sequence[tuple[float, TopicAccuracy]], seed: int = 0) -> Estimate:
+    """A weighted sum of accuracies on the same topics (`alike`), paired by topic: a less b is ((1, a), (-1, b))."""
+    units = sum(weight * x.units for weight, x in parts)
+    halves = sum(weight * x.halves for weight, x in parts)
+    return _estimate(np.asarray(units), max(x.shared for _, x in parts), np.asarray(halves), seed)
+
+
+def _estimate(
+    units: Float[np.ndarray, " n"], shared: float, halves: Float[np.ndarray, "splits 2"], seed: int
+) -> Estimate:
+    """With the larger of two errors: of topics that share their training texts, and between halves that share none."""
+    apart = float(np.sqrt(np.mean((halves[:, 0] - halves[:, 1]) ** 2) / 4)) if len(halves) else 0.0
+    return estimate(units, "topics", shared, seed).widened(apart)
+
+
+def _halves(acts: PooledActivations, seed: int) -> Float[np.ndarray, "splits 2"]:
+    """Held-out accuracy within either half of the topics; none where a half could not both learn and test."""
+    design = design_of(acts)
+    names = sorted(acts.topics)
+    order = np.array([names.index(t) for t in design.topics])  # of the names, so that other sets are halved alike
+    if len(names) < 2 * MIN_HALF:
+        return np.zeros((0, 2))
+    rng = np.random.default_rng(seed)
+    chosen = np.unique(np.linspace(0, acts.n_layers - 1, min(acts.n_layers, HALF_LAYERS)).astype(int))
+    products = [gram.numpy() for gram in grams(acts.values[:, chosen])]
+    found = np.zeros((SPLITS, 2))
+    for row in found:
+        first = rng.permutation(len(names)) < len(names) // 2
+        for side in (0, 1):
+            at = np.flatnonzero(first[order[design.topic]] == (side == 0))
+            row[side] = np.mean([_accuracy(design, at, gram) for gram in products])
+    return found
+
+
+def _accuracy(design: Design, at: Int[np.ndarray, " m"], gram: Float[np.ndarray, "n n"]) -> float:
+    """Of the texts `at` alone, held out within them; by plain matrices, which are quicker for one small labelling."""
+    label, inner = design.label[at], gram[np.ix_(at, at)]
+    homes, block = np.unique(design.home[at], return_inverse=True)
+    if len(homes) < 2:
+        return float("nan")
+    right = 0
+    for f in range(len(homes)):
+        held, train = np.flatnonzero(block == f), np.flatnonzero(block != f)
+        member = (label[train] == np.arange(design.n_classes)[:, None]).astype(float)
+        there = member.sum(1) > 0
+        centre = member[there] / member[there].sum(1, keepdims=True) - 1 / len(train)  # less the mean of all
+        known = inner[np.ix_(train, train)]
+        product = (inner[np.ix_(held, train)] - known.mean(0)) @ centre.T
+        length = np.sqrt(np.maximum(((centre @ known) * centre).sum(1), TINY))
+        right += int((np.flatnonzero(there)[(product / length).argmax(1)] == label[held]).sum())
+    return right / len(at)
+
+
+def alike(*sets: PooledActivations) -> tuple[PooledActivations, ...]:
+    """The sets cut down to the emotions and topics that all of them have, and to as many texts of each pair.
+
+    The first texts of a pair are kept. Neutral texts are left out.
+
+    Raises:
+        StimulusError: fewer than 2 emotions or 3 topics in common.
+    """
+    emotions = tuple(e for e in sets[0].emotions if all(e in x.emotions for x in sets))
+    topics = tuple(t for t in sorted(sets[0].emotional.topics) if all(t in x.emotional.topics for x in sets))
+    if len(emotions) < 2 or len(topics) < LEAST:
+        raise StimulusError(
+            f"the sets share {len(emotions)} emotions and {len(topics)} topics; 2 and {LEAST} are needed"
+        )
+    cut = [restricted(x, emotions, topics).emotional for x in sets]
+    cells = [list(zip(x.emotion.tolist(), x.topic.tolist(), strict=True)) for x in cut]
+    most = {cell: min(own.count(cell) for own in cells) for cell in set(cells[0])}
+    return tuple(x.only(_first(own, most)) for x, own in zip(cut, cells, strict=True))
+
+
+def _first(cells: list[tuple[str, str]], most: dict[tuple[str, str], int]) -> np.ndarray:
+    seen: dict[tuple[str, str], int] = {}
+    keep = []
+    for cell in cells:
+        seen[cell] = seen.get(cell, 0) + 1
+        keep.append(seen[cell] <= most.get(cell, 0))
+    return np.array(keep)
+
+
+def longer(a: TopicAccuracy, b: TopicAccuracy) -> float:
+    """How many times as many tokens the longer set pools."""
+    return max(a.tokens, b.tokens) / max(min(a.tokens, b.tokens), 1e-9)
