@@ -33,6 +33,7 @@ METHOD, FAMILY, SIZE, REST = "method", "family", "log2 size", "text and chance"
 AT_BOUND = 1e-3  # share of the variance below which an estimate is taken to lie at 0
 OPTIMISERS = ("powell", "bfgs", "lbfgs")  # the first reaches the maximum near a bound, where gradients fail
 MIN_DF = 2
+EXTREME = 0.05  # a proportion nearer to 0 or 1 has no room to differ
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,6 +109,9 @@ def mixed_effects(
     bounds = [r["effect"] for r in variances if r["share"] < AT_BOUND and r["effect"] != REST]
     if bounds:
         said_of_it.append(f"the variance of {', '.join(bounds)} is at its bound of 0")
+    mean = float(rows[outcome].mean())
+    if set(rows[outcome]) <= {0, 1} and not EXTREME <= mean <= 1 - EXTREME:
+        said_of_it.append(f"a mean of {mean:.2f} is too near its end for differences of proportions")
     return Mixed(
         pd.DataFrame([*fixed, *variances]), said or outcome, len(rows), family_p, tuple(left_out), tuple(said_of_it)
     )
@@ -126,7 +130,7 @@ def _check(rows: pd.DataFrame, outcome: str, random: Sequence[str]) -> None:
 def _fixed(rows: pd.DataFrame) -> tuple[dict[str, Float[np.ndarray, "n k"]], list[str]]:
     """Columns of each fixed effect that the rows can tell, centred so that the first is the mean; those left out."""
     columns = {"mean": np.ones((len(rows), 1))}
-    left_out = []
+    left_out: list[str] = []
     if METHOD in rows and rows[METHOD].nunique() == 2:
         columns[METHOD] = _centred((rows[METHOD] == "writing").to_numpy(dtype=float)[:, None])
     if "model" not in rows or rows["model"].nunique() < 2:

@@ -114,8 +114,8 @@ class Leakage(Result):
         return max(map(min, p))
 
     def _held(self) -> list[list[tuple[int, int, float]]]:
-        """At each dose, texts of n that hold a foreign letter, and those that hold a word of the emotion, where its recall
-        is known; and the share of the fitting texts that must be among them."""
+        """At each dose, texts of n that hold a foreign letter, and those that hold a word of the emotion, where its
+        recall is known; and the share of the fitting texts that must be among them."""
         rows = self.table[self.table.condition == "emotion"].sort_values("dose")
         target = np.ones(len(rows)) if self.words is None else self.words.sort_values("dose")["target"]
         found = []

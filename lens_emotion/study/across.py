@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -107,7 +108,7 @@ def mixed_of(models: Sequence[ModelStudy]) -> dict[str, Mixed]:
     return found
 
 
-def _facts(m: ModelStudy) -> dict[str, object]:
+def _facts(m: ModelStudy) -> dict[str, Any]:
     return {"model": m.info.name, "family": m.info.family, "size": m.millions}
 
 

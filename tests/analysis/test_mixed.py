@@ -46,6 +46,12 @@ def test_a_familys_effect_is_found_on_as_many_degrees_of_freedom_as_there_are_mo
     assert none.family_p > 0.05
 
 
+def test_a_fit_that_means_little_says_so():
+    nearly_all = world(sd=(0.0, 0.0, 0.0)).assign(correct=1.0)
+    nearly_all.loc[::50, "correct"] = 0.0
+    assert "too near its end" in mixed_effects(nearly_all).summary()
+
+
 def test_writing_against_reading_is_a_difference_of_accuracies():
     found = mixed_effects(world(writing=0.2, models=5, families=5))
     row = found.fixed.loc[METHOD]
