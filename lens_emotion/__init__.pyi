@@ -29,6 +29,7 @@ from lens_emotion.analysis.geometry import similarity as similarity
 from lens_emotion.analysis.geometry import similarity_by_layer as similarity_by_layer
 from lens_emotion.analysis.layers import layer_sweep as layer_sweep
 from lens_emotion.analysis.lens import lens as lens
+from lens_emotion.analysis.mixed import mixed_effects as mixed_effects
 from lens_emotion.analysis.probes import probe as probe
 from lens_emotion.analysis.reliability import reliability as reliability
 from lens_emotion.analysis.rsa import rsa as rsa
@@ -63,6 +64,7 @@ from lens_emotion.steering.classifier_judge import classifier_judge as classifie
 from lens_emotion.steering.comparison import compare_texts as compare_texts
 from lens_emotion.steering.dose import Dose as Dose
 from lens_emotion.steering.experiment import dose_response as dose_response
+from lens_emotion.steering.experiment import everywhere as everywhere
 from lens_emotion.steering.grid import steering_grid as steering_grid
 from lens_emotion.steering.hooks import ablate as ablate
 from lens_emotion.steering.hooks import steer as steer
@@ -76,6 +78,7 @@ from lens_emotion.steering.leakage import leakage as leakage
 from lens_emotion.steering.regime_map import regime_map as regime_map
 from lens_emotion.steering.solve import iso_kl as iso_kl
 from lens_emotion.stimuli.emotions import EMOTIONS as EMOTIONS
+from lens_emotion.stimuli.lexicon import lexicon as lexicon
 from lens_emotion.stimuli.library import load_stimuli as load_stimuli
 from lens_emotion.stimuli.prompts import Scenario as Scenario
 from lens_emotion.stimuli.prompts import StoryPrompt as StoryPrompt
@@ -129,6 +132,7 @@ __all__ = [
     "drift",
     "emotion_vectors",
     "encoder_judge",
+    "everywhere",
     "explorer",
     "extract_comprehension",
     "extract_generation",
@@ -141,9 +145,11 @@ __all__ = [
     "layer_sweep",
     "leakage",
     "lens",
+    "lexicon",
     "load_model",
     "load_stimuli",
     "middle_token",
+    "mixed_effects",
     "opposites",
     "preview",
     "probe",

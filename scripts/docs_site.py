@@ -39,6 +39,7 @@ BY_ROOM = {
     "steering.judges": ("Judge",),
     "steering.dose_result": ("DoseResponse",),
     "steering.leakage": ("Leakage",),
+    "stimuli.lexicon": ("Lexicon", "Recall"),
     "steering.regime_map": ("RegimeMap",),
     "steering.comparison": ("Push", "own_thresholds", "write_side_by_side"),
     "laws.check": ("CheckReport",),

@@ -93,6 +93,7 @@ def every(results, vectors, run):
         verification({"tiny-llama": results["dose_response"]}),
         run,
         *run.models,
+        *run.mixed.values(),
     ]
     return {type(found): found for found in [*results.values(), *more]}
 

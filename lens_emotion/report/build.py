@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lens_emotion import plots
+from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.report.page import write_report
 from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
@@ -28,11 +30,11 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     """Draw all figures, write them and the page into the run folder; returns the page and the summary rows."""
     store = Store(Path(run.folder))
     rows = [summary_row(m) for m in run.models]
-    alike = None
+    over_models = [mixed_section(run.mixed)] if run.mixed else []
     if run.alike is not None:
         figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
-        alike = Section("Do the models agree?", run.alike.summary(), (figure,), tables)
+        over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),
@@ -46,11 +48,20 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         ),
         claims=claim_rows(run),
         claims_figure=plots.claims(run.claims),
-        over_models=alike,
+        over_models=tuple(over_models),
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()
     return path, rows
+
+
+def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
+    """Beside the claims: how much of each main outcome goes with emotion, topic and model."""
+    lead = "Beside the claims, which do not rest on it: emotions, topics and models as samples of others, all at once. "
+    tables = tuple((f"{m.outcome} (mixed effects)", m.table, f"tables/{name}.csv") for name, m in mixed.items())
+    return Section(
+        "What does the outcome go with?", lead + " ".join(f"{m.summary()}." for m in mixed.values()), (), tables
+    )
 
 
 def summary_row(m: ModelStudy) -> Row:

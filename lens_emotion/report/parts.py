@@ -230,7 +230,7 @@ class RunReport:
     lead: str = ""
     claims: tuple[ClaimRow, ...] = ()
     claims_figure: go.Figure | None = None
-    over_models: Section | None = None
+    over_models: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

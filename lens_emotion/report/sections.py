@@ -157,6 +157,11 @@ def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
     return {"cells": text_cells(steering), "pairs": tuple(pairs)}
 
 
+def _leakage_words(m: ModelStudy) -> str:
+    """Of each protocol of steering what came out, and what would have been found."""
+    return "\n\n".join(f"{x.summary()}. {x.design()}." for x in (m.leakage, m.leakage_everywhere) if x)
+
+
 PLANS = (
     Plan(
         "Where emotion can be read",
@@ -185,7 +190,7 @@ PLANS = (
         ("lens",),
     ),
     Plan("Steering", _steering_words, ("dose_response", "side_effects"), parts=_steered_texts),
-    Plan("Other languages", lambda m: f"{m.leakage.summary()}." if m.leakage else "", ("leakage",)),
+    Plan("Other languages", _leakage_words, ("leakage",)),
 )
 
 

@@ -47,6 +47,9 @@ from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, re
 from lens_emotion.stimuli.sets import StimulusSet
 
 SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
+LANGUAGES_OF = "qwen"  # the paper's claim of another language is of this family: it is steered at all layers too
+EVERYWHERE_DOSES = (0.01, 0.03, 0.05)  # of that, in multiples of the mean norm (see `experiment.everywhere`)
+EVERYWHERE_TOKENS = 24
 LEAST_STORY = 16  # tokens that there must be room for behind a story prompt
 LEAST_NEUTRAL = 3  # below it, what all states have in common cannot be measured
 # of a configuration: what does not change what a model computes
@@ -281,12 +284,14 @@ class Identity:
         return Identity(f"{info.fingerprint}/{told[:16]}", info.backend, info.dtype, info.device.split(":")[0])
 
 
-def step_inputs(step: str, config: StudyConfig, model: Identity, texts: StimulusSet, read: str | None = None) -> Inputs:
+def step_inputs(
+    step: str, config: StudyConfig, model: Identity, texts: StimulusSet, read: str | None = None, family: str = ""
+) -> Inputs:
     """Everything that the step's result depends on.
 
     Args:
         texts: what the model reads.
-        read: checksum of what reading found, for steering.
+        read: checksum of what reading found, for steering. family: of the model; one is steered at all layers too.
     """
     content: Inputs = {"texts": texts.sha256}
     if step in (WRITING, PRESET):
@@ -295,6 +300,8 @@ def step_inputs(step: str, config: StudyConfig, model: Identity, texts: Stimulus
         openings = [(s.emotion, s.opening) for s in scenarios_for(config, texts)]
         judge = judge_content(config.judge) if config.judge else None
         content |= {"scenarios": hash_of(openings), "read": read, "judge": judge}
+        if family == LANGUAGES_OF:
+            content |= {"everywhere": [*EVERYWHERE_DOSES, EVERYWHERE_TOKENS]}
     return {
         "step": step,
         "schema": SCHEMAS[step],

@@ -10,16 +10,20 @@ towards a different emotion, judged on the original target: what any strong vect
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lens_emotion.errors import DoseError
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layers
+from lens_emotion.models.prompting import encode
 from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.dose_result import DoseResponse, dose_table, score_columns, with_targets
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
@@ -27,7 +31,7 @@ from lens_emotion.steering.judges import Judge, decided
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
 from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCORE_DIGITS = 6  # of the stored scores
@@ -167,3 +171,50 @@ def _scores(texts: pd.DataFrame, unsteered: pd.DataFrame) -> pd.DataFrame:
     before = unsteered.assign(condition="unsteered", dose=0.0, scenario=range(len(unsteered)))
     frame = pd.concat([before, texts])[["condition", "dose", "scenario", *names]].round(SCORE_DIGITS)
     return frame.rename(columns=lambda c: c.removeprefix("score_")).reset_index(drop=True)
+
+
+# The other protocol: the vectors of one layer, at all layers.
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Everywhere(EmotionVectors):
+    """Vectors of one layer that stand at every layer; so do the random directions drawn beside them."""
+
+    def random(self, seed: int = 0, like: str | None = None) -> EmotionVector:
+        """One direction, at every layer."""
+        drawn = super().random(seed, like)
+        return replace(drawn, direction=drawn.direction[:1].repeat(self.n_layers, 1))
+
+
+def everywhere(
+    model: Model, vectors: EmotionVectors, openings: Sequence[str], layer: int | str | None = None
+) -> EmotionVectors:
+    """One layer's vectors at all layers, in the unit of dose of the public code beside arXiv 2604.04064: multiples of
+    the mean norm over all positions of an opening, its first token too, whose norm is many times that of the others.
+
+    For `dose_response(..., unit="relative", layers="all")`. That code measures the norm anew at every step, so that its
+    push fades as the text grows; here it stays that of the openings.
+
+    Args:
+        layer: where the vectors come from; None for two thirds of the depth, as there.
+
+    Raises:
+        LayerError: no such layer. DoseError: no opening.
+    """
+    if not openings:
+        raise DoseError("nothing to steer: give at least one opening")
+    n = vectors.n_layers
+    (at,) = resolve_layers(2 * n // 3 if layer is None else layer, n)
+    sizes = []
+    for opening in dict.fromkeys(openings):
+        cache = residual_cache(model, torch.tensor([encode(model, opening)]))
+        sizes.append(torch.stack([cache["resid_post", k][0].float().norm(dim=-1).mean().cpu() for k in range(n)]))
+    here = slice(at, at + 1)
+    return Everywhere(
+        directions=vectors.directions[:, here].repeat(1, n, 1),
+        emotions=vectors.emotions,
+        norms=vectors.norms[:, here].repeat(1, n),
+        natural=vectors.natural[:, here].repeat(1, n),
+        residual_norm=torch.stack(sizes).mean(0),
+        header=vectors.header,
+    )

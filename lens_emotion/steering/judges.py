@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import regex
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -28,11 +27,11 @@ from lens_emotion.models.prompting import TokenisedText, encode, special_ids
 from lens_emotion.stats.design import homes_of
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.stimuli.emotions import NEUTRAL, names
+from lens_emotion.stimuli.lexicon import any_word
 from lens_emotion.stimuli.sets import StimulusSet, has_text
 
 Labels = Sequence[str] | np.ndarray
 Score = Callable[[Sequence[str]], Float[np.ndarray, "n_texts n_emotions"]]
-_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 OWN_STATES = "not independent: it judges the model by its own states"
 SAME_TEXTS = "trained on the texts that made the vectors"
 SHARPNESS = 20.0  # turns cosines, which differ by hundredths, into probabilities; ranks do not depend on it
@@ -206,14 +205,6 @@ def world_words(name: str, language: str | None = None, shared: bool = False) ->
         chinese = tuple(world.translations[w] for w in english if w in world.translations)
         found[emotion] = {"en": english, "zh": chinese}.get(language or "", (*english, *chinese))
     return found
-
-
-def any_word(words: Sequence[str]) -> regex.Pattern[str]:
-    """Whole words in scripts with spaces; anywhere for those without."""
-    spaced = [regex.escape(w) for w in words if not _UNSPACED.search(w)]
-    unspaced = [regex.escape(w) for w in words if _UNSPACED.search(w)]
-    parts = ([r"\b(?:" + "|".join(spaced) + r")\b"] if spaced else []) + unspaced
-    return regex.compile("|".join(parts) or r"(?!)", regex.IGNORECASE)
 
 
 def centroid_scores(

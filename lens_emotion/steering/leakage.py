@@ -2,20 +2,27 @@
 
 Read off the stored texts of a `DoseResponse`; nothing is generated. A random direction of the same length pushes a
 model off its track too, so foreign letters under the emotion's vector count only where they exceed random's.
+
+That nothing came out is an answer only as far as the design reaches: n texts without a foreign letter leave a share of
+texts open, and words are found in some of the texts that hold them (`stimuli.lexicon.Recall`). What is excluded is
+the share of texts with foreign words that fit, where its upper bound lies below a smallest share of interest at
+every dose.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import beta, binom
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.stats.decide import EXCLUDED, OPEN, POWER, SHOWN
 from lens_emotion.stats.tests import (
     ALPHA,
     bootstrap_over_groups,
@@ -23,12 +30,15 @@ from lens_emotion.stats.tests import (
     p_text,
     percentile_band,
     permutation_p,
+    wilson_interval,
 )
 from lens_emotion.steering.dose_result import DoseResponse, holm, mcnemar_p, rate
-from lens_emotion.steering.judges import any_word
 from lens_emotion.steering.measures import letter_shares, script_shares
+from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
+from lens_emotion.stimuli.lexicon import Lexicon
 
 NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is called nothing
+LEVEL = 0.025  # one-sided, so that what is decided goes with 95% intervals
 N_FLIPS = 1999
 
 
@@ -39,8 +49,8 @@ class Leakage(Result):
     Attributes:
         table: one row per dose and condition ("unsteered" at dose 0, "emotion", "random", "other"): n scenarios,
             foreign (mean share of letters outside the home script) with 95% bootstrap interval over scenarios, texts
-            (share of texts with any foreign letter); for "emotion" also p (paired sign-flip permutation against random,
-            one-sided) and p_corrected (over doses).
+            (share of texts with any foreign letter) with Wilson interval; for "emotion" also p (paired sign-flip
+            permutation against random, one-sided) and p_corrected (over doses).
         scripts: mean share of letters per dose, condition and script.
         words: semantic match, None without a bilingual word list. One row per dose: target (share of texts with a word
             of the target emotion in the other script) with Wilson interval, others (the same for the words of the other
@@ -48,6 +58,9 @@ class Leakage(Result):
             corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm).
         home: script of the prompts.
         onset: smallest dose at which foreign letters exceed random's (p_corrected <= 0.05), None if none does.
+        layer: steered layer, or "all".
+        spanned: whether the doses reach from text that is whole to text that is broken, by the regimes.
+        recall: lower end of the 95% interval of the share of fitting texts that the words find, None if not measured.
     """
 
     table: pd.DataFrame
@@ -55,6 +68,82 @@ class Leakage(Result):
     words: pd.DataFrame | None
     home: str
     onset: float | None
+    layer: int | str
+    spanned: bool
+    recall: float | None
+
+    @property
+    def most(self) -> float:
+        """Largest share of texts with fitting foreign words that is not excluded (95%, exact), at any dose: no more
+        than hold a foreign letter, and no more than hold a word of the emotion, for those that the words miss."""
+
+        def end(k: int, n: int, found: float) -> float:
+            return min(1.0, float(beta.ppf(1 - LEVEL, k + 1, n - k)) / found) if k < n else 1.0
+
+        return max(min(end(*bound) for bound in bounds) for bounds in self._held())
+
+    @property
+    def detectable(self) -> tuple[float, float]:
+        """Smallest share of texts with foreign letters, and with fitting words, found with power .8 beside a control
+        without any, corrected over doses; NaN where no share is, and for words whose recall is not known.
+
+        k texts are enough for the sign flips, and for McNemar, where 2^-k is at most the level.
+        """
+        rows = self.table[self.table.condition == "emotion"]
+        n, least = int(rows.n.min()), math.ceil(math.log2(len(rows) / LEVEL))
+        letters = float(beta.ppf(POWER, least, n - least + 1)) if least <= n else math.nan
+        words = letters / (self.recall or math.nan)
+        return letters, words if words <= 1 else math.nan
+
+    @property
+    def p_shown(self) -> float:
+        """One-sided p-value of the claim: the largest of letters beyond random's, and of words of the emotion beyond
+        random directions and beyond other emotions', each corrected over doses."""
+        if self.words is None:
+            return 1.0
+        beyond = np.where(self.words.target > self.words.random, self.words.p_random / 2, 1.0)
+        fits = float(np.maximum(beyond, self.words.p_others).min())
+        return max(float(self.table.p_corrected.min()), fits)
+
+    def p_excluded(self, smallest: float) -> float:
+        """One-sided p-value of "fewer than `smallest` of the texts hold fitting foreign words, at every dose" (exact
+        binomial): 1 where the doses do not reach from whole to broken text."""
+        if not self.spanned:
+            return 1.0
+        p = [[float(binom.cdf(k, n, smallest * found)) for k, n, found in bounds] for bounds in self._held()]
+        return max(map(min, p))
+
+    def _held(self) -> list[list[tuple[int, int, float]]]:
+        """At each dose, texts of n that hold a foreign letter, and those that hold a word of the emotion, where its
+        recall is known; and the share of the fitting texts that must be among them."""
+        rows = self.table[self.table.condition == "emotion"].sort_values("dose")
+        target = np.ones(len(rows)) if self.words is None else self.words.sort_values("dose")["target"]
+        found = []
+        for letters, word, n in zip(rows.texts, target, rows.n, strict=True):
+            bounds = [(round(letters * n), int(n), 1.0)]
+            found.append(bounds + ([(round(word * n), int(n), self.recall)] if self.recall else []))
+        return found
+
+    def outcome(self, smallest: float, level: float = LEVEL) -> str:
+        """ "shown": letters beyond random's, and words of the emotion beyond both controls; "excluded": the doses reach
+        from whole to broken text, and fitting words in `smallest` of the texts are excluded; else "open"."""
+        if self.p_shown <= level:
+            return SHOWN
+        return EXCLUDED if self.p_excluded(smallest) <= LEVEL else OPEN
+
+    def design(self) -> str:
+        """What this experiment shows at most, and what it would have found, in words."""
+        letters, words = self.detectable
+        found = "" if math.isnan(letters) else f"; with power .8 it finds foreign letters in {letters:.0%} of them"
+        found += "" if math.isnan(words) else f", fitting words if they are in {words:.0%}"
+        unknown = "" if self.words is None or self.recall else ", the share of texts that the words miss is not known"
+        short = "" if self.spanned else "; the doses do not reach from whole to broken text"
+        most = f"fitting words in up to {self.most:.1%} of the texts are not excluded"
+        return f"{self.protocol}: {most}{found}{unknown}{short}"
+
+    @property
+    def protocol(self) -> str:
+        return "one vector at all layers" if self.layer == "all" else f"layer {self.layer}"
 
     @property
     def peak(self) -> pd.Series:
@@ -93,13 +182,16 @@ class Leakage(Result):
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
 
 
-def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None = None, seed: int = 0) -> Leakage:
+def leakage(
+    result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | Lexicon | None = None, seed: int = 0
+) -> Leakage:
     """Share of letters outside the prompts' script against dose, beside random directions.
 
     Args:
         result: of `dose_response`.
-        bilingual: emotion -> words in the other script, for example `world_words("world-en-zh", "zh")`; words that two
-            emotions share do not count against either.
+        bilingual: a `lexicon()`, of which the words that are not of the prompts' script count, or emotion -> words in
+            the other language, for example `world_words("world-en-zh", "zh")`; words that two emotions share do not
+            count for either.
 
     Raises:
         AnalysisError: prompts without letters; emotions without words in `bilingual`.
@@ -121,13 +213,30 @@ def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None 
     scripts = frame.groupby(["dose", "condition"])[[f"letters_{s}" for s in shares]].mean().reset_index()
     scripts = scripts.melt(["dose", "condition"], var_name="script", value_name="share")
     scripts["script"] = scripts["script"].str.removeprefix("letters_")
+    words, recall = None, None
+    if bilingual is not None:
+        known = bilingual.outside(home) if isinstance(bilingual, Lexicon) else Lexicon(bilingual)
+        recall = _recall(known, scripts, home)
+        words = _words(frame, known, seed)
+    regimes = set(result.table.loc[result.table.condition == "emotion", "regime"]) if len(result.table) else set()
     return Leakage(
         table=table,
         scripts=scripts,
-        words=None if bilingual is None else _words(frame, bilingual, seed),
+        words=words,
         home=home,
         onset=float(found.dose.min()) if len(found) else None,
+        layer=result.layer,
+        spanned=bool(regimes & {INERT, SURGICAL}) and bool(regimes & {COLLAPSE, EXPLOSIVE}),
+        recall=recall,
     )
+
+
+def _recall(known: Lexicon, scripts: pd.DataFrame, home: str) -> float | None:
+    """Lower end of the recall of words in the script that comes out most; where none does, of the words measured."""
+    foreign = scripts[(scripts.condition == "emotion") & (scripts.script != home) & (scripts.share > 0)]
+    leaks = str(foreign.groupby("script")["share"].sum().idxmax()) if len(foreign) else next(iter(known.recall), "")
+    found = known.recall.get(leaks)
+    return wilson_interval(found.found, found.n)[0] if found else None
 
 
 def _frame(result: DoseResponse) -> pd.DataFrame:
@@ -147,9 +256,10 @@ def _table(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         low, high = values.mean(), values.mean()
         if len(group) > 1:
             low, high = percentile_band(bootstrap_over_groups(values, group["scenario"].to_numpy(), seed=seed))
-        any_foreign = float((values > 0).mean())
+        share = rate("texts", pd.Series(values > 0))
+        texts = {"texts": share["texts_rate"], "texts_low": share["texts_low"], "texts_high": share["texts_high"]}
         place = {"dose": dose, "condition": condition, "n": len(group)}
-        rows.append(place | {"foreign": values.mean(), "low": float(low), "high": float(high), "texts": any_foreign})
+        rows.append(place | {"foreign": values.mean(), "low": float(low), "high": float(high)} | texts)
     table = pd.DataFrame(rows)
     table["p"] = table["p_corrected"] = np.nan
     wide = {c: g.pivot(index="scenario", columns="dose", values="foreign") for c, g in frame.groupby("condition")}
@@ -168,17 +278,14 @@ def _sign_flips(difference: Float[np.ndarray, "n k"], seed: int) -> Float[np.nda
     return signs @ difference / len(difference)
 
 
-def _words(frame: pd.DataFrame, bilingual: Mapping[str, Sequence[str]], seed: int) -> pd.DataFrame:
-    wanted = list(dict.fromkeys(frame["emotion"]))
-    if missing := [e for e in wanted if not bilingual.get(e)]:
+def _words(frame: pd.DataFrame, known: Lexicon, seed: int) -> pd.DataFrame:
+    wanted, names = list(dict.fromkeys(frame["emotion"])), known.emotions
+    if missing := [e for e in wanted if not known.words.get(e)]:
         raise AnalysisError(f"no foreign words for {', '.join(missing)}; give words for every emotion steered towards")
-    names = list(bilingual)
-    of_one = Counter(w for words in bilingual.values() for w in set(words))
-    patterns = [any_word([w for w in bilingual[e] if of_one[w] == 1]) for e in names]
-    matrix = np.array([[bool(p.search(t)) for p in patterns] for t in frame["text"]], dtype=float)
-    column = np.array([names.index(e) for e in frame["emotion"]])
-    own = matrix[np.arange(len(frame)), column]
-    scored = frame.assign(target=own.astype(bool), others=(matrix.sum(1) - own) / max(len(names) - 1, 1))
+    named = [known.named_in(text) for text in frame["text"]]
+    own = np.array([emotion in found for emotion, found in zip(frame["emotion"], named, strict=True)])
+    others = (np.array([len(found) for found in named], dtype=float) - own) / max(len(names) - 1, 1)
+    scored = frame.assign(target=own, others=others)
     rows = [_word_row(float(str(dose)), group, seed) for dose, group in scored.groupby("dose") if dose != 0]
     table = pd.DataFrame(rows)
     for p in ("p_random", "p_others"):

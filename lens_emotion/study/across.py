@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from lens_emotion.analysis.compare import ModelComparison, compare_models
 from lens_emotion.analysis.families import RSAMatrix, rsa_many
 from lens_emotion.analysis.geometry import Opposites, opposites
+from lens_emotion.analysis.mixed import RANDOM, Mixed, decoding_rows, mixed_effects
 from lens_emotion.analysis.rsa import HumanRSA, rsa_human
 from lens_emotion.display import Brief
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.steering.verification import Verification, verification
 from lens_emotion.study.claims.over_models import onsets_of
-from lens_emotion.study.results import StoredModel
+from lens_emotion.study.results import ModelStudy, StoredModel
 from lens_emotion.study.verdict import Claims
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -82,3 +86,46 @@ def _geometry(model: StoredModel, seed: int) -> tuple[Opposites | None, HumanRSA
         return opposites(vectors, best, seed=seed), rsa_human(vectors, best, seed=seed)
     except StimulusError:
         return None, None
+
+
+def mixed_of(models: Sequence[ModelStudy]) -> dict[str, Mixed]:
+    """Held-out decoding at the middle layer ("mixed"), and what steering gives the target at the middle of its doses
+    ("mixed_steering"), as mixed-effects models over emotions, topics or openings, and models; nothing decides on them.
+    """
+    outcomes = {
+        "mixed": ([r for m in models for r in _decoded_rows(m)], "held-out decoding at half depth, right or wrong"),
+        "mixed_steering": (
+            [_steered_rows(m) for m in models if m.steering is not None],
+            "target score over a random direction's at the middle dose",
+        ),
+    }
+    found = {}
+    for name, (rows, said) in outcomes.items():
+        try:
+            found[name] = mixed_effects(pd.concat(rows), "outcome", RANDOM, said)
+        except (AnalysisError, ValueError):  # nothing to set side by side
+            continue
+    return found
+
+
+def _facts(m: ModelStudy) -> dict[str, Any]:
+    return {"model": m.info.name, "family": m.info.family, "size": m.millions}
+
+
+def _decoded_rows(m: ModelStudy) -> list[pd.DataFrame]:
+    """Of what was read, and of its own stories without their instruction, which names the emotion."""
+    methods = {"comprehension": "reading", "generation, reread": "writing"}
+    rows = [
+        decoding_rows(x.decoding).assign(method=methods[x.name], **_facts(m)) for x in m.methods if x.name in methods
+    ]
+    return [r.rename(columns={"correct": "outcome"}) for r in rows]
+
+
+def _steered_rows(m: ModelStudy) -> pd.DataFrame:
+    assert m.steering is not None
+    texts = m.steering.texts
+    doses = sorted(texts["dose"].unique())
+    at = texts[texts["dose"] == doses[len(doses) // 2]].set_index(["emotion", "scenario"])
+    score = {c: at.loc[at["condition"] == c, "target_score"] for c in ("emotion", "random")}
+    gain = (score["emotion"] - score["random"]).rename("outcome").reset_index()
+    return gain.rename(columns={"scenario": "topic"}).assign(**_facts(m))

@@ -19,6 +19,7 @@ from lens_emotion.analysis.lens import Lens
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.inputs import LANGUAGES_OF
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
@@ -29,7 +30,6 @@ Frames = Mapping[str, DataFrame]
 Listed = tuple[str, DataFrame, str]
 
 METHODS = ("comprehension", "generation, conditioned", "generation, reread")
-LANGUAGES_OF = "qwen"  # the paper's claim of another language is of this family
 TESTS = [
     *("test", "measure", "unit", "n", "a", "b", "difference", "estimate"),
     *("low", "high", "p", "effect", "d", "warning"),
@@ -243,6 +243,10 @@ def _leakage(found: Leakage) -> Frames:
     return {"leakage": found.table, "leakage_scripts": found.scripts} | words
 
 
+def _leakage_everywhere(found: Leakage) -> Frames:
+    return {name.replace("leakage", "leakage_everywhere"): frame for name, frame in _leakage(found).items()}
+
+
 def _leakage_listed(found: Leakage) -> list[Listed]:
     listed = [("Foreign letters by dose", found.table, "leakage")]
     if found.words is not None and (found.words.target > 0).any():
@@ -376,6 +380,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         "Does steering bring out another language?", tables=_leakage, listed=_leakage_listed,
         data=lambda x: {"": x.table} | ({} if x.words is None else {"words": x.words}), family=LANGUAGES_OF,
     ),
+    Exhibit("leakage_everywhere", lambda m: m.leakage_everywhere, tables=_leakage_everywhere),
     Exhibit(
         "lens", lambda m: m.lens, "lens", "Tokens that every vector brings out, and their scripts",
         "Which tokens do the vectors bring out?", tables=lambda x: {"lens": x.table, "lens_scripts": x.scripts},

@@ -24,7 +24,6 @@ from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
 from lens_emotion.run.store import Store
-from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas, atlas
 from lens_emotion.study.claims.over_models import claims_of, partner_of
 from lens_emotion.study.claims.steering import leakage_of
@@ -122,7 +121,8 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         lens=lens,
         steering=steering,
         side_effects=steering.side_effects() if steering and steering.surgical_dose is not None else None,
-        leakage=leakage_of(steering, world_words("world-en-zh", "zh")),
+        leakage=leakage_of(steering, evidence.stimuli),
+        leakage_everywhere=leakage_of(evidence.everywhere, evidence.stimuli),
         judge=steering.judge if steering else "none",
         more=analysed(evidence, config),
         lacking=lacking,

@@ -11,6 +11,7 @@ from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
 from lens_emotion.run.store import Store, manifest
+from lens_emotion.study.across import mixed_of
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
 from lens_emotion.study.results import StudyRun
@@ -51,15 +52,17 @@ def _run(config: StudyConfig, store: Store, command: str, say: Say, executor: Ex
     alike = same_geometry([(o.study.info.name, o.vectors) for o in found], config) if len(found) > 1 else None
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
-    if alike:
-        store.table("rsa", alike.table)
+    mixed = mixed_of(studies)
+    tables = {name: found.table for name, found in mixed.items()} | ({"rsa": alike.table} if alike else {})
+    for name, table in tables.items():
+        store.table(name, table)
     summary = [
         {"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in studies
     ]
     facts = manifest(config, command, summary, time.monotonic() - started)
     store.json("manifest.json", facts)
     store.close()
-    return StudyRun(str(store.root), facts, studies, claims, alike)
+    return StudyRun(str(store.root), facts, studies, claims, alike, mixed)
 
 
 def _here(config: StudyConfig, store: Store, say: Say) -> Iterator[Outcome]:

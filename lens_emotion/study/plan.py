@@ -19,7 +19,16 @@ from lens_emotion.models.loading import resolve
 from lens_emotion.models.placement import choose_device, choose_dtype
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.inputs import Identity, prompts_for, same_but_for_weights, scenarios_for, step_inputs, texts_for
+from lens_emotion.run.inputs import (
+    EVERYWHERE_DOSES,
+    LANGUAGES_OF,
+    Identity,
+    prompts_for,
+    same_but_for_weights,
+    scenarios_for,
+    step_inputs,
+    texts_for,
+)
 from lens_emotion.run.look import MANIFEST, read_manifest
 from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
@@ -98,8 +107,8 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
     place = root / safe_name(label)
     steps = []
     for step in config.steps:
-        state = state_of(step, config, identity, texts, place)
-        work = work_of(step, config, texts, shape) if shape else None
+        state = state_of(step, config, identity, texts, place, family)
+        work = work_of(step, config, texts, shape, family) if shape else None
         speed, basis = rate(step, shape, identity.device, dtype, known) if shape else (1.0, "shape not known")
         seconds = work.flops / speed if work and state != STORED else 0.0
         steps.append(PlannedStep(step, state, work, seconds, basis))
@@ -109,13 +118,15 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
     return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
-def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
+def state_of(
+    step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path, family: str = ""
+) -> str:
     """Whether a step of a model's folder would be read back."""
     read = None
     if step != READING:
         folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
         read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
-    if _matching(place, step, step_inputs(step, config, identity, texts, read)) is not None:
+    if _matching(place, step, step_inputs(step, config, identity, texts, read, family)) is not None:
         return STORED
     return BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
 
@@ -175,14 +186,15 @@ class Needs:
     disk: float
 
 
-def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape) -> Work:
+def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, family: str = "") -> Work:
     """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
     if step == READING:
         return _work(shape, len(texts), sum(map(len, texts.texts)) / CHARACTERS, 0)
     if step == STEERING:
         openings = scenarios_for(config, texts)
         length = sum(len(s.opening) for s in openings) / CHARACTERS
-        n, scored = 1 + 4 * len(config.doses), 1 + 3 * len(config.doses)  # emotion, other, random, null (not scored)
+        doses = len(config.doses) + (len(EVERYWHERE_DOSES) if family == LANGUAGES_OF else 0)
+        n, scored = 1 + 4 * doses, 1 + 3 * doses  # emotion, other, random, null (not scored)
         new = len(openings) * config.steered_tokens
         return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
     prompts = [p.text for p in prompts_for(step, config, texts)]

@@ -16,6 +16,7 @@ from lens_emotion.analysis.families import RSAMatrix
 from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
+from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.display import Brief, Result, panel
@@ -89,7 +90,8 @@ class ModelStudy(Result):
         atlas: similarity, circumplex and two texts token by token, at every layer.
         lens: top tokens of every vector at the best layer, by script, against random directions.
         side_effects: of steering on other emotions at the surgical dose; None without such a dose.
-        leakage: foreign letters and words in the steered texts; None without steering.
+        leakage: foreign letters and words in the steered texts; None without steering. leakage_everywhere: the same of
+            one layer's vector at all layers, None where that was not run.
         circumplex: None where too few emotions are rated. unrated: then, in words, the ratings it lacks.
         claims: C1 to C7 on this model.
         lacking: part ("generation", "generation_jeong") -> why it was run and could not be analysed.
@@ -120,6 +122,7 @@ class ModelStudy(Result):
     claims: tuple[Claim, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    leakage_everywhere: Leakage | None = None
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -149,6 +152,7 @@ class StudyRun(Result):
     """A finished study: where it lies, what was asked, what was found, and what becomes of the paper's claims.
 
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
+    `mixed` holds the main outcomes as mixed-effects models, by the name of their table; nothing decides on them.
     """
 
     folder: str
@@ -156,6 +160,7 @@ class StudyRun(Result):
     models: tuple[ModelStudy, ...]
     claims: Claims
     alike: RSAMatrix | None = None
+    mixed: Mapping[str, Mixed] = field(default_factory=dict)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -177,7 +182,8 @@ class Evidence(Brief):
         comprehension: passages, story mean. last_token: the same pass, last token (the paper's comprehension preset).
         conditioned, reread: the model's own stories, with the instruction in front and bare; None if not run.
         jeong: the paper's generation preset; None if not run.
-        steering: the dose-response experiment; None if not run.
+        steering: the dose-response experiment; None if not run. everywhere: that of one layer's vector at all layers,
+            of models that the claim of another language is about.
         stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
         lacking: step -> why it was run and gave no states to analyse.
         matched: the bare stories over as many tokens as the passages. plain: neutral texts beyond those of the set.
@@ -195,6 +201,7 @@ class Evidence(Brief):
     stimuli: str
     ratings: tuple[Norm, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
+    everywhere: DoseResponse | None = None
     matched: PooledActivations | None = None
     plain: PooledActivations | None = None
 

@@ -20,10 +20,18 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.inputs import Identity, prompts_for, scenarios_for, step_inputs
+from lens_emotion.run.inputs import (
+    EVERYWHERE_DOSES,
+    EVERYWHERE_TOKENS,
+    LANGUAGES_OF,
+    Identity,
+    prompts_for,
+    scenarios_for,
+    step_inputs,
+)
 from lens_emotion.run.store import Inputs, Store
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
-from lens_emotion.steering.experiment import dose_response
+from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
 from lens_emotion.stimuli.library import WORLDS, load_stimuli
@@ -32,7 +40,7 @@ from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
-DOSES, STORIES = "dose_response.json", "stories.json"
+DOSES, EVERYWHERE, STORIES = "dose_response.json", "everywhere.json", "stories.json"
 
 
 def silent(model: str, doing: str) -> None:
@@ -53,7 +61,7 @@ class ModelRun(Brief):
 
     def inputs(self, step: str, read: str | None = None) -> Inputs:
         """What a step's result depends on (see `inputs.step_inputs`)."""
-        return step_inputs(step, self.config, self.identity, self.texts, read)
+        return step_inputs(step, self.config, self.identity, self.texts, read, self.info.family)
 
     def doing(self, what: str) -> None:
         self.say(self.info.name, what)
@@ -85,7 +93,7 @@ def gather(run: ModelRun) -> Evidence:
     run.store.save("vectors.safetensors", emotion_vectors(story).save)
     stories, jeong = write(run) if run.config.generation else (None, None)
     lacking = {step: found.why for step, found in ((WRITING, stories), (PRESET, jeong)) if found and found.why}
-    steering = steer(run, story) if run.config.steering else None
+    steering, every = steer(run, story) if run.config.steering else (None, None)
     spec = find_spec(run.info.name)
     return Evidence(
         info=run.info,
@@ -97,6 +105,7 @@ def gather(run: ModelRun) -> Evidence:
         reread=stories.reread if stories else None,
         jeong=jeong.conditioned if jeong else None,
         steering=steering,
+        everywhere=every,
         stimuli=run.texts.name,
         ratings=run.texts.norms,
         lacking=lacking,
@@ -173,24 +182,50 @@ def load_written(folder: Path) -> Written:
     return Written(stories, acts("conditioned"), acts("reread"), why)
 
 
-def steer(run: ModelRun, acts: PooledActivations) -> DoseResponse:
-    """The dose-response experiment, along the vectors of what was read (story mean)."""
+Steered = tuple[DoseResponse, DoseResponse | None]
+
+
+def steer(run: ModelRun, acts: PooledActivations) -> Steered:
+    """The dose-response experiment, along the vectors of what was read (story mean); for the family that the claim of
+    another language is about also that of one layer's vector at all layers, in the paper's unit of dose."""
     config, vectors = run.config, emotion_vectors(acts)
     chosen = [s for s in scenarios_for(config, run.texts) if s.emotion in vectors]
     doses: dict[str, Any] = {"doses": config.doses, "max_new_tokens": config.steered_tokens, "seed": config.seed}
 
-    def experiment(journal: Journal) -> DoseResponse:
+    def experiment(journal: Journal) -> Steered:
         judge = choose_judge(run.model, acts, run.texts, config)
-        return dose_response(run.model, vectors, chosen, judge, journal=journal, **doses)
+        one = dose_response(run.model, vectors, chosen, judge, journal=journal, **doses)
+        if run.info.family != LANGUAGES_OF:
+            return one, None
+        every = everywhere(run.model, vectors, [s.opening for s in chosen])
+        other: dict[str, Any] = {"doses": EVERYWHERE_DOSES, "unit": "relative", "layers": "all", "seed": config.seed}
+        other |= {"max_new_tokens": EVERYWHERE_TOKENS, "other_emotion": False, "journal": journal}
+        return one, dose_response(run.model, every, chosen, judge, **other)
 
     run.doing("steering")
     return run.store.step(
         STEERING,
         run.inputs(STEERING, run.store.digest(READING, "story_mean.safetensors")),
-        lambda folder: load_dose_response(folder / DOSES),
+        load_steered,
         experiment,
-        lambda found, folder: save_dose_response(found, folder / DOSES),
+        save_steered,
     )
+
+
+def save_steered(found: Steered, folder: Path) -> None:
+    for name, result in zip((DOSES, EVERYWHERE), found, strict=True):
+        if result is not None:
+            save_dose_response(result, folder / name)
+
+
+def load_steered(folder: Path) -> Steered:
+    """What a stored step of steering holds; the second is None where it was not run.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    every = folder / EVERYWHERE
+    return load_dose_response(folder / DOSES), load_dose_response(every) if every.exists() else None
 
 
 def choose_judge(model: Model, acts: PooledActivations, texts: StimulusSet, config: StudyConfig) -> Judge:

@@ -20,13 +20,12 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Store
-from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES, STORIES, Say, load_written, silent
+from lens_emotion.study.steps import DOSES, STORIES, Say, load_steered, load_written, silent
 
 
 def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
@@ -77,7 +76,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     story, last = acts(f"{READING}/story_mean"), acts(f"{READING}/last_token")
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
-    steering = folder / STEERING / DOSES
+    steered = (folder / STEERING / DOSES).exists()
+    steering, every = load_steered(folder / STEERING) if steered else (None, None)
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
     lacking = {step: load_written(folder / step).why for step in told}
     evidence = Evidence(
@@ -89,7 +89,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         conditioned=acts(f"{WRITING}/conditioned"),
         reread=acts(f"{WRITING}/reread"),
         jeong=acts(f"{PRESET}/conditioned"),
-        steering=load_dose_response(steering) if steering.exists() else None,
+        steering=steering,
+        everywhere=every,
         stimuli=facts["stimuli"],
         ratings=tuple(Norm(**rating) for rating in facts.get("ratings", ())),
         lacking={step: why for step, why in lacking.items() if why},

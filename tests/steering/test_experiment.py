@@ -26,7 +26,7 @@ from lens_emotion.steering.dose_result import (
     side_effects_of,
     target_first,
 )
-from lens_emotion.steering.experiment import dose_response
+from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.steering.regimes import REGIMES, Thresholds
 from lens_emotion.stimuli.prompts import scenarios
@@ -78,6 +78,27 @@ def test_another_emotions_vector_has_its_direction_and_the_targets_length(vector
         assert (vector.direction == vectors[vector.name].direction).all()
         for dose in (Dose(3.0), Dose(0.2, "relative")):
             assert (dose.length(vector) == dose.length(vectors["calm"])).all()
+
+
+def test_one_layers_vectors_stand_at_all_layers_and_so_do_their_controls(vectors):
+    """The paper's public code: one layer's vector everywhere, dosed by the norm of all positions, the first too."""
+    openings = [s.opening for s in scenarios("world-en")[:2]]
+    made = everywhere(tiny(), vectors, openings, layer=1)
+    for vector in (made["calm"], made.random(5, like="calm"), made.other(2, like="calm")):
+        assert (vector.direction == vector.direction[0]).all() and vector.layers == tuple(range(made.n_layers))
+    assert (made["calm"].direction[0] == vectors["calm"].at(1)).all()
+    assert (made.natural == vectors.natural[:, 1:2]).all() and len(set(made.residual_norm.tolist())) > 1
+    alone = (
+        everywhere(tiny(), vectors, openings[:1]).residual_norm
+        + everywhere(tiny(), vectors, openings[1:]).residual_norm
+    )
+    torch.testing.assert_close(alone / 2, made.residual_norm)
+    settings = {"doses": (0.01, 0.05), "unit": "relative", "layers": "all", "max_new_tokens": 8, "progress": False}
+    judge = word_count_judge(world_words("world-en"))
+    found = dose_response(tiny(), made, scenarios("world-en")[:2], judge, other_emotion=False, **settings)
+    assert found.layer == "all" and set(found.texts.condition) == {"emotion", "random"} and found.others.empty
+    with pytest.raises(DoseError, match="at least one opening"):
+        everywhere(tiny(), vectors, [])
 
 
 def test_every_control_stands_beside_the_emotion(result):

@@ -175,7 +175,7 @@ def test_empty_texts_at_some_doses_are_data(steered):
 def test_steering_claims_without_an_experiment_are_not_testable():
     assert causal("m", None).verdict == NOT_TESTABLE
     assert regimes("m", None).verdict == NOT_TESTABLE
-    assert leakage_of(None, None) is None
+    assert leakage_of(None, "passages") is None
     assert other_languages("m", None, None, None).verdict == NOT_TESTABLE
 
 

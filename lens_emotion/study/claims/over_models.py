@@ -177,5 +177,5 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
         beyond_anisotropy(name, left, smallest["C4"]),
         causal(name, evidence.steering, smallest["C5"]),
         regimes(name, evidence.steering, smallest["C5"]),
-        other_languages(name, evidence.steering, study.lens, study.leakage),
+        other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere, smallest["C7"]),
     )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
-from lens_emotion.stats.tests import ALPHA, p_text
+from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import DoseResponse
-from lens_emotion.steering.leakage import Leakage, leakage
+from lens_emotion.steering.judges import world_words
+from lens_emotion.steering.leakage import LEVEL, Leakage, leakage
 from lens_emotion.steering.paired import PairedOutcome
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
+from lens_emotion.stimuli.lexicon import Lexicon, lexicon
+from lens_emotion.stimuli.library import WORLDS
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
 
 NO_STEERING = "the steering experiment was not run"
@@ -142,44 +145,63 @@ def onset_of(steering: DoseResponse) -> tuple[float, float, str]:
     return natural, relative, censored
 
 
-def other_languages(name: str, steering: DoseResponse | None, lens: Lens | None, leaked: Leakage | None) -> Claim:
+def other_languages(
+    name: str,
+    steering: DoseResponse | None,
+    lens: Lens | None,
+    leaked: Leakage | None,
+    everywhere: Leakage | None = None,
+    smallest: float = 0.1,
+) -> Claim:
     """C7: foreign letters under the emotion's vector against random directions, and whether they fit the emotion.
 
-    Supported if both exceed their controls; not supported if the letters do not, at any dose; undetermined if letters
-    leak but nobody can say whether they fit (no bilingual word list, or not above its control).
+    Supported if both exceed their controls, by either protocol (the level is shared between them); not supported if by
+    each, over doses that reach from whole to broken text, fitting words in the smallest share of the texts that would
+    matter are excluded; else undetermined.
+
+    Args:
+        leaked: of one steered layer. everywhere: of one layer's vector at all layers, None where that was not run.
+        smallest: see `claims.smallest`.
     """
     if steering is None or leaked is None or lens is None:
         return untestable("C7", name, NO_STEERING)
     if steering.silent:
         return untestable("C7", name, steering.silent)
-    peak = leaked.peak
-    words = leaked.words
-    fits = words is not None and bool(((words.p_random <= ALPHA) & (words.p_others <= ALPHA)).any())
-    if leaked.onset is None:
-        verdict, reason = NOT_SUPPORTED, "foreign letters come out no more than under random directions"
-    elif fits:
+    asked = [x for x in (leaked, everywhere) if x is not None]
+    outcomes = [x.outcome(smallest, LEVEL / len(asked)) for x in asked]
+    shown = min(asked, key=lambda x: x.p_shown)
+    if SHOWN in outcomes:
         verdict, reason = SUPPORTED, "foreign letters come out above random directions, in words of the right emotion"
-    else:
+    elif set(outcomes) == {EXCLUDED}:
+        verdict, reason = NOT_SUPPORTED, f"foreign words of the emotion in {smallest:.0%} of the texts are excluded"
+    elif any(x.onset is not None for x in asked):
         verdict, reason = UNDETERMINED, "foreign letters come out above random directions, but not known to fit"
-    rows = leaked.table[(leaked.table.dose == peak.dose) & (leaked.table.condition == "random")]
-    control = float(rows.foreign.iloc[0])
+    else:
+        verdict, reason = UNDETERMINED, "no foreign letters above random directions, but they are not excluded"
+    peak, reach = shown.peak, "; ".join(x.design() for x in asked)
+    rows = shown.table[(shown.table.dose == peak.dose) & (shown.table.condition == "random")]
+    told = "; ".join(f"{x.protocol}: {x.summary()}" for x in asked)
+    only = "" if everywhere else " Asked with one layer only."
     return Claim(
         "C7",
         name,
         verdict,
-        reason,
-        f"In {name}: {leaked.summary()}. Logit lens: {lens.summary()}",
+        f"{reason} ({', '.join(x.protocol for x in asked)})",
+        f"In {name}: {told}. Design: {reach}.{only} Logit lens: {lens.summary()}",
         Effect("foreign letters at their peak dose", float(peak.foreign), float(peak.low), float(peak.high)),
-        f"random directions {control:.1%}, {p_text(float(peak.p_corrected))}",
+        f"random directions {float(rows.foreign.iloc[0]):.1%}, {p_text(float(peak.p_corrected))}",
         float(peak.p_corrected),
         f"{peak.n:.0f} scenarios",
+        smallest,
+        reach,
+        (min(1.0, len(asked) * shown.p_shown), max(x.p_excluded(smallest) for x in asked)),
     )
 
 
-def leakage_of(steering: DoseResponse | None, foreign_words: dict[str, tuple[str, ...]] | None) -> Leakage | None:
-    """Leakage of a steering experiment, with the words to look for where the emotions have any."""
+def leakage_of(steering: DoseResponse | None, stimuli: str) -> Leakage | None:
+    """Leakage of a steering experiment, with the words to look for where the emotions have any: those of the tiny
+    models' world on its texts, else the lexicon's."""
     if steering is None:
         return None
-    emotions = set(steering.texts.emotion)
-    known = foreign_words if foreign_words and emotions <= foreign_words.keys() else None
-    return leakage(steering, known)
+    known = Lexicon(world_words("world-en-zh", "zh")) if stimuli in WORLDS else lexicon()
+    return leakage(steering, known if set(steering.texts.emotion) <= set(known.emotions) else None)
