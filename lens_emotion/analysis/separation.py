@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
+from lens_emotion.analysis.decoding import Decoding, Found, decoding, layer_rows, permuted
 from lens_emotion.display import Brief, Result
 from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.layers import place, resolve_layer
@@ -25,17 +25,7 @@ from lens_emotion.stats.cosines import (
     vector_products,
 )
 from lens_emotion.stats.design import design_of, grams, with_copies
-from lens_emotion.stats.gram import (
-    FoldedGram,
-    Labellings,
-    accuracies,
-    class_slabs,
-    fold_gram,
-    mean_products,
-    observed_scores,
-    over_blocks,
-    slabs,
-)
+from lens_emotion.stats.gram import Labellings, mean_products, over_blocks
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
 from lens_emotion.stats.tests import ALPHA, NOISE, UNTOLD, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -176,16 +166,15 @@ def cosine_null(
     acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int
 ) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, "m n_layers"]]:
     """Mean pairwise cosine per layer, as observed and under label permutations (of the emotional texts)."""
-    design, blocks = permuted(acts, n_permutations, seed)
+    _, blocks = permuted(acts, n_permutations, seed)
     if not isinstance(recipe, str):
         return _cosines_of_function(acts, recipe, blocks)
     recipe_steps(recipe)
     emotional = np.flatnonzero(acts.emotion != NEUTRAL)
     scores = []
     for gram in recipe_grams(acts, recipe):
-        columns = slabs(design, gram[emotional][:, emotional])
-        least = ROUNDING * float(gram.diagonal().mean())
-        scores.append(over_blocks(partial(_block_cosines, recipe, least, columns), blocks))
+        own, least = gram[emotional][:, emotional].numpy(), ROUNDING * float(gram.diagonal().mean())
+        scores.append(over_blocks(partial(_block_cosines, recipe, least, own), blocks))
     together = np.stack(scores, axis=1)
     return together[0], together[1:]
 
@@ -209,20 +198,17 @@ def _named(acts: PooledActivations, recipe: str, n_permutations: int, seed: int)
     means = topic_means(acts, design, blocks[0].weights[0], recipe)
     # subtracting a vector from all texts changes no held-out score; projecting does
     plain = grams(acts.emotional.values) if without_neutral_components in RECIPES[recipe] else None
-    scores, both, corrected, reliable = [], [], [], []
-    for gram in recipe_grams(acts, recipe):
+    found, cosines, corrected, reliable = Found(design, blocks), [], [], []
+    for gram, rows in zip(recipe_grams(acts, recipe), layer_rows(acts), strict=True):
         own = gram[emotional][:, emotional]
         as_read = next(plain) if plain else own
-        folded = fold_gram(design, as_read)
-        columns = slabs(design, own) if plain else None
         least = ROUNDING * float(gram.diagonal().mean())
-        scores.append(observed_scores(folded))
-        both.append(over_blocks(partial(_block_both, recipe, least, folded, columns), blocks))
+        found.add(as_read, rows)
+        cosines.append(over_blocks(partial(_block_cosines, recipe, least, own.numpy()), blocks))
         corrected.append(corrected_cosine(gram.numpy(), means, recipe))
         reliable.append(mean_reliability(layer_half_cosines(as_read, design, halves)[0]))
-    accuracy, cosines = np.moveaxis(np.stack(both, axis=1), 2, 0)
-    result = decoded(acts, design, np.stack(scores), accuracy)
-    return Layers(result, cosines[0], cosines[1:], corrected, np.array(reliable))
+    together = np.stack(cosines, axis=1)
+    return Layers(found.decoding(acts), together[0], together[1:], corrected, np.array(reliable))
 
 
 def _of_function(acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int) -> Layers:
@@ -236,19 +222,9 @@ def _of_function(acts: PooledActivations, recipe: Recipe, n_permutations: int, s
 
 
 def _block_cosines(
-    recipe: str, least: float, columns: list[np.ndarray], block: Labellings, sums: list[np.ndarray] | None = None
+    recipe: str, least: float, gram: Float[np.ndarray, "n n"], block: Labellings
 ) -> Float[np.ndarray, " b"]:
-    return mean_cosine(vector_products(recipe, mean_products(block, columns, sums)), least)
-
-
-def _block_both(
-    recipe: str, least: float, folded: FoldedGram, projected: list[np.ndarray] | None, block: Labellings
-) -> Float[np.ndarray, "b 2"]:
-    """Held-out accuracy and mean cosine; `projected` are the recipe's slabs where they are not those of `folded`."""
-    sums = class_slabs(folded, block)
-    accuracy = accuracies(folded, block, sums)
-    own = (folded.columns, block, sums) if projected is None else (projected, block)
-    return np.stack([accuracy, _block_cosines(recipe, least, *own)], axis=1)
+    return mean_cosine(vector_products(recipe, mean_products(gram, block)), least)
 
 
 def _cosines_of_function(
