@@ -7,7 +7,6 @@ dimension at SD 1 listens to the small ones as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Result
-from lens_emotion.extraction.activations import PooledActivations, check_finite
+from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.gram import (
@@ -31,6 +30,7 @@ from lens_emotion.stats.gram import (
 )
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import ALPHA, check_permutations, noise_note, null_columns, p_text, wilson_interval
+from lens_emotion.stimuli.emotions import NEUTRAL
 
 CENTRED, STANDARDISED = "centred cosine", "standardised"  # the decoders
 
@@ -179,16 +179,10 @@ def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) 
     """
     design, blocks = permuted(acts, n_permutations, seed)
     found = Found(design, blocks)
-    for gram, rows in zip(grams(acts.emotional.values), layer_rows(acts), strict=True):
+    values = acts.emotional.values.detach().cpu()
+    for gram, rows in zip(grams(values), values.unbind(1), strict=True):
         found.add(gram, rows)
     return found.decoding(acts)
-
-
-def layer_rows(acts: PooledActivations) -> Iterator[Float[Tensor, "n_texts d_model"]]:
-    """States of the emotional texts, layer by layer. Raises ArtifactError where they are not finite."""
-    values = acts.emotional.values
-    check_finite(values)
-    yield from values.detach().cpu().unbind(1)
 
 
 class Found:
@@ -257,7 +251,7 @@ def decoded(
         emotions=design.emotions,
         label=design.label,
         predicted=predicted,
-        topic=acts.emotional.topic,
+        topic=acts.topic[acts.emotion != NEUTRAL],
         fold=design.fold,
         null=accuracy[1:],
         copies=design.copies,

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from lens_emotion.analysis.decoding import Decoding, Found, decoding, layer_rows, permuted
+from lens_emotion.analysis.decoding import Decoding, Found, decoding, permuted
 from lens_emotion.display import Brief, Result
 from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.layers import place, resolve_layer
@@ -27,7 +27,7 @@ from lens_emotion.stats.cosines import (
 from lens_emotion.stats.design import design_of, grams, with_copies
 from lens_emotion.stats.gram import Labellings, mean_products, over_blocks
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
-from lens_emotion.stats.tests import ALPHA, NOISE, UNTOLD, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import NOISE, UNTOLD, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
     RECIPES,
@@ -48,8 +48,9 @@ class Separation(Result):
             topics), null_low, null_high (95% of label permutations), p (mean_cosine below its null),
             disattenuated (mean cosine corrected for noise: `cosines.corrected_cosine`; NaN where there is no such
             estimate) with its interval disattenuated_low, disattenuated_high, accuracy (held-out decoding), chance,
-            accuracy_p (this layer alone), accuracy_p_corrected (best of all layers), reliability (split-half,
-            Spearman-Brown, mean over emotions; `reliability` has its null).
+            accuracy_p (this layer alone), accuracy_p_corrected (best of all layers), the same three by the standardised
+            decoder (accuracy_standardised, accuracy_p_standardised, accuracy_p_corrected_standardised), reliability
+            (split-half, Spearman-Brown, mean over emotions; `reliability` has its null).
         recipe: recipe of the vectors whose cosine is taken.
         decoding: the decoding behind `accuracy`.
         null: mean cosine of each label permutation at each layer.
@@ -68,22 +69,18 @@ class Separation(Result):
         return self.decoding.best_layer
 
     def distinguishable(self, layer: int | None = None) -> bool:
-        """True if held-out decoding lies above its permutation null (p <= 0.05).
+        """True if held-out decoding lies above its permutation null (p <= 0.05), by the centred cosine.
 
-        With a layer chosen beforehand: its own p. With none: the best layer, its p corrected for the choice.
-        The mean cosine has no say: noise lowers it as well as separation does.
+        `decoding.hangs(layer)` says whether the standardised decoder sees it otherwise. With a layer chosen beforehand:
+        its own p. With none: the best layer, its p corrected for the choice. The mean cosine has no say: noise lowers it
+        as well as separation does.
         """
-        return self._decoding_p(layer) <= ALPHA and not self.tied
+        return self.decoding.above_chance(None if layer is None else resolve_layer(layer, len(self.table), 0))
 
     @property
     def tied(self) -> bool:
         """True if copies leave nothing to test: then "not distinguishable" would be said of what nobody could tell."""
         return self.decoding.tied
-
-    def _decoding_p(self, layer: int | None) -> float:
-        at = resolve_layer(layer, len(self.table), self.best_layer)
-        column = "accuracy_p_corrected" if layer is None else "accuracy_p"
-        return float(self.table[column].iloc[at])
 
     def summary(self, layer: int | None = None) -> str:
         """One sentence on a layer; by default the best in accuracy, its p corrected for the choice."""
@@ -91,12 +88,14 @@ class Separation(Result):
         row = self.table.iloc[at]
         verdict = UNTOLD if self.tied else NOISE
         verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else verdict
-        corrected = " corrected over layers" * (layer is None)
+        verdict = self.decoding.hangs(None if layer is None else at) or verdict
+        p, corrected = ("accuracy_p_corrected", " corrected over layers") if layer is None else ("accuracy_p", "")
         return (
             f"At {place(at, len(self.table), best=layer is None)} the mean pairwise cosine is "
             f"{row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null {row.null_low:.2f} "
             f"to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(at)}), held-out accuracy "
-            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(self._decoding_p(layer))}{corrected}), "
+            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(row[p])}{corrected}; standardised per dimension "
+            f"{row.accuracy_standardised:.2f}, {p_text(row[f'{p}_standardised'])}), "
             f"split-half reliability {row.reliability:.2f}: {verdict}.{with_copies(self.decoding.copies)}"
         )
 
@@ -151,6 +150,9 @@ def separation(
             "chance": by_layer["chance"],
             "accuracy_p": by_layer["p"],
             "accuracy_p_corrected": by_layer["p_corrected"],
+            "accuracy_standardised": by_layer["accuracy_standardised"],
+            "accuracy_p_standardised": by_layer["p_standardised"],
+            "accuracy_p_corrected_standardised": by_layer["p_corrected_standardised"],
             "reliability": layers.reliability,
         }
     )
@@ -197,9 +199,10 @@ def _named(acts: PooledActivations, recipe: str, n_permutations: int, seed: int)
     halves = class_halves(design, design.label[None], topic_halves(design.n_blocks, N_SPLITS, seed))
     means = topic_means(acts, design, blocks[0].weights[0], recipe)
     # subtracting a vector from all texts changes no held-out score; projecting does
-    plain = grams(acts.emotional.values) if without_neutral_components in RECIPES[recipe] else None
+    values = acts.emotional.values.detach().cpu()
+    plain = grams(values) if without_neutral_components in RECIPES[recipe] else None
     found, cosines, corrected, reliable = Found(design, blocks), [], [], []
-    for gram, rows in zip(recipe_grams(acts, recipe), layer_rows(acts), strict=True):
+    for gram, rows in zip(recipe_grams(acts, recipe), values.unbind(1), strict=True):
         own = gram[emotional][:, emotional]
         as_read = next(plain) if plain else own
         least = ROUNDING * float(gram.diagonal().mean())
