@@ -72,8 +72,8 @@ class Separation(Result):
         """True if held-out decoding lies above its permutation null (p <= 0.05), by the centred cosine.
 
         `decoding.hangs(layer)` says whether the standardised decoder sees it otherwise. With a layer chosen beforehand:
-        its own p. With none: the best layer, its p corrected for the choice. The mean cosine has no say: noise lowers it
-        as well as separation does.
+        its own p. With none: the best layer, its p corrected for the choice. The mean cosine has no say: noise lowers
+        it as well as separation does.
         """
         return self.decoding.above_chance(None if layer is None else resolve_layer(layer, len(self.table), 0))
 

@@ -97,7 +97,8 @@ def separation(result: Separation) -> go.Figure:
     figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
-    other = _standardised(table, "accuracy", "accuracy_p_standardised", ORANGE)
+    given = "accuracy_standardised" in table
+    other = _standardised(table, "accuracy", "accuracy_p_standardised", ORANGE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
     figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
@@ -117,7 +118,7 @@ def decoding(result: Decoding) -> go.Figure:
     figure = go.Figure()
     figure.add_traces(band(table, "null_low", "null_high", NULL))
     figure.add_trace(chance_line(float(table["chance"].iloc[0])))
-    figure.add_traces(tested_curve(table, "accuracy", result.decoder, BLUE, strictest(table)))
+    figure.add_traces(tested_curve(table, "accuracy", "held-out accuracy", BLUE, strictest(table)))
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
     if result.standardised is not None:
         figure.add_traces(_standardised(table, "accuracy"))
