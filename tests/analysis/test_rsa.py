@@ -282,7 +282,7 @@ def _read_by_two(seed, signal=0.0, shared=True, k=8, n_topics=8):
     "signal, shared", [(0.0, True), (0.4, False), (1.5, False)], ids=["no emotion", "unlike", "unlike, strong"]
 )
 def test_two_models_that_read_the_same_texts_are_not_alike_for_that(signal, shared):
-    """200 runs a world, 8 and 20 emotions: 0 to 3% (first rule, Mantel on the same texts: 100% without emotion)."""
+    """In 200 runs a world, with 8 and with 20 emotions, 0 to 2.5%."""
     p = [rsa_activations(*_read_by_two(s, signal, shared), n_splits=6, n_permutations=39).p for s in range(20)]
     assert np.mean(np.array(p) <= 0.05) <= 0.15
 
