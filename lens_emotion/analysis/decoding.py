@@ -1,31 +1,49 @@
-"""Held-out decoding: can the emotion of a text on an unseen topic be read off the states, layer by layer?"""
+"""Held-out decoding: can the emotion of a text on an unseen topic be read off the states, layer by layer?
+
+Two decoders answer, since each is blind where the other sees: a cosine of centred states follows the few dimensions
+that are a thousand times larger than all others (massive activations; Sun et al. 2024), and one that has every
+dimension at SD 1 listens to the small ones as much.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from lens_emotion.display import Result
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
-from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
+from lens_emotion.stats.gram import (
+    Labellings,
+    accuracies,
+    fold_gram,
+    fold_standardised,
+    labellings,
+    observed_scores,
+    over_blocks,
+)
 from lens_emotion.stats.intervals import half_width
-from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, wilson_interval
+from lens_emotion.stats.tests import ALPHA, check_permutations, noise_note, null_columns, p_text, wilson_interval
+from lens_emotion.stimuli.emotions import NEUTRAL
+
+CENTRED, STANDARDISED = "centred cosine", "standardised"  # the decoders
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decoding(Result):
-    """Held-out decoding of every layer.
+    """Held-out decoding of every layer: by the centred cosine and, in `standardised`, with every dimension at SD 1.
 
     Attributes:
         table: layer, depth, accuracy, macro_f1, chance (1/n_emotions), null_mean, null_low, null_high (95% of
             the label permutations), p (this layer alone), p_corrected (against the best layer of each
-            permutation).
+            permutation); then accuracy, null_low, null_high, p and p_corrected of the standardised decoder, as
+            accuracy_standardised and so on.
         auc: layer, depth, emotion, auc (one against the rest, from the held-out cosines; chance 0.5), auc_low,
             auc_high (95%, jackknife over topics).
         emotions: names of the classes.
@@ -34,6 +52,8 @@ class Decoding(Result):
         topic: topic of each text; fold: its fold.
         null: accuracy of each label permutation at each layer.
         copies: which texts are copies of others, and how they were kept in one fold; empty if none is.
+        decoder: "centred cosine", or "standardised".
+        standardised: the same by the other decoder, under the same permutations; None in that one itself.
     """
 
     table: pd.DataFrame
@@ -45,6 +65,8 @@ class Decoding(Result):
     fold: Int[np.ndarray, " n_texts"]
     null: Float[np.ndarray, "n_permutations n_layers"]
     copies: str = ""
+    decoder: str = CENTRED
+    standardised: Decoding | None = None
 
     @property
     def tied(self) -> bool:
@@ -109,39 +131,88 @@ class Decoding(Result):
             }
         )
 
-    def summary(self) -> str:
-        """One sentence on the best layer."""
-        row = self.table.iloc[self.best_layer]
+    def above_chance(self, layer: int | None = None) -> bool:
+        """True if this decoder lies above its null (p <= 0.05): at a layer chosen beforehand, or at the best of all."""
+        column, at = ("p_corrected", self.best_layer) if layer is None else ("p", layer)
+        return not self.tied and float(self.table[column].iloc[at]) <= ALPHA
 
+    def hangs(self, layer: int | None = None) -> str:
+        """What each decoder says, where one finds emotion and the other does not; empty where they agree."""
+        if self.standardised is None or self.above_chance(layer) == self.standardised.above_chance(layer):
+            return ""
+        found = {d.decoder: "above chance" if d.above_chance(layer) else "not" for d in (self, self.standardised)}
+        return f"undetermined: it hangs on the decoder ({'; '.join(f'{k}: {v}' for k, v in found.items())})"
+
+    def summary(self) -> str:
+        """One sentence on the best layer of each decoder."""
+        row, other = self.table.iloc[self.best_layer], self.standardised
+        beside = ""
+        if other is not None:
+            at = other.table.iloc[other.best_layer]
+            where = "" if other.best_layer == self.best_layer else f" at {place(other.best_layer, len(self.table))}"
+            beside = f"; standardised per dimension {at.accuracy:.2f}{where}, {p_text(at.p_corrected)} corrected"
+        hangs = self.hangs()
+        note = f": {hangs}" if hangs else noise_note(row.p_corrected, tied=self.tied)
         return (
             f"Held-out {len(self.emotions)}-way decoding at "
             f"{place(self.best_layer, len(self.table), best=True)}: accuracy {row.accuracy:.2f} (chance "
             f"{row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p_corrected)} "
-            f"corrected over layers; {self.n_texts} texts, {self.n_topics} topics)"
-            f"{noise_note(row.p_corrected, tied=self.tied)}.{with_copies(self.copies)}"
+            f"corrected over layers{beside}; {self.n_texts} texts, {self.n_topics} topics)"
+            f"{note}.{with_copies(self.copies)}"
         )
 
 
 def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) -> Decoding:
-    """Nearest centroid on centred cosine at every layer, tested on topics that the centroids have not seen.
+    """Nearest centroid by cosine at every layer, tested on topics that the centroids have not seen.
 
     Each fold holds out one topic (one of 12 groups of topics if there are more). The mean of the TRAINING
     texts is subtracted from all; a held-out text gets the class whose training centroid has the largest
-    cosine with it. Neutral texts are left out. Texts that are the same as another, or nearly so (`stimuli.copies`),
-    share its fold. The null shuffles labels within topics (`label_permutations`) and repeats everything; one shuffle
-    serves all layers, so `p_corrected` accounts for the best layer's accuracy being a maximum over layers.
+    cosine with it. The second decoder also divides every dimension by its SD over the training texts (one that is
+    constant there is left out). Neutral texts are left out. Texts that are the same as another, or nearly so
+    (`stimuli.copies`), share its fold. The null shuffles labels within topics (`label_permutations`) and repeats
+    everything; one shuffle serves both decoders (labels play no part in the scale) and all layers, so `p_corrected`
+    accounts for the best layer's accuracy being a maximum over layers.
 
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
         AnalysisError: n_permutations below 1.
     """
     design, blocks = permuted(acts, n_permutations, seed)
-    scores, accuracy = [], []
-    for gram in grams(acts.emotional.values):
-        folded = fold_gram(design, gram)
-        scores.append(observed_scores(folded))
-        accuracy.append(over_blocks(partial(accuracies, folded), blocks))
-    return decoded(acts, design, np.stack(scores), np.stack(accuracy, axis=1))
+    found = Found(design, blocks)
+    values = acts.emotional.values.detach().cpu()
+    for gram, rows in zip(grams(values), values.unbind(1), strict=True):
+        found.add(gram, rows)
+    return found.decoding(acts)
+
+
+class Found:
+    """What both decoders found, layer by layer: held-out scores of the true labels, accuracies of all labellings."""
+
+    def __init__(self, design: Design, blocks: list[Labellings]) -> None:
+        self.design, self.blocks = design, blocks
+        self.scores: dict[str, list[np.ndarray]] = {CENTRED: [], STANDARDISED: []}
+        self.accuracy: dict[str, list[np.ndarray]] = {CENTRED: [], STANDARDISED: []}
+
+    def add(self, gram: Float[Tensor, "n n"], rows: Float[Tensor, "n d_model"]) -> None:
+        """The next layer: inner products of the texts, any common vector subtracted, and the texts themselves."""
+        for decoder in self.scores:
+            folded = fold_gram(self.design, gram) if decoder == CENTRED else fold_standardised(self.design, rows)
+            self.scores[decoder].append(observed_scores(folded))
+            self.accuracy[decoder].append(over_blocks(partial(accuracies, folded), self.blocks))
+
+    def decoding(self, acts: PooledActivations) -> Decoding:
+        """The result, of all layers."""
+        one, other = (
+            decoded(acts, self.design, np.stack(self.scores[name]), np.stack(self.accuracy[name], axis=1), name)
+            for name in (CENTRED, STANDARDISED)
+        )
+        return replace(one, table=beside(one.table, other.table, "accuracy"), standardised=other)
+
+
+def beside(table: pd.DataFrame, other: pd.DataFrame, value: str) -> pd.DataFrame:
+    """The table, with the value of the standardised decoder and what belongs to it under names of their own."""
+    columns = (value, "null_low", "null_high", "p", "p_corrected")
+    return table.assign(**{f"{c}_standardised": other[c] for c in columns})
 
 
 def permuted(acts: PooledActivations, n_permutations: int, seed: int) -> tuple[Design, list[Labellings]]:
@@ -161,6 +232,7 @@ def decoded(
     design: Design,
     scores: Float[np.ndarray, "n_layers n_texts k"],
     accuracy: Float[np.ndarray, "b n_layers"],
+    decoder: str = CENTRED,
 ) -> Decoding:
     """The result, from the held-out scores of the true labels and the accuracies of true and permuted labels."""
     predicted, k = scores.argmax(2), design.n_classes
@@ -179,10 +251,11 @@ def decoded(
         emotions=design.emotions,
         label=design.label,
         predicted=predicted,
-        topic=acts.emotional.topic,
+        topic=acts.topic[acts.emotion != NEUTRAL],
         fold=design.fold,
         null=accuracy[1:],
         copies=design.copies,
+        decoder=decoder,
     )
 
 
@@ -205,13 +278,14 @@ def auc_table(
 ) -> pd.DataFrame:
     """layer, depth, emotion, auc, auc_low, auc_high: how well a class's held-out score ranks its texts first."""
     k, n_layers = design.n_classes, len(depth)
-    values = [auc(layer[:, c], design.label == c, design.block) for layer in scores for c in range(k)]
+    found = [_ranked(layer[:, c], design.label == c, design.block) for layer in scores for c in range(k)]
     where = {
         "layer": np.repeat(np.arange(n_layers), k),
         "depth": np.repeat(depth, k),
         "emotion": np.tile(np.array(design.emotions), n_layers),
     }
-    return pd.DataFrame({**where, **dict(zip(("auc", "auc_low", "auc_high"), np.array(values).T, strict=True))})
+    values = _with_interval(*(np.array(x) for x in zip(*found, strict=True)))
+    return pd.DataFrame({**where, **dict(zip(("auc", "auc_low", "auc_high"), values, strict=True))})
 
 
 def auc(
@@ -223,14 +297,28 @@ def auc(
     also have moved the centroids of the others is not in it. Clipped to 0..1; NaN if leaving out a topic leaves no
     pair.
     """
+    value, left = _ranked(score, positive, topic)
+    found = _with_interval(np.array([value]), left[None])
+    return float(found[0][0]), float(found[1][0]), float(found[2][0])
+
+
+def _ranked(score: np.ndarray, positive: np.ndarray, topic: np.ndarray) -> tuple[float, Float[np.ndarray, " g"]]:
+    """The area, and what it is without each topic."""
     n = int(topic.max()) + 1
     high, low = score[positive][:, None], score[~positive]
     won = (high > low) + 0.5 * (high == low)
     # pairs won, and all pairs, by the topic of the positive and that of the negative
     cell = (topic[positive][:, None] * n + topic[~positive]).ravel()
     wins, pairs = (np.bincount(cell, w, n * n).reshape(n, n) for w in (won.ravel(), None))
-    value = wins.sum() / pairs.sum()
     left = [x.sum() - x.sum(0) - x.sum(1) + x.diagonal() for x in (wins, pairs)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = half_width(left[0] / left[1])
-    return float(value), float(max(0.0, value - spread)), float(min(1.0, value + spread))
+        return float(wins.sum() / pairs.sum()), left[0] / left[1]
+
+
+def _with_interval(
+    value: Float[np.ndarray, " m"], left: Float[np.ndarray, "m g"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with np.errstate(invalid="ignore"):
+        spread = half_width(left.T)
+    # as max(0, NaN) is 0 in Python: no interval is the widest
+    return value, np.fmax(0.0, value - spread), np.fmin(1.0, value + spread)

@@ -10,11 +10,21 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.rsa import distances, ranks, relabellings, rho, rsa, rsa_activations, shared_emotions
+from lens_emotion.analysis.rsa import (
+    Halves,
+    disjoint,
+    distances,
+    half_directions,
+    ranks,
+    ranks_of_halves,
+    relabellings,
+    rsa,
+    rsa_activations,
+    shared_emotions,
+)
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, restricted
@@ -22,6 +32,7 @@ from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,
+    benjamini_hochberg,
     bootstrap_over_groups,
     check_permutations,
     max_corrected_p,
@@ -29,8 +40,10 @@ from lens_emotion.stats.tests import (
     percentile_band,
     permutation_p,
 )
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
+from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import Recipe, emotion_vectors
+
+CEILING = ("ceiling", "disjoint", "disjoint_ceiling", "reliability_a", "reliability_b")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,8 +51,10 @@ class RSAMatrix(Result):
     """Representational similarity of every two of several models.
 
     Attributes:
-        table: one row per pair: a, b, layer_a, layer_b, n_emotions, rho, p (Mantel), q (Benjamini-Hochberg over the
-            pairs), ceiling, disjoint (see `rsa.Ceiling`; NaN where not both gave activations).
+        table: one row per pair: a, b, layer_a, layer_b, n_emotions, rho (all texts), p (Mantel, on disjoint topics; of
+            rho where not both gave activations, and NaN if those are made of the same texts), q (Benjamini-Hochberg
+            over the pairs), ceiling, disjoint, disjoint_ceiling, reliability_a, reliability_b (see `rsa.Ceiling`; NaN
+            where not both gave activations).
         names: the models. n_permutations: relabellings.
     """
 
@@ -67,7 +82,9 @@ class RSAMatrix(Result):
         """One sentence: the range, and how many pairs hold after correction."""
         held = int((self.table["q"] <= ALPHA).sum())
         low, high = (self.table.iloc[int(i)] for i in (self.table["rho"].argmin(), self.table["rho"].argmax()))
-        verdict = "" if held else f": {NOISE}"
+        untested = int(self.table["p"].isna().sum())
+        verdict = "" if held or untested == len(self.table) else f": {NOISE}"
+        verdict += f"; {untested} without test, made of the same texts (give activations)" if untested else ""
         return (
             f"{held} of {len(self.table)} pairs of {len(self.names)} models find the same emotions alike (Mantel, "
             f"q <= {ALPHA}); rho from {low.rho:.2f} ({low.a}, {low.b}) to {high.rho:.2f} ({high.a}, {high.b}){verdict}."
@@ -84,7 +101,8 @@ def rsa_many(
 ) -> RSAMatrix:
     """RSA of every two models, one layer each (default the middle ones).
 
-    Two models that both give activations get a noise ceiling; otherwise activations become vectors by `recipe`.
+    Two models that both give activations are compared on disjoint topics, and get a noise ceiling (`rsa_activations`);
+    otherwise activations become vectors by `recipe`, and those made of the same texts get no p.
 
     Raises:
         StimulusError: two models with fewer than 4 emotions in common.
@@ -105,12 +123,12 @@ def rsa_many(
         else:
             a, b = (emotion_vectors(x, recipe) if isinstance(x, PooledActivations) else x for x in (a, b))
             found = rsa(a, b, at[i], at[j], n_permutations, seed)
-        most = (found.ceiling.ceiling, found.ceiling.disjoint) if found.ceiling else (np.nan, np.nan)
+        most = [getattr(found.ceiling, c, np.nan) for c in CEILING]
         fields = (found.layer_a, found.layer_b, len(found.emotions), found.rho, found.p, *most)
         rows.append((names[i], names[j], *fields))
-    columns = ["a", "b", "layer_a", "layer_b", "n_emotions", "rho", "p", "ceiling", "disjoint"]
+    columns = ["a", "b", "layer_a", "layer_b", "n_emotions", "rho", "p", *CEILING]
     table = pd.DataFrame(rows, columns=columns)
-    table.insert(7, "q", false_discovery_control(table["p"]))
+    table.insert(7, "q", benjamini_hochberg(table["p"].to_numpy()))
     return RSAMatrix(table, names, n_permutations)
 
 
@@ -120,9 +138,11 @@ class BaseVsInstruct(Result):
 
     Attributes:
         table: layer, depth, cosine (of each emotion's vector with its own in the other model, mean over emotions),
-            cosine_null (95th percentile with emotions relabelled), cosine_p, cosine_p_corrected (NaN if widths differ),
-            rho (RSA of the same layer), rho_p, rho_p_corrected, accuracy_base, accuracy_instruct (held-out decoding),
-            difference (instruct minus base), low, high (95% of topics redrawn for both models alike).
+            cosine_disjoint (one half of the topics in one model, the other half in the other), cosine_null (95th
+            percentile of single halves with emotions relabelled), cosine_p, cosine_p_corrected (all NaN if widths
+            differ), rho (RSA of the same layer), rho_disjoint, rho_p, rho_p_corrected (on disjoint topics),
+            accuracy_base, accuracy_instruct (held-out decoding), difference (instruct minus base), low, high (95% of
+            topics redrawn for both models alike).
         by_emotion: layer, emotion, cosine (empty if widths differ).
         base, instruct: names. emotions, topics: those that both have. n_permutations: relabellings.
     """
@@ -140,12 +160,14 @@ class BaseVsInstruct(Result):
         n = len(self.table)
         at = resolve_layer(layer, n, n // 2)
         row = self.table.iloc[at]
-        same = "" if np.isnan(row.cosine) else f"have a cosine of {row.cosine:.2f} ({p_text(row.cosine_p)}), "
+        same = f"{row.cosine_disjoint:.2f} on different topics, {p_text(row.cosine_p)}"
+        same = "" if np.isnan(row.cosine) else f"have a cosine of {row.cosine:.2f} ({same}), "
+        alike = f"{row.rho:.2f} ({row.rho_disjoint:.2f} on different topics, {p_text(row.rho_p)})"
         change = f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f}, 95% over {len(self.topics)} topics)"
         verdict = f": the change is {NOISE}" if row.low <= 0 <= row.high else ""
         return (
             f"At {place(at, n)} the vectors of {self.base} and {self.instruct} {same}their distances rho = "
-            f"{row.rho:.2f} ({p_text(row.rho_p)}); decoding goes from {row.accuracy_base:.2f} to "
+            f"{alike}; decoding goes from {row.accuracy_base:.2f} to "
             f"{row.accuracy_instruct:.2f}, {change}{verdict}."
         )
 
@@ -157,11 +179,13 @@ def base_vs_instruct(
     n_permutations: int = 2000,
     n_draws: int = 2000,
     seed: int = 0,
+    n_splits: int = 20,
 ) -> BaseVsInstruct:
     """Base and instruct of one family on the emotions and topics that both were read on.
 
     Cosines compare directions, so they need one width and mean something only because the instruct model is a
-    fine-tune of the base. The difference in accuracy is paired by topic: one bootstrap sample serves both models.
+    fine-tune of the base. Cosines and distances are tested on disjoint topics (see `rsa`). The difference in
+    accuracy is paired by topic: one bootstrap sample serves both models.
 
     Raises:
         StimulusError: fewer than 4 emotions or 2 topics in common, or texts that cannot be decoded.
@@ -180,18 +204,18 @@ def base_vs_instruct(
     base, instruct = (restricted(x, emotions, topics) for x in (base, instruct))
     directions = _directions(base, emotions, recipe), _directions(instruct, emotions, recipe)
     names = relabellings(len(emotions), n_permutations, seed)
-    cosines, own = _own_cosines(directions[0], directions[1], names)
-    upper = np.triu_indices(len(emotions), 1)
+    halves = half_directions(base, instruct, emotions, recipe, n_splits, seed)
+    cosines, own = _own_cosines(*directions, *halves, names)
     a, b = (ranks(distances(d)) for d in directions)
-    observed, of_base = rho(a, b).diagonal(), a[:, upper[0], upper[1]]
-    null = np.stack([(of_base * b[:, p[upper[0]], p[upper[1]]]).sum(1) for p in names])  # Mantel, layer by layer
+    across, null = disjoint(_by_layer, ranks_of_halves(halves[0]), ranks_of_halves(halves[1]), names)
     columns = {
         "layer": np.arange(base.n_layers),
         "depth": base.depth,
         **cosines,
-        "rho": observed,
-        "rho_p": permutation_p(observed, null),
-        "rho_p_corrected": max_corrected_p(observed, null),
+        "rho": _by_layer(a, b),
+        "rho_disjoint": across,
+        "rho_p": permutation_p(across, null),
+        "rho_p_corrected": max_corrected_p(across, null),
         **_accuracies(base, instruct, n_draws, seed),
     }
     layer, name = np.indices(own.shape).reshape(2, -1)
@@ -205,24 +229,42 @@ def _directions(acts: PooledActivations, emotions: tuple[str, ...], recipe: Reci
     return vectors.directions[[vectors.emotions.index(e) for e in emotions]].double()
 
 
+def _by_layer(a: Float[np.ndarray, "l n n"], b: Float[np.ndarray, "l n n"]) -> Float[np.ndarray, " l"]:
+    """rho of each layer with the same layer."""
+    return np.asarray((a * b).sum((1, 2)) / 2)  # every pair stands there twice
+
+
 def _own_cosines(
-    a: Float[Tensor, "n l d"], b: Float[Tensor, "n l e"], names: Int[np.ndarray, "m n"]
+    a: Float[Tensor, "n l d"],
+    b: Float[Tensor, "n l e"],
+    halves_a: Halves,
+    halves_b: Halves,
+    names: Int[np.ndarray, "m n"],
 ) -> tuple[dict[str, Float[np.ndarray, " l"]], Float[np.ndarray, "_ n"]]:
     """Mean cosine of each emotion with itself in the other model, against relabelled emotions; and each emotion's."""
     n, layers = a.shape[:2]
     if a.shape[2] != b.shape[2]:
-        nothing = np.full(layers, np.nan)
-        return dict.fromkeys(("cosine", "cosine_null", "cosine_p", "cosine_p_corrected"), nothing), np.empty((0, n))
-    cosine = torch.einsum("nld,mld->lnm", a, b).numpy()
-    own = cosine.diagonal(axis1=1, axis2=2)
-    observed, null = own.mean(1), np.stack([cosine[:, np.arange(n), p].mean(1) for p in names])
+        lacking = ("cosine", "cosine_disjoint", "cosine_null", "cosine_p", "cosine_p_corrected")
+        return dict.fromkeys(lacking, np.full(layers, np.nan)), np.empty((0, n))
+    own = _cosines(a, b).diagonal(axis1=1, axis2=2)
+    # by split and way, the cosines of one half here with the other half there: all that relabelling needs
+    across = np.stack([[_cosines(x[w], y[1 - w]) for w in (0, 1)] for x, y in zip(halves_a, halves_b, strict=True)])
+    observed = across.diagonal(axis1=3, axis2=4).mean((0, 1, 3))
+    at = np.arange(len(names))
+    single = across[at % len(across), at // len(across) % 2]
+    null = np.stack([x[:, np.arange(n), p].mean(1) for x, p in zip(single, names, strict=True)])
     columns = {
-        "cosine": observed,
+        "cosine": own.mean(1),
+        "cosine_disjoint": observed,
         "cosine_null": percentile_band(null, 0.9)[1],
         "cosine_p": permutation_p(observed, null),
         "cosine_p_corrected": max_corrected_p(observed, null, standardise=True),
     }
     return columns, own
+
+
+def _cosines(a: Float[Tensor, "n l d"], b: Float[Tensor, "n l d"]) -> Float[np.ndarray, "l n n"]:
+    return torch.einsum("nld,mld->lnm", unit(a), unit(b)).numpy()
 
 
 def _accuracies(

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.analysis.anisotropy import anisotropy
-from lens_emotion.analysis.decoding import Decoding, decoding
+from lens_emotion.analysis.decoding import Decoding, beside, decoding
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.analysis.ushape import UShape, two_lines
 from lens_emotion.display import Brief, Result
@@ -66,7 +66,7 @@ class LayerSweep(Result):
     Attributes:
         table: layer, depth, value, null_low, null_high (95% of label permutations), p (this layer alone),
             p_corrected (for the best of all layers). The last four are NaN where the measure has no label
-            null.
+            null. For "decoding" also value_standardised and so on, of the standardised decoder.
         metric: name of the measure.
         higher_is_better: True if the best layer is that of the highest value.
         best_depth_low, best_depth_high: 95% bootstrap interval over topics of the best layer's depth, or
@@ -76,6 +76,7 @@ class LayerSweep(Result):
             curve alone, the weaker form. None where there are too few layers (5 over topics, 8 alone) or a
             value is NaN.
         n_texts: texts with an emotion.
+        standardised: the sweep of the standardised decoder (see `decoding`); None for other metrics.
     """
 
     table: pd.DataFrame
@@ -86,6 +87,7 @@ class LayerSweep(Result):
     n_permutations: int
     shape: UShape | None = None
     n_texts: int = 0
+    standardised: LayerSweep | None = None
 
     @property
     def best_layer(self) -> int:
@@ -98,10 +100,18 @@ class LayerSweep(Result):
         return float(self.table["depth"].iloc[self.best_layer])
 
     def summary(self) -> str:
-        """One sentence on the best layer, its null, its interval, and the shape over depth."""
-        row = self.table.iloc[self.best_layer]
+        """One sentence on the best layer, its null, its interval, and the shape over depth; by both decoders."""
         end = "highest" if self.higher_is_better else "lowest"
-        text = f"{self.metric} is {end} at {place(self.best_layer, len(self.table), best=True)}: {row.value:.2f}"
+        text = f"{self.metric} is {end} at {place(self.best_layer, len(self.table), best=True)}: {self._found()}"
+        other = self.standardised
+        if other is None:
+            return f"{text}."
+        at = place(other.best_layer, len(other.table))
+        return f"{text}. Standardised per dimension it is {end} at {at}: {other._found()}."
+
+    def _found(self) -> str:
+        row = self.table.iloc[self.best_layer]
+        text = f"{row.value:.2f}"
         if self.n_permutations:
             text += (
                 f" (label-permutation null {row.null_low:.2f} to {row.null_high:.2f}, "
@@ -110,10 +120,9 @@ class LayerSweep(Result):
         if self.best_depth_low is not None:
             text += f", best depth {self.best_depth_low:.2f} to {self.best_depth_high:.2f} (95%, over topics)"
         if row.p_corrected > ALPHA:
-            return f"{text}: {NOISE}."
-        if self.shape is not None:
-            text += f"; shape over depth ({self.shape.form}): {self.shape.verdict}"
-        return f"{text}."
+            return f"{text}: {NOISE}"
+        shape = "" if self.shape is None else f"; shape over depth ({self.shape.form}): {self.shape.verdict}"
+        return text + shape
 
 
 def layer_sweep(
@@ -138,8 +147,8 @@ def layer_sweep(
         acts: pooled activations of all layers, or an ActivationCache that holds `resid_post` of every layer; a
             cache needs `model`, `tokens` (or `content`), `emotions` and `topics` too (see `activations_from_cache`,
             which also explains `texts`, `pooling` and `allow_processed`).
-        metric: "decoding" (held-out accuracy), "separation" (mean pairwise cosine by J's neutral recipe;
-            noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
+        metric: "decoding" (held-out accuracy, by both decoders), "separation" (mean pairwise cosine by J's neutral
+            recipe; noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
             (raw cosine of neutral texts; has no label null), or a function from activations to one value per
             layer, which is called once on the texts as they are and once per permutation on relabelled ones.
         n_permutations: label permutations within topics.
@@ -156,8 +165,11 @@ def layer_sweep(
     options = {"content": content, "texts": texts, "pooling": pooling, "allow_processed": allow_processed or None}
     acts = _activations(acts, labels, {k: v for k, v in options.items() if v is not None})
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise AnalysisError(f"no metric '{metric}'; known: {', '.join(METRICS)}; or give a function of activations")
+        if metric not in ("decoding", *METRICS):
+            known = ", ".join(("decoding", *METRICS))
+            raise AnalysisError(f"no metric '{metric}'; known: {known}; or give a function of activations")
+        if metric == "decoding":
+            return decoding_sweep(decoding(acts, n_permutations, seed), seed)
         name, curve = metric, METRICS[metric](acts, n_permutations, seed)
     else:
         name = getattr(metric, "__name__", type(metric).__name__)
@@ -167,7 +179,11 @@ def layer_sweep(
 
 def decoding_sweep(decoded: Decoding, seed: int = 0) -> LayerSweep:
     """The layer sweep of a decoding that has been made already; the same as `layer_sweep(acts, "decoding")`."""
-    return _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy(), decoded.n_texts)
+    made = _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy(), decoded.n_texts)
+    if decoded.standardised is None:
+        return made
+    other = decoding_sweep(decoded.standardised, seed)
+    return replace(made, table=beside(made.table, other.table, "value"), standardised=other)
 
 
 def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray, " n_layers"]) -> UShape | None:
@@ -218,10 +234,6 @@ def _best(values: Float[np.ndarray, "b n_layers"], higher: bool) -> np.ndarray:
     return filled.argmax(axis=1)
 
 
-def _decoding(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:
-    return _of_decoding(decoding(acts, n_permutations, seed), seed)
-
-
 def _of_decoding(result: Decoding, seed: int) -> Curve:
     draws = bootstrap_over_groups(result.correct.T.astype(float), result.topic, seed=seed)
     units = np.stack([result.correct[:, result.topic == t].mean(axis=1) for t in dict.fromkeys(result.topic)])
@@ -246,7 +258,6 @@ def _anisotropy(acts: PooledActivations, n_permutations: int, seed: int) -> Curv
 
 
 METRICS: dict[str, Callable[[PooledActivations, int, int], Curve]] = {
-    "decoding": _decoding,
     "separation": _separation,
     "reliability": _reliability,
     "anisotropy": _anisotropy,

@@ -1,9 +1,16 @@
-"""Representational similarity: do two models find the same emotions alike? (With people: `rsa_human`.)"""
+"""Representational similarity: do two models find the same emotions alike? (With people: `rsa_human`.)
+
+Two models that read the same texts have like distances without any emotion in them: a text that lies apart in one lies
+apart in the other. So what decides is one half of the topics in one model against the OTHER half in the other. A value
+averaged over splits and both ways is held against relabelled values of single splits, one way: there the texts of the
+two sides are independent, so that relabelling is exact; an average of such values varies no more than one of them.
+(Relabelling the average would be wrong: its terms share texts, which relabelling tears apart.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,6 +23,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.stats.design import linked_topics
 from lens_emotion.stats.split_half import topic_halves
 from lens_emotion.stats.tests import (
     check_permutations,
@@ -28,6 +36,11 @@ from lens_emotion.stats.tests import (
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import Recipe, apply_steps, class_weights, emotion_vectors, recipe_steps
+
+SAME_TEXTS = (
+    "no test, since both are made of the same texts, which alone makes distances alike (rsa_activations compares "
+    "different topics)"
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,10 @@ class RSA(Result):
     """Spearman correlation of two models' emotion distances.
 
     Attributes:
-        table: layer_a, depth_a, layer_b, depth_b, rho, p (Mantel, these two layers), p_corrected (best of all pairs of
-            layers).
+        table: layer_a, depth_a, layer_b, depth_b, rho (all texts), disjoint (mean rho of one half of the topics in a
+            with the other half in b; NaN without activations), p (Mantel, these two layers; of `disjoint` where there
+            is one), p_corrected (best of all pairs of layers). Of vectors made of the same texts p is NaN: like
+            texts alone make like distances.
         layer_a, layer_b: the layers asked for. n_layers_a, n_layers_b: of how many.
         model_a, model_b: names.
         emotions: emotions that both have.
@@ -89,7 +104,7 @@ class RSA(Result):
 
     @property
     def p(self) -> float:
-        """Mantel p at the layers asked for, chosen beforehand."""
+        """Mantel p at the layers asked for, chosen beforehand; on disjoint topics where activations were given."""
         return float(self._row["p"])
 
     @property
@@ -98,18 +113,21 @@ class RSA(Result):
 
     def summary(self) -> str:
         """One sentence on the layers asked for."""
-        most = ""
         if self.ceiling is not None:
             c = self.ceiling
-            most = (
-                f"; noise ceiling {c.ceiling:.2f}, and {c.disjoint:.2f} of {c.disjoint_ceiling:.2f} when the models "
-                "are compared on different topics"
+            found = (
+                f"rho = {self.rho:.2f} (noise ceiling {c.ceiling:.2f}; texts that both read raise it), and "
+                f"{c.disjoint:.2f} of {c.disjoint_ceiling:.2f} on different topics (Mantel {p_text(self.p)})"
             )
-
+        elif np.isnan(self.p):
+            found = f"rho = {self.rho:.2f}: {SAME_TEXTS}"
+        else:
+            found = f"rho = {self.rho:.2f} (Mantel {p_text(self.p)})"
+        note = "" if np.isnan(self.p) else noise_note(self.p)
         return (
             f"The distances of {len(self.emotions)} emotions in {self.model_a} at "
             f"{place(self.layer_a, self.n_layers_a)} and {self.model_b} at {place(self.layer_b, self.n_layers_b)} "
-            f"have rho = {self.rho:.2f} (Mantel {p_text(self.p)}{most}){noise_note(self.p)}."
+            f"have {found}{note}."
         )
 
 
@@ -124,7 +142,7 @@ def rsa(
     """Spearman of the two models' distances (1 - cosine) between the emotions they share, at all pairs of layers.
 
     Widths and depths may differ: only distances between emotions are compared. The Mantel null relabels the emotions
-    of b, the same way at all layers.
+    of b, the same way at all layers. Vectors made of the same texts have no p; `rsa_activations` tests those.
 
     Raises:
         StimulusError: fewer than 4 shared emotions.
@@ -135,20 +153,10 @@ def rsa(
     layer_b = resolve_layer(layer_b, b.n_layers, b.n_layers // 2)
     emotions = shared_emotions(a.emotions, b.emotions)
     ranks_a, ranks_b = (vector_ranks(v, emotions) for v in (a, b))
-    observed, null = rho(ranks_a, ranks_b).ravel(), mantel(ranks_a, ranks_b, n_permutations, seed)
-    null = null.reshape(n_permutations, -1)
-    layers = np.indices((a.n_layers, b.n_layers)).reshape(2, -1)
-    table = pd.DataFrame(
-        {
-            "layer_a": layers[0],
-            "depth_a": (layers[0] + 1) / a.n_layers,
-            "layer_b": layers[1],
-            "depth_b": (layers[1] + 1) / b.n_layers,
-            "rho": observed,
-            "p": permutation_p(observed, null),
-            "p_corrected": max_corrected_p(observed, null),
-        }
-    )
+    observed, null = rho(ranks_a, ranks_b), mantel(ranks_a, ranks_b, n_permutations, seed)
+    table = _by_layers(observed, np.full(observed.shape, np.nan), observed, null)
+    if a.header.stimuli_sha256 == b.header.stimuli_sha256:
+        table[["p", "p_corrected"]] = np.nan
     names = a.header.model, b.header.model
     return RSA(table, layer_a, layer_b, a.n_layers, b.n_layers, *names, emotions, n_permutations)
 
@@ -163,69 +171,133 @@ def rsa_activations(
     n_permutations: int = 2000,
     seed: int = 0,
 ) -> RSA:
-    """`rsa` of vectors made of the emotions both share, with a noise ceiling from halves of the topics.
+    """`rsa` decided on disjoint topics, with a noise ceiling: vectors of halves of the topics, made by `recipe`.
 
-    Both models' halves hold the same topics (by name), so that `Ceiling.disjoint` compares different texts.
+    Both models' halves hold the same topics (by name; topics that share copies go together), so that what is compared
+    are different texts. The null relabels the emotions of single halves (see the head of this file).
 
     Raises:
         StimulusError: fewer than 4 shared emotions, or too few topics for two halves with all emotions.
         AnalysisError: no such layer, or n_permutations or n_splits below 1.
     """
+    check_permutations(n_permutations)
+    layer_a = resolve_layer(layer_a, a.n_layers, a.n_layers // 2)
+    layer_b = resolve_layer(layer_b, b.n_layers, b.n_layers // 2)
     emotions = shared_emotions(a.emotions, b.emotions)
     a, b = (x.only(np.isin(x.emotion, [*emotions, NEUTRAL])) for x in (a, b))
-    result = rsa(emotion_vectors(a, recipe), emotion_vectors(b, recipe), layer_a, layer_b, n_permutations, seed)
-    ceiling = _ceiling((a, result.layer_a), (b, result.layer_b), result.emotions, recipe, n_splits, seed)
-    return replace(result, ceiling=ceiling)
+    whole = (vector_ranks(emotion_vectors(x, recipe), emotions) for x in (a, b))
+    in_a, in_b = (ranks_of_halves(x) for x in half_directions(a, b, emotions, recipe, n_splits, seed))
+    across, null = disjoint(rho, in_a, in_b, relabellings(len(emotions), n_permutations, seed))
+    table = _by_layers(rho(*whole), across, across, null)
+    names = a.header.model, b.header.model
+    ceiling = _ceiling(in_a[:, :, layer_a], in_b[:, :, layer_b], float(across[layer_a, layer_b]))
+    return RSA(table, layer_a, layer_b, a.n_layers, b.n_layers, *names, emotions, n_permutations, ceiling)
 
 
-def _ceiling(
-    a: tuple[PooledActivations, int],
-    b: tuple[PooledActivations, int],
-    emotions: tuple[str, ...],
-    recipe: Recipe,
-    n_splits: int,
-    seed: int,
-) -> Ceiling:
-    topics = tuple(dict.fromkeys([*a[0].emotional.topics, *b[0].emotional.topics]))
-    halves = topic_halves(len(topics), n_splits, seed)
-    found = []
-    for half in halves:
-        first = dict(zip(topics, half, strict=True))
-        in_a, in_b = (_half_ranks(acts, layer, emotions, recipe, first) for acts, layer in (a, b))
-        if in_a is not None and in_b is not None:
-            within, across = [rho(x[:1], x[1:]).item() for x in (in_a, in_b)], rho(in_a, in_b)
-            found.append([*within, (across[0, 1] + across[1, 0]) / 2])
-    if not found:
-        raise StimulusError(
-            f"no split of {len(topics)} topics leaves every emotion texts in both halves; a noise ceiling needs more "
-            "topics per emotion, or use rsa(vectors, vectors)"
-        )
-    r_a, r_b, disjoint = np.mean(found, axis=0)
+def _by_layers(
+    found: Float[np.ndarray, "l_a l_b"],
+    across: Float[np.ndarray, "l_a l_b"],
+    tested: Float[np.ndarray, "l_a l_b"],
+    null: Float[np.ndarray, "m l_a l_b"],
+) -> pd.DataFrame:
+    at_a, at_b = np.indices(found.shape).reshape(2, -1)
+    draws = null.reshape(len(null), -1)
+    return pd.DataFrame(
+        {
+            "layer_a": at_a,
+            "depth_a": (at_a + 1) / found.shape[0],
+            "layer_b": at_b,
+            "depth_b": (at_b + 1) / found.shape[1],
+            "rho": found.ravel(),
+            "disjoint": across.ravel(),
+            "p": permutation_p(tested.ravel(), draws),
+            "p_corrected": max_corrected_p(tested.ravel(), draws),
+        }
+    )
+
+
+def _ceiling(a: Float[np.ndarray, "s 2 n n"], b: Float[np.ndarray, "s 2 n n"], across: float) -> Ceiling:
+    r_a, r_b = (float((x[:, 0] * x[:, 1]).sum((1, 2)).mean() / 2) for x in (a, b))  # every pair stands there twice
     full_a, full_b = float(spearman_brown(r_a)), float(spearman_brown(r_b))
-    return Ceiling(full_a, full_b, _root(full_a, full_b), float(disjoint), _root(r_a, r_b), len(found))
+    return Ceiling(full_a, full_b, _root(full_a, full_b), across, _root(r_a, r_b), len(a))
 
 
 def _root(a: float, b: float) -> float:
     return float(np.sqrt(a * b)) if a > 0 and b > 0 else float("nan")
 
 
-def _half_ranks(
-    acts: PooledActivations, layer: int, emotions: tuple[str, ...], recipe: Recipe, first: dict[str, float]
-) -> Ranks | None:
-    """Ranked distances of vectors from each half of the topics; None if a half lacks an emotion."""
+# Halves of the topics, kept apart.
+
+Halves = list[tuple[Tensor, Tensor]]  # per split, the directions [n, n_layers, d_model] of either half
+
+
+def half_directions(
+    a: PooledActivations, b: PooledActivations, emotions: tuple[str, ...], recipe: Recipe, n_splits: int, seed: int
+) -> tuple[Halves, Halves]:
+    """Vectors of both halves of the topics, the same topics in both models, for every split that leaves every emotion
+    texts in both halves.
+
+    Raises:
+        StimulusError: there is no such split.
+    """
+    named = linked_topics(a, b)
+    topics = tuple(dict.fromkeys([*named[0][a.emotion != NEUTRAL], *named[1][b.emotion != NEUTRAL]]))
+    found: tuple[Halves, Halves] = ([], [])
+    for half in topic_halves(len(topics), n_splits, seed):
+        first = dict(zip(topics, half, strict=True))
+        made = [_two_halves(x, t, emotions, recipe, first) for x, t in zip((a, b), named, strict=True)]
+        if made[0] is not None and made[1] is not None:
+            found[0].append(made[0])
+            found[1].append(made[1])
+    if not found[0]:
+        raise StimulusError(
+            f"no split of {len(topics)} topics leaves every emotion texts in both halves; comparing models on "
+            "different topics needs more topics per emotion (rsa(vectors, vectors) describes without a test)"
+        )
+    return found
+
+
+def _two_halves(
+    acts: PooledActivations, topic: np.ndarray, emotions: tuple[str, ...], recipe: Recipe, first: dict[str, float]
+) -> tuple[Tensor, Tensor] | None:
+    """Directions of each half of the topics; None if a half lacks an emotion."""
     neutral = acts.emotion == NEUTRAL
-    label, names = codes(acts.emotion[~neutral], emotions), acts.topic[~neutral]
+    label, names = codes(acts.emotion[~neutral], emotions), topic[~neutral]
     side = np.array([first[str(t)] for t in names])
-    rows = acts.values[:, layer].cpu().double()
-    texts, plain = rows[torch.from_numpy(~neutral)], rows[torch.from_numpy(neutral)][:, None]
+    texts, plain = (acts.values[torch.from_numpy(x)].cpu().double() for x in (~neutral, neutral))
     made: list[Tensor] = []
     for half in (side == 1, side == 0):
         if len(set(label[half])) < len(emotions):
             return None
         weights = torch.from_numpy(class_weights(label[half], codes(names[half]), len(emotions)))
-        means = weights @ texts[torch.from_numpy(half)]
-        made.append(apply_steps(recipe_steps(recipe)[1], means[:, None], plain))
-    return ranks(distances(torch.cat(made, dim=1)))
+        means = torch.tensordot(weights, texts[torch.from_numpy(half)], dims=1)
+        made.append(apply_steps(recipe_steps(recipe)[1], means, plain))
+    return made[0], made[1]
+
+
+def ranks_of_halves(halves: Halves) -> Float[np.ndarray, "s 2 n_layers n n"]:
+    """Ranked distances, half by half."""
+    return np.stack([[ranks(distances(x)) for x in both] for both in halves])
+
+
+def disjoint(
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    a: Float[np.ndarray, "s 2 *shape"],
+    b: Float[np.ndarray, "s 2 *shape"],
+    names: Int[np.ndarray, "m n"],
+) -> tuple[np.ndarray, Float[np.ndarray, "m ..."]]:
+    """`measure` of one half in a with the other in b, mean over splits and both ways; and of single halves relabelled.
+
+    Args:
+        measure: of what a half is in a and in b.
+        names: relabellings of the emotions, which are the last two axes of b.
+    """
+    observed = np.mean([measure(x[w], y[1 - w]) for x, y in zip(a, b, strict=True) for w in (0, 1)], axis=0)
+    null = []
+    for i, p in enumerate(names):
+        split, way = i % len(a), i // len(a) % 2
+        null.append(measure(a[split, way], b[split, 1 - way][..., p, :][..., p]))
+    return observed, np.stack(null)
 
 
 # Distance matrices of emotions, their rank correlation, and its Mantel null: the parts of every RSA.

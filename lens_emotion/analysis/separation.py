@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
+from lens_emotion.analysis.decoding import Decoding, Found, decoding, permuted
 from lens_emotion.display import Brief, Result
 from lens_emotion.extraction.activations import PooledActivations, check_finite
 from lens_emotion.models.layers import place, resolve_layer
@@ -25,19 +25,9 @@ from lens_emotion.stats.cosines import (
     vector_products,
 )
 from lens_emotion.stats.design import design_of, grams, with_copies
-from lens_emotion.stats.gram import (
-    FoldedGram,
-    Labellings,
-    accuracies,
-    class_slabs,
-    fold_gram,
-    mean_products,
-    observed_scores,
-    over_blocks,
-    slabs,
-)
+from lens_emotion.stats.gram import Labellings, mean_products, over_blocks
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
-from lens_emotion.stats.tests import ALPHA, NOISE, UNTOLD, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import NOISE, UNTOLD, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
     RECIPES,
@@ -58,8 +48,9 @@ class Separation(Result):
             topics), null_low, null_high (95% of label permutations), p (mean_cosine below its null),
             disattenuated (mean cosine corrected for noise: `cosines.corrected_cosine`; NaN where there is no such
             estimate) with its interval disattenuated_low, disattenuated_high, accuracy (held-out decoding), chance,
-            accuracy_p (this layer alone), accuracy_p_corrected (best of all layers), reliability (split-half,
-            Spearman-Brown, mean over emotions; `reliability` has its null).
+            accuracy_p (this layer alone), accuracy_p_corrected (best of all layers), the same three by the standardised
+            decoder (accuracy_standardised, accuracy_p_standardised, accuracy_p_corrected_standardised), reliability
+            (split-half, Spearman-Brown, mean over emotions; `reliability` has its null).
         recipe: recipe of the vectors whose cosine is taken.
         decoding: the decoding behind `accuracy`.
         null: mean cosine of each label permutation at each layer.
@@ -78,22 +69,18 @@ class Separation(Result):
         return self.decoding.best_layer
 
     def distinguishable(self, layer: int | None = None) -> bool:
-        """True if held-out decoding lies above its permutation null (p <= 0.05).
+        """True if held-out decoding lies above its permutation null (p <= 0.05), by the centred cosine.
 
-        With a layer chosen beforehand: its own p. With none: the best layer, its p corrected for the choice.
-        The mean cosine has no say: noise lowers it as well as separation does.
+        `decoding.hangs(layer)` says whether the standardised decoder sees it otherwise. With a layer chosen beforehand:
+        its own p. With none: the best layer, its p corrected for the choice. The mean cosine has no say: noise lowers
+        it as well as separation does.
         """
-        return self._decoding_p(layer) <= ALPHA and not self.tied
+        return self.decoding.above_chance(None if layer is None else resolve_layer(layer, len(self.table), 0))
 
     @property
     def tied(self) -> bool:
         """True if copies leave nothing to test: then "not distinguishable" would be said of what nobody could tell."""
         return self.decoding.tied
-
-    def _decoding_p(self, layer: int | None) -> float:
-        at = resolve_layer(layer, len(self.table), self.best_layer)
-        column = "accuracy_p_corrected" if layer is None else "accuracy_p"
-        return float(self.table[column].iloc[at])
 
     def summary(self, layer: int | None = None) -> str:
         """One sentence on a layer; by default the best in accuracy, its p corrected for the choice."""
@@ -101,12 +88,14 @@ class Separation(Result):
         row = self.table.iloc[at]
         verdict = UNTOLD if self.tied else NOISE
         verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else verdict
-        corrected = " corrected over layers" * (layer is None)
+        verdict = self.decoding.hangs(None if layer is None else at) or verdict
+        p, corrected = ("accuracy_p_corrected", " corrected over layers") if layer is None else ("accuracy_p", "")
         return (
             f"At {place(at, len(self.table), best=layer is None)} the mean pairwise cosine is "
             f"{row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null {row.null_low:.2f} "
             f"to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(at)}), held-out accuracy "
-            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(self._decoding_p(layer))}{corrected}), "
+            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(row[p])}{corrected}; standardised per dimension "
+            f"{row.accuracy_standardised:.2f}, {p_text(row[f'{p}_standardised'])}), "
             f"split-half reliability {row.reliability:.2f}: {verdict}.{with_copies(self.decoding.copies)}"
         )
 
@@ -161,6 +150,9 @@ def separation(
             "chance": by_layer["chance"],
             "accuracy_p": by_layer["p"],
             "accuracy_p_corrected": by_layer["p_corrected"],
+            "accuracy_standardised": by_layer["accuracy_standardised"],
+            "accuracy_p_standardised": by_layer["p_standardised"],
+            "accuracy_p_corrected_standardised": by_layer["p_corrected_standardised"],
             "reliability": layers.reliability,
         }
     )
@@ -176,16 +168,15 @@ def cosine_null(
     acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int
 ) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, "m n_layers"]]:
     """Mean pairwise cosine per layer, as observed and under label permutations (of the emotional texts)."""
-    design, blocks = permuted(acts, n_permutations, seed)
+    _, blocks = permuted(acts, n_permutations, seed)
     if not isinstance(recipe, str):
         return _cosines_of_function(acts, recipe, blocks)
     recipe_steps(recipe)
     emotional = np.flatnonzero(acts.emotion != NEUTRAL)
     scores = []
     for gram in recipe_grams(acts, recipe):
-        columns = slabs(design, gram[emotional][:, emotional])
-        least = ROUNDING * float(gram.diagonal().mean())
-        scores.append(over_blocks(partial(_block_cosines, recipe, least, columns), blocks))
+        own, least = gram[emotional][:, emotional].numpy(), ROUNDING * float(gram.diagonal().mean())
+        scores.append(over_blocks(partial(_block_cosines, recipe, least, own), blocks))
     together = np.stack(scores, axis=1)
     return together[0], together[1:]
 
@@ -208,21 +199,19 @@ def _named(acts: PooledActivations, recipe: str, n_permutations: int, seed: int)
     halves = class_halves(design, design.label[None], topic_halves(design.n_blocks, N_SPLITS, seed))
     means = topic_means(acts, design, blocks[0].weights[0], recipe)
     # subtracting a vector from all texts changes no held-out score; projecting does
-    plain = grams(acts.emotional.values) if without_neutral_components in RECIPES[recipe] else None
-    scores, both, corrected, reliable = [], [], [], []
-    for gram in recipe_grams(acts, recipe):
+    values = acts.emotional.values.detach().cpu()
+    plain = grams(values) if without_neutral_components in RECIPES[recipe] else None
+    found, cosines, corrected, reliable = Found(design, blocks), [], [], []
+    for gram, rows in zip(recipe_grams(acts, recipe), values.unbind(1), strict=True):
         own = gram[emotional][:, emotional]
         as_read = next(plain) if plain else own
-        folded = fold_gram(design, as_read)
-        columns = slabs(design, own) if plain else None
         least = ROUNDING * float(gram.diagonal().mean())
-        scores.append(observed_scores(folded))
-        both.append(over_blocks(partial(_block_both, recipe, least, folded, columns), blocks))
+        found.add(as_read, rows)
+        cosines.append(over_blocks(partial(_block_cosines, recipe, least, own.numpy()), blocks))
         corrected.append(corrected_cosine(gram.numpy(), means, recipe))
         reliable.append(mean_reliability(layer_half_cosines(as_read, design, halves)[0]))
-    accuracy, cosines = np.moveaxis(np.stack(both, axis=1), 2, 0)
-    result = decoded(acts, design, np.stack(scores), accuracy)
-    return Layers(result, cosines[0], cosines[1:], corrected, np.array(reliable))
+    together = np.stack(cosines, axis=1)
+    return Layers(found.decoding(acts), together[0], together[1:], corrected, np.array(reliable))
 
 
 def _of_function(acts: PooledActivations, recipe: Recipe, n_permutations: int, seed: int) -> Layers:
@@ -236,19 +225,9 @@ def _of_function(acts: PooledActivations, recipe: Recipe, n_permutations: int, s
 
 
 def _block_cosines(
-    recipe: str, least: float, columns: list[np.ndarray], block: Labellings, sums: list[np.ndarray] | None = None
+    recipe: str, least: float, gram: Float[np.ndarray, "n n"], block: Labellings
 ) -> Float[np.ndarray, " b"]:
-    return mean_cosine(vector_products(recipe, mean_products(block, columns, sums)), least)
-
-
-def _block_both(
-    recipe: str, least: float, folded: FoldedGram, projected: list[np.ndarray] | None, block: Labellings
-) -> Float[np.ndarray, "b 2"]:
-    """Held-out accuracy and mean cosine; `projected` are the recipe's slabs where they are not those of `folded`."""
-    sums = class_slabs(folded, block)
-    accuracy = accuracies(folded, block, sums)
-    own = (folded.columns, block, sums) if projected is None else (projected, block)
-    return np.stack([accuracy, _block_cosines(recipe, least, *own)], axis=1)
+    return mean_cosine(vector_products(recipe, mean_products(gram, block)), least)
 
 
 def _cosines_of_function(

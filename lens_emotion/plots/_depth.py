@@ -45,6 +45,7 @@ from lens_emotion.plots.theme import (
     titled,
 )
 
+STANDARDISED = "standardised per dimension"
 UNITS = {
     "decoding": "held-out accuracy (share of texts)",
     "separation": "mean pairwise cosine of vectors",
@@ -60,10 +61,16 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     tested = bool(table["null_high"].notna().any())
     if tested:
         figure.add_traces(band(table, "null_low", "null_high", NULL))
-        figure.add_traces(tested_curve(table, "value", result.metric, BLUE, strictest(table)))
+        both = result.standardised is not None
+        name = f"{result.metric}, centred cosine" if both else result.metric
+        figure.add_traces(tested_curve(table, "value", name, BLUE, strictest(table)))
+        if both:
+            figure.add_traces(_standardised(table, "value"))
     else:
         figure.add_trace(curve(table, "value", result.metric, BLUE, "circle"))
     figure.add_trace(_best_depth(result))
+    if result.standardised is not None:
+        figure.add_trace(_best_depth(result.standardised, VERMILLION))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
     shape = "" if result.shape is None else f"two-lines test: {result.shape.verdict}"
@@ -72,6 +79,13 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+
+
+def _standardised(
+    table: DataFrame, value: str, p: str = "p_corrected_standardised", colour: str = VERMILLION
+) -> tuple[go.Scatter, go.Scatter]:
+    """The curve of the standardised decoder; its null is that of the other, to a hair."""
+    return tested_curve(table, f"{value}_standardised", STANDARDISED, colour, p, "square", "dash")
 
 
 def separation(result: Separation) -> go.Figure:
@@ -83,8 +97,10 @@ def separation(result: Separation) -> go.Figure:
     figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
+    given = "accuracy_standardised" in table
+    other = _standardised(table, "accuracy", "accuracy_p_standardised", ORANGE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
-    figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy), rows=2, cols=1)
+    figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
     figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=2, col=1)
     if reliable:
@@ -103,9 +119,12 @@ def decoding(result: Decoding) -> go.Figure:
     figure.add_traces(band(table, "null_low", "null_high", NULL))
     figure.add_trace(chance_line(float(table["chance"].iloc[0])))
     figure.add_traces(tested_curve(table, "accuracy", "held-out accuracy", BLUE, strictest(table)))
+    best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
+    if result.standardised is not None:
+        figure.add_traces(_standardised(table, "accuracy"))
+        best += f"; standardised: {result.standardised.best_accuracy:.2f} at layer {result.standardised.best_layer}"
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
-    best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
     return titled(figure, "Held-out decoding", (counted(result, "texts", "topics"), best, SIGNIFICANCE), height=400)
 
 
@@ -130,7 +149,7 @@ def anisotropy(result: Anisotropy) -> go.Figure:
     return titled(figure, "Anisotropy", facts, height=400)
 
 
-def _best_depth(result: LayerSweep) -> go.Scatter:
+def _best_depth(result: LayerSweep, colour: str = ORANGE) -> go.Scatter:
     """A ring on the best layer's value and, where known, the interval of its depth as a horizontal bar."""
     row = result.table.loc[result.table["layer"] == result.best_layer].iloc[0]
     low, high = result.best_depth_low, result.best_depth_high
@@ -139,7 +158,7 @@ def _best_depth(result: LayerSweep) -> go.Scatter:
     if low is not None and high is not None:
         interval = f" [{low:.2f}, {high:.2f}]"
         reach = {"array": [high - best], "arrayminus": [best - low]}
-        error = {"type": "data", "symmetric": False, "color": ORANGE, "thickness": 1.6, "width": 5, **reach}
+        error = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.6, "width": 5, **reach}
     name = f"best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
     return go.Scatter(
         x=[result.best_depth],
@@ -147,7 +166,7 @@ def _best_depth(result: LayerSweep) -> go.Scatter:
         error_x=error,
         mode="markers",
         name=name,
-        marker={"symbol": "circle-open", "size": 15, "color": ORANGE, "line": {"width": 2.4}},
+        marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.4}},
         hovertemplate=f"{name}<extra></extra>",
     )
 
@@ -395,9 +414,11 @@ def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
     if table["cosine"].notna().any():
         figure.add_trace(curve(table, "cosine_null", "relabelled emotions, 95th percentile", GREY, "x", "dot"), 1, 1)
-        own = tested_curve(table, "cosine", "cosine with its own vector", BLUE, "cosine_p_corrected")
+        name = "cosine with its own vector, other topics"
+        own = tested_curve(table, "cosine_disjoint", name, BLUE, "cosine_p_corrected")
         figure.add_traces(own, rows=1, cols=1)
-    alike = tested_curve(table, "rho", "rho of the distances (RSA)", PURPLE, "rho_p_corrected", "diamond", "dash")
+    name = "rho of the distances (RSA), other topics"
+    alike = tested_curve(table, "rho_disjoint", name, PURPLE, "rho_p_corrected", "diamond", "dash")
     figure.add_traces(alike, rows=1, cols=1)
     figure.add_trace(curve(table, "accuracy_base", f"base: {plain(result.base)}", VERMILLION, "square"), row=2, col=1)
     figure.add_trace(

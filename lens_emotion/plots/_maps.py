@@ -108,11 +108,11 @@ def rsa(result: RSA) -> go.Figure:
     most = ""
     if ceiling is not None:
         most = f"noise ceiling {ceiling.ceiling:.2f}; on different topics {ceiling.disjoint:.2f} of "
-        most += f"{ceiling.disjoint_ceiling:.2f}"
+        most += f"{ceiling.disjoint_ceiling:.2f} (Mantel {p_words(result.p)})"
     facts = (
         f"n = {len(result.emotions)} emotions, {result.n_permutations:,} relabellings",
-        f"rho = {result.rho:.2f} (Mantel {p_words(result.p)})",
-        most,
+        f"rho = {result.rho:.2f}" + (f" (Mantel {p_words(result.p)})" if not most and result.p == result.p else ""),
+        most or ("no test: made of the same texts" if result.p != result.p else ""),
     )
     titled(figure, f"The same emotions alike? {result.model_a} and {result.model_b}", facts, height=540)
     return figure.update_layout(showlegend=True)
@@ -146,7 +146,7 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
     facts = (
         f"n = {span(result.table['n_emotions'])} emotions, {result.n_permutations:,} relabellings",
         "large: rho; below: its noise ceiling, and rho on different topics",
-        "q: Mantel, over pairs; in brackets: q > 0.05",
+        "q: Mantel on different topics, over pairs; in brackets: q > 0.05 or no test",
         f"layers: {at}",
     )
     titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 140 + 80 * len(names)))
@@ -159,7 +159,7 @@ def _pair(row: Mapping[Any, Any]) -> str:
     lines = [f"<b>{rho}</b>" if row["q"] <= 0.05 else f"({rho})"]
     if row["ceiling"] == row["ceiling"] or row["disjoint"] == row["disjoint"]:
         lines.append(f"of {row['ceiling']:.2f}; {row['disjoint']:.2f}")
-    return "<br>".join([*lines, p_words(row["q"]).replace("p", "q", 1)])
+    return "<br>".join([*lines, p_words(row["q"]).replace("p", "q", 1) or "no test"])
 
 
 def rsa_human(result: HumanRSA) -> go.Figure:

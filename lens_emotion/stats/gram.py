@@ -1,20 +1,20 @@
 """Sums over classes, for many labellings of the same texts at once: the bulk of every label-permutation null.
 
 All that decoding and cosines need of a labelling are the sums, over the texts of each class, of the columns of a Gram
-matrix. They are made once per layer, fold by fold (a slab of columns fits in the cache), by sparse products: a text
-belongs to one class, so a one-hot matrix is all but empty.
+matrix, made by sparse products: a text belongs to one class, so a one-hot matrix is all but empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.linalg.blas import ssyrk
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -23,7 +23,10 @@ from lens_emotion.display import Brief
 from lens_emotion.stats.design import Design
 
 TINY = float(np.finfo(float).tiny)
-CELLS = 2_000_000  # labellings x classes x texts held at once by one thread: some 16 MB
+CELLS = 500_000  # labellings x classes x texts (or pairs of texts) held at once by one thread: some 4 MB, as caches are
+KEPT = 16_000_000  # pairs of texts that are remembered from layer to layer: 64 MB
+CONSTANT = 1e-10  # an SD below this share of the mean is the rounding of the mean
+SINGLE = 1e-6  # a training SD below this share of the SD of all texts is rounding in single precision
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,12 +34,14 @@ class Labellings(Brief):
     """Some labellings of the same texts.
 
     Attributes:
-        design: of the texts; its folds cut the sums into slabs.
+        design: of the texts.
         label: class of each text in each labelling.
+        keeps: remember `pairs`, once made.
     """
 
     design: Design
     label: Int[np.ndarray, "b n_texts"]
+    keeps: bool = True
 
     def __len__(self) -> int:
         return len(self.label)
@@ -71,9 +76,45 @@ class Labellings(Brief):
         return _membership(self.label, self.design.n_classes, self.weights)
 
     @cached_property
-    def held(self) -> tuple[csr_array, ...]:
-        """Per fold, [b * k, held]: 1 where a held-out text is of the class."""
-        return tuple(_membership(self.label[:, held], self.design.n_classes) for held in self.design.held)
+    def cell(self) -> Int[np.ndarray, "b n_texts"]:
+        """Number of each text's class and fold."""
+        return self.label * len(self.design.held) + self.design.fold
+
+    def by_fold(self, values: Float[np.ndarray, "b n_texts"]) -> Float[np.ndarray, "b k n_folds"]:
+        """Sum of the values over the texts of each class in each fold."""
+        n_folds = len(self.design.held)
+        return class_totals(values, self.cell, self.design.n_classes * n_folds).reshape(len(self), -1, n_folds)
+
+    @cached_property
+    def in_fold(self) -> Float[np.ndarray, "b k n_folds"]:
+        """Texts of each class in each fold."""
+        return self.by_fold(np.ones(self.label.shape))
+
+    @property
+    def trained(self) -> Float[np.ndarray, "b k n_folds"]:
+        """Texts of each class that are learnt from when a fold is held out."""
+        return self.count[..., None] - self.in_fold
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Every two texts of a class, and each with itself, as places in a table of n * n; and where classes end."""
+        return self._kept_pairs if self.keeps else self._pairs()
+
+    @cached_property
+    def _kept_pairs(self) -> tuple[Tensor, Tensor]:
+        return self._pairs()
+
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        n, sizes = self.label.shape[1], self.count.astype(np.int64).ravel()
+        members, place = self.member.indices.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
+        found: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(sizes)
+        for size in np.unique(sizes):  # all classes of one size at once; members ascend within a class
+            which = np.flatnonzero(sizes == size)
+            rows, (low, high) = members[place[which, None] + np.arange(size)], np.triu_indices(size)
+            for at, made in zip(which, rows[:, low] * np.int32(n) + rows[:, high], strict=True):
+                found[at] = made
+        ends = np.concatenate([[0], np.cumsum(sizes * (sizes + 1) // 2)]).astype(np.int32)
+        return torch.from_numpy(np.concatenate(found)), torch.from_numpy(ends)
 
     def sums(
         self, member: csr_array, columns: Float[np.ndarray, "rows m"]
@@ -83,16 +124,31 @@ class Labellings(Brief):
         The same numbers as `member @ columns`, to the bit, but by torch: scipy's sparse product keeps Python's
         lock, so that a second thread would wait for it.
         """
-        index, weight, ends = (torch.from_numpy(x) for x in (member.indices, member.data, member.indptr))
-        rows = torch.from_numpy(np.ascontiguousarray(columns))
-        bags = embedding_bag(index, rows, ends, mode="sum", per_sample_weights=weight, include_last_offset=True)
-        return bags.numpy().reshape(len(self), self.design.n_classes, columns.shape[1])
+        return _bags(member, member.indices, columns).reshape(len(self), self.design.n_classes, columns.shape[1])
+
+    def both_sums(self, member: csr_array, columns: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "b k k"]:
+        """The same over rows and columns alike: sums of the products of every two classes."""
+        rows = np.ascontiguousarray(self.sums(member, columns).transpose(0, 2, 1))
+        n, k = rows.shape[1:]
+        place = member.indices + n * np.repeat(np.arange(len(self)), n)
+        return _bags(member, place, rows.reshape(-1, k)).reshape(len(self), k, k)
+
+
+def _bags(member: csr_array, index: np.ndarray, rows: Float[np.ndarray, "rows m"]) -> Float[np.ndarray, "bk m"]:
+    places, weight, ends = (torch.from_numpy(x) for x in (index, member.data, member.indptr.astype(index.dtype)))
+    table = torch.from_numpy(np.ascontiguousarray(rows))
+    weight = weight.to(table.dtype)
+    bags = embedding_bag(places, table, ends, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    return np.asarray(bags.numpy())
 
 
 def labellings(design: Design, labels: Int[np.ndarray, "b n_texts"]) -> list[Labellings]:
     """The labellings in blocks of bounded memory."""
-    per_block = max(1, CELLS // (labels.shape[1] * design.n_classes))
-    return [Labellings(design, labels[i : i + per_block]) for i in range(0, len(labels), per_block)]
+    size = np.bincount(labels[0], minlength=design.n_classes)
+    n_pairs = int((size * (size + 1) // 2).sum())
+    per_block = max(1, CELLS // max(labels.shape[1] * design.n_classes, n_pairs))
+    keeps = len(labels) * n_pairs <= KEPT
+    return [Labellings(design, labels[i : i + per_block], keeps) for i in range(0, len(labels), per_block)]
 
 
 def over_blocks(measure: Callable[[Labellings], np.ndarray], blocks: Sequence[Labellings]) -> np.ndarray:
@@ -104,29 +160,9 @@ def over_blocks(measure: Callable[[Labellings], np.ndarray], blocks: Sequence[La
         return np.concatenate(list(pool.map(measure, blocks)))
 
 
-def slabs(design: Design, gram: Float[Tensor, "n n"]) -> list[Float[np.ndarray, "n held"]]:
-    """The columns of each fold's held-out texts."""
-    return [np.ascontiguousarray(gram.numpy()[:, held]) for held in design.held]
-
-
-def mean_products(
-    block: Labellings, columns: list[Float[np.ndarray, "n _"]], sums: list[Float[np.ndarray, "b k _"]] | None = None
-) -> Float[np.ndarray, "b k k"]:
-    """Inner products of the topic-balanced class means, from the slabs of a Gram matrix.
-
-    `sums` are the plain class sums of the slabs, if they have been made already: where classes are balanced, they are
-    used again.
-    """
-    n_classes = block.design.n_classes
-    if block.balanced:
-        sums = sums if sums is not None else [block.sums(block.member, slab) for slab in columns]
-        sums = [s / block.count[..., None] for s in sums]
-    else:
-        sums = [block.sums(block.weighted, slab) for slab in columns]
-    total = np.zeros((len(block), n_classes, n_classes))
-    for held, part in zip(block.design.held, sums, strict=True):
-        member = block.label[:, held, None] == np.arange(n_classes)
-        total += part @ (member * block.weights[:, held, None])
+def mean_products(gram: Float[np.ndarray, "n n"], block: Labellings) -> Float[np.ndarray, "b k k"]:
+    """Inner products of the topic-balanced class means."""
+    total = block.both_sums(block.weighted, gram)
     return (total + total.transpose(0, 2, 1)) / 2
 
 
@@ -148,105 +184,161 @@ def _membership(label: np.ndarray, n_classes: int, weights: np.ndarray | None = 
 
 
 # Nearest centroids on held-out topics: a centroid is a mean of texts, so that its inner products and its length are
-# linear and quadratic forms in the Gram matrix. Sums over all texts are made once; each fold subtracts its own part.
+# linear and quadratic forms in the Gram matrix of the fold's training texts.
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FoldedGram(Brief):
-    """Inner products of the texts of one layer, cut by fold.
+    """Inner products of the texts of one layer, as each fold's training texts make them.
 
     Attributes:
         design: labels and folds.
-        columns: per fold, the Gram matrix's columns of its held-out texts.
-        with_mean: inner product of each text with the mean of the training texts of each fold.
-        mean_mean: squared length of that mean.
-        square: squared length of each text.
+        products: of every training text (rows) with each text (columns, fold by fold) when that text is held out; 0
+            for texts of its own fold.
+        length: of each text (fold by fold) when it is held out.
+        squares: from a block and its class sums of `products`, the squared length of the sum of the training texts of
+            every class, for every fold.
     """
 
     design: Design
-    columns: list[Float[np.ndarray, "n _"]]
-    with_mean: Float[np.ndarray, "n n_folds"]
-    mean_mean: Float[np.ndarray, " n_folds"]
-    square: Float[np.ndarray, " n"]
+    products: Float[np.ndarray, "n n"]
+    length: Float[np.ndarray, " n"]
+    squares: Callable[[Labellings, np.ndarray], Float[np.ndarray, "b k n_folds"]]
 
 
 def fold_gram(design: Design, gram: Float[Tensor, "n n"]) -> FoldedGram:
-    """Cut a layer's Gram matrix (any common vector subtracted from the texts: the scores do not depend on it)."""
-    columns = slabs(design, gram)
-    n = len(gram)
-    total = sum(c.sum(1) for c in columns)
-    n_train = np.array([n - len(held) for held in design.held])
-    with_mean = np.stack([total - c.sum(1) for c in columns], axis=1) / n_train
-    mean_mean = with_mean.sum(0) - np.array([with_mean[held, f].sum() for f, held in enumerate(design.held)])
-    return FoldedGram(design, columns, with_mean, mean_mean / n_train, gram.diagonal().numpy())
+    """For cosines of texts less the training mean (any common vector subtracted: that mean does not depend on it)."""
+    g, order, fold = gram.numpy(), np.concatenate(design.held), np.sort(design.fold)
+    kept = (design.fold != np.arange(len(design.held))[:, None]).astype(float)
+    with_mean = g @ (kept / kept.sum(1, keepdims=True)).T
+    mean_mean = (with_mean.T * kept).sum(1) / kept.sum(1)
+    products = g[:, order]
+    products -= with_mean[:, fold]
+    products -= with_mean[order, fold] - mean_mean[fold]
+    length = np.sqrt(np.maximum(products[order, np.arange(len(g))], 0))
+    products[design.fold[:, None] == fold] = 0
+    return FoldedGram(design, products, length, partial(_centred_squares, g, with_mean, mean_mean))
 
 
-def class_slabs(folded: FoldedGram, block: Labellings) -> list[Float[np.ndarray, "b k _"]]:
-    """Per fold, inner products of its held-out texts with the sum of ALL texts of each class."""
-    return [block.sums(block.member, c) for c in folded.columns]
+def _centred_squares(
+    gram: np.ndarray, with_mean: np.ndarray, mean_mean: np.ndarray, block: Labellings, sums: np.ndarray
+) -> Float[np.ndarray, "b k n_folds"]:
+    """From sums that were made already: products between a class's texts in a fold and out of it, then within it."""
+    design, trained, held = block.design, block.trained, block.in_fold
+    own = np.empty(block.label.shape)
+    own[:, np.concatenate(design.held)] = np.take_along_axis(
+        sums, block.label[:, np.concatenate(design.held)][:, None], 1
+    )[:, 0]
+    held_mean = block.by_fold(np.broadcast_to(with_mean[np.arange(len(gram)), design.fold], block.label.shape))
+    train_mean = block.sums(block.member, with_mean) - held_mean
+    # products[i, x] lacks (i + x) . mean and has mean . mean too much: put back, so that folds can be added up
+    across = block.by_fold(own) + held * train_mean + trained * held_mean - held * trained * mean_mean
+    within = _within_folds(gram, block)
+    train = (across + within).sum(-1, keepdims=True) - 2 * across - within
+    return train - 2 * trained * train_mean + trained**2 * mean_mean
 
 
-def scores(
-    folded: FoldedGram, block: Labellings, sums: list[Float[np.ndarray, "b k _"]]
-) -> Iterator[Float[np.ndarray, "b k _"]]:
-    """Per fold: cosines of held-out texts with training centroids, both less the training mean.
+def _within_folds(gram: Float[np.ndarray, "n n"], block: Labellings) -> Float[np.ndarray, "b k n_folds"]:
+    """Sum of the products of every two texts of a class that share a fold."""
+    if block.in_fold.max() <= 1:  # each with itself alone
+        return block.by_fold(np.broadcast_to(gram.diagonal(), block.label.shape))
+    own = np.empty(block.label.shape)
+    for at in block.design.held:
+        same = block.label[:, at, None] == block.label[:, None, at]
+        own[:, at] = np.einsum("bij,ij->bj", same, gram[np.ix_(at, at)])
+    return block.by_fold(own)
 
-    The texts' own lengths are left out (argmax ignores them). -inf where a class has no training text.
+
+def fold_standardised(design: Design, rows: Float[Tensor, "n d_model"]) -> FoldedGram:
+    """For cosines of texts less the training mean and over the training SD, dimension by dimension.
+
+    A dimension that is constant over the training texts is left out of that fold. With as much weight in every
+    dimension single precision is enough, and several times faster. Every fold has a Gram matrix of its own here.
     """
-    held = folded.design.held
-    inside = [block.sums(m, c[h]) for m, c, h in zip(block.held, folded.columns, held, strict=True)]
-    with_own = [_own_totals(block, part, at) for part, at in zip(sums, held, strict=True)]
-    within_own = [_own_totals(block, part, at) for part, at in zip(inside, held, strict=True)]
-    square = np.sum(with_own, axis=0)
-    for f, at in enumerate(held):
-        count = block.count - class_totals(np.ones((len(block), len(at))), block.label[:, at], folded.design.n_classes)
-        per_text = 1 / np.maximum(count, 1)
-        train = np.delete(np.arange(len(folded.square)), at)
-        # x . m and m . m, with m the mean of the training texts: all that centring needs
-        with_mean, mean_mean = folded.with_mean[:, f], folded.mean_mean[f]
-        means = np.broadcast_to(with_mean[train], (len(block), len(train)))
-        offset = class_totals(means, block.label[:, train], folded.design.n_classes) * per_text
-        own = square - 2 * with_own[f] + within_own[f]
-        norm = np.sqrt(np.maximum(own * per_text**2 - 2 * offset + mean_mean, TINY))
-        product = (sums[f] - inside[f]) * per_text[..., None]
-        product -= (offset - mean_mean)[..., None]
-        product -= with_mean[at]
-        product /= norm[..., None]
-        product[count == 0] = -np.inf
-        yield product
+    n, start = len(rows), 0
+    even, shift, factor = _evened(design, rows)
+    products, length = np.empty((n, n), dtype=np.float32), np.empty(n, dtype=np.float32)
+    grams, scaled = np.zeros((len(design.held), n, n), dtype=np.float32), torch.empty_like(even)
+    for f, at in enumerate(design.held):
+        z = torch.sub(even, shift[f], out=scaled).mul_(factor[f]).numpy()
+        here = slice(start, start := start + len(at))
+        np.matmul(z, z[at].T, out=(column := np.empty((n, len(at)), dtype=np.float32)))
+        length[here] = np.sqrt(column[at, np.arange(len(at))])
+        column[at] = 0
+        products[:, here] = column
+        gram = ssyrk(1.0, z.T, c=grams[f].T, trans=1, lower=1, overwrite_c=1).T  # its upper half
+        gram[at], gram[:, at] = 0, 0
+        gram.ravel()[:: n + 1] /= 2  # pairs are counted in one order, and doubled
+    pairs = torch.from_numpy(np.ascontiguousarray(grams.reshape(len(grams), -1).T))
+    return FoldedGram(design, products, length, partial(_paired_squares, pairs))
 
 
-def predict(
-    folded: FoldedGram, block: Labellings, sums: list[Float[np.ndarray, "b k _"]] | None = None
-) -> Int[np.ndarray, "b n"]:
+def _evened(design: Design, rows: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor, Tensor]:
+    """The texts with every dimension at mean 0 and SD 1; by fold, the mean of its training texts and 1 over their SD.
+
+    Training moments come of those of the folds (Chan et al. 1983), so that nothing cancels.
+    """
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    centre = rows.mean(0, dtype=torch.float64)
+    even = rows - centre.to(rows.dtype)
+    sd = torch.linalg.vector_norm(even, dim=0, dtype=torch.float64) / len(rows) ** 0.5
+    unit = torch.where(sd > CONSTANT * centre.abs(), sd, torch.inf)
+    even = (even / unit.to(rows.dtype)).float()
+    fold = torch.from_numpy(design.fold)
+    member = torch.nn.functional.one_hot(fold).T.float()
+    size = member.sum(1)
+    means = member @ even / size[:, None]
+    scatter = member @ (even - means[fold]) ** 2
+    kept = (1 - torch.eye(len(size))) * size
+    mean = kept @ means / kept.sum(1, keepdim=True)
+    between = torch.stack([k @ (means - m) ** 2 for k, m in zip(kept, mean, strict=True)])
+    spread = ((scatter.sum(0) - scatter + between) / kept.sum(1, keepdim=True)).sqrt()
+    return even, mean, torch.where(spread > SINGLE, 1 / spread, 0.0)
+
+
+def _paired_squares(pairs: Float[Tensor, "nn n_folds"], block: Labellings, _: np.ndarray) -> np.ndarray:
+    index, ends = block.pairs
+    found = embedding_bag(index, pairs, ends, mode="sum", include_last_offset=True)
+    return 2 * found.numpy().reshape(len(block), block.design.n_classes, -1)
+
+
+def scores(folded: FoldedGram, block: Labellings) -> Float[np.ndarray, "b k n"]:
+    """Cosines of held-out texts (fold by fold) with training centroids, times the texts' own lengths.
+
+    -inf where a class has no training text.
+    """
+    found = block.sums(block.member, folded.products)
+    square = np.maximum(folded.squares(block, found), np.finfo(found.dtype).tiny)
+    scale, absent, start = (1 / np.sqrt(square)).astype(found.dtype), block.trained == 0, 0
+    for f, at in enumerate(folded.design.held):
+        here = found[:, :, start : (start := start + len(at))]
+        here *= scale[:, :, f, None]
+        if absent[:, :, f].any():
+            here[absent[:, :, f]] = -np.inf
+    return found
+
+
+def predict(folded: FoldedGram, block: Labellings) -> Int[np.ndarray, "b n"]:
     """Class of the nearest centroid for each text when its fold is held out; the first of equals."""
     guess = np.empty_like(block.label)
-    found = scores(folded, block, class_slabs(folded, block) if sums is None else sums)
-    for at, score in zip(folded.design.held, found, strict=True):
-        guess[:, at] = score.argmax(1)
+    guess[:, np.concatenate(block.design.held)] = scores(folded, block).argmax(1)
     return guess
 
 
-def accuracies(
-    folded: FoldedGram, block: Labellings, sums: list[Float[np.ndarray, "b k _"]] | None = None
-) -> Float[np.ndarray, " b"]:
-    """Share of texts whose nearest centroid is that of their class."""
-    return (predict(folded, block, sums) == block.label).mean(1)
+def accuracies(folded: FoldedGram, block: Labellings) -> Float[np.ndarray, " b"]:
+    """Share of texts whose nearest centroid is that of their class; the first of equals."""
+    found, label = scores(folded, block), block.label[:, np.concatenate(block.design.held)]
+    best = found.max(1)
+    if np.count_nonzero(found == best[:, None]) > best.size:  # equals: slower
+        return (found.argmax(1) == label).mean(1)
+    return (np.take_along_axis(found, label[:, None], 1)[:, 0] == best).mean(1)
 
 
 def observed_scores(folded: FoldedGram) -> Float[np.ndarray, "n k"]:
     """Cosine of every text, held out, with the training centroid of every class, under the labels as they are."""
     design = folded.design
-    block = Labellings(design, design.label[None])
-    found = np.empty((len(design.label), design.n_classes))
-    for f, (at, score) in enumerate(zip(design.held, scores(folded, block, class_slabs(folded, block)), strict=True)):
-        length = folded.square[at] - 2 * folded.with_mean[at, f] + folded.mean_mean[f]
-        found[at] = score[0].T / np.sqrt(np.maximum(length, TINY))[:, None]
-    return found
-
-
-def _own_totals(block: Labellings, part: Float[np.ndarray, "b k h"], at: Int[np.ndarray, " h"]) -> np.ndarray:
-    """Sum over the held-out texts of a class of their inner product with that class."""
-    label = block.label[:, at]
-    own = np.take_along_axis(part, label[:, None], 1)[:, 0]
-    return class_totals(own, label, block.design.n_classes)
+    found = scores(folded, Labellings(design, design.label[None]))[0].T
+    cosine = np.empty((len(design.label), design.n_classes))
+    least = np.finfo(folded.length.dtype).tiny ** 0.5
+    cosine[np.concatenate(design.held)] = found / np.maximum(folded.length, least)[:, None]
+    return cosine

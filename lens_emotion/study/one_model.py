@@ -30,7 +30,6 @@ from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.exhibits import analysed, write_tables
 from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
 from lens_emotion.study.steps import Say, gather, open_model
-from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
@@ -44,12 +43,12 @@ class Outcome(Brief):
 
     Attributes:
         study: its results.
-        vectors: for the comparison of geometries.
+        middle: the texts at the middle layer, for the comparison of geometries.
         evidence: only where a comparison of base and instruct will need it, since activations are large.
     """
 
     study: ModelStudy
-    vectors: EmotionVectors
+    middle: PooledActivations
     evidence: Evidence | None
 
 
@@ -73,7 +72,10 @@ def study_model(
     write_tables(study, own)
     write_facts(own, evidence, tokens)
     kept = evidence if partner_of(evidence.name, names) else None
-    return Outcome(study, emotion_vectors(evidence.comprehension), kept)
+    acts = evidence.comprehension
+    at = [acts.n_layers // 2]
+    middle = replace(acts, values=acts.values[:, at].clone(), residual_norm=acts.residual_norm[at])
+    return Outcome(study, middle, kept)
 
 
 def _measured(
@@ -167,12 +169,16 @@ def _compared(a: PooledActivations | None, b: PooledActivations, metric: str, co
     return compare(a, b, metric, n_permutations=config.n_permutations, seed=config.seed) if a else None
 
 
-def same_geometry(models: Sequence[tuple[str, EmotionVectors]], config: StudyConfig) -> RSAMatrix | None:
-    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones."""
+def same_geometry(models: Sequence[Outcome], config: StudyConfig) -> RSAMatrix | None:
+    """Do the models find the same emotions alike, each at its middle layer? None for too few shared ones, or topics."""
+    given = [(m.study.info.name, m.middle) for m in models]
     try:
-        return rsa_many(models, n_permutations=10 * config.n_permutations, seed=config.seed)
+        found = rsa_many(given, n_permutations=10 * config.n_permutations, seed=config.seed)
     except (StimulusError, AnalysisError):
         return None
+    at = {m.study.info.name: m.study.info.n_layers // 2 for m in models}  # of all layers, not of the one kept
+    layers = {f"layer_{side}": found.table[side].map(at) for side in "ab"}
+    return replace(found, table=found.table.assign(**layers))
 
 
 def _method(name: str, acts: PooledActivations, config: StudyConfig) -> MethodStudy:

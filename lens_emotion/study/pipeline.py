@@ -49,7 +49,7 @@ def _run(config: StudyConfig, store: Store, command: str, say: Say, executor: Ex
     found = list(distributed(config, store, say, executor) if executor else _here(config, store, say))
     studies = tuple(o.study for o in found)
     claims = all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config)
-    alike = same_geometry([(o.study.info.name, o.vectors) for o in found], config) if len(found) > 1 else None
+    alike = same_geometry(found, config) if len(found) > 1 else None
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
     mixed = mixed_of(studies)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,68 @@ def test_decoding_equals_a_plain_loop_for_observed_and_permuted_labels():
         assert row.macro_f1 == pytest.approx(f1_score(design.label, expected, average="macro"))
         for labels, accuracy in zip(permuted, result.null[:, layer], strict=True):
             assert accuracy == pytest.approx(np.mean(loop_predictions(rows, labels, design.fold) == labels))
+
+
+def _standardised_loop(rows, label, fold):
+    """The same definition with scikit-learn's scaling, fitted on the training texts of every fold."""
+    guess = np.empty_like(label)
+    for train, test in LeaveOneGroupOut().split(rows, label, fold):
+        kept = np.ptp(rows[train], axis=0) > 0
+        scaler = StandardScaler().fit(rows[train][:, kept])
+        known, new = (scaler.transform(rows[x][:, kept]) for x in (train, test))
+        centroids = np.stack([known[label[train] == k].mean(0) for k in range(label.max() + 1)])
+        guess[test] = (new @ centroids.T / np.linalg.norm(centroids, axis=1)).argmax(1)
+    return guess
+
+
+def _with_dead_dimensions():
+    """One dimension constant in all texts, one in the training texts of a fold, one a thousand times the others."""
+    acts = planted(n_emotions=4, n_topics=5, per_cell=2, signal=1.5, seed=7).acts
+    values = acts.values.clone()
+    values[..., 1], values[..., 2] = 0.1, torch.from_numpy(3.0 * (acts.topic == "topic1"))[:, None]
+    values[..., 3] = 1000 + 100 * values[..., 3]
+    return replace(acts, values=values)
+
+
+STANDARDISED = {**DESIGNS, "dead and massive dimensions": _with_dead_dimensions}
+
+
+@pytest.mark.parametrize("shape", STANDARDISED)
+def test_the_standardised_decoder_equals_the_plain_loop_under_true_and_permuted_labels(shape):
+    acts = STANDARDISED[shape]()
+    result, design = decoding(acts, 6, seed=2).standardised, design_of(acts)
+    rows = acts.emotional.values[:, 1].double().numpy()
+    every = np.concatenate([design.label[None], label_permutations(design, 6, 2)])
+    expected = np.array([_standardised_loop(rows, labels, design.fold) for labels in every])
+    np.testing.assert_array_equal(result.predicted[1], expected[0])
+    accuracy = (expected == every).mean(1)
+    np.testing.assert_allclose([result.table["accuracy"][1], *result.null[:, 1]], accuracy, rtol=1e-12)
+    assert result.auc["auc"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("size", [10.0, 100.0, 1000.0])
+def test_massive_dimensions_blind_one_decoder_and_not_the_other_and_the_summary_says_so(size):
+    """Three dimensions of mean m and SD m / 10: centred cosine .56 -> .20 (m = 10) -> .07 (m = 1000)."""
+    acts = planted(n_emotions=10, n_topics=8, n_layers=1, d_model=64, signal=1.2, topic_effect=0.5, seed=1).acts
+    values = acts.values.clone()
+    massive = size * (1 + torch.from_numpy(np.random.default_rng(0).standard_normal((len(acts), 1, 3))) / 10)
+    values[..., :3] = massive.float()
+    before, after = decoding(acts, 39), decoding(replace(acts, values=values), 39)
+    at = after.table.iloc[0]
+    assert at.accuracy_standardised > before.table["accuracy_standardised"][0] - 0.1 > 0.25
+    assert at.p_corrected_standardised == 1 / 40 and f"dimension {at.accuracy_standardised:.2f}" in after.summary()
+    if size == 1000.0:
+        assert at.accuracy < 0.25 < before.best_accuracy
+        assert "it hangs on the decoder (centred cosine: not; standardised: above chance)" in after.summary()
+        assert not after.above_chance() and after.standardised.above_chance() and after.hangs(0)
+    assert not before.hangs() and "noise" not in before.summary()
+
+
+def test_states_that_are_all_alike_decode_at_chance_by_either_decoder():
+    acts = planted(n_emotions=4, n_topics=4, n_layers=1).acts
+    result = decoding(replace(acts, values=torch.full_like(acts.values, 0.1)), 19)
+    for found in (result, result.standardised):
+        assert found.best_accuracy == 0.25 and found.table["p"][0] == 1
 
 
 def test_the_centring_mean_comes_from_the_training_fold_alone():

@@ -30,7 +30,8 @@ def _one_layer_of_signal(signal=8.0):
 @pytest.mark.parametrize("metric", ["decoding", "separation", "reliability"])
 def test_the_layer_with_the_signal_is_found_and_significant(metric):
     sweep = layer_sweep(_one_layer_of_signal(), metric, n_permutations=39)
-    assert list(sweep.table.columns) == COLUMNS
+    both = [f"{c}_standardised" for c in COLUMNS[2:]] if metric == "decoding" else []
+    assert list(sweep.table.columns) == COLUMNS + both
     assert sweep.best_layer == 3 and sweep.best_depth == 0.8
     assert sweep.table["p_corrected"][3] == 1 / 40
     assert sweep.higher_is_better == (metric != "separation")
@@ -238,3 +239,12 @@ def test_the_sweep_of_a_decoding_made_already_is_the_same_sweep():
     pd.testing.assert_frame_equal(one.table, other.table)
     assert (one.best_depth_low, one.best_depth_high) == (other.best_depth_low, other.best_depth_high)
     assert one.summary() == other.summary()
+
+
+def test_the_sweep_holds_both_decoders_with_their_best_depths():
+    acts = planted(n_emotions=5, n_layers=4, signal=(0, 3, 0, 0), n_topics=8).acts
+    decoded = decoding(acts, 19)
+    sweep, own = decoding_sweep(decoded), decoding_sweep(decoded.standardised)
+    np.testing.assert_array_equal(sweep.table["value_standardised"], decoded.standardised.table["accuracy"])
+    assert (sweep.standardised.best_depth_low, sweep.standardised.best_layer) == (own.best_depth_low, own.best_layer)
+    assert "Standardised per dimension it is highest at" in sweep.summary()

@@ -1,11 +1,12 @@
 """Representational similarity against scipy and a brute-force Mantel test, ceilings on planted noise, laws."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import pytest
 import torch
-from planted import HEADER, planted
+from planted import HEADER, planted, pooled
 from scipy.stats import kstest, spearmanr
 
 from lens_emotion.analysis.families import base_vs_instruct, rsa_many
@@ -20,7 +21,7 @@ def _vectors(rows, emotions=EMOTIONS, name="planted"):
     """Vectors from rows [n_emotions, n_layers, d]."""
     rows = torch.as_tensor(np.asarray(rows)).float()
     sizes = torch.ones(rows.shape[:2])
-    header = replace(HEADER, model=name)
+    header = replace(HEADER, model=name, stimuli_sha256=uuid4().hex * 2)  # texts of its own
     return EmotionVectors(unit(rows), tuple(emotions[: len(rows)]), sizes, sizes, torch.ones(rows.shape[1]), header)
 
 
@@ -237,8 +238,9 @@ def test_base_against_instruct_finds_one_model_in_the_other():
     np.testing.assert_allclose(own["cosine"], expected, atol=1e-5)
     diagonal = np.diag(rsa(a, b, n_permutations=99).matrix)
     np.testing.assert_allclose(result.table["rho"], diagonal, atol=1e-6)
-    np.testing.assert_allclose(result.table["rho_p"], np.diag(rsa(a, b, n_permutations=99).table.pivot(
-        index="layer_a", columns="layer_b", values="p")))  # fmt: skip
+    apart = rsa_activations(base, instruct, n_permutations=99).table.pivot(index="layer_a", columns="layer_b")
+    np.testing.assert_allclose(result.table["rho_disjoint"], np.diag(apart["disjoint"]))
+    np.testing.assert_allclose(result.table["rho_p"], np.diag(apart["p"]))
 
 
 def test_the_paired_interval_is_of_the_difference_not_of_two_accuracies():
@@ -261,3 +263,45 @@ def test_equal_distances_have_no_rank_correlation_and_no_small_p():
     result = rsa(flat, _random(6, 1), n_permutations=9)
     assert np.isnan(result.rho) and np.isnan(result.p)
     assert np.isnan(rho(ranks(distances(flat.directions)), ranks(distances(flat.directions)))).all()
+
+
+def _read_by_two(seed, signal=0.0, shared=True, k=8, n_topics=8):
+    """Two models as random linear maps of what the same texts hold, which is their emotion only in part."""
+    rng = np.random.default_rng(seed)
+    label, topic = np.repeat(np.arange(k), n_topics), np.tile(np.arange(n_topics), k)
+    texts = rng.standard_normal((len(label), 16)) + 1.5 * rng.standard_normal((n_topics, 16))[topic]
+    plan, models = rng.standard_normal((2, k, 16)), []
+    for i, width in enumerate((24, 40)):
+        rows = (texts + signal * plan[0 if shared else i][label]) @ rng.standard_normal((16, width)) / 4
+        names = [(EMOTIONS[e], f"topic{t}") for e, t in zip(label, topic, strict=True)]
+        models.append(pooled(torch.from_numpy(rows[:, None]).float(), names))
+    return models
+
+
+@pytest.mark.parametrize(
+    "signal, shared", [(0.0, True), (0.4, False), (1.5, False)], ids=["no emotion", "unlike", "unlike, strong"]
+)
+def test_two_models_that_read_the_same_texts_are_not_alike_for_that(signal, shared):
+    """In 200 runs a world, with 8 and with 20 emotions, 0 to 2.5%."""
+    p = [rsa_activations(*_read_by_two(s, signal, shared), n_splits=6, n_permutations=39).p for s in range(20)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.15
+
+
+def test_two_models_of_one_emotion_geometry_are_found_alike_on_disjoint_topics():
+    p = [rsa_activations(*_read_by_two(s, 1.0, k=14), n_splits=6, n_permutations=39).p for s in range(6)]
+    assert np.mean(np.array(p) <= 0.05) >= 0.8
+
+
+def test_no_test_of_two_models_is_passed_by_a_shared_text_set_alone():
+    a, b = _read_by_two(3)
+    vectors = [replace(emotion_vectors(x), header=replace(x.header, model=n)) for x, n in ((a, "a"), (b, "b"))]
+    described = rsa(*vectors, n_permutations=39)
+    assert described.rho > 0.4 and described.table[["p", "p_corrected"]].isna().all(axis=None)
+    assert "made of the same texts" in described.summary() and "rsa_activations" in described.summary()
+    many = rsa_many([("a", vectors[0]), ("b", vectors[1])], n_permutations=39)
+    assert many.table["q"].isna().all() and "without test" in many.summary()
+    tested = rsa_many([("a", a), ("b", b)], n_permutations=39).table.iloc[0]
+    assert tested["q"] > 0.05 and tested[["ceiling", "disjoint", "reliability_a"]].notna().any()
+    tuned = replace(a, values=a.values + 0.01)
+    families = base_vs_instruct(a, tuned, n_permutations=39, n_splits=6).table.iloc[0]
+    assert families.cosine > 0.99 and families.cosine_p > 0.05 and families.rho > 0.99 and families.rho_p > 0.05

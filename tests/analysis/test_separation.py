@@ -197,7 +197,7 @@ def test_signal_is_reported_as_signal_with_everything_beside_it():
     assert list(result.table.columns) == [
         "layer", "depth", "mean_cosine", "cosine_low", "cosine_high", "null_low", "null_high", "p", "disattenuated",
         "disattenuated_low", "disattenuated_high", "accuracy", "chance", "accuracy_p", "accuracy_p_corrected",
-        "reliability",
+        "accuracy_standardised", "accuracy_p_standardised", "accuracy_p_corrected_standardised", "reliability",
     ]  # fmt: skip
 
 

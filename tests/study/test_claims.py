@@ -209,3 +209,14 @@ def test_claims_json_holds_plain_values_and_no_nan():
     assert json.loads(text)[0]["effect"]["value"] is None
     assert list(claims.table.scope) == ["a", ALL_MODELS] and "supported: C2" in claims.summary()
     assert HEADER.model == "planted"
+
+
+def test_a_verdict_that_hangs_on_the_decoder_is_undetermined_and_says_so():
+    from lens_emotion.study.claims.reading import hangs_on_decoder
+
+    one = Claim("C2", "m", "supported", "inside", "In m, inside.")
+    other = replace(one, verdict="not supported", reason="outside", sentence="In m, outside.")
+    apart, same = hangs_on_decoder(one, other), hangs_on_decoder(one, replace(one))
+    assert apart.verdict == "undetermined" and same.verdict == "supported"
+    said = "it hangs on the decoder (centred cosine: supported, inside; standardised: not supported, outside)"
+    assert apart.reason == said and "hangs" not in same.reason

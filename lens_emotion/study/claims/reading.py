@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scipy.stats import norm
 
 from lens_emotion.analysis.decoding import Decoding
@@ -22,6 +24,10 @@ def middle_layers(name: str, sweep: LayerSweep) -> Claim:
     Supported if the whole interval lies inside, not supported if it lies outside; undetermined if it straddles an end
     or nothing can be decoded at all.
     """
+    if sweep.standardised is not None:
+        return hangs_on_decoder(
+            *(middle_layers(name, x) for x in (replace(sweep, standardised=None), sweep.standardised))
+        )
     best = sweep.table.iloc[sweep.best_layer]
     low, high = sweep.best_depth_low, sweep.best_depth_high
     effect = Effect("best depth", sweep.best_depth, low, high)
@@ -53,6 +59,10 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     at its floor or ceiling at every layer, so that no shape could show. The shape of the mean cosine (one curve,
     weaker) is told beside it.
     """
+    if sweep.standardised is not None:
+        return hangs_on_decoder(
+            *(u_shape(name, x, separated) for x in (replace(sweep, standardised=None), sweep.standardised))
+        )
     cosine = curve_shape(separated.table["mean_cosine"].to_numpy(), separated.table["depth"].to_numpy())
     shape = sweep.shape
     if shape is None:
@@ -84,6 +94,16 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         f"{shape.n_units} topics, {len(sweep.table)} layers",
         shape.margin,
     )
+
+
+def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
+    """One verdict from those by either decoder (see `analysis.decoding`): undetermined where they differ."""
+    said = f"centred cosine: {cosine.verdict}, {cosine.reason}; standardised: {standardised.verdict}"
+    if cosine.verdict == standardised.verdict:
+        return replace(cosine, sentence=f"{cosine.sentence} Standardised per dimension: {standardised.sentence}")
+    reason = f"it hangs on the decoder ({said}, {standardised.reason})"
+    sentence = f"{cosine.sentence} Standardised per dimension: {standardised.sentence}"
+    return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
 
 
 def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> Claim:
