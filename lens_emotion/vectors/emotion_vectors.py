@@ -60,6 +60,10 @@ def unit_and_length(x: Float[Tensor, "*lead d_model"]) -> tuple[Float[Tensor, "*
     return x / length.clamp_min(torch.finfo(x.dtype).tiny), torch.ldexp(length, power).squeeze(-1)
 
 
+def _is_real(x: object) -> bool:  # apart, since a type checker knows of a Real that it has no order
+    return isinstance(x, Real) and not isinstance(x, bool)
+
+
 def as_number(x: object, what: str, fix: str = "give a number") -> float:
     """A number of the user's, also a NumPy or torch scalar.
 
@@ -68,9 +72,9 @@ def as_number(x: object, what: str, fix: str = "give a number") -> float:
     """
     one = getattr(x, "ndim", None) == 0 and getattr(x, "dtype", None) not in (torch.bool, np.bool_)
     plain: Any = x.item() if one else x  # type: ignore[attr-defined]
-    if isinstance(plain, bool) or not isinstance(plain, Real):
+    if not _is_real(plain):
         raise DoseError(f"{what} {repr(x)[:40]} is no number; {fix}")
-    if not abs(plain) <= LARGEST:  # nor NaN; beyond, single precision overflows
+    if not -LARGEST <= plain <= LARGEST:  # nor NaN; beyond, single precision overflows
         shown = f"{plain:g}" if isinstance(plain, float) else "of that size"
         raise DoseError(f"{what} {shown} is no number up to {LARGEST:g}; {fix}")
     return float(plain)
