@@ -106,7 +106,7 @@ def test_a_disk_that_fills_up_at_any_write_loses_nothing_and_the_step_goes_on(ru
     assert batches == sorted(batches) and batches[0] == 0 and batches.count(batches[-1]) >= 4
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("k", [1, 3])
 def test_memory_that_runs_out_in_a_batch_costs_that_batch_and_the_step_ends_with_the_same_bytes(
     run, tmp_path, monkeypatch, k
 ):
