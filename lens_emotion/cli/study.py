@@ -100,9 +100,11 @@ def study(
 
 def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
+    from lens_emotion.memory import room_for
     from lens_emotion.report.build import build_report
     from lens_emotion.run.lock import writing
     from lens_emotion.study.pipeline import run_study
+    from lens_emotion.study.plan import shortages
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
     started = time.monotonic()
@@ -112,9 +114,12 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
         say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {Path(model).name:<18} {doing}")
 
     with writing(folder):
+        for short in shortages(config, folder, here=executor is None):
+            say_line(("note: ", "yellow"), f"{short}; the study begins all the same")
         run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
-        report, rows = build_report(run)
+        with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
+            report, rows = build_report(run)
     say_line(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)

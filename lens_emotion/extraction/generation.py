@@ -200,7 +200,7 @@ def write_stories(
         return _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
 
     def write(batch: list[int]) -> Record:
-        return as_record(run_halving(batch, run))
+        return as_record(run_halving(batch, run, model, "writing stories"))
 
     def key(batch: list[int]) -> str:
         rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i

@@ -104,7 +104,7 @@ def read_poolings(
         return [read(tokens, mask, content)]
 
     def record(batch: list[int]) -> Record:
-        found = run_halving(batch, run)
+        found = run_halving(batch, run, model, label)
         rows, taken = (torch.cat([getattr(p, name) for p in found], 1) for name in ("rows", "n_pooled"))
         return Record({}, {"rows": rows, "n_pooled": taken, "norms": torch.stack([p.norms for p in found])})
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lens_emotion.errors import ArtifactError
-from lens_emotion.files.artifacts import atomic_write, unwritable
+from lens_emotion.files.artifacts import atomic_write, put, unwritable
+from lens_emotion.memory import pass_on
 
 FILE = "SHA256SUMS"
 
@@ -49,9 +49,10 @@ def note(folder: Path, name: str, digest: str) -> None:
     """
     line = f"{digest}  {name}\n".encode()
     try:
-        with (folder / FILE).open("ab", buffering=0) as file:
-            if file.write(line) != len(line):
-                os.fsync(file.fileno())  # says why: a disk that is full
+        with (folder / FILE).open("a+b", buffering=0) as file:
+            file.seek(0)
+            file.truncate(file.readall().rfind(b"\n") + 1)  # a line that a full disk cut short would swallow this one
+            put(file.fileno(), line, sync=False)
     except OSError as error:
         raise unwritable(folder / FILE, error) from None
 
@@ -102,6 +103,7 @@ def damages(folder: Path) -> list[Damage]:
         except FileNotFoundError:
             found.append(Damage(path, "it is missing"))
         except OSError as error:
+            pass_on(error)
             found.append(Damage(path, f"it cannot be read ({error.strerror or error})"))
     return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lens_emotion.memory import pass_on
 from lens_emotion.models.access import Model, architecture_of, family_of, tokenizer_of
 from lens_emotion.models.catalog import FIRST_TOKENS, find_spec
 
@@ -90,7 +91,8 @@ def as_saved(tokenizer: Any) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True, trust_remote_code=False)
-    except Exception:  # transformers and the hub raise many unrelated types here
+    except Exception as error:  # transformers and the hub raise many unrelated types here
+        pass_on(error)
         return tokenizer
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import TEMPORARY, atomic_write, ensure_writable, unwritable
@@ -45,6 +46,7 @@ from lens_emotion.files.checksums import (
     write_sums,
 )
 from lens_emotion.files.journal import Journal, Part
+from lens_emotion.memory import pass_on
 from lens_emotion.run.config import StudyConfig
 
 T = TypeVar("T")
@@ -73,6 +75,13 @@ def version_of(package: str) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version()} | {package: version_of(package) for package in _PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """What of a machine changes last bits (docs/precision.md), and no step's key: threads, instructions, GPU."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"threads": torch.get_num_threads(), "processor": f"{platform.machine()} {instructions}", "gpu": gpu}
 
 
 def _silent(said: str) -> None:
@@ -150,6 +159,7 @@ class Store:
             try:
                 return load(put_in_place(self.root, name, key))
             except (ArtifactError, ValueError, KeyError) as error:
+                pass_on(error)  # of a sound step, which stays where it is
                 folder, damage = self.root / name, [str(error)]
         if damage:
             self._set_aside(folder, damage)
@@ -217,6 +227,7 @@ def manifest(
         "seconds": round(seconds, 1),
         "config": asdict(config),
         "versions": versions(),
+        "machine": machine(),
         "models": models,
     }
 

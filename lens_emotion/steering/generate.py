@@ -221,7 +221,7 @@ def steered_batches(
         ]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
-        yield run_halving(batch, run)
+        yield run_halving(batch, run, model, "steering")
 
 
 def _growing(rows: Sequence[int], on_ids: OnIds) -> OnStep:

@@ -286,7 +286,7 @@ def mean_kl(
         return [(k, _kl(log_p, reference[t])) for (k, t), log_p in zip(mine, steered, strict=True)]
 
     for start in range(0, len(rows), size):
-        for k, value in run_halving(list(range(start, min(start + size, len(rows)))), run):
+        for k, value in run_halving(list(range(start, min(start + size, len(rows)))), run, model, "solving a dose"):
             totals[k] += value
     n_tokens = sum(len(r) for r in reference)
     return [total / n_tokens for total in totals]

@@ -20,6 +20,7 @@ from lens_emotion.analysis.separation import separation
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.memory import room_for
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
@@ -70,7 +71,8 @@ def study_model(
     """
     started = time.monotonic()
     evidence, tokens, by_layer, own = _measured(load, config, store, say)
-    study = judge_model(evidence, tokens, by_layer, config, started)
+    with room_for(f"analysing {evidence.name}"):
+        study = judge_model(evidence, tokens, by_layer, config, started)
     write_tables(study, own)
     write_facts(own, evidence, tokens)
     kept = evidence if partner_of(evidence.name, names) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from lens_emotion.memory import room_for
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
@@ -36,9 +37,11 @@ def run_study(
     Raises:
         LensEmotionError: unknown models, unreadable stimuli, unwritable folders and folders that another process
             writes into are found before anything runs. Results of before any other error are kept.
+        OutOfMemoryError: likewise; what was asked for, and how to go on.
     """
     check_inputs(config, here=executor is None)
-    with writing(folder):
+    kept = f"finished models, steps and batches are kept in {folder}, where the same command goes on, with more memory"
+    with writing(folder), room_for("studying", kept=kept):
         return _run(config, Store.open(folder), command, say, executor)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lens_emotion.errors import LensEmotionError
 from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
+from lens_emotion.memory import in_binary, memory_left
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
 from lens_emotion.models.loading import resolve
-from lens_emotion.models.placement import choose_device, choose_dtype
+from lens_emotion.models.placement import choose_device, choose_dtype, over_gpus
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, prompts_for, same_but_for_weights, scenarios_for, step_inputs, texts_for
@@ -126,6 +130,31 @@ def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
         if record is not None and same_but_for_weights(wanted, record.inputs):
             return folder
     return None
+
+
+def shortages(config: StudyConfig, folder: str | Path, here: bool = True) -> list[str]:
+    """What a study seems to need more of than there is, a line each; an estimate, so that nothing is refused.
+
+    Args:
+        here: whether models run on this machine; else only its disk is asked.
+    """
+    root, device = Path(folder), choose_device(config.device)
+    plan = StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, ()) for n in config.models))
+    found, known = [], [(m.name, m.needs) for m in plan.models if m.needs]
+    for name, needs in known if here else ():
+        at, left = needs.host + needs.device * (device == "cpu"), memory_left()
+        if left and at > left[0]:
+            found.append(f"{name} needs about {in_binary(at)} of memory, {in_binary(left[0])} are left {left[1]}")
+        if device.startswith("cuda") and not over_gpus(config.device):
+            free = torch.cuda.mem_get_info(torch.device(device))[0]
+            if needs.device > free:
+                found.append(f"{name} needs about {in_binary(needs.device)} of {device}, {in_binary(free)} are free")
+    there = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+    free = shutil.disk_usage(next(p for p in (root.absolute(), *root.absolute().parents) if p.is_dir())).free
+    if plan.disk - there > free:
+        wanted = in_binary(plan.disk - there)
+        found.append(f"the study needs about {wanted} of disk, {in_binary(free)} are free at {folder}")
+    return found
 
 
 # What a study of one model needs: tokens, arithmetic, memory and disk, by formulas from shapes and settings alone.

@@ -21,9 +21,10 @@ from threading import Event
 from time import monotonic
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from lens_emotion.errors import LensEmotionError, need_extra
+from lens_emotion.errors import LensEmotionError, OutOfMemoryError, need_extra
 from lens_emotion.files.checksums import Files, check_inside, read_files, write_files
 from lens_emotion.files.journal import Part, PartDone, append
+from lens_emotion.memory import out_of_memory
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model, resolve
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
@@ -217,6 +218,8 @@ def executor_named(name: str, gpus: float | None = None, cpus: float = 1) -> Ite
 # Ray as the one who runs a study's tasks: a cluster that is there already, or one on this machine.
 
 
+KILLED = ("WorkerCrashedError", "OutOfMemoryError")  # how Ray calls a process that the system, or Ray itself, ended
+FEWER = "let fewer tasks share a machine (more --cpus or --gpus each), or take a smaller model"
 RETRIES = 3  # of a task whose worker or machine died
 
 
@@ -318,6 +321,10 @@ def _plain(name: str, error: BaseException) -> BaseException:
     cause = getattr(error, "cause", None)
     if isinstance(cause, LensEmotionError):
         return cause
+    if type(error).__name__ in KILLED:
+        return OutOfMemoryError(f"{name} ran on a worker", "it was killed, most likely for want of memory", "", FEWER)
+    if short := out_of_memory(cause or error):
+        return OutOfMemoryError(f"{name} ran on a worker", short.short, "", short.remedy or FEWER)
     words = str(error).strip().splitlines() or [type(error).__name__]
     return WorkerError(f"{name} failed on a worker: {words[-1].strip()} ({type(error).__name__})")
 

@@ -14,6 +14,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from lens_emotion.errors import ArtifactError, StimulusError
+from lens_emotion.errors import OutOfMemoryError as LensOutOfMemory
 from lens_emotion.files.checksums import damages
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.run.look import verify_run
@@ -163,6 +164,23 @@ def test_a_step_that_did_not_arrive_whole_is_refused(tmp_path):
         take_in(tmp_path / "other", "comprehension", cut)
     assert take_in(tmp_path / "other", "comprehension", files) == tmp_path / "other" / "comprehension"
     assert not damages(tmp_path / "other" / "comprehension")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "words"),
+    [
+        ("WorkerCrashedError", None, "it was killed, most likely for want of memory"),
+        ("OutOfMemoryError", None, "it was killed, most likely for want of memory"),
+        ("RayTaskError", MemoryError("unable to allocate 8 GiB"), "8.0 GiB were asked for"),
+        ("RayTaskError", LensOutOfMemory("reading", "8 GiB were asked for"), "while reading: 8 GiB were asked for"),
+    ],
+)
+def test_a_worker_that_memory_did_not_suffice_for_is_told_apart(name, cause, words):
+    error = type(name, (Exception,), {"cause": cause})("The worker died unexpectedly.")
+    said = str(distribute._plain("gpt2:generation:3", error))
+    assert said.startswith("out of memory") and words in said
+    assert "while reading" in said or ("gpt2:generation:3" in said and "fewer tasks share a machine" in said)
+    assert isinstance(distribute._plain("x", type("RayTaskError", (Exception,), {})("a fault")), WorkerError)
 
 
 def test_executors_are_found_by_name():
