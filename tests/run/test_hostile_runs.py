@@ -1,4 +1,4 @@
-"""Run folders that are damaged, foreign or lie: one line about each, the others go on, and nothing outside is touched."""
+"""Run folders that are damaged, foreign or lie: one line about each, the others go on, nothing outside is touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lens_emotion.run.store import key_of, record_of
 from lens_emotion.study.plan import measured_in, plan_study
 from lens_emotion.study.stored import read_run
 
-MANIFEST, STEP = "manifest.json", f"{MODEL}/comprehension/step.json"
+MANIFEST, STEP, TABLE = "manifest.json", f"{MODEL}/comprehension/step.json", f"{MODEL}/tables/lens.csv"
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ DAMAGE = {
     "the manifest is a folder": (MANIFEST, "folder", MANIFEST),
     **{f"checksums: {k}": (SUMS, k, SUMS) for k in ("folder", "fifo", "device", "endless", "large", "binary")},
     **{f"a step's record: {k}": (STEP, k, STEP) for k in ("folder", "fifo", "device", "endless", "deep", "missing")},
-    **{f"a table: {k}": (f"{MODEL}/tables/lens.csv", k, f"{MODEL}/tables/lens.csv") for k in ("fifo", "device", "above")},
+    **{f"a table: {k}": (TABLE, k, TABLE) for k in ("fifo", "device", "above")},
 }  # fmt: skip
 
 
