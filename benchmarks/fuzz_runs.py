@@ -1,0 +1,542 @@
+"""The readers of run folders: manifests, step records, checksums, tables, stories, facts, locks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from benchmarks.fuzz_grammar import fault_of_names, fault_of_numbers, fault_of_texts, first, lied, sums_in, told
+from benchmarks.fuzz_subjects import Reader, small_activations, small_dose_response, small_stimuli
+
+MODEL = "tiny-llama"
+DATE = "2026-01-02T03:04:05+00:00"
+Says = Callable[[bytes, Any], str]
+
+
+def run_readers(folder: Path) -> list[Reader]:
+    """Each over a copy of its own of one small stored run, beside which a good one lies."""
+    good = stored_run(folder / "good")
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(good, folder / name / "run"))
+
+    return [
+        _listed(copy("listed"), good),
+        _manifest_of(copy("manifest")),
+        *_records(copy("record")),
+        _verified(copy("verified")),
+        _summed(copy("summed")),
+        *_compared(copy("compared"), good),
+        *_stored(copy("stored")),
+        _written(copy("written")),
+        _locked(copy("locked")),
+    ]
+
+
+def stored_run(root: Path) -> Path:
+    """A finished run of a tiny model on a few texts, as a study lays it down, without its analyses."""
+    import pandas as pd
+
+    from lens_emotion.models.access import describe
+    from lens_emotion.models.loading import load_model
+    from lens_emotion.run.config import READING, STEERING, WRITING, StudyConfig
+    from lens_emotion.run.inputs import Identity, step_inputs
+    from lens_emotion.run.store import Store, keep, manifest
+    from lens_emotion.steering.dose_result import save_dose_response
+    from lens_emotion.stimuli.sets import write_stimulus_file
+    from lens_emotion.study.one_model import LENS_FACTS, write_facts
+    from lens_emotion.study.steps import DOSES, STORIES
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    model = load_model(MODEL, device="cpu")
+    acts, texts, info = small_activations(model), small_stimuli(), describe(model)
+    doses = small_dose_response(model, acts, emotion_vectors(acts))
+    config = StudyConfig(models=(MODEL,), jeong=False)
+    identity, store = Identity("f" * 16, "bridge", "float32", "cpu"), Store.open(root)
+    part = store.model(MODEL)
+
+    def both(at: Path, names: tuple[str, str]) -> None:
+        for name in names:
+            acts.save(at / f"{name}.safetensors")
+
+    def written(at: Path) -> None:
+        write_stimulus_file(at / STORIES, texts)
+        both(at, ("conditioned", "reread"))
+
+    saves: dict[str, Callable[[Path], Any]] = {
+        READING: lambda at: both(at, ("story_mean", "last_token")),
+        WRITING: written,
+        STEERING: lambda at: save_dose_response(doses, at / DOSES),
+    }
+    part.root.mkdir()
+    for step, save in saves.items():
+        keep(part.root, step, step_inputs(step, config, identity, texts, "0" * 64), save, 2.5)
+    lens = SimpleNamespace(**dict(zip(LENS_FACTS, (3, 6, MODEL, 10, 5, "direction"), strict=True)))
+    evidence = SimpleNamespace(kind="base", millions=0.4, stimuli="world-en", info=info, ratings=texts.norms[:3])
+    write_facts(part, evidence, lens)  # type: ignore[arg-type]
+    row = {"emotion": "calm", "side": "up", "rank": 1, "token": " nan", "token_id": 7, "z": 1.5, "script": "Latin"}
+    part.table("lens", pd.DataFrame([row, {**row, "rank": 2, "token": "None", "z": -0.25}]))
+    script = {
+        "emotion": "calm",
+        "side": "up",
+        "control": "isotropic",
+        "script": "Latin",
+        "base_rate": 0.5,
+        "share": 0.5,
+    }
+    part.table("lens_scripts", pd.DataFrame([{**script, "p": 0.5, "p_corrected": 1.0}]))
+    store.table("claims", pd.DataFrame({"claim": ["C1"], "p": [0.25]}))
+    rows = [{"name": MODEL, "fingerprint": info.fingerprint, "seconds": 3.5}]
+    facts = {**manifest(config, "lens-emotion study", rows, 9.0), "created": DATE}
+    store.json("manifest.json", facts)
+    store.close()
+    return root
+
+
+def _json(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:
+    """A JSON file in a run: any lie in it, judged as it stands."""
+    good = place.read_bytes()
+    plain = json.loads(good)
+    lies = lambda rng: lied(rng, plain).encode("utf-8", "surrogatepass")  # noqa: E731
+    right = lambda data, result: not says(data, result)  # noqa: E731
+    text = lambda: (json.loads(good), lambda new: new.encode("utf-8", "replace"))  # noqa: E731
+    return Reader(name, good, read, right, text, lies=lies, says=says, place=place, **more)
+
+
+def _or_none(data: bytes) -> Any:
+    """What JSON says, None where it says nothing, or two things."""
+    try:
+        return told(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+# Lists.
+
+
+def _listed(run: Path, good: Path) -> Reader:
+    from lens_emotion.run.look import list_runs, read_manifest
+
+    beside = Path(shutil.copytree(good, run.parent / "beside"))
+    (alone,) = list_runs(beside)
+
+    def read(path: Path) -> Any:
+        return list_runs(path.parents[1]), read_manifest(path.parent)
+
+    def says(data: bytes, result: Any) -> str:
+        rows, _ = result
+        if alone not in rows:
+            return "the good run beside it is not listed as it is"
+        others = [r for r in rows if r.path == run]
+        return "" if not others else _summary(_or_none(data), others[0], run)
+
+    return _json("list_runs, manifest", run / "manifest.json", read, says, lenient=True)
+
+
+def _summary(facts: Any, row: Any, run: Path) -> str:
+    """A run in the list is what its manifest says, or it is said that none can be read."""
+    n_bytes = sum(p.stat().st_size for p in (run, *run.rglob("*")) if p.is_file())
+    if abs(row.n_bytes - n_bytes) > 4096:
+        return "another size than its files have"
+    if not row.created:
+        dated = isinstance(facts, dict) and isinstance(facts.get("created"), str) and facts["created"]
+        return "unreadable, but done" if row.done and not isinstance(facts, dict) else "no date" if dated and row.done else ""
+    facts = facts if isinstance(facts, dict) else {}
+    models = facts.get("config", {}).get("models")
+    if row.created != facts.get("created") or not isinstance(models, list) or list(row.models) != models:
+        return f"created {row.created!r:.30} with models {row.models!r:.60}, which the manifest does not say"
+    if not isinstance(facts.get("done", True), bool) or row.done != facts.get("done", "models" in facts):
+        return "another state than the manifest's"
+    if not 0 <= row.steps_done <= row.steps_total or (models and not row.steps_total):
+        return f"{row.steps_done} of {row.steps_total} steps"
+    dated = "" if row.created[:4].isdigit() and len(row.created) < 40 else f"created {row.created!r:.30}, no date"
+    return first(dated, fault_of_names(row.models, "model"), fault_of_numbers(row.seconds, "seconds", 0.0, 1e12))
+
+
+def _manifest_of(run: Path) -> Reader:
+    from lens_emotion.study.stored import manifest_of
+
+    def says(data: bytes, result: Any) -> str:
+        return "" if result == told(data) and isinstance(result.get("config"), dict) else "no manifest, or another"
+
+    return _json("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
+
+
+# Steps.
+
+
+def _records(run: Path) -> list[Reader]:
+    from lens_emotion.run.store import read_record
+    from lens_emotion.study.plan import measured_in
+
+    place = run / MODEL / "comprehension" / "step.json"
+
+    def record_says(data: bytes, record: Any) -> str:
+        if record is None:
+            return ""
+        facts = told(data)
+        mine = {"schema": 1, **asdict(record)}
+        if mine != facts or any(type(mine[k]) is not type(v) for k, v in facts.items()):
+            return "a record of other values than the file's"
+        named = fault_of_names([record.name, record.key])
+        plain = (
+            "" if isinstance(record.inputs, dict) and isinstance(record.created, str) else "inputs or date of no kind"
+        )
+        return first(named, plain, fault_of_numbers(record.seconds, "seconds", 0.0, 1e12))
+
+    def speeds_say(data: bytes, speeds: Any) -> str:
+        if len(speeds) < 2 or len(speeds) > 3:
+            return f"{len(speeds)} speeds, of 3 steps, one of which was changed"
+        facts = _or_none(data)
+        for m in speeds:
+            if found := fault_of_numbers(m.flops_per_second, "a speed", 1e-6, 1e30):
+                return found
+            if not all(isinstance(x, str) and x for x in (m.step, m.device, m.dtype)):
+                return "a step, device or precision that is none"
+        if len(speeds) == 3 and (not isinstance(facts, dict) or type(facts.get("seconds")) not in (int, float)):
+            return "a speed of a step whose record cannot be read"
+        return ""
+
+    read = lambda path: read_record(path.parent)  # noqa: E731
+    speeds = lambda path: measured_in([run])  # noqa: E731
+    return [
+        _json("read_record", place, read, record_says, lenient=True),
+        _json("measured_in", place, speeds, speeds_say, lenient=True, weight=4),
+    ]
+
+
+# Checksums.
+
+
+def _sums_lie(good: bytes, rng: random.Random) -> bytes:
+    """Lines of the right form about files of any kind."""
+    lines = good.decode().splitlines()
+    digest = rng.choice(("0" * 64, "F" * 64, lines[0][:64], hashlib.sha256(b"").hexdigest(), "0" * 63, "e" * 65))
+    name = rng.choice(
+        ("../outside", "/etc/passwd", "", " ", "no such", "manifest.json", "a\0b", "x" * 100_000, "\x1b[31m", "a/../b", ".",
+         MODEL, "tables", "\udcff", "SHA256SUMS", "x" * 300, "e\u0301", "a\rb", "a\u2028b", "/dev/zero", "C:\\x", "./" + lines[-1][66:])
+    )  # fmt: skip
+    kind = rng.randrange(5)
+    line = f"{digest}{rng.choice(('  ', ' *', ' ', chr(9)))}{name}"
+    if kind == 0:
+        lines.insert(rng.randrange(len(lines) + 1), line)
+    elif kind == 1:
+        lines[rng.randrange(len(lines))] = line
+    elif kind == 2:
+        del lines[rng.randrange(len(lines))]
+    elif kind == 3:
+        i = rng.randrange(len(lines))
+        lines.insert(i, rng.choice((f"{'0' * 64}{lines[i][64:]}", lines[i], lines[i].upper())))
+    else:
+        i = rng.randrange(len(lines))
+        lines[i] = f"{digest}{lines[i][64:]}" if rng.random() < 0.5 else f"{lines[i][:64]}  {name}"
+    end = rng.choice(("\n", "\n", "\n", "\r\n", "", "\n\n"))
+    return ("\n".join(lines) + end).encode("utf-8", "surrogateescape")
+
+
+def _verified(run: Path) -> Reader:
+    from lens_emotion.run.look import verify_run
+
+    place = run / "SHA256SUMS"
+    good = place.read_bytes()
+
+    def read(path: Path) -> Any:
+        return verify_run(path.parent)
+
+    def says(data: bytes, found: Any) -> str:
+        """Whatever the file notes of a file that is not so is told, and no good file is called damaged."""
+        sums, told_of = sums_in(data), {str(d.path) for d in found.damages}
+        for name, digests in sums.noted.items():
+            path = run / name
+            try:
+                sound = hashlib.sha256(path.read_bytes()).hexdigest() in digests
+            except OSError:
+                sound = False
+            if not sound and not any(
+                t.startswith(str(run)) and (str(path) == t or name in t or t == str(place)) for t in told_of
+            ):
+                return f"{name!r:.40} is not what was noted, and nothing is said"
+            if sound and str(path) in told_of:
+                return f"{name!r:.40} is what was noted, and called damaged"
+        if sums.others and not told_of:
+            return "a line that is no checksum, and nothing is said"
+        return first(fault_of_numbers(found.n_files, "files", 0))
+
+    right = lambda data, result: not says(data, result)  # noqa: E731
+    return Reader("verify_run", good, read, right, lies=partial(_sums_lie, good), says=says, place=place, lenient=True)
+
+
+def _summed(run: Path) -> Reader:
+    from lens_emotion.files.checksums import read_sums
+
+    place = run / MODEL / "comprehension" / "SHA256SUMS"
+    good = place.read_bytes()
+
+    def says(data: bytes, result: Any) -> str:
+        noted, wrong = result
+        sums = sums_in(data)
+        if extra := [n for n in noted if n not in sums.noted or noted[n] != sums.noted[n]]:
+            return f"{extra[0]!r:.40} with checksums that the file does not hold"
+        if (lost := [n for n in sums.noted if n not in noted]) and not wrong:
+            return f"{lost[0]!r:.40} is left out, and nothing is said"
+        return "" if wrong or not sums.others else "lines that are no checksums, and nothing is said"
+
+    right = lambda data, result: not says(data, result)  # noqa: E731
+    read = lambda path: read_sums(path.parent)  # noqa: E731
+    return Reader("read_sums", good, read, right, lies=partial(_sums_lie, good), says=says, place=place, lenient=True)
+
+
+# Comparison.
+
+
+def _compared(run: Path, good: Path) -> list[Reader]:
+    from lens_emotion.run.look import compare_runs
+
+    for sums in (run, good):
+        (sums / "SHA256SUMS").unlink()  # so that cells, not checksums, are compared
+    place = run / MODEL / "tables" / "lens.csv"
+    table = place.read_bytes()
+    cells = list(csv.reader(io.StringIO(table.decode())))
+
+    def read(path: Path) -> Any:
+        return compare_runs(run, good)
+
+    def table_says(data: bytes, found: Any) -> str:
+        rows = found.tables[(found.tables.model == MODEL) & (found.tables.table == "lens")]
+        if len(rows) != 1:
+            return "the table is not compared"
+        row = rows.iloc[0]
+        if row.note:
+            return ""
+        mine = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+        mine = [r for r in mine if r]
+        alike = [len(r) for r in mine] == [len(r) for r in cells]
+        differing = sum(a != b for x, y in zip(mine, cells, strict=False) for a, b in zip(x, y, strict=False))
+        if mine[0] != cells[0] or (alike and row.differing != differing) or (not alike and not row.differing):
+            return f"{row.differing} cells differ, or {differing}, of {'the same' if alike else 'another'} number of cells"
+        gap = float(row.largest)
+        return "" if math.isnan(gap) or (math.isfinite(gap) and gap >= 0) else f"a largest difference of {gap:g}"
+
+    def table_lies(rng: random.Random) -> bytes:
+        rows = [list(r) for r in cells]
+        said = (
+            "",
+            "nan",
+            "inf",
+            "-inf",
+            "1e999",
+            "1e308",
+            "-1e308",
+            "9" * 400,
+            "a\nb",
+            '"',
+            "\0",
+            "True",
+            "0x10",
+            "x" * 99_999,
+            "1_0",
+            "\u0661",
+        )
+        if rng.random() < 0.75:
+            rows[rng.randrange(len(rows))][rng.randrange(len(rows[0]))] = rng.choice(said)
+        else:
+            rows = rng.choice((rows[:1], rows[:-1], [*rows, rows[-1]], [r[:-1] for r in rows], [[*r, "x"] for r in rows], [[]],
+                               [rows[0], rows[1][:-1], rows[2]], [[*r, *r] for r in rows], [rows[0], [*rows[1], "y"], rows[2]]))  # fmt: skip
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        return out.getvalue().encode()
+
+    def facts_say(data: bytes, found: Any) -> str:
+        """A manifest that cannot be read is said to be other than a good one; one that can has its settings compared."""
+        facts = _or_none(data)
+        equal = isinstance(facts, dict) and facts == json.loads((good / "manifest.json").read_text())
+        if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+            return "" if len(found.settings) else "a manifest that cannot be read, and no setting differs"
+        what = set(found.settings["what"])
+        mine, other = facts["config"], json.loads((good / "manifest.json").read_text())["config"]
+        plain = {k for k in mine.keys() | other.keys() if mine.get(k, 0) != other.get(k, 0)}
+        missed = {k for k in plain if k not in what and _words(mine.get(k)) != _words(other.get(k))}
+        return first(
+            f"the setting {sorted(missed)[0]!r:.40} differs, and is not told" if missed else "",
+            "settings that differ, of the same manifest" if equal and what else "",
+        )
+
+    right = lambda data, result: not table_says(data, result)  # noqa: E731
+    lies = Reader("compare_runs, tables", table, read, right, lies=table_lies, says=table_says, place=place, lenient=True, weight=3)  # fmt: skip
+    return [lies, _json("compare_runs, manifest", run / "manifest.json", read, facts_say, lenient=True, weight=3)]
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# A stored run, read back: with its analyses left out.
+
+
+def _stored(run: Path) -> list[Reader]:
+    from lens_emotion.study import stored
+
+    def read(path: Path) -> Any:
+        """What is handed to the analyses, and what they are told."""
+        seen: list[Any] = []
+
+        def judge(evidence: Any, lens: Any, *_: Any) -> Any:
+            seen.append((evidence, lens))
+            return SimpleNamespace(info=evidence.info)
+
+        quiet = {
+            "judge_model": judge,
+            "atlas_of": lambda *_: None,
+            "all_claims": lambda *_: None,
+            "StoredModel": lambda e, s: SimpleNamespace(name=e.info.name, study=s, evidence=e),
+        }  # noqa: E501
+        with mock.patch.multiple(stored, **quiet):
+            found = stored.read_run(run)
+        return found, seen
+
+    def facts_say(data: bytes, result: Any) -> str:
+        facts, (_, [(evidence, lens)]) = told(data), result
+        info = asdict(evidence.info)
+        if any(info[k] != v or type(info[k]) is not type(v) for k, v in facts["info"].items()):
+            return "facts of the model that the file does not say"
+        if any(getattr(lens, k) != v or type(getattr(lens, k)) is not type(v) for k, v in facts["lens"].items()):
+            return "facts of the lens that the file does not say"
+        plain = ("kind", "millions", "stimuli")
+        if any(getattr(evidence, k) != facts[k] for k in plain) or [asdict(r) for r in evidence.ratings] != facts.get(
+            "ratings", []
+        ):
+            return "plain facts that the file does not say"
+        counts = [fault_of_numbers(info[k], k, 1, 1e9) for k in ("n_layers", "d_model", "n_ctx", "d_vocab")]
+        other = (info["n_layers"], info["d_model"]) != (evidence.comprehension.n_layers, evidence.comprehension.d_model)
+        typed = [k for k in ("kind", "stimuli") if not isinstance(facts[k], str)]
+        return first(
+            *counts,
+            "other layers or width than the activations have" if other else "",
+            f"{typed[0]} is no text" if typed else "",
+            fault_of_numbers(facts["millions"], "millions", 0.0)
+            if type(facts["millions"]) in (int, float)
+            else "no size",
+            *(fault_of_numbers((r.valence, r.arousal), "a rating") for r in evidence.ratings),
+            fault_of_names([r.emotion for r in evidence.ratings], "rated emotion") if evidence.ratings else "",
+            fault_of_numbers(lens.layer, "the layer", 0, lens.n_layers - 1),
+            fault_of_texts(facts),
+        )
+
+    def table_says(data: bytes, result: Any) -> str:
+        _, [(_, lens)] = result
+        rows = [r for r in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if r]
+        if rows[0] != [str(c) for c in lens.table.columns] or len(rows) - 1 != len(lens.table):
+            return "other columns or rows than the file's"
+        if any(len(r) != len(rows[0]) for r in rows):
+            return "rows of unequal length"
+        for name, least in (("rank", 1), ("token_id", 0), ("z", None)):
+            said = [r[rows[0].index(name)] for r in rows[1:]]
+            try:
+                mine = [float(v) for v in lens.table[name]]
+                if mine != [float(s) for s in said]:
+                    return f"{name} is not the file's"
+            except (TypeError, ValueError):
+                return f"{name} holds what is no number"
+            if found := fault_of_numbers(mine, name, least):
+                return found
+        return "" if [r[3] for r in rows[1:]] == list(lens.table["token"]) else "other tokens than the file's"
+
+    def config_says(data: bytes, result: Any) -> str:
+        facts, (found, _) = told(data), result
+        config = json.loads(json.dumps(asdict(found.config)))
+        given = facts["config"]
+        if other := [k for k, v in given.items() if k not in config or config[k] != v]:
+            return f"the setting {other[0]!r:.40} is not the file's"
+        names = [row["name"] for row in facts["models"]]
+        return "" if [m.name for m in found.models] == names else "other models than the manifest's"
+
+    place = run / MODEL / "tables" / "lens.csv"
+    table = place.read_bytes()
+    cells = list(csv.reader(io.StringIO(table.decode())))
+
+    def table_lies(rng: random.Random) -> bytes:
+        rows = [list(r) for r in cells]
+        said = ("", "nan", "inf", "1e999", "-1", "9" * 400, "a\nb", "True", "0x10", "x", "1.5", "\0", "1_0", " 1")
+        if rng.random() < 0.8:
+            rows[rng.randrange(len(rows))][rng.randrange(len(rows[0]))] = rng.choice(said)
+        else:
+            rows = rng.choice(
+                (
+                    [],
+                    rows[:1],
+                    [r[:-1] for r in rows],
+                    [[*r, "x"] for r in rows],
+                    [rows[0], rows[1][:-1]],
+                    [rows[0], [*rows[1], "y"]],
+                )
+            )  # noqa: E501
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        return out.getvalue().encode()
+
+    right = lambda data, result: not table_says(data, result)  # noqa: E731
+    return [
+        _json("read_run, model.json", run / MODEL / "model.json", read, facts_say, weight=3),
+        _json("read_run, manifest", run / "manifest.json", read, config_says, weight=3),
+        Reader("read_run, lens.csv", table, read, right, lies=table_lies, says=table_says, place=place, weight=3),
+    ]
+
+
+# Stories, and who writes.
+
+
+def _written(run: Path) -> Reader:
+    from lens_emotion.stimuli.sets import read_written
+
+    def says(data: bytes, result: Any) -> str:
+        texts, why = result
+        given = told(data.removeprefix(b"\xef\xbb\xbf"))
+        rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in given["items"]]
+        mine = [asdict(s) for s in texts.items]
+        if len(rows) != len(mine) or any(m[k] != v for m, row in zip(mine, rows, strict=True) for k, v in row.items()):
+            return "other stories than the file's"
+        if texts.name != given["name"] or why != given.get("_note", ""):
+            return "another name or note than the file's"
+        return first(
+            fault_of_names([s.text_id for s in texts.items], "id"),
+            *(fault_of_names([s.emotion], "emotion") for s in texts.items),
+            *(fault_of_texts(s.text) for s in texts.items),
+        )
+
+    return _json("read_written", run / MODEL / "generation" / "stories.json", read_written, says)
+
+
+def _locked(run: Path) -> Reader:
+    from lens_emotion.run import lock
+
+    place = run / lock.WRITER
+    place.write_text(
+        json.dumps({"pid": 4711, "host": "somewhere", "since": DATE, "command": "lens-emotion study x"}) + "\n"
+    )
+
+    def says(data: bytes, said: Any) -> str:
+        who = _or_none(data)
+        if not said.strip() or len(said.splitlines()) > 1 or len(said) > 2000:
+            return f"no line of a message: {len(said)} characters"
+        if not all(c.isprintable() for c in said):
+            return "a message with control characters"
+        if "kill" not in said:
+            return ""
+        pid = who.get("pid") if isinstance(who, dict) else None
+        return (
+            "" if type(pid) is int and pid > 1 and f"kill {pid}" in said else f"the advice to end process {pid!r:.30}"
+        )
+
+    return _json(".writer.json", place, lambda path: str(lock._locked(path.parent)), says, lenient=True)
