@@ -1,4 +1,4 @@
-"""Valid containers with lying contents: right seal, right checksum, right form, and values that no writer of ours gives.
+"""Valid containers with lying contents: right seal, right checksum, right form, and values that no writer gives.
 
 A mutation mostly breaks a checksum, and is refused there. Here the checksum is made anew, so that only the checks of
 meaning stand between a lie and a result. What a result may be is said here too (`meaning_of_...`), from the outside:
@@ -26,12 +26,13 @@ import torch
 from torch import Tensor
 
 NUMBERS: tuple[Any, ...] = (
-    0, -1, 1, 2, True, False, None, 0.5, -0.0, 1e-300, 1e300, -1e300, 2**31, 2**63, -(2**63), 10**6, "1", "nan", [], [1.0],
-    "@@NaN", "@@Infinity", "@@-Infinity", "@@1e999", "@@" + "9" * 400, "@@1" + "0" * 5000,
+    0, -1, 1, 2, True, False, None, 0.5, -0.0, 1e-300, 1e300, -1e300, 2**31, 2**63, -(2**63), 10**6, "1", "nan", [],
+    [1.0],    "@@NaN", "@@Infinity", "@@-Infinity", "@@1e999", "@@" + "9" * 400, "@@1" + "0" * 5000,
 )  # fmt: skip
 WORDS: tuple[Any, ...] = (
-    "", " ", "\0", "calm", "neutral", "a\0b", "\ud800", "a\nb", "\x1b[31mred", "x" * 100_000, "e\u0301t\u00e9", "../../x",
-    "/etc/passwd", "C:\\x", "[red]x[/red]", "\u202eabc", "nan", "None", "<b>&", "@@null", 0, True, [], {}, ["calm"], 1.5,
+    "", " ", "\0", "calm", "neutral", "a\0b", "\ud800", "a\nb", "\x1b[31mred", "x" * 100_000, "e\u0301t\u00e9",
+    "../../x", "/etc/passwd", "C:\\x", "[red]x[/red]", "\u202eabc", "nan", "None", "<b>&", "@@null", 0, True, [], {},
+    ["calm"], 1.5,
 )  # fmt: skip
 STRUCTURES: tuple[Any, ...] = ([], {}, [[]], None, "x", 0, True, ["x"], {"": {}}, "@@" + "[" * 60 + "]" * 60)
 DEEP = "@@" + "[" * 20_000 + "]" * 20_000

@@ -76,7 +76,10 @@ def _index(folder: Path) -> Reader:
     held = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names, parts = sorted(held), ("a.safetensors", "b.safetensors")
-    index = {"metadata": {"total_size": 1}, "weight_map": {n: parts[i % 2] for i, n in enumerate(names[:12])}}
+    index: dict[str, Any] = {
+        "metadata": {"total_size": 1},
+        "weight_map": {n: parts[i % 2] for i, n in enumerate(names[:12])},
+    }
     for k, part in enumerate(parts):
         save_file({n: held[n] for n in names[k::2]}, folder / part)
     place = folder / "model.safetensors.index.json"
@@ -168,15 +171,19 @@ def _tokenizers(folder: Path) -> list[Reader]:
 
 # Chat templates: programs.
 
-GOOD = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+GOOD = (
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+SAID = "{{ messages[0].content }}"
 TEMPLATES = (
-    "{{ messages[0].content }}", "", "{{", "{% for %}", "nothing", "{{ messages }}", "{{ raise_exception('no') }}",
-    "{{ 1 / 0 }}", "{{ messages[0].content | upper }}", "{{ messages[0].content * 1000000 }}", "{{ x.y.z }}",
-    "{{ range(10**9) | list }}", "{{ 'a' * 10**10 }}", "{{ ''.__class__.__mro__ }}", "{{ range(9) | random }}{{ messages[0].content }}",
-    "{{ lipsum() }}{{ messages[0].content }}", "{{ strftime_now('%H:%M:%S %f') }}{{ messages[0].content }}",
-    "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{% set x = namespace(v=1) %}{{ messages[0].content }}", "{{ 10**10**8 }}",
-    "{% include 'x' %}", "{% import 'os' as os %}", "{{ cycler('a').__init__.__globals__ }}", "\0{{ messages[0].content }}",
-    "{{ messages[1].content }}", "{{ messages[0].content }}\ud800", "{{ '%999999999d' | format(1) }}{{ messages[0].content }}",
+    SAID, "", "{{", "{% for %}", "nothing", "{{ messages }}", "{{ raise_exception('no') }}", "{{ 1 / 0 }}",
+    "{{ x.y.z }}",
+    "{{ messages[0].content | upper }}", "{{ messages[0].content * 1000000 }}", "{{ range(10**9) | list }}",
+    "{{ 'a' * 10**10 }}", "{{ ''.__class__.__mro__ }}", "{{ range(9) | random }}" + SAID, "{{ lipsum() }}" + SAID,
+    "{{ strftime_now('%H:%M:%S %f') }}" + SAID, "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{{ 10**10**8 }}",
+    "{% set x = namespace(v=1) %}" + SAID, "{% include 'x' %}", "{% import 'os' as os %}", "\0" + SAID, SAID + "\ud800",
+    "{{ cycler('a').__init__.__globals__ }}", "{{ messages[1].content }}", "{{ '%999999999d' | format(1) }}" + SAID,
 )  # fmt: skip
 ASKED = "Write about a market."
 
@@ -228,8 +235,11 @@ def _template(model: Any) -> Reader:
 def _requests() -> list[Reader]:
     from lens_emotion.play.session import read_ask, read_look
 
-    ask = {"prompt": "She said", "mix": {"calm": 1.0, "angry": -0.5}, "dose": 3.0, "unit": "natural", "first_layer": 2, "last_layer": 3,
-           "tokens": 40, "temperature": 0.7, "seed": 1, "positions": "all", "control": True, "test": False, "chat": False}  # fmt: skip
+    ask = {
+        "prompt": "She said", "mix": {"calm": 1.0, "angry": -0.5}, "dose": 3.0, "unit": "natural", "first_layer": 2,
+        "last_layer": 3, "tokens": 40, "temperature": 0.7, "seed": 1, "positions": "all", "control": True, "test": False,
+        "chat": False,
+    }  # fmt: skip
     look = {"text": "She smiled.", "emotions": ["calm"], "layer": 3}
 
     def ask_says(data: bytes, found: Any) -> str:
@@ -279,20 +289,26 @@ def _commands(folder: Path, model: Any) -> list[Reader]:
     out = str(folder / "out.gguf")
     spread = tensor_file("", vectors, EmotionVectors.load, unjudged)
     common: dict[str, Any] = {"weight": 1, "lenient": True}
+    listed, verified = lambda _: _called("runs", "list", str(run.parent)), lambda _: _called("runs", "verify", str(run))
+    compared, linted = lambda _: _called("runs", "compare", str(run), str(run)), lambda p: _called("stimuli", "lint", p)
+    exported = lambda p: _called("vectors", "export", p, "calm", "--out", out)  # noqa: E731
+    right = lambda _, result: not _said(0, 2)(_, result)  # noqa: E731
     return [
-        _json("cli: runs", run / "manifest.json", lambda p: _called("runs", "list", str(run.parent)), _said(0, 2), **common),
-        _json("cli: runs verify", run / MODEL / "steering" / "step.json", lambda p: _called("runs", "verify", str(run)), _said(0, 1, 2), **common),
-        _json("cli: runs compare", run / MODEL / "model.json", lambda p: _called("runs", "compare", str(run), str(run)), _said(0, 2), **common),
-        _json("cli: stimuli lint", texts, lambda p: _called("stimuli", "lint", str(p)), _said(0, 1, 2), **common),
-        Reader("cli: vectors export", spread.good, lambda p: _called("vectors", "export", str(p), "calm", "--out", out),
-               lambda d, r: not _said(0, 2)(d, r), spread.text, lies=spread.lies, says=_said(0, 2), place=vectors, **common),
+        _json("cli: runs", run / "manifest.json", listed, _said(0, 2), **common),
+        _json("cli: runs verify", run / MODEL / "steering" / "step.json", verified, _said(0, 1, 2), **common),
+        _json("cli: runs compare", run / MODEL / "model.json", compared, _said(0, 2), **common),
+        _json("cli: stimuli lint", texts, linted, _said(0, 1, 2), **common),
+        Reader(
+            "cli: vectors export", spread.good, exported, right, spread.text, lies=spread.lies, says=_said(0, 2),
+            place=vectors, **common,
+        ),
     ]  # fmt: skip
 
 
-def _called(*words: str) -> Any:
+def _called(*words: Any) -> Any:
     from benchmarks.fuzz_cli import called
 
-    return called(list(words))
+    return called([str(word) for word in words])
 
 
 def _said(*codes: int) -> Callable[[bytes, Any], str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
@@ -31,6 +32,8 @@ from typing import Any
 from benchmarks.fuzz_grammar import ODD, clear, is_odd, odd, put
 from benchmarks.fuzz_subjects import Reader
 from lens_emotion.errors import LensEmotionError
+
+os.environ.setdefault("RUST_BACKTRACE", "0")  # a panic of a library is told by its line here
 
 LONGEST = 10.0  # seconds for one small file; more is a hang
 MOST = 500 * 2**20  # bytes that a small file may make the process grow by
@@ -52,7 +55,7 @@ class Tally:
 
 
 class HangError(BaseException):
-    """A reader did not come back in time. No `Exception`: a reader that passes over what it cannot read would eat it."""
+    """A reader did not come back in time; no `Exception`, which lenient readers pass over."""
 
 
 @contextmanager
@@ -203,7 +206,9 @@ def _judged(reader: Reader, kind: str, data: bytes, result: Any) -> str:
     held = b"" if is_odd(data) else data
     try:
         if kind == "change":
-            return "" if reader.right(held, result) else f"wrong: other content than the file {_why(reader, held, result)}"
+            return (
+                "" if reader.right(held, result) else f"wrong: other content than the file {_why(reader, held, result)}"
+            )
         if kind == "odd" and not reader.lenient:
             return f"wrong: a result of what is no file, or an empty one ({data[5:].decode()})"
         found = reader.says(held, result) if reader.says else ""
@@ -245,30 +250,39 @@ def slug(name: str) -> str:
 
 def all_readers(folder: Path) -> list[Reader]:
     """Every reader, each with its good file in a part of the folder."""
+    from benchmarks.fuzz_control import control_readers
     from benchmarks.fuzz_models import model_readers
     from benchmarks.fuzz_own import own_readers
     from benchmarks.fuzz_runs import run_readers
     from benchmarks.fuzz_steps import step_readers
+    from benchmarks.fuzz_stored import stored_readers
     from benchmarks.fuzz_subjects import readers
 
     found: list[Reader] = []
-    for make in (readers, own_readers, run_readers, step_readers, model_readers):
+    for make in (readers, control_readers, own_readers, run_readers, stored_readers, step_readers, model_readers):
         part = folder / make.__name__
         part.mkdir()
         found += make(part)
     return found
 
 
-def run(inputs: int, seed: int, only: str = "", keep: Path | None = None) -> dict[str, Tally]:
-    """Share the inputs between the readers, by their weights."""
+def shared(found: Sequence[Reader], inputs: int) -> dict[str, int]:
+    """How many inputs each reader gets, by the weights."""
+    turns = [r.name for k in range(max(r.weight for r in found)) for r in found if k < r.weight]
+    return Counter(turns[i % len(turns)] for i in range(inputs))
+
+
+def run(
+    inputs: int, seed: int, only: str = "", keep: Path | None = None, found: Sequence[Reader] = ()
+) -> dict[str, Tally]:
+    """Share the inputs between the readers, all or those given."""
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(temporary).resolve()
-        found = [r for r in all_readers(folder) if only in r.name]
-        turns = [r.name for k in range(max(r.weight for r in found)) for r in found if k < r.weight]
-        shares = Counter(turns[i % len(turns)] for i in range(inputs))
+        found = [r for r in (found or all_readers(folder)) if only in r.name]
+        shares = shared(found, inputs)
         with little_room():
-            return {r.name: fuzz(r, shares[r.name], seed, folder, keep) for r in found}
+            return {r.name: fuzz(r, shares.get(r.name, 0), seed, folder, keep) for r in found}
 
 
 def replay(file: Path) -> int:

@@ -1,12 +1,9 @@
-"""The readers of run folders: manifests, step records, checksums, tables, stories, facts, locks."""
+"""The readers of run folders: manifests, step records, checksums; and a small stored run to read."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import math
 import random
 import shutil
 from collections.abc import Callable
@@ -15,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
-from benchmarks.fuzz_grammar import fault_of_names, fault_of_numbers, fault_of_texts, first, lied, sums_in, told
+from benchmarks.fuzz_grammar import fault_of_names, fault_of_numbers, first, lied, sums_in, told
 from benchmarks.fuzz_subjects import Reader, small_activations, small_dose_response, small_stimuli
 
 MODEL = "tiny-llama"
@@ -38,10 +34,6 @@ def run_readers(folder: Path) -> list[Reader]:
         *_records(copy("record")),
         _verified(copy("verified")),
         _summed(copy("summed")),
-        *_compared(copy("compared"), good),
-        *_stored(copy("stored")),
-        _written(copy("written")),
-        _locked(copy("locked")),
     ]
 
 
@@ -105,7 +97,7 @@ def stored_run(root: Path) -> Path:
     return root
 
 
-def _json(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:
+def file_of_run(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:
     """A JSON file in a run: any lie in it, judged as it stands."""
     good = place.read_bytes()
     plain = json.loads(good)
@@ -115,7 +107,7 @@ def _json(name: str, place: Path, read: Callable[[Path], Any], says: Says, **mor
     return Reader(name, good, read, right, text, lies=lies, says=says, place=place, **more)
 
 
-def _or_none(data: bytes) -> Any:
+def or_none(data: bytes) -> Any:
     """What JSON says, None where it says nothing, or two things."""
     try:
         return told(data)
@@ -140,9 +132,9 @@ def _listed(run: Path, good: Path) -> Reader:
         if alone not in rows:
             return "the good run beside it is not listed as it is"
         others = [r for r in rows if r.path == run]
-        return "" if not others else _summary(_or_none(data), others[0], run)
+        return "" if not others else _summary(or_none(data), others[0], run)
 
-    return _json("list_runs, manifest", run / "manifest.json", read, says, lenient=True)
+    return file_of_run("list_runs, manifest", run / "manifest.json", read, says, lenient=True)
 
 
 def _summary(facts: Any, row: Any, run: Path) -> str:
@@ -152,7 +144,13 @@ def _summary(facts: Any, row: Any, run: Path) -> str:
         return "another size than its files have"
     if not row.created:
         dated = isinstance(facts, dict) and isinstance(facts.get("created"), str) and facts["created"]
-        return "unreadable, but done" if row.done and not isinstance(facts, dict) else "no date" if dated and row.done else ""
+        return (
+            "unreadable, but done"
+            if row.done and not isinstance(facts, dict)
+            else "no date"
+            if dated and row.done
+            else ""
+        )
     facts = facts if isinstance(facts, dict) else {}
     models = facts.get("config", {}).get("models")
     if row.created != facts.get("created") or not isinstance(models, list) or list(row.models) != models:
@@ -171,7 +169,7 @@ def _manifest_of(run: Path) -> Reader:
     def says(data: bytes, result: Any) -> str:
         return "" if result == told(data) and isinstance(result.get("config"), dict) else "no manifest, or another"
 
-    return _json("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
+    return file_of_run("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
 
 
 # Steps.
@@ -199,7 +197,7 @@ def _records(run: Path) -> list[Reader]:
     def speeds_say(data: bytes, speeds: Any) -> str:
         if len(speeds) < 2 or len(speeds) > 3:
             return f"{len(speeds)} speeds, of 3 steps, one of which was changed"
-        facts = _or_none(data)
+        facts = or_none(data)
         for m in speeds:
             if found := fault_of_numbers(m.flops_per_second, "a speed", 1e-6, 1e30):
                 return found
@@ -212,22 +210,25 @@ def _records(run: Path) -> list[Reader]:
     read = lambda path: read_record(path.parent)  # noqa: E731
     speeds = lambda path: measured_in([run])  # noqa: E731
     return [
-        _json("read_record", place, read, record_says, lenient=True),
-        _json("measured_in", place, speeds, speeds_say, lenient=True, weight=4),
+        file_of_run("read_record", place, read, record_says, lenient=True),
+        file_of_run("measured_in", place, speeds, speeds_say, lenient=True, weight=4),
     ]
 
 
 # Checksums.
 
 
+ODD_NAMES = (
+    "../outside", "/etc/passwd", "", " ", "no such", "manifest.json", "a\0b", "x" * 100_000, "\x1b[31m", "a/../b", ".",
+    MODEL, "tables", "\udcff", "SHA256SUMS", "x" * 300, "e\u0301", "a\rb", "a\u2028b", "/dev/zero", "C:\\x",
+)  # fmt: skip
+
+
 def _sums_lie(good: bytes, rng: random.Random) -> bytes:
     """Lines of the right form about files of any kind."""
     lines = good.decode().splitlines()
     digest = rng.choice(("0" * 64, "F" * 64, lines[0][:64], hashlib.sha256(b"").hexdigest(), "0" * 63, "e" * 65))
-    name = rng.choice(
-        ("../outside", "/etc/passwd", "", " ", "no such", "manifest.json", "a\0b", "x" * 100_000, "\x1b[31m", "a/../b", ".",
-         MODEL, "tables", "\udcff", "SHA256SUMS", "x" * 300, "e\u0301", "a\rb", "a\u2028b", "/dev/zero", "C:\\x", "./" + lines[-1][66:])
-    )  # fmt: skip
+    name = rng.choice((*ODD_NAMES, lines[-1][66:] + "/", "./" + lines[-1][66:]))
     kind = rng.randrange(5)
     line = f"{digest}{rng.choice(('  ', ' *', ' ', chr(9)))}{name}"
     if kind == 0:
@@ -296,247 +297,3 @@ def _summed(run: Path) -> Reader:
     right = lambda data, result: not says(data, result)  # noqa: E731
     read = lambda path: read_sums(path.parent)  # noqa: E731
     return Reader("read_sums", good, read, right, lies=partial(_sums_lie, good), says=says, place=place, lenient=True)
-
-
-# Comparison.
-
-
-def _compared(run: Path, good: Path) -> list[Reader]:
-    from lens_emotion.run.look import compare_runs
-
-    for sums in (run, good):
-        (sums / "SHA256SUMS").unlink()  # so that cells, not checksums, are compared
-    place = run / MODEL / "tables" / "lens.csv"
-    table = place.read_bytes()
-    cells = list(csv.reader(io.StringIO(table.decode())))
-
-    def read(path: Path) -> Any:
-        return compare_runs(run, good)
-
-    def table_says(data: bytes, found: Any) -> str:
-        rows = found.tables[(found.tables.model == MODEL) & (found.tables.table == "lens")]
-        if len(rows) != 1:
-            return "the table is not compared"
-        row = rows.iloc[0]
-        if row.note:
-            return ""
-        mine = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
-        mine = [r for r in mine if r]
-        alike = [len(r) for r in mine] == [len(r) for r in cells]
-        differing = sum(a != b for x, y in zip(mine, cells, strict=False) for a, b in zip(x, y, strict=False))
-        if mine[0] != cells[0] or (alike and row.differing != differing) or (not alike and not row.differing):
-            return f"{row.differing} cells differ, or {differing}, of {'the same' if alike else 'another'} number of cells"
-        gap = float(row.largest)
-        return "" if math.isnan(gap) or (math.isfinite(gap) and gap >= 0) else f"a largest difference of {gap:g}"
-
-    def table_lies(rng: random.Random) -> bytes:
-        rows = [list(r) for r in cells]
-        said = (
-            "",
-            "nan",
-            "inf",
-            "-inf",
-            "1e999",
-            "1e308",
-            "-1e308",
-            "9" * 400,
-            "a\nb",
-            '"',
-            "\0",
-            "True",
-            "0x10",
-            "x" * 99_999,
-            "1_0",
-            "\u0661",
-        )
-        if rng.random() < 0.75:
-            rows[rng.randrange(len(rows))][rng.randrange(len(rows[0]))] = rng.choice(said)
-        else:
-            rows = rng.choice((rows[:1], rows[:-1], [*rows, rows[-1]], [r[:-1] for r in rows], [[*r, "x"] for r in rows], [[]],
-                               [rows[0], rows[1][:-1], rows[2]], [[*r, *r] for r in rows], [rows[0], [*rows[1], "y"], rows[2]]))  # fmt: skip
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(rows)
-        return out.getvalue().encode()
-
-    def facts_say(data: bytes, found: Any) -> str:
-        """A manifest that cannot be read is said to be other than a good one; one that can has its settings compared."""
-        facts = _or_none(data)
-        equal = isinstance(facts, dict) and facts == json.loads((good / "manifest.json").read_text())
-        if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
-            return "" if len(found.settings) else "a manifest that cannot be read, and no setting differs"
-        what = set(found.settings["what"])
-        mine, other = facts["config"], json.loads((good / "manifest.json").read_text())["config"]
-        plain = {k for k in mine.keys() | other.keys() if mine.get(k, 0) != other.get(k, 0)}
-        missed = {k for k in plain if k not in what and _words(mine.get(k)) != _words(other.get(k))}
-        return first(
-            f"the setting {sorted(missed)[0]!r:.40} differs, and is not told" if missed else "",
-            "settings that differ, of the same manifest" if equal and what else "",
-        )
-
-    right = lambda data, result: not table_says(data, result)  # noqa: E731
-    lies = Reader("compare_runs, tables", table, read, right, lies=table_lies, says=table_says, place=place, lenient=True, weight=3)  # fmt: skip
-    return [lies, _json("compare_runs, manifest", run / "manifest.json", read, facts_say, lenient=True, weight=3)]
-
-
-def _words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-# A stored run, read back: with its analyses left out.
-
-
-def _stored(run: Path) -> list[Reader]:
-    from lens_emotion.study import stored
-
-    def read(path: Path) -> Any:
-        """What is handed to the analyses, and what they are told."""
-        seen: list[Any] = []
-
-        def judge(evidence: Any, lens: Any, *_: Any) -> Any:
-            seen.append((evidence, lens))
-            return SimpleNamespace(info=evidence.info)
-
-        quiet = {
-            "judge_model": judge,
-            "atlas_of": lambda *_: None,
-            "all_claims": lambda *_: None,
-            "StoredModel": lambda e, s: SimpleNamespace(name=e.info.name, study=s, evidence=e),
-        }  # noqa: E501
-        with mock.patch.multiple(stored, **quiet):
-            found = stored.read_run(run)
-        return found, seen
-
-    def facts_say(data: bytes, result: Any) -> str:
-        facts, (_, [(evidence, lens)]) = told(data), result
-        info = asdict(evidence.info)
-        if any(info[k] != v or type(info[k]) is not type(v) for k, v in facts["info"].items()):
-            return "facts of the model that the file does not say"
-        if any(getattr(lens, k) != v or type(getattr(lens, k)) is not type(v) for k, v in facts["lens"].items()):
-            return "facts of the lens that the file does not say"
-        plain = ("kind", "millions", "stimuli")
-        if any(getattr(evidence, k) != facts[k] for k in plain) or [asdict(r) for r in evidence.ratings] != facts.get(
-            "ratings", []
-        ):
-            return "plain facts that the file does not say"
-        counts = [fault_of_numbers(info[k], k, 1, 1e9) for k in ("n_layers", "d_model", "n_ctx", "d_vocab")]
-        other = (info["n_layers"], info["d_model"]) != (evidence.comprehension.n_layers, evidence.comprehension.d_model)
-        typed = [k for k in ("kind", "stimuli") if not isinstance(facts[k], str)]
-        return first(
-            *counts,
-            "other layers or width than the activations have" if other else "",
-            f"{typed[0]} is no text" if typed else "",
-            fault_of_numbers(facts["millions"], "millions", 0.0)
-            if type(facts["millions"]) in (int, float)
-            else "no size",
-            *(fault_of_numbers((r.valence, r.arousal), "a rating") for r in evidence.ratings),
-            fault_of_names([r.emotion for r in evidence.ratings], "rated emotion") if evidence.ratings else "",
-            fault_of_numbers(lens.layer, "the layer", 0, lens.n_layers - 1),
-            fault_of_texts(facts),
-        )
-
-    def table_says(data: bytes, result: Any) -> str:
-        _, [(_, lens)] = result
-        rows = [r for r in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if r]
-        if rows[0] != [str(c) for c in lens.table.columns] or len(rows) - 1 != len(lens.table):
-            return "other columns or rows than the file's"
-        if any(len(r) != len(rows[0]) for r in rows):
-            return "rows of unequal length"
-        for name, least in (("rank", 1), ("token_id", 0), ("z", None)):
-            said = [r[rows[0].index(name)] for r in rows[1:]]
-            try:
-                mine = [float(v) for v in lens.table[name]]
-                if mine != [float(s) for s in said]:
-                    return f"{name} is not the file's"
-            except (TypeError, ValueError):
-                return f"{name} holds what is no number"
-            if found := fault_of_numbers(mine, name, least):
-                return found
-        return "" if [r[3] for r in rows[1:]] == list(lens.table["token"]) else "other tokens than the file's"
-
-    def config_says(data: bytes, result: Any) -> str:
-        facts, (found, _) = told(data), result
-        config = json.loads(json.dumps(asdict(found.config)))
-        given = facts["config"]
-        if other := [k for k, v in given.items() if k not in config or config[k] != v]:
-            return f"the setting {other[0]!r:.40} is not the file's"
-        names = [row["name"] for row in facts["models"]]
-        return "" if [m.name for m in found.models] == names else "other models than the manifest's"
-
-    place = run / MODEL / "tables" / "lens.csv"
-    table = place.read_bytes()
-    cells = list(csv.reader(io.StringIO(table.decode())))
-
-    def table_lies(rng: random.Random) -> bytes:
-        rows = [list(r) for r in cells]
-        said = ("", "nan", "inf", "1e999", "-1", "9" * 400, "a\nb", "True", "0x10", "x", "1.5", "\0", "1_0", " 1")
-        if rng.random() < 0.8:
-            rows[rng.randrange(len(rows))][rng.randrange(len(rows[0]))] = rng.choice(said)
-        else:
-            rows = rng.choice(
-                (
-                    [],
-                    rows[:1],
-                    [r[:-1] for r in rows],
-                    [[*r, "x"] for r in rows],
-                    [rows[0], rows[1][:-1]],
-                    [rows[0], [*rows[1], "y"]],
-                )
-            )  # noqa: E501
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(rows)
-        return out.getvalue().encode()
-
-    right = lambda data, result: not table_says(data, result)  # noqa: E731
-    return [
-        _json("read_run, model.json", run / MODEL / "model.json", read, facts_say, weight=3),
-        _json("read_run, manifest", run / "manifest.json", read, config_says, weight=3),
-        Reader("read_run, lens.csv", table, read, right, lies=table_lies, says=table_says, place=place, weight=3),
-    ]
-
-
-# Stories, and who writes.
-
-
-def _written(run: Path) -> Reader:
-    from lens_emotion.stimuli.sets import read_written
-
-    def says(data: bytes, result: Any) -> str:
-        texts, why = result
-        given = told(data.removeprefix(b"\xef\xbb\xbf"))
-        rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in given["items"]]
-        mine = [asdict(s) for s in texts.items]
-        if len(rows) != len(mine) or any(m[k] != v for m, row in zip(mine, rows, strict=True) for k, v in row.items()):
-            return "other stories than the file's"
-        if texts.name != given["name"] or why != given.get("_note", ""):
-            return "another name or note than the file's"
-        return first(
-            fault_of_names([s.text_id for s in texts.items], "id"),
-            *(fault_of_names([s.emotion], "emotion") for s in texts.items),
-            *(fault_of_texts(s.text) for s in texts.items),
-        )
-
-    return _json("read_written", run / MODEL / "generation" / "stories.json", read_written, says)
-
-
-def _locked(run: Path) -> Reader:
-    from lens_emotion.run import lock
-
-    place = run / lock.WRITER
-    place.write_text(
-        json.dumps({"pid": 4711, "host": "somewhere", "since": DATE, "command": "lens-emotion study x"}) + "\n"
-    )
-
-    def says(data: bytes, said: Any) -> str:
-        who = _or_none(data)
-        if not said.strip() or len(said.splitlines()) > 1 or len(said) > 2000:
-            return f"no line of a message: {len(said)} characters"
-        if not all(c.isprintable() for c in said):
-            return "a message with control characters"
-        if "kill" not in said:
-            return ""
-        pid = who.get("pid") if isinstance(who, dict) else None
-        return (
-            "" if type(pid) is int and pid > 1 and f"kill {pid}" in said else f"the advice to end process {pid!r:.30}"
-        )
-
-    return _json(".writer.json", place, lambda path: str(lock._locked(path.parent)), says, lenient=True)

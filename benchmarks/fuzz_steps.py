@@ -39,18 +39,18 @@ def step_readers(folder: Path) -> list[Reader]:
     conditions = [Condition("She said", calm, as_dose(d, "natural"), seed=0) for d in (1.0, 2.0, 3.0)]
 
     def reading(path: Path | None) -> Any:
-        journal = path and Journal.open(path)
+        journal = Journal.open(path) if path else None
         poolings = [story_mean(), last_token()]
         return extract_poolings(model, poolings, stimuli, token_budget=64, progress=False, journal=journal)
 
     def steering(path: Path | None) -> Any:
-        journal = path and Journal.open(path)
+        journal = Journal.open(path) if path else None
         return tuple(
             generate_steered(model, conditions, (3,), max_new_tokens=3, token_budget=8, progress=False, journal=journal)
         )
 
     def writing(path: Path | None) -> Any:
-        journal = path and Journal.open(path)
+        journal = Journal.open(path) if path else None
         stories = write_stories(model, prompts, 3, GREEDY, progress=False, journal=journal)
         return tuple((s.prompt.prompt_id, tuple(s.new_ids), s.text) for s in stories)
 
@@ -121,11 +121,12 @@ def record_of(text: str, tensors: dict[str, Tensor]) -> bytes:
     return head + f', "sha256": "{digest}"}}\n'.encode() + (block + b"\n" if block else b"")
 
 
-_ROWS = (-1, 10**9, 2**40, "3", 1.5, True, None, [1], {})
+_ROWS: tuple[Any, ...] = (-1, 10**9, 2**40, "3", 1.5, True, None, [1], {})
 _BENT: tuple[Callable[[Tensor], Tensor], ...] = (
-    lambda t: t[:1] if len(t) > 1 else t[:0], lambda t: torch.cat([t, t[:1]]), lambda t: t[..., :-1], lambda t: t[None],
-    lambda t: t.double(), lambda t: t.long(), lambda t: t.flatten(), lambda t: t.transpose(0, -1), lambda t: t.sum(),
-    lambda t: torch.full_like(t.float(), float("nan")), lambda t: t[..., :1], lambda t: t[:0], lambda t: t.float() - 1e6,
+    lambda t: t[:1] if len(t) > 1 else t[:0], lambda t: torch.cat([t, t[:1]]), lambda t: t[..., :-1],
+    lambda t: t[None], lambda t: t.double(), lambda t: t.long(), lambda t: t.flatten(), lambda t: t.transpose(0, -1),
+    lambda t: t.sum(), lambda t: torch.full_like(t.float(), float("nan")), lambda t: t[..., :1], lambda t: t[:0],
+    lambda t: t.float() - 1e6,
 )  # fmt: skip
 
 
@@ -140,11 +141,7 @@ def _lying(records: list[tuple[dict[str, Any], dict[str, Tensor]]], rng: random.
         if kind < 0.1:
             tensors[f"{name}_"] = tensors.pop(name)
         else:
-            bent = rng.choice(_BENT)(tensors[name])
-            other = bent.shape != tensors[name].shape or bent.dtype != tensors[name].dtype
-            tensors[name] = (
-                bent if other or bool(bent.isnan().any() if bent.is_floating_point() else False) else bent[:0]
-            )
+            tensors[name] = _of_other_form(rng, name, tensors[name])
     elif "new_ids" in values and kind < 0.6:
         _bend_ids(rng, values["new_ids"])
     else:
@@ -152,6 +149,15 @@ def _lying(records: list[tuple[dict[str, Any], dict[str, Tensor]]], rng: random.
         return b"".join(found)
     found[i] = record_of(json.dumps(values), tensors)
     return b"".join(found if kind < 0.9 else [*found, found[i][: len(found[i]) // 2]])
+
+
+def _of_other_form(rng: random.Random, name: str, tensor: Tensor) -> Tensor:
+    """Of another shape or type, or NaN. Norms are as many as a batch was halved: any number fits."""
+    bent = rng.choice(_BENT)(tensor)
+    if bent.is_floating_point() and bool(bent.isnan().any()):
+        return bent
+    same_form = bent.dtype == tensor.dtype and bent.shape[name == "norms" :] == tensor.shape[name == "norms" :]
+    return tensor[..., :-1] if same_form else bent
 
 
 def _in_form(values: Any, path: tuple[Any, ...]) -> bool:
@@ -169,7 +175,7 @@ def _bend_ids(rng: random.Random, rows: list[Any]) -> None:
     elif kind == 2 and rows:
         rows[where] = rng.choice((*_ROWS, [1] * 1000, "123"))
     elif rows:
-        rows[:] = rng.choice(([], [[]], [None] * len(rows), {}.keys() and []))  # fewer, or none
+        rows[:] = rng.choice(([], [None] * len(rows), [[]] * (len(rows) + 1)))
 
 
 # Journals by themselves.
