@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.models.layers import place
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band, redrawn
@@ -88,7 +88,6 @@ def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_dr
 
     Raises:
         StimulusError: fewer than 3 neutral texts.
-        ArtifactError: activations that are not finite.
         AnalysisError: n_draws below 1, or n_random below 2.
     """
     if n_draws < 1 or n_random < 2:
@@ -99,7 +98,6 @@ def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_dr
             "anisotropy is measured on neutral texts and needs at least 3; these activations hold "
             f"{int(neutral.sum())}; extract with neutral texts (20 or more give a steady figure)"
         )
-    check_finite(acts.values)
     generator = torch.Generator().manual_seed(seed)
     mixture = torch.randn(n_random, len(acts), generator=generator)
     draws = _draws(acts, n_draws, seed)

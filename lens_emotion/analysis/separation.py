@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import Decoding, decoded, decoding, permuted
 from lens_emotion.display import Brief, Result
-from lens_emotion.extraction.activations import PooledActivations, check_finite
+from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import (
     ROUNDING,
@@ -256,7 +256,6 @@ def _cosines_of_function(
 ) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, "m n_layers"]]:
     """One labelling at a time, in full coordinates: nothing is known of the function."""
     _, steps = recipe_steps(recipe)
-    check_finite(acts.values)
     rows = acts.values.detach().cpu().double()
     neutral = torch.from_numpy(acts.emotion == NEUTRAL)
     texts, neutral_rows = rows[~neutral], rows[neutral]

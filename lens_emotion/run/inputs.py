@@ -205,8 +205,8 @@ def check_texts(texts: StimulusSet) -> None:
             f"study compares with; give {LEAST_NEUTRAL} at least, best one for each topic, or use lens-emotion extract"
         )
     records = tuple(TextRecord(i.text_id, i.emotion, i.topic, i.text) for i in texts.items)
-    header = Header("", "", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
-    labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.zeros(1), header)
+    header = Header("none yet", "none yet", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
+    labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.ones(1), header)
     label_permutations(design_of(labels), 1, 0)
 
 

@@ -15,14 +15,16 @@ from scipy.stats import binomtest, wilcoxon
 
 from lens_emotion.display import Result, panel
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, digest
+from lens_emotion.files.artifacts import atomic_write, check_whole, digest
+from lens_emotion.files.read import read_text
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
 from lens_emotion.steering.judges import Judge
 from lens_emotion.steering.measures import perplexity_ratio
-from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
+from lens_emotion.steering.regimes import REGIMES, SURGICAL, Thresholds, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.stimuli.sets import has_text
+from lens_emotion.vectors.emotion_vectors import LARGEST
 
 LEAST_TOLD = 0.5  # share of texts that hold any, below which nothing can be said of them
 CONDITIONS = ("emotion", "random", "other")
@@ -49,6 +51,10 @@ class DoseResponse(Result):
         thresholds: where the regimes begin.
         n_emotions: number of emotions steered towards.
         groups: label groups of the judge, empty if it tells all its emotions apart.
+
+    Raises:
+        ArtifactError: numbers that are no such: a share or p-value outside of 0 to 1, a count above n, a rate that
+            is not its count, a dose that is not finite or in neither unit, an unknown condition or regime.
     """
 
     table: pd.DataFrame
@@ -64,6 +70,18 @@ class DoseResponse(Result):
     n_emotions: int
     groups: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in _FRAMES:
+            _check_frame(name, getattr(self, name))
+        check_whole("n_emotions", self.n_emotions, 1)
+        if self.judge_accuracy is not None and not 0 <= self.judge_accuracy <= 1:
+            raise ArtifactError(f"judge_accuracy is {self.judge_accuracy}; it is a share from 0 to 1")
+        if {"dose", "dose_natural", "dose_relative"} <= set(self.table):
+            units = self.table[["dose_natural", "dose_relative"]].to_numpy(float)
+            apart = np.abs(units - self.table[["dose"]].to_numpy(float)) > WITHIN * np.abs(units)
+            if apart.any(0).all():
+                raise ArtifactError("in table, dose is neither dose_natural nor dose_relative in every row")
 
     @property
     def surgical_dose(self) -> float | None:
@@ -274,8 +292,48 @@ _FRAMES = ("table", "texts", "others", "unsteered", "scores")
 _PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
 
 
+_COUNTS = ("success", "moved", "other_success", "other_moved", "no_text", "broken")
+WITHIN = 1e-3  # of a dose, which went through single precision
+_SHARES = ("p_", "success_", "moved_", "other_success_", "other_moved_", "share_")
+_BIG = float(np.finfo(float).max)
+# what a number may be, by its column; a text that broke off has an infinite NLL and perplexity ratio
+_LIMITS = {
+    "dose": (-LARGEST, LARGEST), "dose_natural": (-_BIG, _BIG), "dose_relative": (-_BIG, _BIG), "n": (1, _BIG),
+    "loop_share": (0, 1), "distinct_2": (0, 1), "edit_distance": (0, 1), "entropy": (-WITHIN, _BIG),
+    "perplexity_ratio": (0, np.inf), "nll": (-WITHIN, np.inf), "unsteered_nll": (-WITHIN, np.inf),
+    **dict.fromkeys(_COUNTS, (0, _BIG)), "top_emotions": (0, _BIG),
+}  # fmt: skip
+_NAMED = {"condition": {*CONDITIONS, "unsteered"}, "regime": {*REGIMES, ""}, "text_regime": set(REGIMES)}
+
+
+def _check_frame(name: str, frame: pd.DataFrame) -> None:
+    """Raises ArtifactError with the first column whose numbers are not what they are called (missing: unknown)."""
+    if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
+        raise ArtifactError(f"{name} is no table with each column once")
+    for column in [c for c in _NAMED if c in frame]:
+        if other := sorted(set(frame[column].dropna().map(str)) - _NAMED[column]):
+            raise ArtifactError(f"{column} in {name} is {other[0][:60]!r}; known: {', '.join(sorted(_NAMED[column]))}")
+    for column in [c for c in map(str, frame.columns) if c in _LIMITS or c.startswith(_SHARES)]:
+        (low, high), values = _LIMITS.get(column, (0, 1)), _numbers(name, column, frame)
+        if (bad := values[(values < low) | (values > high)]).size:
+            raise ArtifactError(f"{column} in {name} is {bad[0]:g}; it lies from {low:g} to {high:g}")
+    for column in [c for c in _COUNTS if c in frame and "n" in frame]:
+        k, n = _numbers(name, column, frame), _numbers(name, "n", frame)
+        share = _numbers(name, f"{column}_rate", frame) if f"{column}_rate" in frame else k / n
+        if (k > n).any() or (np.abs(share - k / n) > WITHIN).any():
+            raise ArtifactError(f"{column} in {name} is no count out of n, or {column}_rate is not its share")
+
+
+def _numbers(name: str, column: str, frame: pd.DataFrame) -> Float[np.ndarray, " rows"]:
+    try:
+        return frame[column].to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise ArtifactError(f"{column} in {name} holds what is no number") from None
+
+
 def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
     """Write a result as JSON, atomically."""
+    result.__post_init__()  # a table may have been written into
     data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
     data |= {name: _frame_to_json(getattr(result, name)) for name in _FRAMES}
     data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
@@ -290,7 +348,7 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         ArtifactError: missing, truncated, changed since, of another kind, or written by a version with other columns.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))  # not strict: a text that broke off has an infinite NLL
         if data["schema"] != SCHEMA:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         if "sha256" in data and data["sha256"] != digest(data, {}):
@@ -312,6 +370,8 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
+    if unknown := set(data["types"].values()) - {"bool", "int64", "float64"}:
+        raise ValueError(f"a column is of the unknown type {min(map(str, unknown))[:40]}")
     return pd.DataFrame(data["data"], columns=data["columns"]).astype(data["types"])
 
 

@@ -196,4 +196,4 @@ def test_what_is_exported_for_steering_vectors_is_imported_layer_0_too(run, vect
     torch.testing.assert_close(back.direction[:3], vectors["calm"].direction[:3])
     assert run("vectors", "import", made, "--model", "tiny-llama", "--name", "x", "--out", "x.safetensors").code == 0
     done = run("vectors", "import", named, "--model", "tiny-llama")
-    assert done.code == 2 and "named after a layer" in done.err
+    assert done.code == 2 and "named after layers" in done.err
