@@ -28,14 +28,13 @@ from benchmarks.fuzz_grammar import (
     tensors_in,
     told,
 )
-from benchmarks.fuzz_subjects import Reader, fault_of_header, fault_of_sizes, same, small_activations
+from benchmarks.fuzz_subjects import Reader, fault_of_header, fault_of_sizes, same, small_activations, tiny
 
 
 def control_readers(folder: Path) -> list[Reader]:
     """Each with a small good file."""
     from safetensors.torch import save_file
 
-    from lens_emotion.models.loading import load_model
     from lens_emotion.vectors.interchange import (
         ControlFile,
         displacements,
@@ -47,8 +46,7 @@ def control_readers(folder: Path) -> list[Reader]:
     )
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    model = load_model("tiny-llama", device="cpu")
-    vectors = emotion_vectors(small_activations(model))
+    model, vectors = tiny(), emotion_vectors(small_activations())
     own = to_gguf(vectors["calm"], folder / "own.gguf", 3.0, [2, 3])
     foreign = write_control_file(folder / "foreign.gguf", ControlFile({2: torch.arange(1.0, 9.0)}, "llama"))
     mine, parts = from_gguf(own), displacements(vectors["calm"], 3.0, [2, 3])

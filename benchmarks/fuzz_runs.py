@@ -6,15 +6,15 @@ import hashlib
 import json
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, fields
+from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.fuzz_grammar import fault_of_names, fault_of_numbers, first, lied, sums_in, told
-from benchmarks.fuzz_subjects import Reader, small_activations, small_dose_response, small_stimuli
+from benchmarks.fuzz_subjects import Reader, small_activations, small_dose_response, small_stimuli, tiny
 
 MODEL = "tiny-llama"
 DATE = "2026-01-02T03:04:05+00:00"
@@ -37,24 +37,34 @@ def run_readers(folder: Path) -> list[Reader]:
     ]
 
 
+@cache
+def _first_run() -> tempfile.TemporaryDirectory[str]:
+    made = tempfile.TemporaryDirectory()
+    _store(Path(made.name) / "run")
+    return made
+
+
 def stored_run(root: Path) -> Path:
     """A finished run of a tiny model on a few texts, as a study lays it down, without its analyses."""
+    return Path(shutil.copytree(Path(_first_run().name) / "run", root))
+
+
+def _store(root: Path) -> None:
     import pandas as pd
 
+    from lens_emotion.analysis.lens import Lens
     from lens_emotion.models.access import describe
-    from lens_emotion.models.loading import load_model
     from lens_emotion.run.config import READING, STEERING, WRITING, StudyConfig
     from lens_emotion.run.inputs import Identity, step_inputs
     from lens_emotion.run.store import Store, keep, manifest
     from lens_emotion.steering.dose_result import save_dose_response
+    from lens_emotion.stimuli.emotions import Norm
     from lens_emotion.stimuli.sets import write_stimulus_file
-    from lens_emotion.study.one_model import LENS_FACTS, write_facts
+    from lens_emotion.study.one_model import write_facts
+    from lens_emotion.study.results import Evidence
     from lens_emotion.study.steps import DOSES, STORIES
-    from lens_emotion.vectors.recipes import emotion_vectors
 
-    model = load_model(MODEL, device="cpu")
-    acts, texts, info = small_activations(model), small_stimuli(), describe(model)
-    doses = small_dose_response(model, acts, emotion_vectors(acts))
+    acts, texts, info = small_activations(), small_stimuli(), describe(tiny())
     config = StudyConfig(models=(MODEL,), jeong=False)
     identity, store = Identity("f" * 16, "bridge", "float32", "cpu"), Store.open(root)
     part = store.model(MODEL)
@@ -70,31 +80,25 @@ def stored_run(root: Path) -> Path:
     saves: dict[str, Callable[[Path], Any]] = {
         READING: lambda at: both(at, ("story_mean", "last_token")),
         WRITING: written,
-        STEERING: lambda at: save_dose_response(doses, at / DOSES),
+        STEERING: lambda at: save_dose_response(small_dose_response(), at / DOSES),
     }
     part.root.mkdir()
     for step, save in saves.items():
         keep(part.root, step, step_inputs(step, config, identity, texts, "0" * 64), save, 2.5)
-    lens = SimpleNamespace(**dict(zip(LENS_FACTS, (3, 6, MODEL, 10, 5, "direction"), strict=True)))
-    evidence = SimpleNamespace(kind="base", millions=0.4, stimuli="world-en", info=info, ratings=texts.norms[:3])
-    write_facts(part, evidence, lens)  # type: ignore[arg-type]
     row = {"emotion": "calm", "side": "up", "rank": 1, "token": " nan", "token_id": 7, "z": 1.5, "script": "Latin"}
-    part.table("lens", pd.DataFrame([row, {**row, "rank": 2, "token": "None", "z": -0.25}]))
-    script = {
-        "emotion": "calm",
-        "side": "up",
-        "control": "isotropic",
-        "script": "Latin",
-        "base_rate": 0.5,
-        "share": 0.5,
-    }
-    part.table("lens_scripts", pd.DataFrame([{**script, "p": 0.5, "p_corrected": 1.0}]))
+    table = pd.DataFrame([row, {**row, "rank": 2, "token": "None", "z": -0.25}])
+    told = {"emotion": "calm", "side": "up", "control": "isotropic", "script": "Latin", "base_rate": 0.5, "share": 0.5}
+    scripts = pd.DataFrame([{**told, "p": 0.5, "p_corrected": 1.0}])
+    evidence: dict[str, Any] = dict.fromkeys(f.name for f in fields(Evidence))
+    evidence |= {"info": info, "kind": "base", "millions": 0.4, "stimuli": "world-en", "lacking": {}}
+    evidence |= {"comprehension": acts, "last_token": acts, "ratings": (Norm("calm", "calm", 7.5, 2.5),)}
+    write_facts(part, Evidence(**evidence), Lens(table, scripts, 3, info.n_layers, MODEL, 10, 5, "direction"))
+    part.table("lens", table)
+    part.table("lens_scripts", scripts)
     store.table("claims", pd.DataFrame({"claim": ["C1"], "p": [0.25]}))
     rows = [{"name": MODEL, "fingerprint": info.fingerprint, "seconds": 3.5}]
-    facts = {**manifest(config, "lens-emotion study", rows, 9.0), "created": DATE}
-    store.json("manifest.json", facts)
+    store.json("manifest.json", {**manifest(config, "lens-emotion study", rows, 9.0), "created": DATE})
     store.close()
-    return root
 
 
 def file_of_run(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.fuzz_grammar import fault_of_numbers, lied, tensor_bytes
-from benchmarks.fuzz_subjects import Reader, same, small_activations, small_stimuli
+from benchmarks.fuzz_subjects import Reader, same, small_activations, small_stimuli, tiny
 
 KEYS = tuple(f"{i:032x}" for i in range(4))
 
@@ -26,15 +26,13 @@ def step_readers(folder: Path) -> list[Reader]:
     from lens_emotion.extraction.pooling import last_token, story_mean
     from lens_emotion.files.journal import Journal
     from lens_emotion.models.decoding import GREEDY
-    from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose import as_dose
     from lens_emotion.steering.generate import Condition, generate_steered
     from lens_emotion.steering.grid import FILE, read_rows, steering_grid
     from lens_emotion.stimuli.prompts import story_prompts
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    model = load_model("tiny-llama", device="cpu")
-    stimuli, vectors = small_stimuli(), emotion_vectors(small_activations(model))
+    model, stimuli, vectors = tiny(), small_stimuli(), emotion_vectors(small_activations())
     calm, prompts = vectors["calm"], story_prompts("topic-crossed", "world-en")[:2]
     conditions = [Condition("She said", calm, as_dose(d, "natural"), seed=0) for d in (1.0, 2.0, 3.0)]
 

@@ -153,6 +153,7 @@ def _read_back(run: Path) -> Any:
 
     nothing = lambda *_: None  # noqa: E731
     quiet: dict[str, Any] = {"judge_model": judge, "atlas_of": nothing, "all_claims": nothing, "StoredModel": held}
+    quiet["StoredRun"] = lambda name, config, models, claims: SimpleNamespace(config=config, models=models)
     with mock.patch.multiple(stored, **quiet):
         return stored.read_run(run), seen
 

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +141,7 @@ def as_vectors_say(data: bytes, result: Any) -> str:
 
 def fault_of_sizes(result: Any, names: tuple[str, ...]) -> str:
     found = [fault_of_numbers(getattr(result, name), name, 0.0) for name in names]
-    return first(*found, fault_of_numbers(result.residual_norm, "residual_norm", 1e-30))
+    return first(*found, fault_of_numbers(result.residual_norm, "residual_norm", 1e-44))
 
 
 def fault_of_header(meta: Any, result: Any) -> str:
@@ -202,18 +203,16 @@ def readers(folder: Path) -> list[Reader]:
     """Readers of vectors, activations and results, each with a small good file."""
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.files.artifacts import digest
-    from lens_emotion.models.loading import load_model
     from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
     from lens_emotion.stimuli.sets import read_stimulus_file, write_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    model = load_model("tiny-llama", device="cpu")
-    acts = small_activations(model)
+    acts = small_activations()
     vectors = emotion_vectors(acts)
     a, v = acts.save(folder / "a.safetensors"), vectors.save(folder / "v.safetensors")
     texts = write_stimulus_file(folder / "texts.json", small_stimuli())
-    steering = save_dose_response(small_dose_response(model, acts, vectors), folder / "steering.json")
+    steering = save_dose_response(small_dose_response(), folder / "steering.json")
     return [
         tensor_file("PooledActivations.load", a, PooledActivations.load, as_activations_say),
         tensor_file("EmotionVectors.load", v, EmotionVectors.load, as_vectors_say),
@@ -225,28 +224,40 @@ def readers(folder: Path) -> list[Reader]:
     ]
 
 
+@cache
+def tiny() -> Any:
+    """The model of all readers, loaded once."""
+    from lens_emotion.models.loading import load_model
+
+    return load_model("tiny-llama", device="cpu")
+
+
+@cache
 def small_stimuli() -> Any:
     from lens_emotion.stimuli.library import load_stimuli
 
     return load_stimuli("world-en", per_cell=1).only(emotions=("happy", "calm", "angry"), topics=("cooking", "market"))
 
 
-def small_activations(model: Any) -> Any:
+@cache
+def small_activations() -> Any:
     from lens_emotion.extraction.comprehension import extract_comprehension
 
-    return extract_comprehension(model, small_stimuli(), progress=False)
+    return extract_comprehension(tiny(), small_stimuli(), progress=False)
 
 
-def small_dose_response(model: Any, acts: Any, vectors: Any) -> Any:
+@cache
+def small_dose_response() -> Any:
     from lens_emotion.run.config import StudyConfig
     from lens_emotion.run.inputs import scenarios_for
     from lens_emotion.steering.experiment import dose_response
     from lens_emotion.study.steps import choose_judge
+    from lens_emotion.vectors.recipes import emotion_vectors
 
-    config, texts = StudyConfig(models=("tiny-llama",)), small_stimuli()
+    config, texts, vectors = StudyConfig(models=("tiny-llama",)), small_stimuli(), emotion_vectors(small_activations())
     chosen = [s for s in scenarios_for(config, texts) if s.emotion in vectors][:4]
-    judge = choose_judge(model, acts, texts, config)
-    return dose_response(model, vectors, chosen, judge, doses=(2.0, 4.0), max_new_tokens=4, progress=False)
+    judge = choose_judge(tiny(), small_activations(), texts, config)
+    return dose_response(tiny(), vectors, chosen, judge, doses=(2.0, 4.0), max_new_tokens=4, progress=False)
 
 
 def pulled(path: Path) -> Any:
