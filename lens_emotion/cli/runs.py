@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lens_emotion.report.parts import FigureSet
 
 SHOWN = 20  # tables that differ; the rest are counted
+MOST = 500  # damaged files; likewise
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
@@ -43,15 +44,23 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
         return
     made = table("run", "date", "models", "steps", "size", "time", right=(3, 4, 5))
     made.columns[0].no_wrap = False
-    for run in runs:
+    for run in (r for r in runs if not r.unreadable):
         steps = Text(f"{run.steps_done}/{run.steps_total}", style="" if run.done else "yellow")
         models = [Path(m).name for m in run.models]
         shown = ", ".join(models) if len(models) < 4 else f"{models[0]} ... {models[-1]} ({len(models)})"
-        date = run.created[:16].replace("T", " ") or "unreadable"
-        made.add_row(run.path.name, date, shown, steps, size(run.n_bytes), duration(run.seconds))
-    out.print(made)
-    if any(not r.done for r in runs):
+        date = run.created[:16].replace("T", " ")
+        made.add_row(_one_line(run.path.name), date, shown, steps, size(run.n_bytes), duration(run.seconds))
+    if made.row_count:
+        out.print(made)
+    for run in (r for r in runs if r.unreadable):
+        say_line(_one_line(run.path.name), ("  unreadable: ", "yellow"), _one_line(run.unreadable))
+    if any(not r.done and not r.unreadable for r in runs):
         say_line(("yellow", "yellow"), ": not finished; the same `lens-emotion study` command goes on where it stopped")
+
+
+def _one_line(words: str) -> str:
+    """A name may hold a line break; it must not pass for two."""
+    return words.replace("\n", "\\n")
 
 
 @runs_app.command("verify")
@@ -60,12 +69,15 @@ def verify(run: RunFolder) -> None:
     from lens_emotion.run.look import verify_run
 
     found = verify_run(run)
-    for damage in found.damages:
+    for damage in found.damages[:MOST]:
         say_line(Text(f"damaged  {damage}", style="red"))
+    if len(found.damages) > MOST:
+        say_line(Text(f"damaged  ... and {len(found.damages) - MOST} more", style="red"))
     for note in found.notes:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
-        say_line(f"{len(found.damages)} of {found.n_files} files are damaged; `lens-emotion study` makes them again")
+        whole = max(found.n_files, len(found.damages))  # a file without a checksum may be damaged too
+        say_line(f"{len(found.damages)} of {whole} files are damaged; `lens-emotion study` makes them again")
         raise typer.Exit(1)
     say_line(f"all {found.n_files} files of {run} are what was written")
 
@@ -149,7 +161,7 @@ def figures(
     if images:
         check_images()
     for run in runs:  # the last is said before the first is analysed
-        held = [row["name"] for row in manifest_of(run)["models"]]
+        held = [row.name for row in manifest_of(run).rows]
         if model is not None and model not in held:
             raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
     stored = []

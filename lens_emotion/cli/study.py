@@ -164,6 +164,8 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     say_line("time it takes. memory: where the model runs, weights and largest batch; RAM: activations of all texts.")
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
         say_line(f"speed: {_explained(words, plan.device)}")
+    for note in plan.notes:
+        say_line(("no speed taken from ", "dim"), (note, "dim"))
     say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
 
 

@@ -6,7 +6,7 @@ The key of a stored step is a hash of its inputs (`store.key_of`): equal keys me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec as find_package
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lens_emotion.errors import (
     UnsupportedModelError,
 )
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.files.user import is_user_file
+from lens_emotion.files.user import is_user_file, record
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
 from lens_emotion.models.checkpoint import CONFIG, check_vocabulary
@@ -306,7 +306,21 @@ def step_inputs(step: str, config: StudyConfig, model: Identity, texts: Stimulus
 
 
 def same_but_for_weights(a: Inputs, b: Inputs) -> bool:
-    """Whether two steps have equal inputs where one of the models has not been loaded."""
-    if not (a["model"]["fingerprint"] and b["model"]["fingerprint"]):
-        a, b = (x | {"model": x["model"] | {"fingerprint": None}} for x in (a, b))
-    return hash_of(a) == hash_of(b)
+    """Whether two steps have equal inputs where one of the models has not been loaded.
+
+    Raises:
+        ArtifactError: inputs of another form than `step_inputs` gives.
+    """
+    one, two = identity_in(a), identity_in(b)
+    if not (one.fingerprint and two.fingerprint):
+        one, two = (replace(model, fingerprint=None) for model in (one, two))
+    return one == two and hash_of(a | {"model": None}) == hash_of(b | {"model": None})
+
+
+def identity_in(inputs: Inputs) -> Identity:
+    """The model in a step's inputs.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    return record(Identity, inputs.get("model"), "the model of a stored step")

@@ -45,6 +45,8 @@ from lens_emotion.files.checksums import (
     write_sums,
 )
 from lens_emotion.files.journal import Journal, Part
+from lens_emotion.files.read import read_json
+from lens_emotion.files.user import record as formed
 from lens_emotion.run.config import StudyConfig
 
 T = TypeVar("T")
@@ -231,6 +233,7 @@ def manifest(
 
 RECORD, KEPT, ASIDE, PARTIAL = "step.json", ".kept", ".set_aside", ".partial"
 SCHEMA = 1
+LONGEST = 1e9  # seconds of a step: thirty years
 
 
 @dataclass(frozen=True)
@@ -253,12 +256,27 @@ class StepRecord:
 def read_record(folder: Path) -> StepRecord | None:
     """The record of a step's folder, None if there is no readable one."""
     try:
-        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if data.pop("schema") != SCHEMA:
-            return None
-        return StepRecord(**data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return record_of(folder)
+    except ArtifactError:
         return None
+
+
+def record_of(folder: Path) -> StepRecord:
+    """The record of a step's folder.
+
+    Raises:
+        ArtifactError: missing, damaged, of another form or version, or with another key than its inputs have.
+    """
+    path = folder / RECORD
+    data = read_json(path, remedy="run the study again", most=2**24)
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+        raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
+    found = formed(StepRecord, data, str(path))
+    if not 0 <= found.seconds <= LONGEST:
+        raise ArtifactError(f"{path}: no step takes {found.seconds:g} s; run the study again")
+    if found.key != key_of(found.inputs):
+        raise ArtifactError(f"{path}: its key is not that of its inputs; run the study again")
+    return found
 
 
 def step_damages(folder: Path) -> list[Damage]:
@@ -267,8 +285,11 @@ def step_damages(folder: Path) -> list[Damage]:
     found = damages(folder)
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {SUMS}
     found += [Damage(folder / name, "it has no checksum") for name in sorted(files - set(noted))]
-    if RECORD not in noted and RECORD not in files:
-        found.append(Damage(folder / RECORD, "it is missing"))
+    if folder / RECORD not in {damage.path for damage in found}:
+        try:
+            record_of(folder)
+        except ArtifactError as error:
+            found.append(Damage(folder / RECORD, str(error) if os.path.lexists(folder / RECORD) else "it is missing"))
     return found
 
 
