@@ -491,6 +491,7 @@ def _of_prompt(positions: Positions, length: int) -> list[int]:
     """Indices in a prompt of `length` tokens."""
     if isinstance(positions, slice):
         return list(range(*positions.indices(length)))
+    assert not isinstance(positions, str)
     wanted = whole_numbers(positions)
     if bad := [p for p in wanted if not -length <= p < length]:
         raise DoseError(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -58,7 +57,7 @@ class Thresholds:
         for name, value in asdict(self).items():
             if value is None and name.startswith("text_"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise AnalysisError(f"the threshold {name} is {value!r:.40}; give a finite number of at least 0")
         if not 0 < self.alpha < 1 or self.explosive_ratio <= 0:
             raise AnalysisError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,13 +66,18 @@ def as_number(x: object, what: str, fix: str = "give a number") -> float:
         DoseError: no number (nor are True and "3"), NaN, or one beyond 1e6.
     """
     one = getattr(x, "ndim", None) == 0 and getattr(x, "dtype", None) not in (torch.bool, np.bool_)
-    plain = x.item() if one else x  # type: ignore[attr-defined]
+    plain: Any = x.item() if one else x  # type: ignore[attr-defined]
     if isinstance(plain, bool) or not isinstance(plain, Real):
         raise DoseError(f"{what} {repr(x)[:40]} is no number; {fix}")
     if not abs(plain) <= LARGEST:  # nor NaN; beyond, single precision overflows
         shown = f"{plain:g}" if isinstance(plain, float) else "of that size"
         raise DoseError(f"{what} {shown} is no number up to {LARGEST:g}; {fix}")
     return float(plain)
+
+
+def joint_header(headers: Sequence[Header]) -> Header:
+    """The header of what was made of several: the first, with every recipe named."""
+    return headers[0].with_(recipe=" / ".join(dict.fromkeys(h.recipe for h in headers if h.recipe)))
 
 
 def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -> None:
@@ -162,7 +168,8 @@ class EmotionVector:
             unit_and_length(torch.stack([c * getattr(p, size)[:, None] * p.direction for c, p in parts]).sum(0))
             for size in ("natural", "norm")
         )
-        return replace(self, name=name, direction=direction, natural=natural, norm=norm)
+        header = joint_header([part.header for _, part in parts])
+        return replace(self, name=name, direction=direction, natural=natural, norm=norm, header=header)
 
     def __mul__(self, factor: float) -> EmotionVector:
         weight = as_number(factor, "weight")

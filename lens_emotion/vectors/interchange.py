@@ -34,7 +34,14 @@ from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.prompts import neutral_sentences
-from lens_emotion.vectors.emotion_vectors import WITHIN, EmotionVector, EmotionVectors, as_number, unit_and_length
+from lens_emotion.vectors.emotion_vectors import (
+    WITHIN,
+    EmotionVector,
+    EmotionVectors,
+    as_number,
+    joint_header,
+    unit_and_length,
+)
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
@@ -325,7 +332,7 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
         torch.stack([getattr(v, name) for v in vectors]) for name in ("direction", "norm", "natural")
     )
     names = tuple(v.name for v in vectors)
-    header = first.header.with_(recipe=" / ".join(dict.fromkeys(v.header.recipe for v in vectors)))
+    header = joint_header([v.header for v in vectors])
     return EmotionVectors(directions, names, norms, natural, first.residual_norm, header)
 
 
