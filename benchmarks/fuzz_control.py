@@ -184,7 +184,7 @@ def as_own_gguf_says(data: bytes, result: Any) -> str:
     held |= {0: torch.tensor(meta["layer_0"])} if "layer_0" in meta else {}
     for layer in range(result.n_layers):
         added = meta["dose"] * result.natural[layer] * result.direction[layer]
-        if layer in held and not torch.allclose(added, held[layer].float(), rtol=1e-4, atol=1e-6):
+        if layer in held and (added - held[layer].float()).norm() > 2e-3 * held[layer].float().norm():
             return f"steering at the file's dose adds something else than the file at layer {layer}"
         if layer not in held and bool(result.direction[layer].any()):
             return f"layer {layer} has a direction that the file lacks"
@@ -197,7 +197,7 @@ def as_own_gguf_says(data: bytes, result: Any) -> str:
     # a layer that the file leaves out has its size all the same
     there = sorted(held)
     sizes = fault_of_sizes(result, ("natural", "norm"))
-    unit = fault_of_directions(result.direction[there], result.natural[there])
+    unit = fault_of_directions(result.direction[there], result.natural[there], result.norm[there])
     name = "another name than the file's" if result.name != meta["name"] else fault_of_names([result.name])
     return first(fault_of_header(meta, result), sizes, unit, name)
 
@@ -217,5 +217,5 @@ def as_parts_say(data: bytes, result: Any) -> str:
     if set(parts) - set(range(result.n_layers)):
         return "the file holds layers that the vector lacks"
     there = sorted(parts)
-    unit = fault_of_directions(result.direction[there], result.natural[there])
+    unit = fault_of_directions(result.direction[there], result.natural[there], result.norm[there])
     return first(fault_of_sizes(result, ("natural", "norm")), unit)

@@ -190,43 +190,26 @@ ASKED = "Write about a market."
 
 def _template(model: Any) -> Reader:
     """A model with this template; those that run for ever are given little time."""
-    from lens_emotion.models import templates
+    from lens_emotion.models import rendering, templates
 
     tokenizer = model.tokenizer
 
     def read(path: Path) -> Any:
-        said = path.read_bytes().decode("utf-8", "surrogatepass")
-        before, tokenizer.chat_template = tokenizer.chat_template, said
+        before, tokenizer.chat_template = tokenizer.chat_template, path.read_bytes().decode("utf-8", "surrogateescape")
         try:
-            with mock.patch.object(templates, "SECONDS", 0.3):
+            with mock.patch.object(rendering, "SECONDS", 0.5):
                 return templates.chat_prompt(model, ASKED)
-        except UnicodeDecodeError:
-            raise templates.StimulusError("no text") from None
         finally:
             tokenizer.chat_template = before
 
     def says(data: bytes, result: Any) -> str:
         if not data.strip():
             return "" if result == ASKED else "another prompt, without a template"
-        return "the instruction is left out" if ASKED not in result else first(fault_of_texts(result))
+        return "the instruction is left out" if ASKED not in result else fault_of_texts(result)
 
-    def lies(rng: random.Random) -> bytes:
-        return rng.choice(TEMPLATES).encode("utf-8", "surrogatepass")
-
-    def decoded(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        def reading(path: Path) -> Any:
-            try:
-                path.read_bytes().decode("utf-8", "surrogatepass")
-            except UnicodeDecodeError:
-                return ASKED
-            return read(path)
-
-        return reading
-
-    right = lambda data, result: ASKED in result  # noqa: E731
-    return Reader(
-        "chat_prompt", GOOD.encode(), decoded(read), right, suffix=".jinja", lies=lies, says=says, file=False, weight=2
-    )
+    lies = lambda rng: rng.choice(TEMPLATES).encode("utf-8", "surrogatepass")  # noqa: E731
+    right = lambda data, result: not says(data, result)  # noqa: E731
+    return Reader("chat_prompt", GOOD.encode(), read, right, lies=lies, says=says, file=False, weight=2)
 
 
 # Requests of the playground's page.

@@ -159,7 +159,8 @@ def _summary(facts: Any, row: Any, run: Path) -> str:
     models = facts.get("config", {}).get("models")
     if row.created != facts.get("created") or not isinstance(models, list) or list(row.models) != models:
         return f"created {row.created!r:.30} with models {row.models!r:.60}, which the manifest does not say"
-    if not isinstance(facts.get("done", True), bool) or row.done != facts.get("done", "models" in facts):
+    done = facts.get("done", "models" in facts)
+    if row.done and done is not True:
         return "another state than the manifest's"
     if not 0 <= row.steps_done <= row.steps_total or (models and not row.steps_total):
         return f"{row.steps_done} of {row.steps_total} steps"
@@ -171,7 +172,9 @@ def _manifest_of(run: Path) -> Reader:
     from lens_emotion.study.stored import manifest_of
 
     def says(data: bytes, result: Any) -> str:
-        return "" if result == told(data) and isinstance(result.get("config"), dict) else "no manifest, or another"
+        facts = told(data)
+        other = [k for k, v in facts.items() if result.get(k) != v]
+        return f"{other[0]!r:.40} is not the file's" if other or not isinstance(result.get("config"), dict) else ""
 
     return file_of_run("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
 
@@ -190,7 +193,7 @@ def _records(run: Path) -> list[Reader]:
             return ""
         facts = told(data)
         mine = {"schema": 1, **asdict(record)}
-        if mine != facts or any(type(mine[k]) is not type(v) for k, v in facts.items()):
+        if mine != facts or isinstance(facts["seconds"], bool) or facts["schema"] is True:
             return "a record of other values than the file's"
         named = fault_of_names([record.name, record.key])
         plain = (

@@ -171,9 +171,9 @@ def _bend_ids(rng: random.Random, rows: list[Any]) -> None:
     elif kind == 1:
         rows.append(list(rows[where]) if rows and isinstance(rows[where], list) else 3)
     elif kind == 2 and rows:
-        rows[where] = rng.choice((*_ROWS, [1] * 1000, "123"))
-    elif rows:
-        rows[:] = rng.choice(([], [None] * len(rows), [[]] * (len(rows) + 1)))
+        rows[where] = rng.choice((*(r for r in _ROWS if r != [1]), [1] * 1000, "123"))
+    elif rows:  # none at all is in form where rows are single tokens
+        rows[:] = rng.choice(([None] * len(rows), [[]] * (len(rows) + 1), [] if isinstance(rows[0], list) else [None]))
 
 
 # Journals by themselves.

@@ -107,7 +107,7 @@ def _cells_compared(cells: Cells, data: bytes, found: Any) -> str:
     if mine[0] != cells[0] or (alike and row.differing != differing) or (not alike and not row.differing):
         return f"{row.differing} cells differ, or {differing}, of {'the same' if alike else 'another'} number of cells"
     gap = float(row.largest)
-    return "" if math.isnan(gap) or (math.isfinite(gap) and gap >= 0) else f"a largest difference of {gap:g}"
+    return "" if math.isnan(gap) or gap >= 0 else f"a largest difference of {gap:g}"
 
 
 def _facts_compared(good: Path, data: bytes, found: Any) -> str:

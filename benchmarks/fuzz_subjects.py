@@ -136,7 +136,12 @@ def as_vectors_say(data: bytes, result: Any) -> str:
     sizes = fault_of_sizes(result, ("natural", "norms"))
     unlike = len(result.emotions) != len(result.directions)
     named = "more names than directions" if unlike else fault_of_names(result.emotions, "emotion")
-    return first(fault_of_header(meta, result), sizes, named, fault_of_directions(result.directions, result.natural))
+    return first(
+        fault_of_header(meta, result),
+        sizes,
+        named,
+        fault_of_directions(result.directions, result.natural, result.norms),
+    )
 
 
 def fault_of_sizes(result: Any, names: tuple[str, ...]) -> str:
