@@ -27,6 +27,7 @@ from lens_emotion.files.artifacts import (
     check_text,
     check_whole,
     from_file,
+    part_of,
     read_tensors,
     refuse_where,
     write_tensors,
@@ -168,10 +169,10 @@ class PooledActivations:
     def only(self, mask: Bool[np.ndarray, " n_texts"] | Sequence[bool]) -> PooledActivations:
         """The texts where `mask` is True; the residual norm stays that of all texts."""
         keep = np.flatnonzero(np.asarray(mask, dtype=bool))
-        part = object.__new__(PooledActivations)  # of what was checked, which need not be read once more
-        kept = {"values": self.values[keep], "records": tuple(self.records[i] for i in keep)}
-        part.__dict__.update(kept | {"residual_norm": self.residual_norm, "header": self.header})
-        return part
+        values, records = self.values[keep], tuple(self.records[i] for i in keep)
+        return part_of(
+            PooledActivations, values=values, records=records, residual_norm=self.residual_norm, header=self.header
+        )
 
     def of(self, *emotions: str) -> PooledActivations:
         """The texts of these emotions ("neutral" allowed)."""

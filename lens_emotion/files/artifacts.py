@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ from torch import Tensor
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.read import check_regular, strict_json
 
+T = TypeVar("T")
 TEMPORARY = ".tmp"  # ends the names of files under way; a crash may leave one behind
 
 
@@ -136,6 +137,13 @@ def from_file(path: str | Path, remedy: str = "make it again or copy it anew") -
 MAY_BE_EMPTY = "texts"  # the one axis without entries that is no mistake
 _NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def part_of(cls: type[T], **held: Any) -> T:
+    """An object of these fields, parts of one that was checked: megabytes need not be read once more."""
+    made = object.__new__(cls)
+    made.__dict__.update(held)
+    return made
 
 
 def check_tensors(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> None:

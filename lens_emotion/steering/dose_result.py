@@ -298,7 +298,7 @@ _SHARES = ("p_", "success_", "moved_", "other_success_", "other_moved_", "share_
 _BIG = float(np.finfo(float).max)
 # what a number may be, by its column; a text that broke off has an infinite NLL and perplexity ratio
 _LIMITS = {
-    "dose": (-LARGEST, LARGEST), "dose_natural": (-_BIG, _BIG), "dose_relative": (-_BIG, _BIG), "n": (1, _BIG),
+    "dose": (-LARGEST, LARGEST), "dose_natural": (-np.inf, np.inf), "dose_relative": (-np.inf, np.inf), "n": (1, _BIG),
     "loop_share": (0, 1), "distinct_2": (0, 1), "edit_distance": (0, 1), "entropy": (-WITHIN, _BIG),
     "perplexity_ratio": (0, np.inf), "nll": (-WITHIN, np.inf), "unsteered_nll": (-WITHIN, np.inf),
     **dict.fromkeys(_COUNTS, (0, _BIG)), "top_emotions": (0, _BIG),

@@ -22,6 +22,7 @@ from lens_emotion.files.artifacts import (
     check_label,
     check_tensors,
     from_file,
+    part_of,
     read_tensors,
     refuse_where,
     write_tensors,
@@ -254,9 +255,8 @@ class EmotionVectors:
         if emotion not in self.emotions:
             raise UnknownEmotionError(f"no vector for '{emotion}'; these vectors hold: {', '.join(self.emotions)}")
         i = self.emotions.index(emotion)
-        return EmotionVector(
-            emotion, self.directions[i], self.norms[i], self.natural[i], self.residual_norm, self.header
-        )
+        held = {"direction": self.directions[i], "norm": self.norms[i], "natural": self.natural[i]}
+        return part_of(EmotionVector, name=emotion, residual_norm=self.residual_norm, header=self.header, **held)
 
     @property
     def n_layers(self) -> int:

@@ -376,12 +376,12 @@ def test_a_layer_without_a_natural_unit_has_no_direction_in_the_controls_either(
 
 
 def test_checks_cost_little():
-    """Slices are parts of what was checked; a vector of a large model is checked in well under a millisecond."""
+    """Slices are parts of what was checked; they are not read again."""
     large = planted(n_emotions=3, n_topics=4, n_layers=32, d_model=2048, n_neutral=2).acts
     vectors, name = emotion_vectors(large), large.emotions[0]
     began = time.perf_counter()
     for _ in range(100):
         vectors[name]
-    assert (time.perf_counter() - began) / 100 < 3e-3
+    assert (time.perf_counter() - began) / 100 < 1e-3
     object.__setattr__(large, "values", large.values * NAN)
     assert len(large.of(name)) == 4  # not read again
