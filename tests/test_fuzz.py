@@ -41,7 +41,7 @@ BROKEN = {  # reader, check taken away (a name of the package), what stands in f
     "seal": ("pull_vectors", "files.artifacts.check_seal", NOTHING, "other content"),
     "seal of a GGUF": ("from_gguf, ours", "vectors.interchange.check_seal", NOTHING, "other content"),
     "unit directions": ("EmotionVectors", "vectors.emotion_vectors._check", NOTHING, "length"),
-    "finite directions": ("from_gguf, foreign", "vectors.interchange._check_directions", NOTHING, "wrong"),
+    "finite directions": ("from_gguf, foreign", "vectors.interchange._check_directions", NOTHING, "not finite"),
     "checksum of a record": ("Journal", "files.journal._whole", lambda *_: True, "does not hold"),
     "one meaning of JSON": ("load_dose_response", "files.read._DECODER", json.JSONDecoder(), "cannot be read"),
 }
@@ -50,9 +50,9 @@ BROKEN = {  # reader, check taken away (a name of the package), what stands in f
 @pytest.mark.parametrize("what", BROKEN)
 def test_the_fuzz_finds_wrong_values_where_a_check_is_taken_away(what, readers, monkeypatch):
     name, check, instead, word = BROKEN[what]
-    assert failures(readers, name, 150) == []
+    assert not any(word in f for f in failures(readers, name, 100))
     monkeypatch.setattr(f"lens_emotion.{check}", instead)
-    assert any(word in f for f in failures(readers, name, 150))
+    assert any(word in f for f in failures(readers, name, 100))
 
 
 def test_the_fuzz_finds_a_reader_that_waits_for_a_fifo_and_one_that_reads_a_device(tmp_path, monkeypatch):
