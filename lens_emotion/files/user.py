@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+import time
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -23,11 +25,14 @@ from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict  # that of typing lacks what pydantic needs before Python 3.12
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
+from lens_emotion.files.read import read_text, strict_json
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Form")
 Step = str | int
 SUFFIXES = (".toml", ".json")
+LARGEST_FILE = 8 * 2**20  # bytes: some 20,000 texts; tomllib reads a MiB in 0.1 to 0.8 s
+_LOOKING = 2.0  # seconds for the line of a fault
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="python-re")
 _OWN = r"^(_|\$schema$)"  # keys of a table that are the user's, or an editor's
 _CLOSERS = ("", "]", '"""', "'''", '"""]', "]]", "}]", "}")  # what may be open at the end of a line of TOML
@@ -60,17 +65,20 @@ class UserFile(Generic[T]):
     data: T
 
     def line(self, *at: Step) -> int:
-        """Line, from 1, where the value at a path such as ("items", 3, "text") stands, or its nearest parent."""
+        """Line, from 1, where the value at a path such as ("items", 3, "text") stands, or its nearest parent; 0 where
+        looking for it would take seconds."""
         find = _toml_line if self.path.suffix.lower() == ".toml" else _json_line
+        until = time.monotonic() + _LOOKING
         for length in range(len(at), 0, -1):
-            if (line := find(self.text, at[:length])) is not None:
+            if (line := find(self.text, at[:length], until)) is not None:
                 return line
         return 1
 
     def fail(self, at: tuple[Step, ...], message: str) -> NoReturn:
         """Raise a StimulusError that names file, line and place."""
-        place = _place(at)
-        raise StimulusError(f"{self.path}, line {self.line(*at)}{f', {place}' if place else ''}: {message}")
+        line = self.line(*at)
+        where = [str(self.path), *([f"line {line}"] if line else []), *filter(None, [_place(at)])]
+        raise StimulusError(f"{', '.join(where)}: {message}")
 
     def unique(self, field: str, ids: list[str]) -> None:
         """Refuse an id that two entries of a list share."""
@@ -82,7 +90,9 @@ class UserFile(Generic[T]):
 
     def beside(self, name: str) -> str:
         """A path written in this file, taken from the file's own folder."""
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
+        if "\0" in name:
+            raise StimulusError(f"{self.path}: {name[:40]!r} holds a NUL, which no file's name has; write it anew")
         return str(path if path.is_absolute() else self.path.parent / path)
 
 
@@ -93,14 +103,8 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
         StimulusError: no such file, no such format, a fault of syntax or of form, with file and line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except (OSError, ValueError) as error:  # a name with NUL, bytes that are no UTF-8
-        reason = getattr(error, "strerror", None) or error
-        raise StimulusError(f"cannot read {path}: {reason}; give a TOML or JSON file in UTF-8") from None
+    text = read_text(path, StimulusError, "give a TOML or JSON file in UTF-8", LARGEST_FILE)
     file: UserFile[Any] = UserFile(path, text, _parse(path, text))
-    for at in _no_text(file.data):
-        file.fail(at, "holds half of a surrogate pair, which is no text; write the character itself")
     try:
         return replace(file, data=form.model_validate(file.data))
     except ValidationError as error:
@@ -235,7 +239,7 @@ def _shown(value: Any) -> str:
 
 def _parse(path: Path, text: str) -> Any:
     try:
-        return tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        return _toml(text) if path.suffix.lower() == ".toml" else strict_json(text)
     except json.JSONDecodeError as error:
         raise StimulusError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except tomllib.TOMLDecodeError as error:  # says "(at line 3, column 4)"
@@ -245,8 +249,28 @@ def _parse(path: Path, text: str) -> Any:
         hint = "" if key.isascii() else '; a key with letters beyond a to z stands in quotes: "wütend" = ...'
         raise StimulusError(f"{path}, line {line}: not valid TOML ({words.partition(' (at')[0]}{hint})") from None
     except (RecursionError, ValueError) as error:
-        kind = path.suffix.lstrip(".").upper() or "JSON"
-        raise StimulusError(f"{path}: not valid {kind} ({str(error)[:80]})") from None
+        deep = isinstance(error, RecursionError)
+        what = "its tables and lists lie too deep in one another" if deep else str(error)[:80]
+        raise StimulusError(f"{path}: not valid TOML ({what})") from None
+
+
+def _toml(text: str) -> Any:
+    """The data of a TOML file, of which tomllib would take hours for some.
+
+    Raises:
+        TOMLDecodeError, RecursionError, ValueError: no TOML, or none that a form has.
+    """
+    for pattern, what in _ENDLESS.items():
+        if found := pattern.search(text):
+            raise tomllib.TOMLDecodeError(f"{what} (at line {text.count(chr(10), 0, found.start()) + 1}, column 1)")
+    return tomllib.loads(text)
+
+
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""  # of a key
+_ENDLESS = {
+    re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{64}}"): "a key of more than 64 parts",
+    re.compile(r"[=,[]\s*+[+-]?\d[\da-fA-Fx_]{999}"): "a number of 1,000 digits",
+}
 
 
 def _place(at: tuple[Step, ...]) -> str:
@@ -260,24 +284,12 @@ def _place(at: tuple[Step, ...]) -> str:
     return ", ".join(words)
 
 
-def _no_text(data: Any) -> Iterator[tuple[Step, ...]]:
-    """Places of strings that cannot be encoded (JSON may spell half of a surrogate pair)."""
-    left: list[tuple[tuple[Step, ...], Any]] = [((), data)]
-    while left:
-        at, value = left.pop()
-        if isinstance(value, dict):
-            left += [((*at, key), inner) for key, inner in value.items()]
-            left += [(at, key) for key in value]
-        elif isinstance(value, list):
-            left += [((*at, i), inner) for i, inner in enumerate(value)]
-        elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            yield at
-
-
-def _json_line(text: str, at: tuple[Step, ...]) -> int | None:
+def _json_line(text: str, at: tuple[Step, ...], until: float) -> int | None:
     """Line of a value in valid JSON."""
     decoder, place = json.JSONDecoder(), _skip(text, 0)
     for step in at:
+        if time.monotonic() > until:
+            return 0
         found = next((p for key, p in _members(text, place, decoder) if key == step), None)
         if found is None:
             return None
@@ -304,22 +316,28 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def _toml_line(text: str, at: tuple[Step, ...]) -> int | None:
-    """Line where a value of valid TOML begins: the first whose lines so far, closed where they are open, hold it."""
+def _toml_line(text: str, at: tuple[Step, ...], until: float) -> int | None:
+    """Line where a value of valid TOML begins: the first whose lines so far, closed where they are open, hold it; 0
+    where the time is over first."""
     lines = text.split("\n")
     if not _holds(tomllib.loads(text), at):
         return None
     low, high = 0, len(lines)  # the first `low` lines do not hold it, the first `high` do
     while high - low > 1:
-        middle = (low + high) // 2
-        data, end = next((d, n) for n in range(middle, high + 1) if (d := _prefix(lines, n)) is not None)
+        middle = end = (low + high) // 2
+        while (data := _prefix(lines, end, until)) is None:
+            end += 1
+        if time.monotonic() > until:
+            return 0
         low, high = (low, middle) if _holds(data, at) else (end, high)
     return high
 
 
-def _prefix(lines: list[str], n: int) -> Any:
-    """The first n lines as data; None where what is open at their end cannot be closed."""
+def _prefix(lines: list[str], n: int, until: float) -> Any:
+    """The first n lines as data; None where what is open at their end cannot be closed; nothing when time is over."""
     for closer in _CLOSERS:
+        if time.monotonic() > until:
+            return {}
         try:
             return tomllib.loads("\n".join(lines[:n]) + closer)
         except tomllib.TOMLDecodeError:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
+from lens_emotion.files.read import read_start
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
@@ -111,11 +112,7 @@ def _at(path: Path) -> Source | None:
 
 def _check_magic(path: Path) -> None:
     """Raises ModelUnavailableError for a .gguf file that does not begin as one."""
-    try:
-        with path.open("rb") as file:
-            begins = file.read(24)
-    except OSError as error:
-        raise ModelUnavailableError(f"cannot read {path} ({error.strerror}); change its permissions") from None
+    begins = read_start(path, 24, ModelUnavailableError, "change its permissions")
     if len(begins) < 24 or begins[:4] != b"GGUF":
         what = "is empty" if not begins else "is cut off" if b"GGUF".startswith(begins[:4]) else "is no GGUF file"
         raise ModelUnavailableError(f"{path} {what}; copy it anew, or give the model's folder")

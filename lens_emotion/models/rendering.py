@@ -121,8 +121,10 @@ def _exchange(process: subprocess.Popen[bytes], sent: bytes, seconds: float) -> 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    with suppress(OSError):
-        process.communicate()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # what it did not read is lost
+            pipe.close()  # type: ignore[union-attr]
 
 
 @atexit.register
@@ -192,7 +194,9 @@ def _environment() -> Any:
                 raise jinja2.exceptions.SecurityError(f"a namespace takes no {name!r}")
             super().__setitem__(name, value)
 
-    def tojson(x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:
+    def tojson(
+        x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def raise_exception(message: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -17,6 +16,7 @@ from lens_emotion.display import visible
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
+from lens_emotion.files.read import strict_json
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.layers import layers_in_words, resolve_layers
@@ -128,9 +128,9 @@ def read_look(body: bytes) -> Look:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise AskError("the request is not JSON; reload the page") from None
+        data = strict_json(body)
+    except ValueError as error:
+        raise AskError(f"the request is not JSON ({str(error)[:80]}); reload the page") from None
     if not isinstance(data, dict):
         raise AskError("the request is not a JSON object; reload the page")
     return data

@@ -12,6 +12,7 @@ from the file's folder:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from importlib import resources
@@ -23,6 +24,7 @@ from pydantic import Field, WrapValidator, create_model
 from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.files.read import kind_of
 from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.models.checkpoint import check_one_meaning
@@ -225,7 +227,7 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
             check_one_meaning(row.name, Path(beside))
         except LensEmotionError as error:
             file.fail(("models", i, "name"), str(error))
-        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and Path(beside).exists())
+        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and kind_of(beside) != "")
         for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
@@ -248,7 +250,7 @@ def _settings(file: UserFile[StudyForm], table: Form, at: tuple[str | int, ...])
 def _path(file: UserFile[StudyForm], at: tuple[str | int, ...], name: str) -> str:
     """A file or folder beside the study's file; a set's name or a hub id stays as it is."""
     beside = file.beside(name)
-    if Path(beside).exists():
+    if kind_of(beside):
         return beside
     if is_user_file(name) or at[-1] in ("prompts", "scenarios"):
         file.fail(at, f"there is no file {beside}; paths are taken from the folder of {file.path.name}")
@@ -261,10 +263,10 @@ def _out(file: UserFile[StudyForm]) -> Path | None:
     """The run folder, which a file may not place outside its own folder."""
     if not file.data.out:
         return None
-    home, out = file.path.parent.resolve(), Path(file.beside(file.data.out))
-    if out.resolve() == home or not out.resolve().is_relative_to(home):
+    home, out = (Path(os.path.realpath(p)) for p in (file.path.parent, file.beside(file.data.out)))  # also of a loop
+    if out == home or not out.is_relative_to(home):
         file.fail(("out",), f"the run folder lies outside {home}; name a folder inside it, or say --out elsewhere")
-    return out
+    return Path(file.beside(file.data.out))
 
 
 # A study's files to begin with: commented, and one that runs as it stands.

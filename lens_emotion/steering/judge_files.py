@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lens_emotion.errors import StimulusError
+from lens_emotion.files.read import kind_of
 from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, load_encoder, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
@@ -111,17 +112,17 @@ def _labels(file: UserFile[JudgeForm]) -> Any:
 def _model(file: UserFile[JudgeForm]) -> str:
     """The folder beside the file, if there is one; else a hub id."""
     beside = file.beside(file.data.model)
-    return beside if Path(beside).is_dir() else file.data.model
+    return beside if kind_of(beside) == "a folder" else file.data.model
 
 
 def judge_content(name: str) -> list[list[Any]] | None:
     """What a judge depends on beside its name: a file's text, names and sizes of a folder's files."""
     found: list[list[Any]] = []
     folder = Path(name)
-    if folder.is_file():
+    if kind_of(folder) == "a file":
         file = read_judge_file(folder)
         found.append([folder.name, hashlib.sha256(file.text.encode()).hexdigest()])
         folder = Path(_model(file)) if file.data.model else folder
-    if folder.is_dir():
+    if kind_of(folder) == "a folder":
         found += [[p.name, p.stat().st_size] for p in sorted(folder.iterdir()) if p.is_file()]
     return found or None

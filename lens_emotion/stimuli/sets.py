@@ -34,6 +34,7 @@ from pydantic import Field
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
+from lens_emotion.files.read import read_json
 from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file, record
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
 
@@ -141,11 +142,11 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
         ArtifactError: missing, damaged, or of another form.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = read_json(path, remedy="run the step again")
         rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
         items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
         return StimulusSet(str(data["name"]), items), str(data.get("_note", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} holds no readable stories ({error}); run the step again") from None
 
 
