@@ -172,9 +172,9 @@ def _manifest_of(run: Path) -> Reader:
     from lens_emotion.study.stored import manifest_of
 
     def says(data: bytes, result: Any) -> str:
-        facts = told(data)
-        other = [k for k, v in facts.items() if result.get(k) != v]
-        return f"{other[0]!r:.40} is not the file's" if other or not isinstance(result.get("config"), dict) else ""
+        facts, read = told(data), json.loads(json.dumps(asdict(result)))
+        other = [k for k, v in facts.items() if read.get(k) != v]
+        return f"{other[0]!r:.40} is not the file's" if other else ""
 
     return file_of_run("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
 

@@ -40,10 +40,10 @@ def test_400_changed_and_lying_files_give_a_typed_error_or_a_right_answer(reader
 BROKEN = {  # reader, check taken away (a name of the package), what stands in for it, the word of the failures
     "seal": ("pull_vectors", "files.artifacts.check_seal", NOTHING, "other content"),
     "seal of a GGUF": ("from_gguf, ours", "vectors.interchange.check_seal", NOTHING, "other content"),
-    "unit directions": ("EmotionVectors", "vectors.emotion_vectors._check", NOTHING, "length"),
+    "meaning of vectors": ("EmotionVectors", "vectors.emotion_vectors._check", NOTHING, "natural is"),
     "finite directions": ("from_gguf, foreign", "vectors.interchange._check_directions", NOTHING, "not finite"),
     "checksum of a record": ("Journal", "files.journal._whole", lambda *_: True, "does not hold"),
-    "one meaning of JSON": ("load_dose_response", "files.read._DECODER", json.JSONDecoder(), "cannot be read"),
+    "one meaning of JSON": ("manifest_of", "files.read._DECODER", json.JSONDecoder(), "cannot be read"),
 }
 
 
