@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
-from lens_emotion.vectors.emotion_vectors import LARGEST, EmotionVector
+from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE
+from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 UNITS = ("natural", "relative")
 
@@ -37,9 +38,11 @@ class Dose:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
         if isinstance(self.value, (bool, str)) or not isinstance(self.value, Real):
             raise DoseError(f"dose {self.value!r} is no number; 0 to 16 natural units is the usual range")
-        if not abs(self.value) <= LARGEST:  # nor NaN; beyond, single precision overflows
+        if not (self.value == 0 or SMALLEST_DOSE <= abs(self.value) <= LARGEST_DOSE):  # nor NaN
+            said = f"{self.value}" if abs(self.value) < 10**40 else "of more than 40 digits"
             raise DoseError(
-                f"dose {self.value} is no number up to {LARGEST:g}; 0 to 16 natural units is the usual range"
+                f"dose {said} is neither 0 nor a number from {SMALLEST_DOSE:g}, below which single precision rounds it "
+                f"away, up to {LARGEST_DOSE:g}; 0 to 16 natural units is the usual range"
             )
 
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
@@ -64,7 +67,7 @@ def as_dose(dose: Any, unit: str = "natural") -> Dose:
         return dose
     one = getattr(dose, "ndim", None) == 0 and getattr(dose, "dtype", None) not in (torch.bool, np.bool_)
     number = isinstance(dose, Real) and not isinstance(dose, bool)
-    return Dose(dose.item() if one else float(dose) if number else dose, unit)
+    return Dose(dose.item() if one else float(dose) if number and abs(dose) < 10**40 else dose, unit)
 
 
 def mean_units(vector: EmotionVector, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:
