@@ -134,7 +134,8 @@ Draws = Annotated[int, Field(le=1_000_000)]  # of permutations, bootstraps, toke
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what every generator of random numbers takes
 SMALLEST_DOSE, LARGEST_DOSE = 1e-6, 1e6  # single precision rounds a smaller push away, and overflows at a larger one
 _NUMBERS: dict[str, Any] = {
-    "seed": Seed, "layer": int,
+    "seed": Seed, "layer": Annotated[int, Field(ge=-10_000, le=10_000)], "doses": Any,
+    "seeds": Annotated[list[Seed], Field(strict=False)],
     **dict.fromkeys(("n_permutations", "n_splits", "n_draws", "n_random", "top", "k", "per_cell", "batch_size"), Draws),
 }  # fmt: skip
 
@@ -238,17 +239,17 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
         return f"{missing} is missing; needed are {', '.join(needed)}"
     here = _part(schema, at)
     if kind == "literal_error":
-        return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
+        return f"got {shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
         if not str(given).strip():
-            return f"got {_shown(given)}, which is empty; give text, or leave it out"
-        return f"got {_shown(given)}, which is not {here.get('description', 'of that form')}"
+            return f"got {shown(given)}, which is empty; give text, or leave it out"
+        return f"got {shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
-        return f"expected {_type(here)}, got {_shown(given)}"
+        return f"expected {_type(here)}, got {shown(given)}"
     if kind not in _LIMITS:
         return str(found["msg"])[:200]
     note = f" ({here['description']})" if "description" in here else ""
-    got = f"got {_shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
+    got = f"got {shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
     return f"{got}; {_LIMITS[kind].format(**limits)}{note}"
 
 
@@ -284,7 +285,8 @@ def _type(part: dict[str, Any]) -> str:
     return names.get(part["type"], f"an {part['type']}") + holds
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A wrong value in a message, on which Python's own words may be long, or none."""
     if isinstance(value, int) and abs(value) >= 10**40:  # of which Python writes 4,300 digits at most
         return "a number of more than 40 digits"
     return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]

@@ -63,6 +63,7 @@ def dose_response(
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
     """
+    doses = list(dict.fromkeys(doses))  # 2 and 2.0 are one
     chosen, judge = resolve_layers(layers, vectors.n_layers), judge.beside(vectors.header)
     _check(vectors, scenarios, judge, doses)
     for emotion in dict.fromkeys(s.emotion for s in scenarios):
