@@ -13,6 +13,7 @@ from torch import Tensor
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band, redrawn
@@ -72,6 +73,7 @@ class Anisotropy(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_draws: int = 200) -> Anisotropy:
     """Anisotropy baselines at every layer (J: mean pairwise cosine of raw neutral states), in closed form.
 

@@ -10,7 +10,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, labellings, observed_scores, over_blocks
@@ -122,6 +124,7 @@ class Decoding(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) -> Decoding:
     """Nearest centroid on centred cosine at every layer, tested on topics that the centroids have not seen.
 

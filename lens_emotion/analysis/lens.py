@@ -20,6 +20,7 @@ from torch import Tensor
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
@@ -82,6 +83,7 @@ class Lens(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def lens(
     model: Model,
     vectors: EmotionVectors | EmotionVector,

@@ -13,6 +13,7 @@ from lens_emotion.analysis.decoding import auc_table
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, shared_emotions
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations, linked_topics
 from lens_emotion.stats.tests import (
@@ -81,6 +82,7 @@ class Transfer(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def transfer(
     train: PooledActivations,
     test: PooledActivations,
@@ -256,6 +258,7 @@ class TransferWithin(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def transfer_within(
     acts: PooledActivations, by: str = "person", n_permutations: int = 200, seed: int = 0
 ) -> TransferWithin:

@@ -8,6 +8,7 @@ they are looked for when a fault has been found, and reading a good file costs n
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import os
 import re
@@ -20,8 +21,9 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, Generic, NoReturn, NotRequired, Required, TypeVar, cast, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # that of typing lacks what pydantic needs before Python 3.12
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
@@ -29,6 +31,7 @@ from lens_emotion.files.read import read_text, strict_json
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Form")
+G = TypeVar("G", bound=Callable[..., Any])
 Step = str | int
 SUFFIXES = (".toml", ".json")
 LARGEST_FILE = 8 * 2**20  # bytes: some 20,000 texts; tomllib reads a MiB in 0.1 to 0.8 s
@@ -37,6 +40,15 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engi
 _OWN = r"^(_|\$schema$)"  # keys of a table that are the user's, or an editor's
 _CLOSERS = ("", "]", '"""', "'''", '"""]', "]]", "}]", "}")  # what may be open at the end of a line of TOML
 
+
+def _each_once(values: Any) -> Any:
+    if len(set(values)) < len(values):
+        twice = next(v for i, v in enumerate(values) if v in values[:i])
+        raise PydanticCustomError("stands_twice", "{value} stands twice; give each once", {"value": str(twice)})
+    return values
+
+
+Once = AfterValidator(_each_once)  # of a list: 2 and 2.0 are one number
 Text = Annotated[str, Field(pattern=r"\S")]
 
 
@@ -116,16 +128,59 @@ def name_of(emotion: str) -> str:
     return unicodedata.normalize("NFC", emotion.strip())
 
 
+# Numbers: whoever asks for one takes the same ones, NumPy's included, and refuses the same ones in the same words.
+
+Draws = Annotated[int, Field(le=1_000_000)]  # of permutations, bootstraps, tokens; how few will do, each place says
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what every generator of random numbers takes
+SMALLEST_DOSE, LARGEST_DOSE = 1e-6, 1e6  # single precision rounds a smaller push away, and overflows at a larger one
+_NUMBERS: dict[str, Any] = {
+    "seed": Seed, "layer": Annotated[int, Field(ge=-10_000, le=10_000)], "doses": Any,
+    "seeds": Annotated[list[Seed], Field(strict=False)],
+    **dict.fromkeys(("n_permutations", "n_splits", "n_draws", "n_random", "top", "k", "per_cell", "batch_size"), Draws),
+}  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """A number or a list of numbers as Python's own, where it is one of NumPy or torch."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
+def numbers_fit(error: type[LensEmotionError]) -> Callable[[G], G]:
+    """Decorate a function: its arguments that are numbers, by their names, are Python's and in range when it begins."""
+
+    def decorate(function: G) -> G:
+        signature = inspect.signature(function)
+        kinds = {name: _NUMBERS[name] for name in signature.parameters if name in _NUMBERS}
+
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            for name in kinds.keys() & bound.arguments.keys():
+                if (value := bound.arguments[name]) is None and signature.parameters[name].default is None:
+                    continue
+                try:
+                    bound.arguments[name] = _adapter(kinds[name]).validate_python(plain(value), strict=True)
+                except ValidationError as found:
+                    raise error(f"{name}: {_fault(found, kinds[name])[1]}") from None
+            return function(*bound.args, **bound.kwargs)
+
+        return cast(G, checked)
+
+    return decorate
+
+
 def refused_as(error: type[LensEmotionError]) -> Callable[[type[T]], type[T]]:
     """Decorate a pydantic dataclass: arguments that do not fit raise this error, in the words of a file's faults."""
 
     def decorate(cls: type[T]) -> type[T]:
-        plain: Any = cls.__init__
+        made: Any = cls.__init__
 
-        @wraps(plain)
+        @wraps(made)
         def checked(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
-                plain(self, *args, **kwargs)
+                made(self, *map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
             except ValidationError as found:
                 at, words = _fault(found, cls)
                 raise error(f"{_place(at)}: {words}") from None
@@ -184,17 +239,17 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
         return f"{missing} is missing; needed are {', '.join(needed)}"
     here = _part(schema, at)
     if kind == "literal_error":
-        return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
+        return f"got {shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
         if not str(given).strip():
-            return f"got {_shown(given)}, which is empty; give text, or leave it out"
-        return f"got {_shown(given)}, which is not {here.get('description', 'of that form')}"
+            return f"got {shown(given)}, which is empty; give text, or leave it out"
+        return f"got {shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
-        return f"expected {_type(here)}, got {_shown(given)}"
+        return f"expected {_type(here)}, got {shown(given)}"
     if kind not in _LIMITS:
         return str(found["msg"])[:200]
     note = f" ({here['description']})" if "description" in here else ""
-    got = f"got {_shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
+    got = f"got {shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
     return f"{got}; {_LIMITS[kind].format(**limits)}{note}"
 
 
@@ -230,7 +285,10 @@ def _type(part: dict[str, Any]) -> str:
     return names.get(part["type"], f"an {part['type']}") + holds
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A wrong value in a message, on which Python's own words may be long, or none."""
+    if isinstance(value, int) and abs(value) >= 10**40:  # of which Python writes 4,300 digits at most
+        return "a number of more than 40 digits"
     return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]
 
 

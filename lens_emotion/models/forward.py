@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from lens_emotion.errors import GenerationError, NotFiniteError, OutOfMemoryError, UnsupportedModelError
+from lens_emotion.files.user import shown
 from lens_emotion.memory import on_accelerator, room_for
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
 from lens_emotion.models.placement import lighter_than
@@ -36,13 +37,14 @@ TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate 
 CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
 CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
+MOST = 10**9  # tokens of anything
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
 
 
 def check_count(name: str, value: object) -> None:
     """Raises GenerationError unless a number of tokens is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise GenerationError(f"{name} is {value!r}; give a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= MOST:
+        raise GenerationError(f"{name} is {shown(value)}; give a whole number from 1 to {MOST:,}")
 
 
 def budget_for(model: Model, asked: int | None = None) -> int:

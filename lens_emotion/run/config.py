@@ -25,7 +25,18 @@ from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.read import kind_of
-from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
+from lens_emotion.files.user import (
+    LARGEST_DOSE,
+    SMALLEST_DOSE,
+    STRICT,
+    Form,
+    Once,
+    Text,
+    UserFile,
+    is_user_file,
+    read_user_file,
+    refused_as,
+)
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.models.checkpoint import check_one_meaning
 from lens_emotion.stimuli.library import NAMES
@@ -50,7 +61,7 @@ def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
 
 OwnFile = Annotated[Text, Field(description="file")]
 Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
-Dose = Annotated[float, Field(gt=0, le=1e6), WrapValidator(_as_given)]
+Dose = Annotated[float, Field(ge=SMALLEST_DOSE, le=LARGEST_DOSE), WrapValidator(_as_given)]
 
 
 @refused_as(ConfigError)
@@ -84,7 +95,7 @@ class StudyConfig:
     generation: bool = True
     steering: bool = True
     judge: Annotated[Text, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
-    doses: Annotated[tuple[Dose, ...], Some, Field(description="0 is always run")] = (
+    doses: Annotated[tuple[Dose, ...], Some, Once, Field(description="0 is always run")] = (
         0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0,
     )  # fmt: skip
     story_tokens: Annotated[int, Field(ge=16, le=MOST_TOKENS)] = 128

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
+from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE
 from lens_emotion.vectors.emotion_vectors import EmotionVector, as_number
 
 UNITS = ("natural", "relative")
@@ -34,7 +35,12 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
-        as_number(self.value, "dose", USUAL)
+        value = as_number(self.value, "dose", USUAL)
+        if not (value == 0 or SMALLEST_DOSE <= abs(value) <= LARGEST_DOSE):
+            raise DoseError(
+                f"dose {value:g} is neither 0 nor a number from {SMALLEST_DOSE:g}, below which single precision rounds "
+                f"it away, up to {LARGEST_DOSE:g}; {USUAL}"
+            )
 
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Length of the added vector at each layer, in raw units of the residual stream."""

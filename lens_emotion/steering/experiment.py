@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lens_emotion.errors import DoseError
+from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
@@ -33,6 +34,7 @@ DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCORE_DIGITS = 6  # of the stored scores
 
 
+@numbers_fit(GenerationError)
 def dose_response(
     model: Model,
     vectors: EmotionVectors,
@@ -61,6 +63,7 @@ def dose_response(
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
     """
+    doses = list(dict.fromkeys(doses))  # 2 and 2.0 are one
     chosen, judge = resolve_layers(layers, vectors.n_layers), judge.beside(vectors.header)
     _check(vectors, scenarios, judge, doses)
     for emotion in dict.fromkeys(s.emotion for s in scenarios):

@@ -22,6 +22,7 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.files.artifacts import check_whole
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.checkpoint import check_encoder
 from lens_emotion.models.loading import quiet_loading
@@ -314,6 +315,7 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
         ) from error
 
 
+@numbers_fit(StimulusError)
 def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 32) -> Judge:
     """A sentence encoder from a local folder or the hub: nearest centroid of labelled passages in its embedding space.
 

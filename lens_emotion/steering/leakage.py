@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.stats.tests import (
     ALPHA,
     bootstrap_over_groups,
@@ -93,6 +94,7 @@ class Leakage(Result):
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
 
 
+@numbers_fit(AnalysisError)
 def leakage(result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | None = None, seed: int = 0) -> Leakage:
     """Share of letters outside the prompts' script against dose, beside random directions.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.read import kind_of
-from lens_emotion.files.user import is_user_file
+from lens_emotion.files.user import is_user_file, numbers_fit
 from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_file
 from lens_emotion.stimuli.world_text import world_stimuli
 
@@ -17,6 +17,7 @@ WORLDS = ("world-en", "world-en-zh")
 NAMES = (PASSAGES, *WORLDS)
 
 
+@numbers_fit(StimulusError)
 def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -> StimulusSet:
     """A stimulus set by name, or from a file.
 

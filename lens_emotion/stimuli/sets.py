@@ -153,11 +153,14 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
 # A set's file: its form, and what is read from it.
 
 
+Rating = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of what differs are lost
+
+
 class NormRow(Form):
     """People's ratings of an emotion."""
 
-    valence: float = Field(description="how pleasant, on any scale that all emotions share")
-    arousal: float = Field(description="how stirred, likewise")
+    valence: Rating = Field(description="how pleasant, on any scale that all emotions share")
+    arousal: Rating = Field(description="how stirred, likewise")
 
 
 class ItemRow(Form):
