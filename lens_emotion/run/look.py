@@ -20,9 +20,7 @@ from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.lock import writing
-from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
-
-MANIFEST = "manifest.json"
+from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, names_in, read_record, step_damages, step_of
 
 
 def check_is_run(path: str | Path) -> Path:
@@ -100,7 +98,7 @@ def _summary(path: Path) -> RunSummary:
     return RunSummary(
         path=path,
         created=str(facts.get("created", "")),
-        models=models,
+        models=names_in(facts),
         done=bool(facts.get("done", "models" in facts)),
         steps_done=min(len(records), steps),
         steps_total=steps,
@@ -152,7 +150,7 @@ def verify_run(path: str | Path) -> Verification:
     for folder in step_folders(root):
         found += step_damages(folder)
         n_files += len(read_sums(folder)[0])
-    notes += [f"set aside as damaged earlier: {p}" for p in sorted(root.glob(f"*/{ASIDE}/*"))]
+    notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
 
@@ -297,7 +295,7 @@ def spare_in(run: str | Path) -> tuple[Spare, ...]:
     root = check_is_run(run)
     found = []
     for part, why in _WHY.items():
-        for path in sorted(root.glob(f"*/{part}/*")):
+        for path in sorted([*root.glob(f"{part}/*"), *root.glob(f"*/{part}/*")]):
             # a journal whose step is not there under any settings: a study may be about to go on
             if part != PARTIAL or read_record(path.parent.parent / step_of(f"{PARTIAL}/{path.name}")):
                 found.append(Spare(path, why, _size(path)))

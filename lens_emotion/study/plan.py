@@ -20,8 +20,19 @@ from lens_emotion.models.placement import choose_device, choose_dtype
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, prompts_for, same_but_for_weights, scenarios_for, step_inputs, texts_for
-from lens_emotion.run.look import MANIFEST, read_manifest
-from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, safe_name
+from lens_emotion.run.look import read_manifest
+from lens_emotion.run.places import Place, places_in
+from lens_emotion.run.store import (
+    KEPT,
+    MANIFEST,
+    PARTIAL,
+    Inputs,
+    StepRecord,
+    known_in,
+    names_in,
+    read_record,
+    safe_name,
+)
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
@@ -85,17 +96,18 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
     root, device = Path(folder), choose_device(config.device)
     folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
     known = measured_in([p for p in dict.fromkeys(folders) if (p / MANIFEST).is_file()])  # on this machine, most likely
-    return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
+    places = places_in(config.models, root)
+    return StudyPlan(root, device, tuple(_plan(p, config.for_model(p.asked), root, device, known) for p in places))
 
 
-def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
-    label = resolve(name).label
+def _plan(at: Place, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
+    name, label = at.asked, resolve(at.asked).label
     spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
     family = spec.family if spec else family_of(label)
     dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
     identity = Identity(None, backend, dtype, device.split(":")[0])
-    place = root / safe_name(label)
+    place = root / safe_name(at.name)
     steps = []
     for step in config.steps:
         state = state_of(step, config, identity, texts, place)
@@ -104,9 +116,9 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
         seconds = work.flops / speed if work and state != STORED else 0.0
         steps.append(PlannedStep(step, state, work, seconds, basis))
     if shape is None:
-        return ModelPlan(label, tuple(steps), None, 0.0)
+        return ModelPlan(at.name, tuple(steps), None, 0.0)
     analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)  # hardly depends on the width
-    return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
+    return ModelPlan(at.name, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
 def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
@@ -275,13 +287,15 @@ def measured_in(folders: Sequence[Path]) -> list[Measured]:
     """The speeds of all stored steps of these runs; what cannot be read is passed over."""
     found: list[Measured] = []
     for run in folders:
-        settings = read_manifest(run).get("config", {})
-        for model in settings.get("models", ()):
+        facts = read_manifest(run)
+        settings, known = facts.get("config", {}), bool(known_in(facts))
+        for model, name in zip(settings.get("models", ()), names_in(facts), strict=True):
             own = settings | settings.get("overrides", {}).get(model, {})
             files = {name: own.get(name) for name in ("prompts", "scenarios")}
             try:
                 shape, texts = shape_of(model), texts_for(model, own.get("stimuli"))
-                records = [read_record(run / safe_name(resolve(model).label) / step) for step in ALL_STEPS]
+                folder = run / safe_name(name if known else resolve(model).label)
+                records = [read_record(folder / step) for step in ALL_STEPS]
                 found += [_speed(r, model, shape, texts, files) for r in records if shape and r and r.seconds > 0]
             except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
                 continue
