@@ -102,6 +102,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.report.build import build_report
     from lens_emotion.run.lock import writing
+    from lens_emotion.run.store import check_is_free
     from lens_emotion.study.pipeline import run_study
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
@@ -111,6 +112,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     def say(model: str, doing: str) -> None:
         say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {model:<18} {doing}")
 
+    check_is_free(folder, ())  # before a lock is laid into it
     with writing(folder):
         run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
