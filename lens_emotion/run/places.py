@@ -101,7 +101,7 @@ def places_of(models: Sequence[str], known: Mapping[str, str] | None = None) -> 
         longer = names | {a: f"{found[a].label}-{whole[a][:digits]}" for a in clash if a not in names}
         if len({_key(name) for name in longer.values()}) == len(longer):
             return tuple(Place(a, longer[a], sources[a]) for a in found)
-    one, other = next((a, b) for a in whole for b in whole if a != b and whole[a] == whole[b])
+    one, other = next((a, b) for a in longer for b in longer if a != b and _key(longer[a]) == _key(longer[b]))
     raise UnknownModelError(f"'{one}' and '{other}' hold the same files to the byte; name one of them")
 
 

@@ -121,6 +121,13 @@ def test_a_run_that_goes_on_keeps_its_names(model, tmp_path):
     assert names([str(tmp_path / "moved")], alone) == ["model"]  # and is known by its weights
 
 
+def test_a_copy_of_one_that_has_its_name_is_refused_too(model):
+    one, two, copy = model("a/model", "1"), model("b/model", "2"), model("c/model", "1")
+    was = dict(zip(names([one, two]), (one, two), strict=True))
+    with pytest.raises(UnknownModelError, match="hold the same files"):
+        places_of([one, copy], was)
+
+
 def test_one_that_was_trained_on_does_not_go_by_the_name_of_what_it_was(model):
     one, two = model("a/model"), model("b/model")
     was = dict(zip(names([one, two]), (one, two), strict=True))
