@@ -19,8 +19,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lens_emotion.models.loading import resolve
 from lens_emotion.run.config import ALL_STEPS, StudyConfig
@@ -110,17 +112,19 @@ def kill_and_resume(config: StudyConfig, folder: Path, after: float, wanted: dic
     return Outcome(after, at, finished, tuple(different), tuple(faults), batches)
 
 
-def kills(config: StudyConfig, root: Path, n: int, seed: int) -> list[Outcome]:
+def kills(config: StudyConfig, root: Path, n: int, seed: int) -> Iterator[Outcome]:
     """Kill `n` studies at moments drawn evenly from the time that an uninterrupted one takes, and resume them."""
     study(config, root / "warm")
     finished, seconds, _ = study(config, root / "whole")
     assert finished
-    wanted, drawn, outcomes = tables(root / "whole"), random.Random(seed), []
+    wanted, drawn = tables(root / "whole"), random.Random(seed)
     for k in range(n):
         folder = root / f"killed-{k}"
-        outcomes.append(kill_and_resume(config, folder, drawn.uniform(0, seconds), wanted))
+        yield kill_and_resume(config, folder, drawn.uniform(0, seconds), wanted)
         shutil.rmtree(folder)
-    return outcomes
+
+
+Found = TypeVar("Found", "Outcome", "Mended")
 
 
 def same_name(root: Path) -> StudyConfig:
@@ -192,15 +196,25 @@ def mend(config: StudyConfig, whole: Path, folder: Path, file: str, how: str) ->
     return Mended(file, how, named, tuple(different), tuple(faults))
 
 
-def damages(config: StudyConfig, root: Path, n: int, seed: int) -> list[Mended]:
+def damages(config: StudyConfig, root: Path, n: int, seed: int) -> Iterator[Mended]:
     """Damage `n` files of the finished run `root`/whole one by one, every kind of file in turn, and resume."""
-    drawn, groups, outcomes = random.Random(seed), kinds(root / "whole"), []
+    drawn, groups = random.Random(seed), kinds(root / "whole")
     for k in range(n):
         round_, kind = divmod(k, len(groups))
         how = HARMS[(k + round_) % len(HARMS)]
-        outcomes.append(mend(config, root / "whole", root / f"damaged-{k}", drawn.choice(groups[kind]), how))
+        yield mend(config, root / "whole", root / f"damaged-{k}", drawn.choice(groups[kind]), how)
         shutil.rmtree(root / f"damaged-{k}")
-    return outcomes
+
+
+def _told(one: Found, root: Path) -> Found:
+    """Print an outcome when it is there."""
+    state = "; ".join([*one.different, *one.faults]) or f"all {len(tables(root / 'whole'))} tables byte-identical"
+    if isinstance(one, Outcome):
+        word = "finished before" if one.finished else f"killed in: {one.at}"
+        print(f"{one.after:6.2f} s  {word:<48} {one.batches} unfinished steps with batches  {state}", flush=True)
+    else:
+        print(f"{one.harm:<22} {one.file:<56} {state}{'' if one.named else '; not named'}", flush=True)
+    return one
 
 
 def main() -> int:
@@ -214,22 +228,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root:
         plain = StudyConfig(models=(args.model,), device="cpu", **SMALL)
         config = same_name(Path(root)) if args.same_name else plain
-        outcomes = kills(config, Path(root), args.kills, args.seed)
-        n_tables = len(tables(Path(root) / "whole"))
-        mended = damages(config, Path(root), args.damages, args.seed)
-    for o in sorted(outcomes, key=lambda o: o.after):
-        word = "finished before" if o.finished else f"killed in: {o.at}"
-        state = "; ".join([*o.different, *o.faults]) or f"all {n_tables} tables byte-identical"
-        print(f"{o.after:6.2f} s  {word:<48} {o.batches} unfinished steps with batches  {state}")
+        outcomes = [_told(o, Path(root)) for o in kills(config, Path(root), args.kills, args.seed)]
+        mended = [_told(m, Path(root)) for m in damages(config, Path(root), args.damages, args.seed)]
     good = sum(not o.different and not o.faults for o in outcomes)
     killed = sum(not o.finished for o in outcomes)
     print(f"{killed} of {len(outcomes)} killed before the end; {good} of {len(outcomes)} resumed byte-identical")
-    for m in mended:
-        state = (
-            "; ".join([*m.different, *m.faults, *["not named"] * (not m.named)])
-            or f"all {n_tables} tables byte-identical"
-        )
-        print(f"{m.harm:<22} {m.file:<56} {state}")
     sound = sum(m.named and not m.different and not m.faults for m in mended)
     print(f"{sound} of {len(mended)} damaged files: resumed byte-identical, and named where it is a stored step's")
     return int(good < len(outcomes) or sound < len(mended))
