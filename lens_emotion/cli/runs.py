@@ -12,7 +12,8 @@ import typer
 import typer.core
 from rich.text import Text
 
-from lens_emotion.cli.say import duration, out, say_line, size, table
+from lens_emotion.cli.model import Overwrite
+from lens_emotion.cli.say import duration, out, say_line, short, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.report.parts import FigureSet
@@ -46,7 +47,7 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
     made.columns[0].no_wrap = False
     for run in (r for r in runs if not r.unreadable):
         steps = Text(f"{run.steps_done}/{run.steps_total}", style="" if run.done else "yellow")
-        models = [Path(m).name for m in run.models]
+        models = short(run.models)
         shown = ", ".join(models) if len(models) < 4 else f"{models[0]} ... {models[-1]} ({len(models)})"
         date = run.created[:16].replace("T", " ")
         made.add_row(_one_line(run.path.name), date, shown, steps, size(run.n_bytes), duration(run.seconds))
@@ -146,10 +147,20 @@ def figures(
         typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
     ] = None,
     images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
     from lens_emotion.files.artifacts import ensure_writable
-    from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
+    from lens_emotion.report.gallery import (
+        FiguresError,
+        across_set,
+        check_gallery,
+        check_images,
+        check_set,
+        run_set,
+        study_command,
+        write_gallery,
+    )
     from lens_emotion.study.stored import manifest_of, read_run
 
     if across is not None and (Path(across).name != across or across in ("", "..")):
@@ -157,13 +168,22 @@ def figures(
     names = [run.resolve().name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
+    commands, every = [], []
+    for run in runs:  # the last is said before the first is analysed
+        facts = manifest_of(run)
+        held = [row.name for row in facts.rows]
+        commands.append(study_command(facts.settings))
+        every += held
+        if not overwrite:
+            check_set(out / run.resolve().name, held, commands[-1:])
+        if model is not None and model not in held:
+            raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
+    check_gallery(out, overwrite)
+    if across and not overwrite:
+        check_set(out / across, every, commands)
     ensure_writable(out)
     if images:
         check_images()
-    for run in runs:  # the last is said before the first is analysed
-        held = [row.name for row in manifest_of(run).rows]
-        if model is not None and model not in held:
-            raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
     stored = []
     for run in runs:
         stored.append(read_run(run, lambda name, doing: say_line((f"{name}: {doing}", "dim"))))

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from torch import Tensor
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.read import check_regular, strict_json
 
+ELSEWHERE = "give another --out, or say --overwrite"  # of a file that would be lost
 T = TypeVar("T")
 TEMPORARY = ".tmp"  # ends the names of files under way; a crash may leave one behind
 
@@ -85,6 +86,63 @@ def ensure_writable(folder: str | Path) -> Path:
     probe = atomic_write(folder / ".write_test", b"")
     probe.unlink()
     return folder
+
+
+def check_mine(path: str | Path, kind: str, facts: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Whether a command may write here, before any long work: nothing lies there, or what the same command wrote.
+
+    Args:
+        kind, facts: of the file that will be written: what its header says. overwrite: the user said so.
+
+    Raises:
+        ArtifactError: another file, which would be lost; a folder, device or FIFO in any case.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    _check_is_file(path)
+    if overwrite:
+        return
+    held = _meta(path)
+    header = found if isinstance(found := held.get("header"), dict) else {}
+    other = [f"{name} {header.get(name)}" for name, value in facts.items() if header.get(name) != value]
+    if held.get("kind") != kind or other:
+        what = f"was made of {', '.join(other)}" if held.get("kind") == kind else "was not written by this command"
+        raise ArtifactError(f"{path} lies there and {what}; {ELSEWHERE}")
+
+
+def save_anew(save: Callable[[Path], Any], path: str | Path, overwrite: bool = False) -> Path:
+    """Let an object save itself where nothing lies, or the very same bytes.
+
+    Raises:
+        ArtifactError: something else lies there, and `overwrite` is not said; it cannot be written.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory() as folder:
+        save(made := Path(folder, path.name))
+        data = made.read_bytes()
+    if os.path.lexists(path):
+        _check_is_file(path)
+        if not overwrite and path.read_bytes() != data:
+            raise ArtifactError(f"{path} lies there and holds something else; {ELSEWHERE}")
+    return atomic_write(path, data)
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is no regular file, and is not written over; give another --out")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """The metadata of a file of ours, unchecked; empty for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get("lens_emotion", "{}"))
+        return found if isinstance(found, dict) else {}
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return {}
 
 
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:

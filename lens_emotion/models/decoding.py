@@ -86,7 +86,8 @@ class Sampling:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(value) <= HOTTEST)
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and bool(abs(value) <= HOTTEST)  # nor NaN
 
 
 GREEDY = Sampling()

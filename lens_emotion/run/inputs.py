@@ -38,7 +38,7 @@ from lens_emotion.models.loading import (
 )
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
+from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -88,17 +88,10 @@ def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -
         ask_hub: look for hub models that are not cached; else they are taken on trust.
 
     Raises:
-        LensEmotionError: an unknown model, two models of one name, one that is not whole or needs a package, a file
+        LensEmotionError: an unknown model, one that is not whole or needs a package, a file
             with a fault, texts that cannot be held out, emotions that prompts, scenarios or judge lack.
     """
-    places: dict[str, str] = {}
     for name in config.models:
-        place = safe_name(resolve(name).label)
-        if (other := places.setdefault(place, name)) != name:
-            raise UnknownModelError(
-                f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
-                "once, or rename a folder"
-            )
         own = config.for_model(name)
         check_placement(own.device, own.quantise, own.backend, name.lower().endswith(".gguf"))
     judged: set[tuple[str, frozenset[str]]] = set()

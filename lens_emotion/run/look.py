@@ -26,9 +26,8 @@ from lens_emotion.files.user import record
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
 from lens_emotion.run.lock import WRITER, writing
-from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
+from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
 
-MANIFEST = "manifest.json"
 LARGEST = 2**24  # bytes of a manifest
 
 
@@ -48,6 +47,9 @@ class Manifest:
     Attributes:
         config: settings as written. settings: the same, checked.
         models: one table for each model that is done; all of them once the study is.
+        places: name -> source of every model that had a place in the run (see `run.places`), those of its last session
+            first and in the order of its settings; empty in older runs.
+        machine: threads, instructions and GPU of the last session.
     """
 
     config: dict[str, Any]
@@ -57,6 +59,14 @@ class Manifest:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     models: tuple[dict[str, Any], ...] = ()
+    places: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the run's models in the order of its settings; as these have them, where it is older."""
+        asked, known = self.settings.models, tuple(self.places)
+        return known[: len(asked)] if len(known) >= len(asked) else asked
 
     @property
     def finished(self) -> bool:
@@ -86,6 +96,14 @@ def read_manifest(run: Path) -> Manifest:
     if len(found.rows) not in ({n} if found.finished else {0, n}):
         raise ArtifactError(f"{path} speaks of {len(found.rows)} models done where {n} were asked for")
     return found
+
+
+def places_before(run: Path) -> dict[str, str]:
+    """Name -> source of every model that had a place in a run; empty where there is no manifest that says so."""
+    try:
+        return read_manifest(run).places
+    except ArtifactError:
+        return {}
 
 
 def check_is_run(path: str | Path) -> Path:
@@ -183,7 +201,7 @@ def _summary(path: Path) -> RunSummary:
     return RunSummary(
         path=path,
         created=facts.created,
-        models=config.models,
+        models=facts.names,
         done=facts.finished,
         steps_done=min(len(records), steps),
         steps_total=steps,
@@ -240,7 +258,7 @@ def verify_run(path: str | Path) -> Verification:
         found += [Damage(root / MANIFEST, str(error))] * (root / MANIFEST not in named)
         notes.append(f"not checked, without {MANIFEST}: whether every step is there")
     notes += _unchecked(root, known | named)
-    notes += [f"set aside as damaged earlier: {p}" for p in sorted(root.glob(f"*/{ASIDE}/*"))]
+    notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
 
@@ -427,7 +445,7 @@ def spare_in(run: str | Path) -> tuple[Spare, ...]:
     root = check_is_run(run)
     found = []
     for part, why in _WHY.items():
-        for path in sorted(root.glob(f"*/{part}/*")):
+        for path in sorted([*root.glob(f"{part}/*"), *root.glob(f"*/{part}/*")]):
             # a journal whose step is not there under any settings: a study may be about to go on
             if not _is_own(root, path):
                 continue

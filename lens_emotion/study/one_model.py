@@ -24,6 +24,7 @@ from lens_emotion.memory import room_for
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
+from lens_emotion.run.places import Place
 from lens_emotion.run.store import Store
 from lens_emotion.steering.judges import world_words
 from lens_emotion.study.atlas import Atlas, atlas
@@ -55,8 +56,11 @@ class Outcome(Brief):
     evidence: Evidence | None
 
 
-def loaded(name: str, config: StudyConfig) -> Model:
-    return load_model(name, **{setting: getattr(config, setting) for setting in LOADED_WITH})
+def loaded(place: Place, config: StudyConfig) -> Model:
+    """The model of a place, under the name that it has there."""
+    model = load_model(place.asked, **{setting: getattr(config, setting) for setting in LOADED_WITH})
+    model.lens_emotion_name = place.name
+    return model
 
 
 def study_model(

@@ -32,6 +32,7 @@ from lens_emotion.run.inputs import (
     texts_for,
 )
 from lens_emotion.run.look import read_manifest, runs_in
+from lens_emotion.run.places import Place, places_in
 from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, record_of, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -104,18 +105,19 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
     with suppress(ArtifactError):  # no such folder yet
         beside = [p for p in runs_in(root.parent) if p == root or p != root.parent]
     known = measured_in(sorted(beside, key=lambda p: p != root), notes.append)  # on this machine, most likely
-    models = tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models)
+    places = places_in(config.models, root)
+    models = tuple(_plan(p, config.for_model(p.asked), root, device, known) for p in places)
     return StudyPlan(root, device, models, tuple(notes))
 
 
-def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
-    label = resolve(name).label
+def _plan(at: Place, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
+    name, label = at.asked, resolve(at.asked).label
     spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
     family = spec.family if spec else family_of(label)
     dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
     identity = Identity(None, backend, dtype, device.split(":")[0])
-    place = root / safe_name(label)
+    place = root / safe_name(at.name)
     steps = []
     for step in config.steps:
         state = state_of(step, config, identity, texts, place)
@@ -124,9 +126,9 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
         seconds = work.flops / speed if work and state != STORED else 0.0
         steps.append(PlannedStep(step, state, work, seconds, basis))
     if shape is None:
-        return ModelPlan(label, tuple(steps), None, 0.0)
+        return ModelPlan(at.name, tuple(steps), None, 0.0)
     analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)  # hardly depends on the width
-    return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
+    return ModelPlan(at.name, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
 def state_of(step: str, config: StudyConfig, identity: Identity, texts: StimulusSet, place: Path) -> str:
@@ -155,7 +157,8 @@ def shortages(config: StudyConfig, folder: str | Path, here: bool = True) -> lis
         here: whether models run on this machine; else only its disk is asked.
     """
     root, device = Path(folder), choose_device(config.device)
-    plan = StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, ()) for n in config.models))
+    places = places_in(config.models, root)
+    plan = StudyPlan(root, device, tuple(_plan(p, config.for_model(p.asked), root, device, ()) for p in places))
     found, known = [], [(m.name, m.needs) for m in plan.models if m.needs]
     for name, needs in known if here else ():
         at, left = needs.host + needs.device * (device == "cpu"), memory_left()
@@ -322,19 +325,20 @@ def measured_in(folders: Sequence[Path], tell: Callable[[str], None] = lambda sa
     found: list[Measured] = []
     for run in folders:
         try:
-            config = read_manifest(run).settings
-            for model in config.models:
-                found += _speeds(run, model, config.for_model(model))
+            facts = read_manifest(run)
+            for model, name in zip(facts.settings.models, facts.names, strict=True):
+                folder = run / safe_name(name if facts.places else resolve(model).label)
+                found += _speeds(folder, model, facts.settings.for_model(model))
         except (LensEmotionError, OSError, ValueError, ArithmeticError) as error:  # also files that lie there no more
             tell(f"{run.name}: {' '.join(str(error).split())}")
     return found
 
 
-def _speeds(run: Path, model: str, config: StudyConfig) -> list[Measured]:
+def _speeds(folder: Path, model: str, config: StudyConfig) -> list[Measured]:
     """Of one model's stored steps."""
     shape, texts, found = shape_of(model), texts_for(model, config.stimuli), []
     for step in ALL_STEPS if shape else ():
-        stored = read_record(run / safe_name(resolve(model).label) / step)
+        stored = read_record(folder / step)
         if shape and stored and stored.name == step and stored.seconds > 0:
             on, work = identity_in(stored.inputs), work_of(step, _settings(stored, config), texts, shape)
             speed = work.flops / stored.seconds

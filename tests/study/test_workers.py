@@ -18,6 +18,7 @@ from lens_emotion.errors import OutOfMemoryError as LensOutOfMemory
 from lens_emotion.files.checksums import damages
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.run.look import verify_run
+from lens_emotion.run.places import Place
 from lens_emotion.run.store import versions
 from lens_emotion.study import workers as distribute
 from lens_emotion.study.pipeline import run_study
@@ -127,7 +128,7 @@ def test_a_damaged_step_is_set_aside_and_made_again(tmp_path):
 
 
 def test_a_worker_with_other_packages_takes_no_part():
-    job = Job("tiny-llama", CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
+    job = Job(Place("tiny-llama", "tiny-llama", ""), CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
     with pytest.raises(WorkerError, match=r"packages: torch \S+ here, 1\.0 there; install the same"):
         run_part(job, "comprehension", {}, SURVEY)
 
@@ -244,7 +245,7 @@ def test_a_worker_killed_on_a_ray_cluster_costs_nothing_but_its_part(here, tmp_p
     thread = Thread(target=kill_one)
     with executor_named("ray") as executor:
         assert executor.slots == 2
-        job = Job("tiny-llama", CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
+        job = Job(Place("tiny-llama", "tiny-llama", ""), CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
         with pytest.raises(WorkerError, match="install the same on every machine"):  # a worker's error comes as it is
             executor.submit("refused", run_part, job, "comprehension", {}, SURVEY).result(timeout=120)
         thread.start()
