@@ -478,6 +478,7 @@ def _is_own(root: Path, path: Path) -> bool:
     """Whether a path is RUN/MODEL/PART/NAME, and no link leads out of the run on the way there."""
     try:
         inner = path.relative_to(root).parts
-        return len(inner) == 3 and inner[1] in _WHY and path.parent.resolve() == root.resolve() / Path(*inner[:2])
+        named = len(inner) == 3 and inner[1] in _WHY and ".." not in inner
+        return named and path.parent.resolve() == root.resolve() / Path(*inner[:2])
     except (OSError, ValueError, RuntimeError):
         return False
