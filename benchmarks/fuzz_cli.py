@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.fuzz_readers import HangError, limit
+from benchmarks.fuzz_subjects import HangError, limit
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is asked of the hub
 

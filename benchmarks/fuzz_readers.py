@@ -17,7 +17,6 @@ import os
 import random
 import re
 import resource
-import signal
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz_grammar import ODD, clear, is_odd, odd, put
-from benchmarks.fuzz_subjects import Reader
+from benchmarks.fuzz_subjects import HangError, Reader, limit
 from lens_emotion.errors import LensEmotionError
 
 os.environ.setdefault("RUST_BACKTRACE", "0")  # a panic of a library is told by its line here
@@ -52,26 +51,6 @@ class Tally:
     right: int = 0
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
-
-
-class HangError(BaseException):
-    """A reader did not come back in time; no `Exception`, which lenient readers pass over."""
-
-
-@contextmanager
-def limit(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer (main thread of a Unix process only)."""
-
-    def stop(*_: Any) -> None:
-        raise HangError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,26 @@ from benchmarks.fuzz_grammar import (
     tensors_in,
     told,
 )
+
+
+class HangError(BaseException):
+    """A reader did not come back in time; no `Exception`, which lenient readers pass over."""
+
+
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Interrupt what takes longer (main thread of a Unix process only)."""
+
+    def stop(*_: Any) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)

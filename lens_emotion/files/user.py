@@ -133,11 +133,16 @@ def name_of(emotion: str) -> str:
 Draws = Annotated[int, Field(le=1_000_000)]  # of permutations, bootstraps, tokens; how few will do, each place says
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what every generator of random numbers takes
 SMALLEST_DOSE, LARGEST_DOSE = 1e-6, 1e6  # single precision rounds a smaller push away, and overflows at a larger one
+_COUNTED = "n_permutations n_splits n_draws n_random top k per_cell batch_size max_evaluations"
 _NUMBERS: dict[str, Any] = {
-    "seed": Seed, "layer": Annotated[int, Field(ge=-10_000, le=10_000)], "doses": Any,
+    "seed": Seed,
     "seeds": Annotated[list[Seed], Field(strict=False)],
-    **dict.fromkeys(("n_permutations", "n_splits", "n_draws", "n_random", "top", "k", "per_cell", "batch_size"), Draws),
-}  # fmt: skip
+    "doses": Any,  # `Dose` itself says which
+    "layer": Annotated[int, Field(ge=-10_000, le=10_000)],
+    "start": Annotated[int, Field(ge=0, le=10**9)],
+    **dict.fromkeys(("target_kl", "tol", "highest"), Annotated[float, Field(le=1e6)]),
+    **dict.fromkeys(_COUNTED.split(), Draws),
+}
 
 
 def plain(value: Any) -> Any:

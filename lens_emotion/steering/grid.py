@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.display import Result
-from lens_emotion.errors import DoseError
+from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, are_ids, record_bytes, scan
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import GENERATION_BUDGET
@@ -73,6 +74,7 @@ class GridResult(Result):
         )
 
 
+@numbers_fit(GenerationError)
 def steering_grid(
     model: Model,
     vectors: EmotionVectors,

@@ -173,6 +173,9 @@ FUNCTIONS = {
     "transfer_within": ("n_permutations", "seed"),
     "opposites": ("n_permutations", "seed", "layer"),
     "lens": ("top", "n_random", "seed", "k", "layer"),
+    "story_mean": ("start",),
+    "iso_kl": ("max_evaluations",),
+    "steering_grid": ("seeds",),
     "token_scores": ("n_random", "seed", "layer"),
 }
 
@@ -181,10 +184,18 @@ FUNCTIONS = {
 @pytest.mark.parametrize(("function", "name"), [(f, n) for f, names in FUNCTIONS.items() for n in names])
 def test_an_argument_that_is_no_count_is_refused_before_any_work(function, name, bad, acts, vectors, monkeypatch):
     monkeypatch.setattr("lens_emotion.models.forward.residual_cache", lambda *_, **__: pytest.fail("the model ran"))
-    first = {"opposites": (vectors,), "lens": (tiny(), vectors), "token_scores": (tiny(), vectors, "A day.")}
+    first = {
+        "opposites": (vectors,),
+        "lens": (tiny(), vectors),
+        "token_scores": (tiny(), vectors, "A day."),
+        "story_mean": (),
+        "iso_kl": (tiny(), vectors, ["A day."], 0.1),
+        "steering_grid": (tiny(), vectors, ["A day."]),
+    }
+    value = [COUNTS[bad]] if name == "seeds" else COUNTS[bad]
     with pytest.raises(LensEmotionError) as error:
-        getattr(le, function)(*first.get(function, (acts,)), **{name: COUNTS[bad]})
-    one_line(error, "layer" if name == "layer" else name)
+        getattr(le, function)(*first.get(function, (acts,)), **{name: value})
+    one_line(error, name)
 
 
 def test_numpy_counts_give_what_pythons_do(acts):
