@@ -44,7 +44,7 @@ SMALL = 256  # width below which threads wait for each other longer than they co
 def check_count(name: str, value: object) -> None:
     """Raises GenerationError unless a number of tokens is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= MOST:
-        raise GenerationError(f"{name} is {shown(value)}; give a whole number from 1 to {MOST:,}")
+        raise GenerationError(f"{name} is {shown(value)}; give a whole number of at least 1, at most {MOST:,}")
 
 
 def budget_for(model: Model, asked: int | None = None) -> int:

@@ -244,7 +244,7 @@ SLOW_TOML = {
     "nested": ("a = " + "[" * 100_000, "too deep"),
     "digits": ("\na = " + "9" * 5000, "line 2: .*1,000 digits"),
     "hex": ("a = [1,\n 0x" + "f" * 5000 + "]", "1,000 digits"),
-    "400 digits": ("name = " + "9" * 400, "line 1, name: expected text, got 9999"),
+    "400 digits": ("name = " + "9" * 400, "line 1, name: expected text, got a number of more"),
     "a long word": ("name = 1 # " + "x" * 4_000_000, "line 1, name: expected text"),
     "many lines": ("name = 1\n" + "# x\n" * 400_000, "x.toml(, line 1)?, name: expected text"),
     "open to the end": ("items = [\n" + "[[[{a = 1,b=\n1}]]],\n" * 3000 + "]", "x.toml"),
