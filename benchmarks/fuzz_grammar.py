@@ -151,8 +151,8 @@ def _like(rng: random.Random, said: Any) -> Any:
     return copy.deepcopy(rng.choice(STRUCTURES))
 
 
-def told(text: str | bytes) -> Any:
-    """What JSON says, where it has one meaning.
+def told(text: str | bytes, infinite: bool = False) -> Any:
+    """What JSON says, where it has one meaning; `infinite`: Infinity is a number, as in steering results.
 
     Raises:
         ValueError: a key twice, or what JSON does not have.
@@ -164,6 +164,8 @@ def told(text: str | bytes) -> Any:
         return dict(pairs)
 
     def never(name: str) -> Any:
+        if infinite and name != "NaN":
+            return float(name)
         raise ValueError(f"{name} is no JSON")
 
     return json.loads(text, object_pairs_hook=once, parse_constant=never)

@@ -97,7 +97,10 @@ def _store(root: Path) -> None:
     part.table("lens_scripts", scripts)
     store.table("claims", pd.DataFrame({"claim": ["C1"], "p": [0.25]}))
     rows = [{"name": MODEL, "fingerprint": info.fingerprint, "seconds": 3.5}]
-    store.json("manifest.json", {**manifest(config, "lens-emotion study", rows, 9.0), "created": DATE})
+    store.json(
+        "manifest.json",
+        {**manifest(config, "lens-emotion study", rows, 9.0, {MODEL: f"hub:planted/{MODEL}"}), "created": DATE},
+    )
     store.close()
 
 
@@ -157,7 +160,10 @@ def _summary(facts: Any, row: Any, run: Path) -> str:
         )
     facts = facts if isinstance(facts, dict) else {}
     models = facts.get("config", {}).get("models")
-    if row.created != facts.get("created") or not isinstance(models, list) or list(row.models) != models:
+    places = facts.get("places")
+    names = list(places)[: len(models or ())] if isinstance(places, dict) else []
+    wanted = names if isinstance(models, list) and len(names) == len(models) else models
+    if row.created != facts.get("created") or not isinstance(models, list) or list(row.models) != wanted:
         return f"created {row.created!r:.30} with models {row.models!r:.60}, which the manifest does not say"
     done = facts.get("done", "models" in facts)
     if row.done and done is not True:

@@ -320,7 +320,7 @@ _SHARES = ("p_", "p_corrected", "loop_share", "distinct_2")
 
 def as_doses_say(data: bytes, result: Any) -> str:
     """Frames are the file's cell by cell; counts, rates and p-values are some."""
-    given = told(data)
+    given = told(data, infinite=True)
     for name in ("table", "texts", "others", "unsteered", "scores"):
         frame, held = getattr(result, name), given[name]
         if [str(c) for c in frame.columns] != held["columns"] or len(frame) != len(held["data"]):

@@ -75,7 +75,7 @@ def good_run(folder: Path) -> Path:
     row = {"name": MODEL, "fingerprint": "v2-f", "seconds": 1.0}
     store.write("report.html", "<html></html>")
     store.json("claims.json", {"claims": []})
-    store.json("manifest.json", manifest(CONFIG, "lens-emotion study", [row], 2.0))
+    store.json("manifest.json", manifest(CONFIG, "lens-emotion study", [row], 2.0, {row["name"]: "hub:planted/model"}))
     store.close()
     return folder
 

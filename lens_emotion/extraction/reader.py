@@ -144,7 +144,7 @@ def _is_pooled(kept: Record, n_content: Sequence[int], shape: Sequence[int]) -> 
     if not parts or not are_tensors(found, shapes | {"norms": (parts, n_layers)}):
         return False
     taken, norms = found["n_pooled"], found["norms"]
-    if taken.is_floating_point() or not found["rows"].is_floating_point() or not norms.is_floating_point():
+    if taken.is_floating_point() or found["rows"].dtype != torch.float32 or not norms.is_floating_point():
         return False
     counted = bool(((taken >= 0) & (taken <= torch.tensor(n_content))).all())
     finite = found["rows"].isfinite().all(-1).all(-1) | (taken == 0)

@@ -91,13 +91,18 @@ def read_sums(folder: Path) -> tuple[dict[str, list[str]], list[Damage]]:
     wrong = []
     for number, line in enumerate(raw.split("\n")[:-1], 1):
         digest, _, name = line.partition("  ")
-        if len(digest) == 64 and _DIGITS.issuperset(digest) and (name in found or is_inside(name)):
+        if len(digest) == 64 and _DIGITS.issuperset(digest) and (name in found or _is_name(name)):
             found.setdefault(name, []).append(digest)
         else:
             wrong.append(number)
     more = f" (nor are {len(wrong) - 1} more lines)" * (len(wrong) > 1)
     said = [Damage(path, f"line {number} is no checksum of a file of this folder{more}") for number in wrong[:1]]
     return found, said
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is a file's name that this package writes: inside its folder, in UTF-8, of one line."""
+    return is_inside(name) and name.isprintable() and "\ufffd" not in name
 
 
 def is_inside(name: str) -> bool:

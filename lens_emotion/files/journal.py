@@ -26,6 +26,7 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, put, unwritable
 from lens_emotion.files.read import check_regular
 
+LONGEST = 1e9  # seconds of a batch: thirty years
 SYNC_EVERY = 1.0  # seconds; to wait for the disk at every batch would cost a tiny model more than the batch
 B = TypeVar("B")
 _START = b'{"key"'
@@ -293,7 +294,7 @@ def _is_head(values: object) -> bool:
     if not isinstance(values, dict) or not isinstance(values.get("key"), str):
         return False
     seconds = values.get("seconds", 0.0)
-    return is_count(values.get("n_bytes", 0)) and type(seconds) in (int, float) and 0 <= seconds < math.inf
+    return is_count(values.get("n_bytes", 0)) and type(seconds) in (int, float) and 0 <= seconds < LONGEST
 
 
 def _whole(head: bytes, block: bytes) -> bool:

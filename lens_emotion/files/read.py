@@ -118,8 +118,11 @@ def read_json(path: str | Path, error: Failing = ArtifactError, remedy: str = "c
         raise error(f"cannot read {path}: {' '.join(str(failed).split())[:200]}; {remedy}") from None
 
 
-def strict_json(text: str | bytes) -> Any:
+def strict_json(text: str | bytes, infinite: bool = False) -> Any:
     """The value that JSON says; unlike `json.loads`, nothing that JSON does not have or that has two meanings.
+
+    Args:
+        infinite: Infinity may stand for a number, as in files of this package that measure texts which broke off.
 
     Raises:
         JSONDecodeError: no JSON, a key twice in one table, NaN, an infinite number, one of more than 19 digits, half of
@@ -128,7 +131,7 @@ def strict_json(text: str | bytes) -> Any:
     """
     text = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
     try:
-        found = _DECODER.decode(text)
+        found = (_WITH_INFINITY if infinite else _DECODER).decode(text)
         if _SPELLED_HALF.search(text) or _HALF.search(text):
             _check_tokens(text)
     except RecursionError:
@@ -211,9 +214,11 @@ def _bounded(most: int, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return number
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_no_key_twice,
-    parse_constant=_no_constant,
-    parse_int=_bounded(DIGITS, int),
-    parse_float=_bounded(400, float),
-)
+def _infinity(said: str) -> Any:
+    return float(said) if said != "NaN" else _no_constant(said)
+
+
+_PARTS: dict[str, Any] = {"object_pairs_hook": _no_key_twice, "parse_int": _bounded(DIGITS, int)}
+_PARTS |= {"parse_float": _bounded(400, float)}
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, **_PARTS)
+_WITH_INFINITY = json.JSONDecoder(parse_constant=_infinity, **_PARTS)

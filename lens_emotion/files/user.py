@@ -50,6 +50,9 @@ def _each_once(values: Any) -> Any:
 
 Once = AfterValidator(_each_once)  # of a list: 2 and 2.0 are one number
 Text = Annotated[str, Field(pattern=r"\S")]
+_SIGN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no control character, no line break
+Name = Annotated[str, Field(pattern=rf"^{_SIGN}*(?=\S){_SIGN}+$(?!\n)")]  # of one line, not empty
+Label = Annotated[str, Field(pattern=rf"^{_SIGN}*$(?!\n)")]  # the same, perhaps empty
 
 
 class Form(BaseModel):
@@ -248,6 +251,8 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         if not str(given).strip():
             return f"got {shown(given)}, which is empty; give text, or leave it out"
+        if "\\x1f" in here.get("pattern", ""):
+            return f"got {shown(given)}; a name is one line, without control characters"
         return f"got {shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
         return f"expected {_type(here)}, got {shown(given)}"

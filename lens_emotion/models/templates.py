@@ -70,6 +70,8 @@ def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: 
     source = _source(tokenizer_of(model), _name(model), settings.pop("chat_template", None))
     if rule_of(model).bos is None:
         settings.setdefault("bos_token", "")  # TransformerLens calls the EOS a BOS where there is none
+    if re.search("[\ud800-\udfff]", source):
+        raise _refused(model, "it holds half of a surrogate pair, which is no text")
     said = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
     try:
         times = 16 if re.search("random|lipsum", source) else 2
@@ -78,7 +80,9 @@ def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: 
         raise _refused(model, str(error)) from None
     if len(written) > 1:
         raise _refused(model, "it writes another prompt each time (a random choice?)")
-    return written.pop()
+    if re.search("[\ud800-\udfff]", made := written.pop()):
+        raise _refused(model, "it writes half of a surrogate pair, which is no text")
+    return made
 
 
 def check_switches(tokenizer: Any, name: str, asked: Any) -> None:

@@ -108,7 +108,7 @@ def read_ask(body: bytes) -> Ask:
         temperature=_number(data, "temperature", 0.0, 0.0, MAX_TEMPERATURE),
         seed=_whole(data, "seed", 0, 0, 2**31 - 1),
         positions=_choice(data, "positions", NAMES),
-        **{name: data.get(name) is True for name in ("control", "test", "chat")},
+        **{name: _flag(data, name) for name in ("control", "test", "chat")},
     )
 
 
@@ -123,7 +123,9 @@ def read_look(body: bytes) -> Look:
     if not isinstance(emotions, list) or not 1 <= len(emotions) <= MAX_EMOTIONS:
         raise StimulusError(f"choose 1 to {MAX_EMOTIONS} emotions to read a text for")
     layer = None if data.get("layer") is None else _whole(data, "layer", 0, 0, 10_000)
-    return Look(_text(data, "text"), tuple(str(e) for e in emotions), layer)
+    if wrong := [e for e in emotions if not isinstance(e, str)]:
+        raise StimulusError(f"{str(wrong[0])[:40]} is no emotion; choose emotions by name")
+    return Look(_text(data, "text"), tuple(emotions), layer)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -134,6 +136,13 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise AskError("the request is not a JSON object; reload the page")
     return data
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        raise AskError(f"{name} is {str(value)[:40]}, neither true nor false; reload the page")
+    return value
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

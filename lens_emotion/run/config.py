@@ -30,8 +30,8 @@ from lens_emotion.files.user import (
     SMALLEST_DOSE,
     STRICT,
     Form,
+    Name,
     Once,
-    Text,
     UserFile,
     is_user_file,
     read_user_file,
@@ -59,7 +59,7 @@ def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
     return value
 
 
-OwnFile = Annotated[Text, Field(description="file")]
+OwnFile = Annotated[Name, Field(description="file")]
 Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
 Dose = Annotated[float, Field(ge=SMALLEST_DOSE, le=LARGEST_DOSE), WrapValidator(_as_given)]
 
@@ -87,14 +87,14 @@ class StudyConfig:
         overrides: model -> settings of its own, which go before these.
     """
 
-    models: Annotated[tuple[Text, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
-    stimuli: Annotated[Text, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
+    models: Annotated[tuple[Name, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
+    stimuli: Annotated[Name, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
     backend: Literal["auto", "bridge", "hooked"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Annotated[Text, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None
+    device: Annotated[Name, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None
     generation: bool = True
     steering: bool = True
-    judge: Annotated[Text, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
+    judge: Annotated[Name, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
     doses: Annotated[tuple[Dose, ...], Some, Once, Field(description="0 is always run")] = (
         0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0,
     )  # fmt: skip
@@ -209,7 +209,7 @@ def _with_settings(*names: str) -> Callable[[type[Form]], type[Form]]:
 class ModelForm(Form):
     """A model, and settings of its own."""
 
-    name: Text = Field(description="name, hub id, folder or .gguf file")
+    name: Name = Field(description="name, hub id, folder or .gguf file")
 
 
 @_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed")
@@ -217,7 +217,7 @@ class StudyForm(Form, title="Study"):
     """What a study runs. What a model's table says goes before what the file says; paths are taken from the file's
     folder."""
 
-    out: Text = Field("", description="run folder, inside the file's own folder")
+    out: Name = Field("", description="run folder, inside the file's own folder")
     models: list[ModelForm] = Field(min_length=1)
 
 

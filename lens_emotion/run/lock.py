@@ -66,7 +66,8 @@ def writing(folder: str | Path) -> Iterator[Path]:
 
 def _me() -> Writer:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+    said = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = "".join(c if c.isprintable() else " " for c in said)[:200]
     return Writer(os.getpid(), socket.gethostname(), since, command)
 
 
@@ -74,8 +75,9 @@ def _locked(root: Path) -> RunLockedError:
     by, end = "another process", "end it"
     try:
         who = record(Writer, read_json(root / WRITER, most=2**16), WRITER)
-        if who.pid > 1:  # 0 and below are whole groups of processes
-            by = f"process {who.pid} on {who.host} since {who.since} ({who.command[:200]})"
+        if who.pid > 1 and all(x.isprintable() and len(x) <= 200 for x in (who.host, who.since, who.command)):
+            # 0 and below are whole groups of processes
+            by = f"process {who.pid} on {who.host} since {who.since} ({who.command})"
             end = f"end it (kill {who.pid}" + ("" if who.host == socket.gethostname() else f", on {who.host}") + ")"
     except ArtifactError:
         pass  # being written, or damaged

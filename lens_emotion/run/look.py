@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -93,9 +94,20 @@ def read_manifest(run: Path) -> Manifest:
         n = len(found.settings.models)
     except ConfigError as error:
         raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
+    if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
+        raise ArtifactError(f"{path} names a model by what is no line of text")
+    if found.created and not _is_date(found.created):
+        raise ArtifactError(f"{path} was made at {ascii(found.created)[:40]}, which is no date")
     if len(found.rows) not in ({n} if found.finished else {0, n}):
         raise ArtifactError(f"{path} speaks of {len(found.rows)} models done where {n} were asked for")
     return found
+
+
+def _is_date(said: str) -> bool:
+    try:
+        return bool(datetime.fromisoformat(said))
+    except ValueError:
+        return False
 
 
 def places_before(run: Path) -> dict[str, str]:

@@ -351,6 +351,8 @@ def record_of(folder: Path) -> StepRecord:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
     found = formed(StepRecord, data, str(path))
+    if not found.name.isprintable() or not found.name.strip():
+        raise ArtifactError(f"{folder / RECORD} has a name that is no line of text; run the step again")
     if not 0 <= found.seconds <= LONGEST_STEP:
         raise ArtifactError(f"{path}: no step takes {found.seconds:g} s; run the study again")
     if found.key != key_of(found.inputs):

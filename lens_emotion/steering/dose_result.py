@@ -16,7 +16,7 @@ from scipy.stats import binomtest, wilcoxon
 from lens_emotion.display import Result, panel
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
 from lens_emotion.files.artifacts import atomic_write, check_whole, digest
-from lens_emotion.files.read import read_text
+from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
 from lens_emotion.steering.judges import Judge
@@ -348,7 +348,7 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         ArtifactError: missing, truncated, changed since, of another kind, or written by a version with other columns.
     """
     try:
-        data = json.loads(read_text(path))  # not strict: a text that broke off has an infinite NLL
+        data = strict_json(read_text(path), infinite=True)  # of texts that broke off
         if data["schema"] != SCHEMA:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         if "sha256" in data and data["sha256"] != digest(data, {}):
@@ -356,7 +356,10 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         held: dict[str, Any] = {name: _frame_from_json(data[name]) for name in _FRAMES}
         held |= {name: data[name] for name in _PLAIN}
         thresholds = record(Thresholds, data["thresholds"], "its thresholds")
-        return DoseResponse(**held, thresholds=thresholds, notes=tuple(data["notes"]))
+        notes = data["notes"]
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise ValueError("its notes are no list of texts")
+        return DoseResponse(**held, thresholds=thresholds, notes=tuple(notes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
@@ -372,7 +375,14 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
     if unknown := set(data["types"].values()) - {"bool", "int64", "float64"}:
         raise ValueError(f"a column is of the unknown type {min(map(str, unknown))[:40]}")
-    return pd.DataFrame(data["data"], columns=data["columns"]).astype(data["types"])
+    if wrong := next((i for i, row in enumerate(data["data"]) if len(row) != len(data["columns"])), None):
+        raise ValueError(f"row {wrong} has another length than the columns")
+    plain = pd.DataFrame(data["data"], columns=data["columns"], dtype=object)
+    for name, kind in data["types"].items():
+        fits = {"bool": (bool,), "int64": (int,), "float64": (int, float, type(None))}[kind]
+        if not plain[name].map(lambda x, fits=fits: type(x) in fits).all():
+            raise ValueError(f"column {name} holds what is no {kind}")
+    return plain.infer_objects().astype(data["types"])
 
 
 # What came of steered texts: success of each, and rates, tests and regime of each condition beside its control.

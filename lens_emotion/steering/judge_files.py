@@ -18,7 +18,7 @@ from pydantic import Field
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.read import kind_of
-from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.user import Form, Name, Text, UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, load_encoder, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -29,12 +29,12 @@ class JudgeForm(Form, title="Judge"):
     """Who says which emotion a steered text shows: word lists, an encoder or a classifier."""
 
     kind: Literal["words", "encoder", "classifier"]
-    name: Text = Field("word lists", description="printed with every verdict")
+    name: Name = Field("word lists", description="printed with every verdict")
     words: dict[str, dict[str, Words]] = Field(
         {}, min_length=1, description="language -> emotion -> words that belong to it alone"
     )
-    model: Text = Field("", description="folder (taken from this file's place) or hub id")
-    revision: Text = Field("", description="branch, tag or commit on the hub")
+    model: Name = Field("", description="folder (taken from this file's place) or hub id")
+    revision: Name = Field("", description="branch, tag or commit on the hub")
     labels: dict[str, Words] = Field({}, min_length=2, description="emotion -> the classifier's labels")
 
 
