@@ -237,7 +237,7 @@ def test_prune_removes_nothing_behind_a_link(link, good, tmp_path):
 def test_remove_refuses_what_is_not_the_runs_to_spare(good, tmp_path):
     (tmp_path / "mine").mkdir()
     places = [tmp_path / "mine", good / MODEL / ".kept" / "..", good / MODEL / "tables" / "lens.csv", good / MODEL]
-    places.append(good / MODEL / ".kept" / ".." / ".." / ".." / "mine")
+    places.append(good / MODEL / ".kept" / ".." / ".." / ".." / ".." / "mine")
     for path in places:
         with pytest.raises(ArtifactError, match="by hand"):
             look.remove(good, [Spare(path, "", 0)])

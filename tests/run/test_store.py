@@ -258,7 +258,7 @@ def test_checksums_cannot_name_files_outside_their_folder(tmp_path):
     digest = checksums.sha256_of(tmp_path / "secret")
     (folder / "SHA256SUMS").write_text(f"{digest}  ../secret\n{digest}  {tmp_path}/secret\nnonsense\n")
     noted, wrong = checksums.read_sums(folder)
-    assert noted == {} and len(wrong) == 3
+    assert noted == {} and len(wrong) == 1 and "2 more lines" in str(wrong[0])
 
 
 def test_a_file_may_be_the_old_or_the_new_one_while_it_is_replaced(tmp_path):
