@@ -102,7 +102,7 @@ def read_sums(folder: Path) -> tuple[dict[str, list[str]], list[Damage]]:
 
 def _is_name(name: str) -> bool:
     """Whether it is a file's name that this package writes: inside its folder, in UTF-8, of one line."""
-    return is_inside(name) and name.isprintable() and "\ufffd" not in name
+    return is_inside(name) and name.isprintable() and "\ufffd" not in name and Path(name).as_posix() == name
 
 
 def is_inside(name: str) -> bool:

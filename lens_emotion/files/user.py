@@ -231,6 +231,7 @@ def _fault(error: ValidationError, form: Any) -> tuple[tuple[Step, ...], str]:
     rank = dict.fromkeys(_UNKNOWN, 0) | {"too_short": 2}
     found = min(error.errors(include_url=False), key=lambda e: rank.get(e["type"], 1))
     at = found["loc"][:-1] if found["type"] == "missing" else found["loc"]
+    at = at[:-2] if at and at[-1] == "[key]" else at  # a name of a table's own, which its words show
     return at, _said(found, schema_of(form))
 
 
@@ -249,6 +250,8 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
     if kind == "literal_error":
         return f"got {shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
+        if at[-1] == "[key]":
+            return f"got the name {shown(given)}; give one line that is not empty, without control characters"
         if not str(given).strip():
             return f"got {shown(given)}, which is empty; give text, or leave it out"
         if "\\x1f" in here.get("pattern", ""):
@@ -277,10 +280,19 @@ def _part(schema: dict[str, Any], at: tuple[Step, ...]) -> dict[str, Any]:
     here = _resolved(schema, schema)
     for step in at:
         keyed = here.get("properties", {})
-        inner = keyed[step] if step in keyed else here.get("items") or here.get("additionalProperties") or {}
+        inner = (
+            keyed[step]
+            if step in keyed
+            else here.get("items") or here.get("additionalProperties") or _of_any_name(here)
+        )
         words = {} if step in keyed else {k: v for k, v in here.items() if k == "description"}
         here = words | (_resolved(schema, inner) if isinstance(inner, dict) else {})
     return here
+
+
+def _of_any_name(part: dict[str, Any]) -> Any:
+    """What a table holds whose names must fit a pattern."""
+    return next((p for key, p in part.get("patternProperties", {}).items() if key != _OWN), {})
 
 
 def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

@@ -471,8 +471,8 @@ def _parse(data: bytes) -> tuple[dict[str, Value], dict[int, Tensor]]:
         values[key] = cursor.value(int(cursor.number("I")))
     entries = [_entry(cursor) for _ in range(n_tensors)]
     alignment = values.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise ValueError("its alignment is no positive number")
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise ValueError("its alignment is no power of two")
     start = -(-cursor.at // alignment) * alignment
     found: dict[int, Tensor] = {}
     for layer, width, offset in entries:
