@@ -139,9 +139,9 @@ def _meta(path: Path) -> dict[str, Any]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get("lens_emotion", "{}"))
+            found = strict_json((file.metadata() or {}).get("lens_emotion", "{}"))
         return found if isinstance(found, dict) else {}
-    except (SafetensorError, OSError, ValueError, RecursionError):
+    except (SafetensorError, OSError, ValueError):
         return {}
 
 

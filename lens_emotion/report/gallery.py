@@ -20,8 +20,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lens_emotion import plots
-from lens_emotion.errors import LensEmotionError
+from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.artifacts import ELSEWHERE, atomic_write
+from lens_emotion.files.read import read_json, read_start
 from lens_emotion.report.parts import Drawn, FigureSet
 from lens_emotion.report.sections import draw
 from lens_emotion.run.config import TINY_FIVE, StudyConfig
@@ -166,16 +167,16 @@ def check_gallery(out: Path, overwrite: bool = False) -> None:
     page = out / "README.md"
     if not os.path.lexists(page):
         return
-    ours = page.is_file() and HEAD[:60].encode() == page.read_bytes()[:60]
+    ours = page.is_file() and HEAD[:60].encode() == read_start(page, 60)
     if not ours and not (overwrite and page.is_file()):
         raise FiguresError(f"{page} is not of this command; {ELSEWHERE}")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        held = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        held = read_json(folder / INDEX)
         return held if isinstance(held["figures"], list) and isinstance(held["models"], list) else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ArtifactError, KeyError, TypeError):
         return {}
 
 
@@ -294,7 +295,7 @@ TOY = "\nThe tiny models are trained on a written toy world: a check of the tool
 
 def write_gallery(out: Path) -> Path:
     """Write README.md for all sets in a folder, those of earlier calls too."""
-    found = {i.parent.name: json.loads(i.read_text(encoding="utf-8")) for i in sorted(out.glob(f"*/{INDEX}"))}
+    found = {i.parent.name: held for i in sorted(out.glob(f"*/{INDEX}")) if (held := _read_index(i.parent))}
     contents = "".join(
         f"- [{name}](#{_anchor(name)}): {len(data['figures'])} figures of {', '.join(data['models'])}\n"
         for name, data in found.items()
