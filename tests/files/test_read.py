@@ -285,6 +285,8 @@ OWN = {
     "vectors/hub.py": "a file that it just wrote, to be pushed",
     "vectors/interchange.py": "a file that it just wrote",
     "report/gallery.py": "a picture's page that it just wrote",
+    "run/look.py": "pandas, of bytes that came through the door",
+    "memory.py": "what the system says of its memory",
     "run/store.py": "descriptors of folders, to be synced",
     "study/workers.py": "settings that the study itself sent",
 }  # fmt: skip
