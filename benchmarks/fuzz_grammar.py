@@ -122,7 +122,7 @@ def _lie(rng: random.Random, value: Any, path: tuple[Any, ...]) -> None:
     elif kind < 0.12 and isinstance(parent, dict):
         parent[rng.choice(("extra", "", "__class__", "x" * 1000, f"{key} ", str(key).upper()))] = copy.deepcopy(said)
     elif kind < 0.14:
-        parent[key] = DEEP
+        parent[key] = copy.deepcopy(DEEP)  # the next lie may lie in it
     elif kind < 0.32 and isinstance(said, list) and said:
         parent[key] = _list_lie(rng, said)
     elif kind < 0.85:
