@@ -89,7 +89,10 @@ def lied(rng: random.Random, value: Any, times: int | None = None, at: Callable[
         places = [p for p in _places(value) if p and (at is any or at(p))]
         if places:
             _lie(rng, value, _drawn(rng, places))
-    text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
+    try:
+        text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
+    except ValueError:  # two lies that hold each other
+        return "[]"
     text = _RAW.sub(lambda found: found[1], text)
     if rng.random() < 0.08 and (keys := list(_KEY.finditer(text))):
         found = rng.choice(keys)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import ContextLengthError
+from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
 from lens_emotion.files.journal import Journal, Record, are_tensors, batch_key, remembered_batches
@@ -121,6 +121,7 @@ def read_poolings(
         for batch, kept in track(finished, label, len(readings), step=lambda pair: len(pair[0]), show=progress):
             found = kept.tensors
             values[:, batch], counts[:, batch] = found["rows"], found["n_pooled"]
+            _check_taken(counts[:, batch], [readings[i].record for i in batch], poolings)
             for norms in found["norms"]:
                 norm_total += norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
@@ -133,6 +134,17 @@ def read_poolings(
         )
         for k, pooling in enumerate(poolings)
     )
+
+
+def _check_taken(
+    counts: Int[Tensor, "n_poolings batch"], records: Sequence[TextRecord], poolings: Sequence[Pooling]
+) -> None:
+    """Raises StimulusError for a text of which a pooling took no token: it has no row."""
+    for k, i in (counts == 0).nonzero().tolist()[:1]:
+        raise StimulusError(
+            f"{poolings[k].name} takes no token of text '{records[i].text_id}'; pool from an earlier token, or set "
+            "min_content, which refuses short texts before anything is read"
+        )
 
 
 def _is_pooled(kept: Record, n_content: Sequence[int], shape: Sequence[int]) -> bool:
