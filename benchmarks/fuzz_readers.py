@@ -12,6 +12,7 @@ another exception, a hang, other numbers, or more memory than a small file may c
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -107,7 +108,7 @@ def swapped(rng: random.Random, value: Any) -> Any:
     paths = list(_paths(value))
     path = rng.choice(paths)
     if not path:
-        return rng.choice(OTHER_TYPES)
+        return copy.deepcopy(rng.choice(OTHER_TYPES))
     parent = value
     for key in path[:-1]:
         parent = parent[key]
@@ -117,7 +118,7 @@ def swapped(rng: random.Random, value: Any) -> Any:
     elif kind == 1:
         del parent[path[-1]]
     else:
-        parent[path[-1]] = rng.choice(OTHER_TYPES)
+        parent[path[-1]] = copy.deepcopy(rng.choice(OTHER_TYPES))
     return value
 
 
