@@ -13,7 +13,14 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.say import out, printable, say_line, table
-from lens_emotion.errors import DoseError, StimulusError, UnknownModelError, UnsupportedModelError, need_extra
+from lens_emotion.errors import (
+    ArtifactError,
+    DoseError,
+    StimulusError,
+    UnknownModelError,
+    UnsupportedModelError,
+    need_extra,
+)
 
 if TYPE_CHECKING:
     from lens_emotion.extraction.activations import PooledActivations
@@ -79,6 +86,7 @@ def extract(
     from lens_emotion.files.artifacts import check_mine, ensure_writable
     from lens_emotion.models.access import describe
     from lens_emotion.models.loading import load_model, resolve
+    from lens_emotion.run.store import MANIFEST
     from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
 
@@ -93,6 +101,8 @@ def extract(
         "PooledActivations": out / f"{method}.safetensors",
         "EmotionVectors": out / f"{method}_{recipe}.safetensors",
     }
+    if (out / MANIFEST).is_file():
+        raise ArtifactError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
     for kind, path in files.items():
         check_mine(path, kind, facts, overwrite)
     ensure_writable(out)

@@ -151,6 +151,7 @@ def figures(
 ) -> None:
     """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
     from lens_emotion.files.artifacts import ensure_writable
+    from lens_emotion.files.read import whole_path
     from lens_emotion.report.gallery import (
         FiguresError,
         across_set,
@@ -161,13 +162,18 @@ def figures(
         study_command,
         write_gallery,
     )
+    from lens_emotion.run.store import MANIFEST
     from lens_emotion.study.stored import manifest_of, read_run
 
     if across is not None and (Path(across).name != across or across in ("", "..")):
         raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
-    names = [run.resolve().name for run in runs] + ([across] if across else [])
+    names = [whole_path(run).name for run in runs] + ([across] if across else [])
     if len(set(names)) < len(names):
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
+    if (out / MANIFEST).is_file():
+        raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
+    if (across and not across.isprintable()) or across == "README.md":
+        raise FiguresError(f"--across is the name of a folder; got {across!r}")
     commands, every = [], []
     for run in runs:  # the last is said before the first is analysed
         facts = manifest_of(run)
@@ -175,9 +181,9 @@ def figures(
         commands.append(study_command(facts.settings))
         every += held
         if not overwrite:
-            check_set(out / run.resolve().name, held, commands[-1:])
+            check_set(out / whole_path(run).name, held, commands[-1:])
         if model is not None and model not in held:
-            raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
+            raise FiguresError(f"{whole_path(run).name} has no model '{model}'; it has {', '.join(held)}")
     check_gallery(out, overwrite)
     if across and not overwrite:
         check_set(out / across, every, commands)
@@ -194,9 +200,10 @@ def figures(
 
 
 def _write(figures: FigureSet, runs: Sequence[Path], option: str, out: Path, images: bool) -> None:
+    from lens_emotion.files.read import whole_path
     from lens_emotion.report.gallery import write_set
 
-    command = f"lens-emotion figures {' '.join(f'runs/{r.resolve().name}' for r in runs)}{option}"
+    command = f"lens-emotion figures {' '.join(f'runs/{whole_path(r).name}' for r in runs)}{option}"
     folder = write_set(replace(figures, drawn_by=command), out, images)
     tables = sum(len(d.tables) for d in figures.figures)
     say_line(f"{folder}: {len(figures.figures)} figures, {tables} tables")

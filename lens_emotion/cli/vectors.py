@@ -43,13 +43,15 @@ def export_vectors(
     name = "".join(c if c.isalnum() else "_" for c in emotion).strip("_")
     if form == "gguf":
         where = "all" if layer == "all" else chosen
-        made = save_anew(lambda path: to_gguf(vector, path, dose, where), out or Path(f"{name}.gguf"), overwrite)
+        made = save_anew(
+            lambda path: to_gguf(vector, path, dose, where), out or Path(f"{name}.gguf"), overwrite, [file]
+        )
         use = f"llama-cli -m MODEL.gguf --control-vector {made}   (layer 0 is beyond llama.cpp)"
     else:
         parts = {str(k): v for k, v in displacements(vector, dose, chosen).items()}
         meta = {"layer_type": "decoder_block"}
         to = out or Path(f"{name}.safetensors")
-        made = save_anew(lambda path: write_tensors(path, PLAIN, parts, meta), to, overwrite)
+        made = save_anew(lambda path: write_tensors(path, PLAIN, parts, meta), to, overwrite, [file])
         use = "SteeringVector({int(k): v for k, v in safetensors.torch.load_file(FILE).items()}).apply(model)"
     words = layers_in_words(chosen, vectors.n_layers)
     say_line(Text(f"{made}: {vector.name} of {vectors.header.model}, dose {dose:g} natural at layers {words}"))
@@ -79,7 +81,7 @@ def import_vectors(
     loaded = load_model(model)
     plain = file.suffix == ".safetensors"
     vector = from_safetensors(file, loaded, name) if plain else from_gguf(file, loaded, name, other_model)
-    made = save_anew(as_set([vector]).save, out, overwrite)
+    made = save_anew(as_set([vector]).save, out, overwrite, [file])
     where = layers_in_words(vector.layers, vector.n_layers)
     say_line(Text(f"{made}: {vector.name} at layers {where}; dose 1 is the file's own"))
     for note in vector.header.notes:

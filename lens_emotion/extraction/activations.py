@@ -261,7 +261,7 @@ class Header:
             check_name(f"the header's {name}", getattr(self, name))
         for name in _WORDS:
             check_name(f"the header's {name}", getattr(self, name), empty=True)
-        for note in self.notes:
+        for note in self.notes if isinstance(self.notes, tuple) else ():
             check_text("a note of the header", note)
         if self.seed is not None:
             check_whole("the header's seed", self.seed)

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,13 +111,26 @@ def check_mine(path: str | Path, kind: str, facts: Mapping[str, Any], overwrite:
         raise ArtifactError(f"{path} lies there and {what}; {ELSEWHERE}")
 
 
-def save_anew(save: Callable[[Path], Any], path: str | Path, overwrite: bool = False) -> Path:
+def same_file(a: str | Path, b: str | Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return False
+
+
+def save_anew(
+    save: Callable[[Path], Any], path: str | Path, overwrite: bool = False, inputs: Sequence[Path] = ()
+) -> Path:
     """Let an object save itself where nothing lies, or the very same bytes.
 
     Raises:
-        ArtifactError: something else lies there, and `overwrite` is not said; it cannot be written.
+        ArtifactError: something else lies there, and `overwrite` is not said; one of the `inputs` that it was made of,
+            which is never written over; it cannot be written.
     """
     path = Path(path)
+    if any(os.path.lexists(path) and same_file(path, x) for x in inputs):
+        raise ArtifactError(f"{path} is what is being read; {ELSEWHERE.partition(',')[0]}")
     with tempfile.TemporaryDirectory() as folder:
         save(made := Path(folder, path.name))
         data = made.read_bytes()
@@ -218,6 +231,8 @@ def check_tensors(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> Non
         named, tensor = words.split(), tensors[name]
         if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.layout) != (torch.float32, torch.strided):
             raise ArtifactError(f"{name} is {_kind(tensor)}, expected float32 [{', '.join(named)}]: x.float()")
+        if tensor.is_meta:
+            raise ArtifactError(f"{name} lies on the device 'meta' and holds no numbers; give a tensor on the CPU")
         if tensor.ndim != len(named):
             raise ArtifactError(f"{name} has shape {list(tensor.shape)}, expected [{', '.join(named)}]")
         for axis, n in zip(named, tensor.shape, strict=True):

@@ -45,6 +45,18 @@ def check_regular(path: str | Path, error: Failing = ArtifactError, remedy: str 
     return Path(path)
 
 
+def whole_path(path: str | Path) -> Path:
+    """The path from the root on, its links followed as far as they lead: unlike `Path.resolve`, also one without end.
+
+    Raises:
+        ArtifactError: a name that no file can have.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError) as failed:
+        raise _refused(path, failed, ArtifactError, "give another path") from None
+
+
 def kind_of(path: str | Path) -> str:
     """What lies at a path, at the end of its links: "a file", "a folder", "a FIFO" ...; empty where nothing does, may
     not be looked at, or can, by its name."""

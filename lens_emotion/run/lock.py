@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, ensure_writable, unwritable
-from lens_emotion.files.read import read_json
+from lens_emotion.files.read import read_json, whole_path
 from lens_emotion.files.user import record
 
 FILE, WRITER = ".lock", ".writer.json"
@@ -47,7 +47,7 @@ def writing(folder: str | Path) -> Iterator[Path]:
     root = ensure_writable(folder)
     if os.path.lexists(root / FILE) and (not (root / FILE).is_file() or (root / FILE).is_symlink()):
         raise ArtifactError(f"{root / FILE} is no file that a study made; remove it, or give another folder")
-    lock = FileLock(root.resolve() / FILE, is_singleton=True)
+    lock = FileLock(whole_path(root) / FILE, is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -22,7 +22,7 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
-from lens_emotion.files.read import read_bytes, read_json
+from lens_emotion.files.read import read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
@@ -89,7 +89,10 @@ def read_manifest(run: Path) -> Manifest:
         ArtifactError: missing, damaged, or of another form, such as another program's or another version's.
     """
     path = run / MANIFEST
-    found = record(Manifest, read_json(path, remedy="give the folder of a run", most=LARGEST), str(path))
+    data = read_json(path, remedy="give the folder of a run", most=LARGEST)
+    if not isinstance(data, dict) or not {"config", "created"} & data.keys():
+        raise ArtifactError(f"{path} is another program's: it says nothing of a run; give the folder of one")
+    found = record(Manifest, data, str(path))
     try:
         n = len(found.settings.models)
     except ConfigError as error:
@@ -269,7 +272,11 @@ def verify_run(path: str | Path) -> Verification:
     except ArtifactError as error:
         found += [Damage(root / MANIFEST, str(error))] * (root / MANIFEST not in named)
         notes.append(f"not checked, without {MANIFEST}: whether every step is there")
-    notes += _unchecked(root, known | named)
+    left = _unchecked(root, known | named)
+    if left and _has_places(root):  # since then every file of a run has a checksum
+        found.append(Damage(root / SUMS, f"it speaks of no {_some(root, left)}"))
+    elif left:
+        notes.append(f"not checked, without a checksum: {_some(root, left)}")
     notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
@@ -286,15 +293,27 @@ def _asked_for(root: Path) -> list[Path]:
     return [root / safe_name(row.name) / step for row, m in models for step in facts.settings.for_model(m).steps]
 
 
-def _unchecked(root: Path, known: set[Path]) -> list[str]:
-    """A note on files that no checksum speaks of."""
+def _has_places(root: Path) -> bool:
+    """Whether a finished run is of a version that notes every file it writes."""
+    try:
+        return bool((facts := read_manifest(root)).places) and facts.finished
+    except ArtifactError:
+        return False
+
+
+def _some(root: Path, files: Sequence[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return ", ".join(p.relative_to(root).as_posix() for p in files[:3]) + more
+
+
+def _unchecked(root: Path, known: set[Path]) -> list[Path]:
+    """Files that no checksum speaks of."""
     own, left = {LOCK, WRITER, SUMS}, []
     for path, _ in _files(root):
         inner = path.relative_to(root).parts
         if path not in known and inner[-1] not in own and not {ASIDE, PARTIAL} & set(inner):
             left.append(path)
-    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-    return [f"not checked, without a checksum: {', '.join(map(str, sorted(left)[:3]))}{more}"] if left else []
+    return sorted(left)
 
 
 # Compare.
@@ -491,6 +510,6 @@ def _is_own(root: Path, path: Path) -> bool:
     try:
         inner = path.relative_to(root).parts
         named = len(inner) == 3 and inner[1] in _WHY and ".." not in inner
-        return named and path.parent.resolve() == root.resolve() / Path(*inner[:2])
+        return named and whole_path(path.parent) == whole_path(root) / Path(*inner[:2])
     except (OSError, ValueError, RuntimeError):
         return False

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lens_emotion.errors import ArtifactError, UnknownModelError
 from lens_emotion.files.checksums import sha256_of
+from lens_emotion.files.read import whole_path
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.checkpoint import weight_files
 from lens_emotion.models.loading import Source, resolve
@@ -60,7 +61,7 @@ def places_in(models: Sequence[str], folder: str | Path) -> tuple[Place, ...]:
     root = Path(folder)
     places = places_of(models, places_before(root))
     for place in places:
-        own, source = (root / safe_name(place.name)).resolve(), Path(place.source)
+        own, source = whole_path(root / safe_name(place.name)), Path(place.source)
         if own in (source, *source.parents):
             raise ArtifactError(
                 f"the results of '{place.asked}' would be written into the model's own folder {own}; give another run "
@@ -89,16 +90,16 @@ def places_of(models: Sequence[str], known: Mapping[str, str] | None = None) -> 
     taken = {_key(n) for n in names.values()} | {
         _key(n) for n, s in known.items() if _is_there(s, set(sources.values()))
     }
-    labels = {a: _key(found[a].label) for a in found if a not in names}
+    labels = {a: _key(_plain(found[a].label)) for a in found if a not in names}
     clash = {a: key for a, key in labels.items() if key in taken or list(labels.values()).count(key) > 1}
     whole = {a: identity(found[a]) for a in clash}
     for asked, key in clash.items():  # a name of the catalog is that model's, where it is nobody else's yet
         of_catalog = [a for a in clash if clash[a] == key and find_spec(found[a].label)]
         if of_catalog == [asked] and key not in taken and list(whole.values()).count(whole[asked]) == 1:
-            names[asked] = found[asked].label
-    names |= {a: found[a].label for a in labels if a not in clash}
+            names[asked] = _plain(found[asked].label)
+    names |= {a: _plain(found[a].label) for a in labels if a not in clash}
     for digits in range(SHORTEST, 65):
-        longer = names | {a: f"{found[a].label}-{whole[a][:digits]}" for a in clash if a not in names}
+        longer = names | {a: f"{_plain(found[a].label)}-{whole[a][:digits]}" for a in clash if a not in names}
         if len({_key(name) for name in longer.values()}) == len(longer):
             return tuple(Place(a, longer[a], sources[a]) for a in found)
     one, other = next((a, b) for a in longer for b in longer if a != b and _key(longer[a]) == _key(longer[b]))
@@ -145,12 +146,17 @@ def _whole(source: Source) -> str:
     """Where a model's files are, from whatever folder one asks."""
     if source.on_hub:
         return f"{_HUB}{source.location}"
-    return str(Path(source.location, source.gguf_file or "").resolve())
+    return str(whole_path(Path(source.location, source.gguf_file or "")))
 
 
 def _is_there(source: str, asked: set[str]) -> bool:
     """Whether a place is still another model's; one that moved gives it up: its steps know it by its weights."""
     return source not in asked and (source.startswith(_HUB) or os.path.exists(source))
+
+
+def _plain(label: str) -> str:
+    """A label without the spaces that nobody sees: at its ends, and several in a row."""
+    return " ".join(label.split()) or label
 
 
 def _key(name: str) -> str:

@@ -113,6 +113,8 @@ def steering_grid(
     check_positions(positions)
     _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
     chosen = tuple(vectors.emotions if emotions is None else names(emotions))
+    if not chosen:
+        raise DoseError(f"no emotion given; give some of {', '.join(vectors.emotions)}, or leave emotions out for all")
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
     for emotion in chosen:
         vectors[emotion].check_layers(sorted({layer for layers in sets for layer in layers}))
@@ -140,6 +142,9 @@ def steering_grid(
 
 
 def _check(axes: Mapping[str, Sequence[Any]], sampling: Sampling, controls: Sequence[str]) -> None:
+    for name, axis in axes.items():
+        if axis is None or not hasattr(axis, "__len__"):
+            raise DoseError(f"{name}s are {axis!r:.40}; give a list")
     if empty := [name for name, axis in axes.items() if len(axis) == 0]:
         raise DoseError(f"nothing to steer: give at least one {' and one '.join(empty)}")
     for name, axis in (("prompts", axes["prompt"]), ("layer_sets", axes["layer set"])):

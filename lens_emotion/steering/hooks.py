@@ -19,6 +19,7 @@ from lens_emotion.display import Brief
 from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
+from lens_emotion.models.forward import MOST
 from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
 from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import Dose, as_dose, displacement
@@ -366,7 +367,7 @@ def check_positions(positions: Positions) -> Positions:
 def _lengths(prompt_length: int | Sequence[int]) -> list[int]:
     """Raises DoseError unless these are numbers of tokens."""
     try:
-        if (found := whole_numbers(prompt_length)) and min(found) > 0:
+        if (found := whole_numbers(prompt_length)) and min(found) > 0 and max(found) <= MOST:
             return found
     except (TypeError, ValueError):
         pass

@@ -14,6 +14,7 @@ import torch
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
+from lens_emotion.files.read import kind_of
 from lens_emotion.memory import in_binary, memory_left
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
@@ -100,6 +101,8 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
         LensEmotionError: unknown models or stimuli, a precision or device that cannot be had.
     """
     root, device = Path(folder), choose_device(config.device)
+    if (kind := kind_of(root)) not in ("", "a folder") or (not kind and root.is_symlink()):
+        raise ArtifactError(f"{root} is {kind or 'a link without end'}; give a folder for the run (--out)")
     notes: list[str] = []
     beside: Sequence[Path] = ()
     with suppress(ArtifactError):  # no such folder yet
@@ -145,7 +148,7 @@ def state_of(step: str, config: StudyConfig, identity: Identity, texts: Stimulus
 def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
     for folder in (place / step, *sorted(place.glob(f"{KEPT}/{step}-*"))):
         with suppress(ArtifactError):  # of a damaged step: it would run again
-            if same_but_for_weights(wanted, record_of(folder).inputs):
+            if same_but_for_weights(wanted, record_of(folder).inputs) and read_sums(folder)[0]:
                 return folder
     return None
 

@@ -18,7 +18,7 @@ from pandas.api.types import is_numeric_dtype
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.files.read import read_json
+from lens_emotion.files.read import read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
@@ -78,7 +78,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     studies = [m.study for m in found]
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
-    return StoredRun(root.resolve().name, config, tuple(found), all_claims(studies, paired, config))
+    return StoredRun(whole_path(root).name, config, tuple(found), all_claims(studies, paired, config))
 
 
 def manifest_of(root: Path) -> Manifest:
@@ -116,6 +116,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     shape = (info.n_layers, info.d_model)
     if shape != (story.n_layers, story.d_model) or not 0 <= lens.layer < info.n_layers == lens.n_layers:
         raise ArtifactError(f"{path} speaks of another model than the activations beside it are of{again}")
+    if gone := [step for step in config.steps if not (folder / step).is_dir()]:
+        raise ArtifactError(f"{folder} lacks {', '.join(gone)}, which its settings ask for{again}")
     steering = folder / STEERING / DOSES
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
     lacking = {step: load_written(folder / step).why for step in told}

@@ -38,8 +38,9 @@ AXES = {
     "natural": "emotions layers",
     "residual_norm": "layers",
 }
+TINIEST = 1e-30  # of a size: a product with it is still a number of single precision
 LARGEST = 1e6  # of weights and doses: beyond, single precision overflows
-WITHIN = 1e-3  # of a length: single precision keeps 1e-6, half precision that was widened 5e-4
+WITHIN = 1e-5  # of a length: single precision keeps 1e-6
 ONE = {"direction": "layers d_model", "norm": "layers", "natural": "layers", "residual_norm": "layers"}
 _SQUARES = 1e-15  # rows shorter than this, or longer than its inverse, have squares beyond single precision
 
@@ -93,6 +94,8 @@ def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -
             that layer); a size below 0, or a natural unit of 0 where there is a direction; a residual norm that is not
             positive; sizes that differ although the recipe is "centred", where both are ||mu_e - mu||.
     """
+    if not isinstance(header, Header):
+        raise ArtifactError(f"header is {type(header).__name__}; give the Header that says where the vectors come from")
     check_tensors(dict(zip(axes, tensors, strict=True)), axes)
     directions, norms, natural, residual_norm = tensors
     name, norm, unit_of_dose, residual = axes
@@ -104,7 +107,10 @@ def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -
     )  # fmt: skip
     refuse_where(norm, norms, norms < 0, "is a length, which is not below 0")
     refuse_where(unit_of_dose, natural, natural < 0, "is a length, which is not below 0")
-    refuse_where(unit_of_dose, natural, (natural == 0) & ~none, "must be above 0 where there is a direction")
+    refuse_where(
+        unit_of_dose, natural, (natural < TINIEST) & ~none,
+        f"must be at least {TINIEST:g} where there is a direction: less is rounded away",
+    )  # fmt: skip
     refuse_where(residual, residual_norm, residual_norm <= 0, "must be above 0, a mean length")
     if header.recipe == "centred":
         apart = (norms - natural).abs() > WITHIN * natural
@@ -243,6 +249,8 @@ class EmotionVectors:
             if self.emotions.count(name) > 1:
                 raise ArtifactError(f"the name {name!r} stands twice; give each vector its own")
         _check([getattr(self, name) for name in AXES], AXES, self.header)
+        if not self.emotions:
+            raise ArtifactError("there is no vector; give at least one")
         if len(self.emotions) != len(self.directions):
             raise ArtifactError(f"{len(self.directions)} directions but {len(self.emotions)} names; they must match")
 

@@ -262,11 +262,14 @@ def from_steering_vector(steering_vector: Any, model: Model, name: str = "steeri
     """An EmotionVector from a steering-vectors object (anything with `layer_activations` and `layer_type`).
 
     Raises:
+        ArtifactError: no vectors by layer, or none of finite numbers.
         UnsupportedModelError: of another layer type than "decoder_block", or of another width or depth than the model.
     """
     kind = getattr(steering_vector, "layer_type", None)
     parts = getattr(steering_vector, "layer_activations", None)
-    if kind != DECODER_BLOCK or not parts:
+    if not isinstance(parts, Mapping) or not parts:
+        raise ArtifactError(f"layer_activations is {str(parts)[:40]}; give a dict of layers and their vectors")
+    if kind != DECODER_BLOCK:
         raise UnsupportedModelError(
             f"expected a steering vector of layer type '{DECODER_BLOCK}', got {kind!r}; train one at the output of "
             "blocks"
