@@ -162,18 +162,9 @@ def figures(
         study_command,
         write_gallery,
     )
-    from lens_emotion.run.store import MANIFEST
     from lens_emotion.study.stored import manifest_of, read_run
 
-    if across is not None and (Path(across).name != across or across in ("", "..")):
-        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
-    names = [whole_path(run).name for run in runs] + ([across] if across else [])
-    if len(set(names)) < len(names):
-        raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
-    if (out / MANIFEST).is_file():
-        raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
-    if (across and not across.isprintable()) or across == "README.md":
-        raise FiguresError(f"--across is the name of a folder; got {across!r}")
+    _check_names(runs, out, across)
     commands, every = [], []
     for run in runs:  # the last is said before the first is analysed
         facts = manifest_of(run)
@@ -197,6 +188,23 @@ def figures(
     if across:
         _write(across_set(across, stored), runs, f" --across {across}", out, images)
     say_line(f"gallery: {write_gallery(out)}")
+
+
+def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
+    """Raises FiguresError for folders that would be written over one another, or into a run."""
+    from lens_emotion.files.read import whole_path
+    from lens_emotion.report.gallery import FiguresError
+    from lens_emotion.run.store import MANIFEST
+
+    if across is not None and (Path(across).name != across or across in ("", "..")):
+        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
+    names = [whole_path(run).name for run in runs] + ([across] if across else [])
+    if len(set(names)) < len(names):
+        raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
+    if (out / MANIFEST).is_file():
+        raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
+    if (across and not across.isprintable()) or across == "README.md":
+        raise FiguresError(f"--across is the name of a folder; got {across!r}")
 
 
 def _write(figures: FigureSet, runs: Sequence[Path], option: str, out: Path, images: bool) -> None:

@@ -38,9 +38,7 @@ def _spelled(part: Any) -> Any:
 
 def printable(text: str) -> str:
     """A model's text for a terminal: control characters are spelled out, line breaks and tabs left."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Table(Table):

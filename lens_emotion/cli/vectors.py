@@ -43,9 +43,8 @@ def export_vectors(
     name = "".join(c if c.isalnum() else "_" for c in emotion).strip("_")
     if form == "gguf":
         where = "all" if layer == "all" else chosen
-        made = save_anew(
-            lambda path: to_gguf(vector, path, dose, where), out or Path(f"{name}.gguf"), overwrite, [file]
-        )
+        to = out or Path(f"{name}.gguf")
+        made = save_anew(lambda path: to_gguf(vector, path, dose, where), to, overwrite, [file])
         use = f"llama-cli -m MODEL.gguf --control-vector {made}   (layer 0 is beyond llama.cpp)"
     else:
         parts = {str(k): v for k, v in displacements(vector, dose, chosen).items()}

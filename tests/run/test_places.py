@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -19,9 +18,9 @@ from lens_emotion.models.catalog import TINY
 from lens_emotion.models.loading import Source, tiny_folder
 from lens_emotion.run import places
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.look import compare_runs, list_runs, read_manifest, spare_in, verify_run
+from lens_emotion.run.look import compare_runs, list_runs, places_before, read_manifest, spare_in, verify_run
 from lens_emotion.run.places import places_in, places_of
-from lens_emotion.run.store import SUMS, Store, check_is_free, known_in, safe_name
+from lens_emotion.run.store import SUMS, Store, check_is_free, safe_name
 from lens_emotion.study import pipeline
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.plan import plan_study
@@ -258,8 +257,8 @@ def test_two_models_of_one_name_are_studied_and_told_apart_everywhere(two):
     assert one.startswith("model-") and other.startswith("model-") and one != other
     assert [m.evidence.info.family for m in run.models] == ["llama", "gpt2"]
     facts = read_manifest(root / "whole")
-    assert known_in(facts) == {one: str(root / "a/model"), other: str(root / "b/model")}
-    assert [row["name"] for row in facts["models"]] == [one, other]
+    assert facts.places == {one: str(root / "a/model"), other: str(root / "b/model")}
+    assert [row.name for row in facts.rows] == [one, other]
     assert list_runs(root / "whole")[0].models == (one, other)
     assert {one, other} <= {c.scope for c in run.claims.claims}
     tables = {m.parent.parent.name for m in (root / "whole").glob("*/tables/lens.csv")}
@@ -286,5 +285,6 @@ def test_a_study_of_two_of_one_name_is_byte_identical_after_a_kill_and_after_dam
         assert mended.named and mended.different == () and mended.faults == (), mended
 
 
-def test_the_manifest_of_before_says_no_places():
-    assert known_in(json.loads('{"config": {}}')) == {} == known_in({"places": 3})
+def test_the_manifest_of_before_says_no_places(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"config": {"models": ["tiny-llama"]}, "created": "2026-01-02T03:04:05"}')
+    assert places_before(tmp_path) == {} == places_before(tmp_path / "none")
