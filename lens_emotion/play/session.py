@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from reprlib import Repr
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_ask(body: bytes) -> Ask:
     Raises:
         AskError, StimulusError, DoseError: what is wrong, and what would fit.
     """
-    data = _object(body)
+    data = _object(body, *(f.name for f in fields(Ask) if f.name != "layers"), "first_layer", "last_layer")
     mix = data.get("mix")
     if not isinstance(mix, dict) or not mix:
         raise DoseError("no emotion chosen; choose at least one")
@@ -118,7 +118,7 @@ def read_look(body: bytes) -> Look:
     Raises:
         AskError, StimulusError: what is wrong, and what would fit.
     """
-    data = _object(body)
+    data = _object(body, *(f.name for f in fields(Look)))
     emotions = data.get("emotions")
     if not isinstance(emotions, list) or not 1 <= len(emotions) <= MAX_EMOTIONS:
         raise StimulusError(f"choose 1 to {MAX_EMOTIONS} emotions to read a text for")
@@ -128,13 +128,16 @@ def read_look(body: bytes) -> Look:
     return Look(_text(data, "text"), tuple(emotions), layer)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, *known: str) -> dict[str, Any]:
+    """A request's fields; one that is not known would be passed over, and something else be run than was asked."""
     try:
         data = strict_json(body)
     except ValueError as error:
         raise AskError(f"the request is not JSON ({str(error)[:80]}); reload the page") from None
     if not isinstance(data, dict):
         raise AskError("the request is not a JSON object; reload the page")
+    if unknown := sorted(data.keys() - set(known)):
+        raise AskError(f"no field {unknown[0]!r:.60}; known are {', '.join(known)}")
     return data
 
 

@@ -295,7 +295,7 @@ def write_example(folder: str | Path) -> tuple[Path, ...]:
     from lens_emotion.files.artifacts import atomic_write, ensure_writable  # which need torch
 
     folder = Path(folder)
-    if there := [name for name in FILES if (folder / name).exists()]:
+    if there := [name for name in FILES if os.path.lexists(folder / name)]:
         raise ArtifactError(f"{folder} holds {', '.join(there)} already; give another folder, or move them away")
     ensure_writable(folder)
     source = resources.files("lens_emotion.stimuli").joinpath("data/example")

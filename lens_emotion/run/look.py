@@ -506,10 +506,10 @@ def remove(run: str | Path, spare: Sequence[Spare]) -> None:
 
 
 def _is_own(root: Path, path: Path) -> bool:
-    """Whether a path is RUN/MODEL/PART/NAME, and no link leads out of the run on the way there."""
+    """Whether a path is RUN/MODEL/PART/NAME or RUN/PART/NAME, and no link leads out of the run on the way there."""
     try:
         inner = path.relative_to(root).parts
-        named = len(inner) == 3 and inner[1] in _WHY and ".." not in inner
-        return named and whole_path(path.parent) == whole_path(root) / Path(*inner[:2])
+        named = len(inner) in (2, 3) and inner[-2] in _WHY and ".." not in inner
+        return named and whole_path(path.parent) == whole_path(root) / Path(*inner[:-1])
     except (OSError, ValueError, RuntimeError):
         return False

@@ -18,11 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
-from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE
-from lens_emotion.vectors.emotion_vectors import EmotionVector, as_number
+from lens_emotion.vectors.emotion_vectors import EmotionVector, dose_number
 
 UNITS = ("natural", "relative")
-USUAL = "0 to 16 natural units is the usual range"
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,7 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
-        value = as_number(self.value, "dose", USUAL)
-        if not (value == 0 or SMALLEST_DOSE <= abs(value) <= LARGEST_DOSE):
-            raise DoseError(
-                f"dose {value:g} is neither 0 nor a number from {SMALLEST_DOSE:g}, below which single precision rounds "
-                f"it away, up to {LARGEST_DOSE:g}; {USUAL}"
-            )
+        dose_number(self.value)
 
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Length of the added vector at each layer, in raw units of the residual stream."""
@@ -62,7 +55,7 @@ def as_dose(dose: Any, unit: str = "natural") -> Dose:
     """
     if isinstance(dose, Dose):
         return dose
-    return Dose(as_number(dose, "dose", USUAL), unit)
+    return Dose(dose_number(dose), unit)
 
 
 def mean_units(vector: EmotionVector, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from lens_emotion.files.artifacts import (
     refuse_where,
     write_tensors,
 )
-from lens_emotion.files.user import name_of
+from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE, name_of
 from lens_emotion.models.layers import layers_in_words, resolve_layer
 
 KIND = "EmotionVectors"
@@ -81,6 +81,21 @@ def as_number(x: object, what: str, fix: str = "give a number") -> float:
     return float(plain)
 
 
+def dose_number(x: object, fix: str = "0 to 16 natural units is the usual range") -> float:
+    """A dose as a number: 0, or one whose push single precision holds.
+
+    Raises:
+        DoseError: no number, or one of another size.
+    """
+    dose = as_number(x, "dose", fix)
+    if dose and abs(dose) < SMALLEST_DOSE:
+        raise DoseError(
+            f"dose {dose:g} is neither 0 nor a number from {SMALLEST_DOSE:g}, below which single precision rounds it "
+            f"away, up to {LARGEST_DOSE:g}; {fix}"
+        )
+    return dose
+
+
 def joint_header(headers: Sequence[Header]) -> Header:
     """The header of what was made of several: the first, with every recipe named."""
     return headers[0].with_(recipe=" / ".join(dict.fromkeys(h.recipe for h in headers if h.recipe)))
@@ -109,7 +124,7 @@ def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -
     refuse_where(unit_of_dose, natural, natural < 0, "is a length, which is not below 0")
     refuse_where(
         unit_of_dose, natural, (natural < TINIEST) & ~none,
-        f"must be at least {TINIEST:g} where there is a direction: less is rounded away",
+        f"must be above 0 where there is a direction, and at least {TINIEST:g}: less is rounded away",
     )  # fmt: skip
     refuse_where(residual, residual_norm, residual_norm <= 0, "must be above 0, a mean length")
     if header.recipe == "centred":
@@ -250,7 +265,7 @@ class EmotionVectors:
                 raise ArtifactError(f"the name {name!r} stands twice; give each vector its own")
         _check([getattr(self, name) for name in AXES], AXES, self.header)
         if not self.emotions:
-            raise ArtifactError("there is no vector; give at least one")
+            raise ArtifactError("no emotion is named; give at least one vector and its name")
         if len(self.emotions) != len(self.directions):
             raise ArtifactError(f"{len(self.directions)} directions but {len(self.emotions)} names; they must match")
 

@@ -38,7 +38,7 @@ from lens_emotion.vectors.emotion_vectors import (
     WITHIN,
     EmotionVector,
     EmotionVectors,
-    as_number,
+    dose_number,
     joint_header,
     unit_and_length,
 )
@@ -65,7 +65,7 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
         DoseError: a dose that is 0 or no number up to 1e6. LayerError: a layer that the model does not have, or at
             which the vector has no direction ("all" takes those that have one).
     """
-    dose = as_number(dose, "dose", HOW_FAR)
+    dose = dose_number(dose)
     if not dose:
         raise DoseError(f"dose 0 makes no vector; {HOW_FAR}")
     chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)
@@ -173,7 +173,7 @@ class _Own:
     def __post_init__(self) -> None:
         if self.kind != KIND:
             raise ArtifactError(f"its kind is {self.kind!r:.60}, expected {KIND!r}")
-        if not as_number(self.dose, "dose"):
+        if not dose_number(self.dose):
             raise ArtifactError("its dose is 0, which makes no vector")
         for size in SIZES:
             if len(getattr(self, size)) != self.n_layers:

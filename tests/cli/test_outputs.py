@@ -108,9 +108,11 @@ def test_an_export_replaces_neither_another_vector_nor_the_file_it_was_made_of(r
     export = ("vectors", "export", file, "calm", "--format", form, "--out")
     assert run(*export, "made").code == 0 == run(*export, "made").code
     kept = (tmp_path / "made").read_bytes()
-    for more in ([file], ["made", "--dose", 2]):
+    done = run(*export, "made", "--dose", 2)
+    assert done.code == 2 and "--overwrite" in done.err, done.err
+    for more in ([file], [file, "--overwrite"]):
         done = run(*export, *more)
-        assert done.code == 2 and "--overwrite" in done.err, done.err
+        assert done.code == 2 and "is what is being read" in done.err, done.err
     assert file.read_bytes() == whole and (tmp_path / "made").read_bytes() == kept
     assert run(*export, "made", "--dose", 2, "--overwrite").code == 0 and (tmp_path / "made").read_bytes() != kept
 

@@ -133,9 +133,9 @@ def test_files_are_refused_where_they_do_not_fit(vectors, tmp_path):
         to_gguf(vectors["calm"], path, layers=[0, 3])
     with pytest.raises(DoseError, match="dose 0"):
         to_gguf(vectors["calm"], path, dose=0)
-    with pytest.raises(ArtifactError, match="NaN"):
+    with pytest.raises(ArtifactError, match="no finite number"):
         foreign_file(path, {1: torch.full((4,), float("nan"))})
-    with pytest.raises(ArtifactError, match="cannot read"):
+    with pytest.raises(ArtifactError, match="no file"):
         from_gguf(tmp_path / "none.gguf", tiny())
 
 
