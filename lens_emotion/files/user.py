@@ -139,7 +139,7 @@ SMALLEST_DOSE, LARGEST_DOSE = 1e-6, 1e6  # single precision rounds a smaller pus
 _COUNTED = "n_permutations n_splits n_draws n_random top k per_cell batch_size max_evaluations"
 _NUMBERS: dict[str, Any] = {
     "seed": Seed,
-    "seeds": Annotated[list[Seed], Field(strict=False)],
+    "seeds": list[Seed],
     "doses": Any,  # `Dose` itself says which
     "layer": Annotated[int, Field(ge=-10_000, le=10_000)],
     "start": Annotated[int, Field(ge=0, le=10**9)],
@@ -168,6 +168,7 @@ def numbers_fit(error: type[LensEmotionError]) -> Callable[[G], G]:
             for name in kinds.keys() & bound.arguments.keys():
                 if (value := bound.arguments[name]) is None and signature.parameters[name].default is None:
                     continue
+                value = list(value) if isinstance(value, tuple) else value
                 try:
                     bound.arguments[name] = _adapter(kinds[name]).validate_python(plain(value), strict=True)
                 except ValidationError as found:
