@@ -251,7 +251,7 @@ def test_a_config_that_is_no_table_is_one_error(made, text):
 def test_a_config_of_a_gigabyte_is_not_read(made):
     folder = made("m")
     os.truncate(folder / "config.json", 10**9)  # a hole, no bytes
-    with pytest.raises(ModelUnavailableError, match="more than .* MiB"):
+    with pytest.raises(ModelUnavailableError, match=r"more than .* MiB"):
         resolve(folder)
 
 

@@ -270,9 +270,7 @@ def test_a_dose_that_breaks_the_model_is_a_row_of_the_table_and_survives_the_dis
 
     model = tiny()
     vectors = vectors_of(model)
-    vectors = replace(
-        vectors, natural=torch.full_like(vectors.natural, 1e15)
-    )  # the square of 1e6 times that is beyond float32
+    vectors = replace(vectors, natural=torch.full_like(vectors.natural, 1e33))  # 1e6 times that is beyond float32
     chosen = [Scenario(f"{e}-{i}", e, PROMPT) for e in vectors.emotions for i in range(2)]
 
     def scorer(texts):
