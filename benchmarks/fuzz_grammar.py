@@ -129,7 +129,7 @@ def _lie(rng: random.Random, value: Any, path: tuple[Any, ...]) -> None:
     elif kind < 0.32 and isinstance(said, list) and said:
         parent[key] = _list_lie(rng, said)
     elif kind < 0.85:
-        parent[key] = _like(rng, said)
+        parent[key] = copy.deepcopy(_like(rng, said))  # some of those are lists, which the next lie would change
     else:
         parent[key] = copy.deepcopy(rng.choice(NUMBERS + WORDS + STRUCTURES))
 
