@@ -116,7 +116,7 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     shape = (info.n_layers, info.d_model)
     if shape != (story.n_layers, story.d_model) or not 0 <= lens.layer < info.n_layers == lens.n_layers:
         raise ArtifactError(f"{path} speaks of another model than the activations beside it are of{again}")
-    if gone := [step for step in config.steps if not (folder / step).is_dir()]:
+    if gone := [step for step in config.steps if step != PRESET and not (folder / step).is_dir()]:
         raise ArtifactError(f"{folder} lacks {', '.join(gone)}, which its settings ask for{again}")
     steering = folder / STEERING / DOSES
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]

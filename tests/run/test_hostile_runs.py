@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -206,6 +207,27 @@ def test_verify_says_what_it_could_not_check(good):
     change(good / MANIFEST, "config", value=3)
     notes = " ".join(verify_run(good).notes)
     assert "notes.txt" in notes and "pipe" in notes and "whether every step is there" in notes
+
+
+@pytest.mark.parametrize("left", [0, 3, None], ids=["emptied", "cut", "deleted"])
+def test_checksums_that_are_gone_are_damage(left, good):
+    """A table that was changed, and its checksum taken away, passed for what was written."""
+    lines = (good / SUMS).read_bytes().splitlines(keepends=True)
+    (good / MODEL / "tables" / "lens.csv").write_text("hacked")
+    (good / SUMS).unlink() if left is None else (good / SUMS).write_bytes(b"".join(lines[:left]))
+    assert good / SUMS in {d.path for d in verify_run(good).damages}
+
+
+@pytest.mark.parametrize("where", ["run", "model", "above"])
+def test_a_link_without_end_is_no_fault_of_ours(where, good):
+    at = {"run": good.parent / "loop", "model": good / MODEL, "above": good.parent / "loop"}[where]
+    if at.exists():
+        shutil.rmtree(at)
+    at.symlink_to(at.name)
+    root = {"run": at, "model": good, "above": at / "x"}[where]
+    for looked in (lambda: plan_study(CONFIG, root), lambda: list_runs(good.parent), lambda: read_run(root)):
+        with suppress(LensEmotionError):
+            looked()
 
 
 def test_a_million_lines_of_checksums_are_one_damage(good):
