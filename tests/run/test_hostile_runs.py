@@ -87,8 +87,8 @@ def failures(said, run, neighbour):
             yield f"{name}: {time.process_time() - started:.1f} s ({said})"
 
 
-def test_60_hostile_runs_are_answered_or_refused_and_their_neighbour_is_listed(good):
-    assert [f for said, run in hostile_runs(good, good.parent, 60, seed=0) for f in failures(said, run, "good")] == []
+def test_30_hostile_runs_are_answered_or_refused_and_their_neighbour_is_listed(good):
+    assert [f for said, run in hostile_runs(good, good.parent, 30, seed=0) for f in failures(said, run, "good")] == []
 
 
 @pytest.mark.parametrize("name", FOREIGN)

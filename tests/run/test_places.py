@@ -277,7 +277,6 @@ def test_a_study_of_two_of_one_name_is_byte_identical_after_a_kill_and_after_dam
     assert killed.different == () and killed.faults == (), killed
     step = next(p.parent.name for p in (root / "whole").glob("model-*/comprehension"))
     for file, how in {
-        "manifest.json": "a folder in its place",
         f"{step}/comprehension/story_mean.safetensors": "flipped byte",
         SUMS: "deleted",
     }.items():
