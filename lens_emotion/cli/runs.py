@@ -165,6 +165,8 @@ def figures(
     from lens_emotion.study.stored import manifest_of, read_run
 
     _check_names(runs, out, across)
+    if images:
+        check_images()
     commands, every = [], []
     for run in runs:  # the last is said before the first is analysed
         facts = manifest_of(run)
@@ -179,8 +181,6 @@ def figures(
     if across and not overwrite:
         check_set(out / across, every, commands)
     ensure_writable(out)
-    if images:
-        check_images()
     stored = []
     for run in runs:
         stored.append(read_run(run, lambda name, doing: say_line((f"{name}: {doing}", "dim"))))

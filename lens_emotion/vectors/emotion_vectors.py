@@ -40,7 +40,7 @@ AXES = {
 }
 TINIEST = 1e-30  # of a size: a product with it is still a number of single precision
 LARGEST = 1e6  # of weights and doses: beyond, single precision overflows
-WITHIN = 1e-5  # of a length: single precision keeps 1e-6
+WITHIN = 1e-3  # of a length: single precision keeps 1e-6, half precision that was widened 6e-4
 ONE = {"direction": "layers d_model", "norm": "layers", "natural": "layers", "residual_norm": "layers"}
 _SQUARES = 1e-15  # rows shorter than this, or longer than its inverse, have squares beyond single precision
 

@@ -87,6 +87,7 @@ def failures(said, run, neighbour):
             yield f"{name}: {time.process_time() - started:.1f} s ({said})"
 
 
+@pytest.mark.long
 def test_30_hostile_runs_are_answered_or_refused_and_their_neighbour_is_listed(good):
     assert [f for said, run in hostile_runs(good, good.parent, 30, seed=0) for f in failures(said, run, "good")] == []
 

@@ -57,7 +57,7 @@ def run(capsys, monkeypatch):
     return call
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_killed_at_a_random_moment_ends_with_byte_identical_tables(tmp_path):
     config = CONFIG.with_(generation=False, n_permutations=20)
     for killed in kill_resume.kills(config, tmp_path, 1, seed=1):

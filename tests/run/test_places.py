@@ -269,17 +269,14 @@ def test_two_models_of_one_name_are_studied_and_told_apart_everywhere(two):
     assert [(m.name, m.steps[0].state) for m in steps] == [(one, "stored"), (other, "stored")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_of_two_of_one_name_is_byte_identical_after_a_kill_and_after_damage(two):
     config, root = two
     wanted = kill_resume.tables(root / "whole")
     killed = kill_resume.kill_and_resume(config, root / "killed", 2.0, wanted)
     assert killed.different == () and killed.faults == (), killed
     step = next(p.parent.name for p in (root / "whole").glob("model-*/comprehension"))
-    for file, how in {
-        f"{step}/comprehension/story_mean.safetensors": "flipped byte",
-        SUMS: "deleted",
-    }.items():
+    for file, how in {f"{step}/comprehension/story_mean.safetensors": "flipped byte", SUMS: "deleted"}.items():
         mended = kill_resume.mend(config, root / "whole", root / f"harmed-{how}", file, how)
         assert mended.named and mended.different == () and mended.faults == (), mended
 

@@ -76,6 +76,7 @@ def here(tmp_path_factory):
     return files_of(run_study(BOTH, tmp_path_factory.mktemp("here")).folder)
 
 
+@pytest.mark.long
 def test_two_models_on_two_workers_give_the_same_files_as_one_process(here, tmp_path):
     workers, said = Copies(), []
     run = run_study(BOTH, tmp_path / "run", say=lambda model, what: said.append(f"{model}: {what}"), executor=workers)
@@ -92,6 +93,7 @@ def test_two_models_on_two_workers_give_the_same_files_as_one_process(here, tmp_
     assert again.models[0].steering.summary() == run.models[0].steering.summary()
 
 
+@pytest.mark.long
 def test_what_came_back_before_an_error_is_not_done_again(here, tmp_path, monkeypatch):
     def fail(name):
         if name == "tiny-llama:generation:1":
@@ -230,6 +232,7 @@ def workers_at_work() -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for Ray's workers in /proc")
 def test_a_worker_killed_on_a_ray_cluster_costs_nothing_but_its_part(here, tmp_path, cluster):
     killed = []
