@@ -197,7 +197,7 @@ def as_own_gguf_says(data: bytes, result: Any) -> str:
     # a layer that the file leaves out has its size all the same
     there = sorted(held)
     sizes = fault_of_sizes(result, ("natural", "norm"))
-    unit = fault_of_directions(result.direction[there], result.natural[there], result.norm[there])
+    unit = fault_of_directions(result.direction[there], result.natural[there])
     name = "another name than the file's" if result.name != meta["name"] else fault_of_names([result.name])
     return first(fault_of_header(meta, result), sizes, unit, name)
 
@@ -217,5 +217,5 @@ def as_parts_say(data: bytes, result: Any) -> str:
     if set(parts) - set(range(result.n_layers)):
         return "the file holds layers that the vector lacks"
     there = sorted(parts)
-    unit = fault_of_directions(result.direction[there], result.natural[there], result.norm[there])
+    unit = fault_of_directions(result.direction[there], result.natural[there])
     return first(fault_of_sizes(result, ("natural", "norm")), unit)

@@ -315,16 +315,15 @@ def fault_of_numbers(numbers: Any, what: str, least: float | None = None, most: 
     return ""
 
 
-def fault_of_directions(directions: Any, natural: Any, norms: Any) -> str:
-    """Directions that are not of length 1; a layer that has none is zero in its length before scaling too."""
+def fault_of_directions(directions: Any, natural: Any) -> str:
+    """Directions that are not of length 1, or have no size. Zeros are no direction at that layer (docs/file-formats.md),
+    whatever its sizes: an exported part of the layers keeps those of all, and steering there is refused."""
     length = np.linalg.norm(np.asarray(directions, dtype=float), axis=-1)
-    before, sizes = np.asarray(norms, dtype=float), np.asarray(natural, dtype=float)
-    if length.size == 0 or not length.any():
+    sizes = np.asarray(natural, dtype=float)
+    if length.size == 0:
         return "there are no directions"
     if ((np.abs(length - 1) > 1e-3) & (length > 0)).any():
         return f"a direction has length {length.flat[np.argmax(np.abs(length - 1))]:g}"
-    if ((length == 0) & (before > 0)).any():
-        return "a direction is zero that had a length"
     return "a direction has no size" if ((length > 0) & (sizes <= 0)).any() else ""
 
 

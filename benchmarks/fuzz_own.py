@@ -116,7 +116,7 @@ def _meant_study(found: Any) -> str:
 
 
 def _stimuli(data: dict[str, Any], found: Any) -> bool:
-    told = [(row["text"].strip(), name_of(row["emotion"]), row["topic"]) for row in data["items"]]
+    told = [(row["text"].strip(), name_of(row["emotion"]), name_of(row["topic"])) for row in data["items"]]
     norms = {name_of(e): (float(n["valence"]), float(n["arousal"])) for e, n in data.get("norms", {}).items()}
     read = {n.emotion: (n.valence, n.arousal) for n in found.stimuli.norms}
     return told == [(s.text, s.emotion, s.topic) for s in found.stimuli.items] and read.items() <= norms.items()

@@ -130,7 +130,7 @@ def save_anew(
     """
     path = Path(path)
     if any(os.path.lexists(path) and same_file(path, x) for x in inputs):
-        raise ArtifactError(f"{path} is what is being read; {ELSEWHERE.partition(',')[0]}")
+        raise ArtifactError(f"{path} is what is being read; give another --out")
     with tempfile.TemporaryDirectory() as folder:
         save(made := Path(folder, path.name))
         data = made.read_bytes()

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Generic, NoReturn, NotRequired, Required, Typ
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # that of typing lacks what pydantic needs before Python 3.12
+from typing_extensions import TypedDict
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
 from lens_emotion.files.read import read_text, strict_json
@@ -63,7 +63,23 @@ class Form(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_own_keys(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if not re.match(_OWN, k)} if isinstance(data, dict) else data
+        return _without_own(data)
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> Any:
+        for table in vars(self).values():
+            named = [name_of(key) for key in table] if isinstance(table, dict) else []
+            if len(set(named)) < len(named):
+                twice = next(n for i, n in enumerate(named) if n in named[:i])
+                raise PydanticCustomError("stands_twice", "the name {value} stands twice", {"value": repr(twice)})
+        return self
+
+
+def _without_own(data: Any) -> Any:
+    """A table, and the tables in it, without the keys that are the user's own."""
+    if not isinstance(data, dict):
+        return data
+    return {key: _without_own(inner) for key, inner in data.items() if not re.match(_OWN, key)}
 
 
 def is_user_file(name: object) -> bool:

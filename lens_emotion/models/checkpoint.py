@@ -24,7 +24,7 @@ _MOST_OF = {  # bytes of a file that is opened by its name: the largest tokenize
     ".json": MOST, ".jinja": 2**20, ".model": MOST, ".txt": MOST, ".safetensors": 2**50,
 }  # fmt: skip
 _ANEW = "copy it anew from the original model"
-_DECODER = re.compile(r"ForCausalLM$|^GPT2LMHeadModel$|^OpenAIGPTLMHeadModel$")
+_DECODER = re.compile(r"ForCausalLM\Z|^GPT2LMHeadModel\Z|^OpenAIGPTLMHeadModel\Z")
 _EXPERTS = re.compile(r"^(moe_)?(n|num)_(\w+_)?experts$")
 _EXPERT_NAMES = re.compile(r"moe(?=For)|Moe|MoE|Mixtral|GptOss|Dbrx|DeepseekV[2-4]|Jamba|Arctic|Grok|SwitchTr|MiniMax")
 _OTHER_SENSES = ("image_size", "vision_config", "num_mel_bins", "sampling_rate")

@@ -348,7 +348,7 @@ def record_of(folder: Path) -> StepRecord:
     """
     path = folder / RECORD
     data = read_json(path, remedy="run the study again", most=2**24)
-    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+    if not isinstance(data, dict) or (schema := data.pop("schema", None)) != SCHEMA or schema is True:
         raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
     found = formed(StepRecord, data, str(path))
     if not found.name.isprintable() or not found.name.strip():

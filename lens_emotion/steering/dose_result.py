@@ -375,6 +375,8 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
     if unknown := set(data["types"].values()) - {"bool", "int64", "float64"}:
         raise ValueError(f"a column is of the unknown type {min(map(str, unknown))[:40]}")
+    if not isinstance(data["data"], list) or not all(isinstance(row, list) for row in data["data"]):
+        raise ValueError("its rows are no lists")
     if wrong := next((i for i, row in enumerate(data["data"]) if len(row) != len(data["columns"])), None):
         raise ValueError(f"row {wrong} has another length than the columns")
     plain = pd.DataFrame(data["data"], columns=data["columns"], dtype=object)

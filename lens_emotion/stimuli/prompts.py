@@ -217,8 +217,8 @@ def read_prompts(path: str | Path) -> PromptFile:
     """
     file = read_user_file(path, PromptForm)
     rows = file.data.prompts
-    ids = [row.id or f"{name_of(row.emotion)}-{row.topic}-{i + 1}" for i, row in enumerate(rows)]
-    own = [StoryPrompt(n, r.text, name_of(r.emotion), r.topic) for n, r in zip(ids, rows, strict=True)]
+    ids = [row.id or f"{name_of(row.emotion)}-{name_of(row.topic)}-{i + 1}" for i, row in enumerate(rows)]
+    own = [StoryPrompt(n, r.text, name_of(r.emotion), name_of(r.topic)) for n, r in zip(ids, rows, strict=True)]
     crossed = (*_crossed(file), *own)
     file.unique("prompts", ids)
     if not crossed:
@@ -235,6 +235,7 @@ def _crossed(file: UserFile[PromptForm]) -> list[StoryPrompt]:
     for row, (emotion, phrase) in enumerate(words.items()):
         name, filled = ("neutral_templates", {}) if emotion == NEUTRAL else ("templates", {"emotion": phrase})
         for column, (topic, about) in enumerate(form.topics.items()):
+            topic = name_of(topic)
             text = _fill(file, name, row + column, filled | {"topic": about})
             found.append(StoryPrompt(f"{emotion}-{topic}", text, emotion, topic))
     if form.templates and not form.topics:

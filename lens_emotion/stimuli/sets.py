@@ -218,8 +218,9 @@ def read_stimulus_file(path: str | Path) -> StimulusFile:
 
 def _item(index: int, row: ItemRow, language: str) -> Stimulus:
     emotion = name_of(row.emotion)
-    name = row.id or f"{emotion}-{row.topic}-{index + 1}"
-    return Stimulus(name, row.text.strip(), emotion, row.topic, row.person, row.language or language)
+    topic = name_of(row.topic)  # "school " is no topic of its own, on whose folds "school" could be tested
+    name = row.id or f"{emotion}-{topic}-{index + 1}"
+    return Stimulus(name, row.text.strip(), emotion, topic, row.person, row.language or language)
 
 
 def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[Norm, ...]:

@@ -106,8 +106,9 @@ def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -
 
     Raises:
         ArtifactError: not finite float32 of sizes that fit; a direction that is neither of length 1 nor zero (none at
-            that layer); a size below 0, or a natural unit of 0 where there is a direction; a residual norm that is not
-            positive; sizes that differ although the recipe is "centred", where both are ||mu_e - mu||.
+            that layer); a size below 0; a natural unit of 0 where there is a direction; a residual norm that is not
+            positive; sizes that differ although the recipe is "centred", where both are
+            ||mu_e - mu||.
     """
     if not isinstance(header, Header):
         raise ArtifactError(f"header is {type(header).__name__}; give the Header that says where the vectors come from")
