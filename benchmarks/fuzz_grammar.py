@@ -316,8 +316,8 @@ def fault_of_numbers(numbers: Any, what: str, least: float | None = None, most: 
 
 
 def fault_of_directions(directions: Any, natural: Any) -> str:
-    """Directions that are not of length 1, or have no size. Zeros are no direction at that layer (docs/file-formats.md),
-    whatever its sizes: an exported part of the layers keeps those of all, and steering there is refused."""
+    """Directions that are not of length 1, or have no size. Zeros are no direction there (docs/file-formats.md),
+    whatever the sizes: an exported part of the layers keeps those of all, and steering there is refused."""
     length = np.linalg.norm(np.asarray(directions, dtype=float), axis=-1)
     sizes = np.asarray(natural, dtype=float)
     if length.size == 0:

@@ -22,10 +22,11 @@ from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.steering.dose import Dose, as_dose
-from lens_emotion.steering.dose_result import DoseResponse, dose_table, score_columns, with_targets
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.judges import Judge, decided
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
+from lens_emotion.steering.outcomes import dose_table, score_columns, with_targets
 from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors

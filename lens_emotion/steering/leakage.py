@@ -25,9 +25,10 @@ from lens_emotion.stats.tests import (
     percentile_band,
     permutation_p,
 )
-from lens_emotion.steering.dose_result import DoseResponse, holm, mcnemar_p, rate
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import any_word
 from lens_emotion.steering.measures import letter_shares, script_shares
+from lens_emotion.steering.outcomes import holm, mcnemar_p, rate
 
 NOTHING = 0.01  # a mean share of foreign letters below this, at every dose, is called nothing
 N_FLIPS = 1999

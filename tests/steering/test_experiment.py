@@ -17,17 +17,14 @@ from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import (
     _frame_from_json,
     _frame_to_json,
-    changed,
     cross_fit,
-    holm,
     load_dose_response,
-    mcnemar_p,
     save_dose_response,
     side_effects_of,
-    target_first,
 )
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judges import word_count_judge, world_words
+from lens_emotion.steering.outcomes import changed, holm, mcnemar_p, target_first
 from lens_emotion.steering.regimes import REGIMES, Thresholds
 from lens_emotion.stimuli.prompts import scenarios
 
