@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.fuzz_grammar import fault_of_numbers, fault_of_texts, first, lied, told
+from benchmarks.fuzz_runs import json_reader
 from benchmarks.fuzz_subjects import Reader, small_activations, small_stimuli, tiny
 
 MODEL = "tiny-llama"
@@ -36,17 +37,6 @@ def model_readers(folder: Path) -> list[Reader]:
     ]
 
 
-def _json(
-    name: str, place: Path, read: Callable[[Path], Any], says: Callable[[bytes, Any], str], **more: Any
-) -> Reader:
-    good = place.read_bytes()
-    plain = json.loads(good)
-    lies = lambda rng: lied(rng, plain).encode("utf-8", "surrogatepass")  # noqa: E731
-    right = lambda data, result: not says(data, result)  # noqa: E731
-    text = lambda: (json.loads(good), lambda new: new.encode("utf-8", "replace"))  # noqa: E731
-    return Reader(name, good, read, right, text, lies=lies, says=says, place=place, **more)
-
-
 # A folder: config, index, header, tokenizer.
 
 
@@ -65,7 +55,9 @@ def _config(folder: Path) -> Reader:
         ]
         return f"{wrong[0]} is {result[wrong[0]]!r:.30}" if wrong else fault_of_texts(result)
 
-    return _json("check_folder, config", folder / "config.json", lambda path: check_folder(path.parent, "x"), says)
+    return json_reader(
+        "check_folder, config", folder / "config.json", lambda path: check_folder(path.parent, "x"), says
+    )
 
 
 def _index(folder: Path) -> Reader:
@@ -101,7 +93,7 @@ def _index(folder: Path) -> Reader:
         beyond = [s for s in shards.values() if "/" in s or "\\" in s]
         return f"a file of weights outside of the folder: {beyond[0]!r:.40}" if beyond else ""
 
-    reader = _json("weight_files, index", place, lambda path: weight_files(path.parent), says)
+    reader = json_reader("weight_files, index", place, lambda path: weight_files(path.parent), says)
 
     def lies(rng: random.Random) -> bytes:
         if rng.random() < 0.3:
@@ -164,8 +156,8 @@ def _tokenizers(folder: Path) -> list[Reader]:
         return fault_of_numbers(ids, "an id", 0, max(len(tokenizer), 1) - 1)
 
     return [
-        _json("tokenizer.json", folder / "tokenizer.json", read, says, weight=1),
-        _json("tokenizer_config.json", folder / "tokenizer_config.json", read, says, weight=1, lenient=True),
+        json_reader("tokenizer.json", folder / "tokenizer.json", read, says, weight=1),
+        json_reader("tokenizer_config.json", folder / "tokenizer_config.json", read, says, weight=1, lenient=True),
     ]
 
 
@@ -277,10 +269,10 @@ def _commands(folder: Path) -> list[Reader]:
     exported = lambda p: _called("vectors", "export", p, "calm", "--out", out)  # noqa: E731
     right = lambda _, result: not _said(0, 2)(_, result)  # noqa: E731
     return [
-        _json("cli: runs", run / "manifest.json", listed, _said(0, 2), **common),
-        _json("cli: runs verify", run / MODEL / "steering" / "step.json", verified, _said(0, 1, 2), **common),
-        _json("cli: runs compare", run / MODEL / "model.json", compared, _said(0, 2), **common),
-        _json("cli: stimuli lint", texts, linted, _said(0, 1, 2), **common),
+        json_reader("cli: runs", run / "manifest.json", listed, _said(0, 2), **common),
+        json_reader("cli: runs verify", run / MODEL / "steering" / "step.json", verified, _said(0, 1, 2), **common),
+        json_reader("cli: runs compare", run / MODEL / "model.json", compared, _said(0, 2), **common),
+        json_reader("cli: stimuli lint", texts, linted, _said(0, 1, 2), **common),
         Reader(
             "cli: vectors export", spread.good, exported, right, spread.text, lies=spread.lies, says=_said(0, 2),
             place=vectors, **common,

@@ -104,8 +104,8 @@ def _store(root: Path) -> None:
     store.close()
 
 
-def file_of_run(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:
-    """A JSON file in a run: any lie in it, judged as it stands."""
+def json_reader(name: str, place: Path, read: Callable[[Path], Any], says: Says, **more: Any) -> Reader:
+    """A JSON file, of a run or a model: any lie in it, judged as it stands."""
     good = place.read_bytes()
     plain = json.loads(good)
     lies = lambda rng: lied(rng, plain).encode("utf-8", "surrogatepass")  # noqa: E731
@@ -141,7 +141,7 @@ def _listed(run: Path, good: Path) -> Reader:
         others = [r for r in rows if r.path == run]
         return "" if not others else _summary(or_none(data), others[0], run)
 
-    return file_of_run("list_runs, manifest", run / "manifest.json", read, says, lenient=True)
+    return json_reader("list_runs, manifest", run / "manifest.json", read, says, lenient=True)
 
 
 def _summary(facts: Any, row: Any, run: Path) -> str:
@@ -182,7 +182,7 @@ def _manifest_of(run: Path) -> Reader:
         other = [k for k, v in facts.items() if read.get(k) != v]
         return f"{other[0]!r:.40} is not the file's" if other else ""
 
-    return file_of_run("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
+    return json_reader("manifest_of", run / "manifest.json", lambda path: manifest_of(path.parent), says, weight=2)
 
 
 # Steps.
@@ -223,8 +223,8 @@ def _records(run: Path) -> list[Reader]:
     read = lambda path: read_record(path.parent)  # noqa: E731
     speeds = lambda path: measured_in([run])  # noqa: E731
     return [
-        file_of_run("read_record", place, read, record_says, lenient=True),
-        file_of_run("measured_in", place, speeds, speeds_say, lenient=True, weight=4),
+        json_reader("read_record", place, read, record_says, lenient=True),
+        json_reader("measured_in", place, speeds, speeds_say, lenient=True, weight=4),
     ]
 
 

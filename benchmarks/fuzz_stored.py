@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.fuzz_grammar import fault_of_names, fault_of_numbers, fault_of_texts, first, told
-from benchmarks.fuzz_runs import DATE, MODEL, Says, file_of_run, or_none, stored_run
+from benchmarks.fuzz_runs import DATE, MODEL, Says, json_reader, or_none, stored_run
 from benchmarks.fuzz_subjects import Reader
 
 
@@ -89,7 +89,7 @@ def _compared(run: Path, good: Path) -> list[Reader]:
     tables, facts = partial(_cells_compared, cells_in(place.read_bytes())), partial(_facts_compared, good)
     return [
         table_of_run("compare_runs, tables", place, read, tables, lenient=True),
-        file_of_run("compare_runs, manifest", run / "manifest.json", read, facts, lenient=True, weight=3),
+        json_reader("compare_runs, manifest", run / "manifest.json", read, facts, lenient=True, weight=3),
     ]
 
 
@@ -132,8 +132,8 @@ def _words(value: Any) -> str:
 def _stored(run: Path) -> list[Reader]:
     read = lambda path: _read_back(run)  # noqa: E731
     return [
-        file_of_run("read_run, model.json", run / MODEL / "model.json", read, _facts_say, weight=3),
-        file_of_run("read_run, manifest", run / "manifest.json", read, _config_says, weight=3),
+        json_reader("read_run, model.json", run / MODEL / "model.json", read, _facts_say, weight=3),
+        json_reader("read_run, manifest", run / "manifest.json", read, _config_says, weight=3),
         table_of_run("read_run, lens.csv", run / MODEL / "tables" / "lens.csv", read, _lens_says),
     ]
 
@@ -236,7 +236,7 @@ def _written(run: Path) -> Reader:
             *(fault_of_texts(s.text) for s in texts.items),
         )
 
-    return file_of_run("read_written", run / MODEL / "generation" / "stories.json", read_written, says)
+    return json_reader("read_written", run / MODEL / "generation" / "stories.json", read_written, says)
 
 
 def _locked(run: Path) -> Reader:
@@ -260,4 +260,4 @@ def _locked(run: Path) -> Reader:
             "" if type(pid) is int and pid >= 1 and f"kill {pid}" in said else f"the advice to end process {pid!r:.30}"
         )
 
-    return file_of_run(".writer.json", place, lambda path: str(lock._locked(path.parent)), says, lenient=True)
+    return json_reader(".writer.json", place, lambda path: str(lock._locked(path.parent)), says, lenient=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lens_emotion.analysis.anisotropy import anisotropy
@@ -38,7 +38,6 @@ from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
 LOADED_WITH = ("backend", "dtype", "device", "quantise", "template")
-LENS_FACTS = ("layer", "n_layers", "model", "k", "n_random", "form")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +53,18 @@ class Outcome(Brief):
     study: ModelStudy
     vectors: EmotionVectors
     evidence: Evidence | None
+
+
+@dataclass(frozen=True)
+class LensFacts:
+    """What model.json says of a logit lens; see `analysis.lens.Lens`."""
+
+    layer: int
+    n_layers: int
+    model: str
+    k: int
+    n_random: int
+    form: str
 
 
 def loaded(place: Place, config: StudyConfig) -> Model:
@@ -203,6 +214,6 @@ def _preset(acts: PooledActivations, config: StudyConfig) -> JeongStudy:
 def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
     """Write what the tables and activations of a model's folder do not say."""
     facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
-    facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in LENS_FACTS}}
+    facts |= {"info": asdict(evidence.info), "lens": {f.name: getattr(lens, f.name) for f in fields(LensFacts)}}
     facts |= {"ratings": [asdict(rating) for rating in evidence.ratings]}
     return store.json(FACTS, facts)

@@ -28,21 +28,9 @@ from lens_emotion.steering.dose_result import load_dose_response
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
-from lens_emotion.study.one_model import FACTS, judge_model
+from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
 from lens_emotion.study.steps import DOSES, STORIES, Say, load_written, silent
-
-
-@dataclass(frozen=True)
-class LensFacts:
-    """What model.json says of a logit lens; see `analysis.lens.Lens`."""
-
-    layer: int
-    n_layers: int
-    model: str
-    k: int
-    n_random: int
-    form: str
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lens_emotion.cli.app import main
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import check_mine, save_anew, write_tensors
 from lens_emotion.report.gallery import HEAD, INDEX, FiguresError, check_gallery, check_set
@@ -24,7 +21,7 @@ FIGURES = ["figures", "run", "--out", "out", "--no-images"]
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(called, monkeypatch, tmp_path):
     """The command line; whatever takes long fails the test."""
     monkeypatch.chdir(tmp_path)
     for name in (
@@ -33,14 +30,7 @@ def run(capsys, monkeypatch, tmp_path):
     ):  # fmt: skip
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("too late"))
 
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=stopped.value.code or 0, out=printed.out, err=printed.err)
-
-    return call
+    return called
 
 
 def own(path, kind="EmotionVectors", **header):

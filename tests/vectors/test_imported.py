@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from conftest import BACKENDS, tiny
 
 from lens_emotion.analysis.lens import lens
 from lens_emotion.analysis.tokens import token_scores
-from lens_emotion.cli.app import main
 from lens_emotion.errors import LayerError, UnsupportedModelError
 from lens_emotion.steering.comparison import Push, check_push
 from lens_emotion.steering.dose import Dose
@@ -161,16 +158,9 @@ def test_layer_0_comes_through(vectors, tmp_path):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    def call(*args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=stopped.value.code or 0, out=printed.out, err=printed.err)
-
-    return call
+def run(called, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return called
 
 
 def test_the_command_line_imports_and_steers_only_where_there_is_a_direction(run, imported, tmp_path):
