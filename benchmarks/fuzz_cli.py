@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.fuzz_readers import HangError, limit
+from benchmarks.fuzz_subjects import HangError, limit
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is asked of the hub
 
@@ -193,12 +193,12 @@ def drawn(rng: random.Random, command: str, n_hostile: int) -> tuple[list[str], 
 def fixtures(folder: Path) -> None:
     """The files that commands are given: good ones, and some of every kind of broken model."""
     from benchmarks.fuzz_subjects import small_activations
-    from lens_emotion.models.loading import load_model, resolve
+    from lens_emotion.models.loading import resolve
     from lens_emotion.run.config import write_example
     from lens_emotion.vectors.interchange import to_gguf
     from lens_emotion.vectors.recipes import emotion_vectors
 
-    vectors = emotion_vectors(small_activations(load_model(MODEL, device="cpu")))
+    vectors = emotion_vectors(small_activations())
     to_gguf(vectors["calm"], vectors.save(folder / "vectors.safetensors").with_name("good.gguf"), 3.0, [2, 3])
     write_example(folder / "mine")
     (folder / "norun").mkdir()

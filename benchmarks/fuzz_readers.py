@@ -1,34 +1,44 @@
-"""Damaged files through every reader of foreign files: a typed error or a right answer, nothing else.
+"""Damaged and lying files through every reader of foreign files: a typed error or a right answer, nothing else.
 
-    python -m benchmarks.fuzz_readers [--inputs 10000] [--seed 0]
+    python -m benchmarks.fuzz_readers [--inputs 20000] [--seed 0] [--only NAME] [--keep DIR | --replay FILE]
 
-Each input is a good file that was changed: bytes flipped, cut off, doubled or overwritten, its header edited, a value
-of its JSON replaced by one of another type. A reader must raise a `LensEmotionError` or return what the file, as it now
-stands, says (where a file carries a checksum: what was written). Anything else is a failure: another exception, a hang,
-or other numbers.
+Half of the inputs are good files that were changed: bytes flipped, cut off, doubled or overwritten, a value of the JSON
+replaced by one of another type. The others are valid: form, seal and checksum are right, and contents lie (see
+`fuzz_grammar`); or something else lies in the file's place, a folder or a FIFO. A reader must raise a
+`LensEmotionError` or return what the file, as it now stands, says, where that has a meaning. All else is a failure:
+another exception, a hang, other numbers, or more memory than a small file may cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import random
-import signal
+import re
+import resource
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz_own import own_readers
-from benchmarks.fuzz_subjects import Reader, readers
+from benchmarks.fuzz_grammar import ODD, clear, is_odd, odd, put
+from benchmarks.fuzz_subjects import HangError, Reader, limit
 from lens_emotion.errors import LensEmotionError
 
+os.environ.setdefault("RUST_BACKTRACE", "0")  # a panic of a library is told by its line here
+
 LONGEST = 10.0  # seconds for one small file; more is a hang
+MOST = 500 * 2**20  # bytes that a small file may make the process grow by
+ROOM = 3 * 2**29  # bytes of addresses beside those in use, so that a hostile size ends in an error here
+LYING, ODDLY = 0.5, 0.04  # shares of the inputs that are valid and lie, and that are no files
 OTHER_TYPES: tuple[Any, ...] = (None, True, 0, -1, 1e308, 10**40, "", "x", "\ud800", [], {}, [[]], float("nan"))
 
 
@@ -37,30 +47,36 @@ class Tally:
     """What came of a reader's inputs."""
 
     inputs: int = 0
+    lies: int = 0
     errors: int = 0
     right: int = 0
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
 
-class HangError(Exception):
-    """A reader did not come back in time."""
-
-
 @contextmanager
-def limit(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer (main thread of a Unix process only)."""
-
-    def stop(*_: Any) -> None:
-        raise HangError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+def little_room() -> Iterator[None]:
+    """Addresses are bounded inside: a file that asks for a petabyte gets a MemoryError, not the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError, ValueError):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, hard))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def peak() -> int:
+    """Bytes of memory that the process held at most, since `forget_peak` where the system has it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> int:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak()
 
 
 def flipped(rng: random.Random, good: bytes) -> bytes:
@@ -92,7 +108,7 @@ def swapped(rng: random.Random, value: Any) -> Any:
     paths = list(_paths(value))
     path = rng.choice(paths)
     if not path:
-        return rng.choice(OTHER_TYPES)
+        return copy.deepcopy(rng.choice(OTHER_TYPES))
     parent = value
     for key in path[:-1]:
         parent = parent[key]
@@ -102,7 +118,7 @@ def swapped(rng: random.Random, value: Any) -> Any:
     elif kind == 1:
         del parent[path[-1]]
     else:
-        parent[path[-1]] = rng.choice(OTHER_TYPES)
+        parent[path[-1]] = copy.deepcopy(rng.choice(OTHER_TYPES))
     return value
 
 
@@ -125,53 +141,172 @@ def mutated(rng: random.Random, reader: Reader) -> bytes:
     return rng.choice(BYTES)(rng, reader.good)
 
 
-def fuzz(reader: Reader, inputs: int, seed: int, folder: Path) -> Tally:
-    """Try a reader on `inputs` changed files."""
-    rng, tally, path = random.Random(f"{seed}-{reader.name}"), Tally(), folder / f"file{reader.suffix}"
-    for i in range(inputs):
-        data = mutated(rng, reader)
-        path.write_bytes(data)
-        tally.inputs += 1
-        start = time.perf_counter()
-        try:
-            with limit(LONGEST):
-                result = reader.read(path)
-            if reader.right(data, result):
-                tally.right += 1
-            else:
-                tally.failures.append(f"input {i}: other content than the file")
-        except LensEmotionError as error:
+def drawn(reader: Reader, i: int, seed: int) -> tuple[str, bytes]:
+    """What the i-th input of a reader is, "lie", "odd" or "change", and its bytes; a function of the seed alone."""
+    rng = random.Random(f"{seed}-{reader.name}-{i}")
+    kind = rng.random()
+    if reader.lies is not None and kind < LYING:
+        return "lie", reader.lies(rng)
+    if reader.file and kind > 1 - ODDLY:
+        return "odd", odd(rng.choice(ODD))
+    return "change", mutated(rng, reader)
+
+
+def tried(reader: Reader, kind: str, data: bytes, path: Path, tally: Tally) -> str:
+    """One input through a reader: what is wrong with the answer, or ""."""
+    start, before = time.perf_counter(), peak()
+    wrong = ""
+    try:
+        with limit(LONGEST):
+            put(path, data)
+            result = reader.read(path)
+        wrong = _judged(reader, kind, data, result)
+        tally.right += not wrong
+    except LensEmotionError as error:
+        tally.errors += 1
+        wrong = "" if str(error).strip() else "wrong: an error without words"
+    except HangError:
+        wrong = f"hang: no answer within {LONGEST:g} s"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if type(error).__name__ == "TypeCheckError":  # of the tests' checker of shapes, which comes before our checks
             tally.errors += 1
-            if not str(error).strip():
-                tally.failures.append(f"input {i}: an error without words")
-        except (Exception, HangError) as error:
-            tally.failures.append(f"input {i}: {type(error).__name__}: {str(error)[:200]}")
-        tally.slowest = max(tally.slowest, time.perf_counter() - start)
+            return ""
+        wrong = f"crash: {type(error).__name__}: {str(error)[:200]}"
+    taken, grown = time.perf_counter() - start, peak() - before
+    tally.slowest = max(tally.slowest, taken)
+    if taken > LONGEST:
+        wrong = wrong or f"hang: {taken:.1f} s"
+    if grown > MOST:
+        wrong = wrong or f"memory: {grown / 2**20:.0f} MiB for {len(data)} bytes"
+        forget_peak()
+    return wrong
+
+
+def _judged(reader: Reader, kind: str, data: bytes, result: Any) -> str:
+    """What is wrong with a result; whatever the judge stumbles over should not have been read."""
+    held = b"" if is_odd(data) else data
+    try:
+        if kind == "change":
+            return (
+                "" if reader.right(held, result) else f"wrong: other content than the file {_why(reader, held, result)}"
+            )
+        if kind == "odd" and not reader.lenient:
+            return f"wrong: a result of what is no file, or an empty one ({data[5:].decode()})"
+        found = reader.says(held, result) if reader.says else ""
+        return f"wrong: {found}" if found else ""
+    except Exception as error:
+        return f"wrong: a result of what cannot be read ({type(error).__name__}: {str(error)[:120]})"
+
+
+def _why(reader: Reader, data: bytes, result: Any) -> str:
+    try:
+        found = reader.says(data, result) if reader.says else ""
+    except Exception as error:
+        found = f"{type(error).__name__}: {str(error)[:120]}"
+    return f"({found})" if found else ""
+
+
+def fuzz(reader: Reader, inputs: int, seed: int, folder: Path, keep: Path | None = None) -> Tally:
+    """Try a reader on `inputs` changed files."""
+    tally, path = Tally(), reader.place or folder / f"file{reader.suffix}"
+    forget_peak()
+    for i in range(inputs):
+        kind, data = drawn(reader, i, seed)
+        tally.inputs += 1
+        tally.lies += kind == "lie"
+        if wrong := tried(reader, kind, data, path, tally):
+            tally.failures.append(f"{kind} {i}: {wrong}")
+            if keep is not None:
+                (keep / f"{slug(reader.name)}.{kind}.{seed}-{i}").write_bytes(data)
+    put(path, reader.good)
+    if reader.place is None:
+        clear(path)
     return tally
 
 
-def run(inputs: int, seed: int) -> dict[str, Tally]:
-    """Share the inputs evenly between all readers."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        found = [*readers(folder), *own_readers(folder)]
-        shares = Counter(found[i % len(found)].name for i in range(inputs))
-        return {reader.name: fuzz(reader, shares[reader.name], seed, folder) for reader in found}
+def slug(name: str) -> str:
+    """A reader's name in a file's name."""
+    return re.sub(r"\W+", "_", name).strip("_")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def all_readers(folder: Path) -> list[Reader]:
+    """Every reader, each with its good file in a part of the folder."""
+    from benchmarks.fuzz_control import control_readers
+    from benchmarks.fuzz_models import model_readers
+    from benchmarks.fuzz_own import own_readers
+    from benchmarks.fuzz_runs import run_readers
+    from benchmarks.fuzz_steps import step_readers
+    from benchmarks.fuzz_stored import stored_readers
+    from benchmarks.fuzz_subjects import readers
+
+    found: list[Reader] = []
+    for make in (readers, control_readers, own_readers, run_readers, stored_readers, step_readers, model_readers):
+        part = folder / make.__name__
+        part.mkdir()
+        found += make(part)
+    return found
+
+
+def shared(found: Sequence[Reader], inputs: int) -> dict[str, int]:
+    """How many inputs each reader gets, by the weights."""
+    turns = [r.name for k in range(max(r.weight for r in found)) for r in found if k < r.weight]
+    return Counter(turns[i % len(turns)] for i in range(inputs))
+
+
+def run(
+    inputs: int, seed: int, only: str = "", keep: Path | None = None, found: Sequence[Reader] = ()
+) -> dict[str, Tally]:
+    """Share the inputs between the readers, all or those given."""
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(temporary).resolve()
+        found = [r for r in (found or all_readers(folder)) if only in r.name]
+        shares = shared(found, inputs)
+        with little_room():
+            return {r.name: fuzz(r, shares.get(r.name, 0), seed, folder, keep) for r in found}
+
+
+def replay(file: Path) -> int:
+    """One kept input again, with all that comes of it shown."""
+    name, kind, _ = file.name.split(".")
+    with tempfile.TemporaryDirectory() as temporary, little_room():
+        folder = Path(temporary).resolve()
+        reader = next(r for r in all_readers(folder) if slug(r.name) == name)
+        path, tally = reader.place or folder / f"file{reader.suffix}", Tally()
+        wrong = tried(reader, kind, file.read_bytes(), path, tally)
+    print(f"{reader.name}: {wrong or ('a typed error' if tally.errors else 'right')}")
+    return int(bool(wrong))
+
+
+def shown(tallies: dict[str, Tally], most: int) -> None:
+    head = f"{'inputs':>8}{'lying':>8}{'typed errors':>14}{'right':>8}{'failures':>10}{'slowest':>10}"
+    print(f"{'reader':<28}{head}")
+    for name, t in tallies.items():
+        counts = f"{t.inputs:>8}{t.lies:>8}{t.errors:>14}{t.right:>8}{len(t.failures):>10}{t.slowest:>9.2f}s"
+        print(f"{name:<28}{counts}")
+        for failure in t.failures[:most]:
+            print(f"  {failure.encode('ascii', 'backslashreplace').decode()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fuzz_readers", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="readers whose name holds this")
+    parser.add_argument("--keep", type=Path, help="a folder for the inputs that fail")
+    parser.add_argument("--replay", type=Path, help="an input that was kept")
+    parser.add_argument("--show", type=int, default=10, help="failures shown of each reader")
     args = parser.parse_args(arguments)
-    start, tallies = time.perf_counter(), run(args.inputs, args.seed)
-    print(f"{'reader':<24}{'inputs':>8}{'typed errors':>14}{'right':>8}{'failures':>10}{'slowest':>10}")
-    for name, t in tallies.items():
-        print(f"{name:<24}{t.inputs:>8}{t.errors:>14}{t.right:>8}{len(t.failures):>10}{t.slowest:>9.2f}s")
-        for failure in t.failures[:10]:
-            print(f"  {failure}")
+    if args.replay:
+        return replay(args.replay)
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    start, tallies = time.perf_counter(), run(args.inputs, args.seed, args.only, args.keep)
+    shown(tallies, args.show)
     failed = sum(len(t.failures) for t in tallies.values())
     print(f"{sum(t.inputs for t in tallies.values())} inputs, {failed} failures, {time.perf_counter() - start:.0f} s")
     return int(failed > 0)

@@ -23,7 +23,7 @@ from typing import Any
 from lens_emotion.version import __version__
 
 _HOME = {
-    "errors": ("LensEmotionError",),
+    "errors": ("LensEmotionError", "OutOfMemoryError"),
     "models.loading": ("load_model",),
     "models.access": ("describe",),
     "models.decoding": ("Sampling",),

@@ -41,6 +41,7 @@ from lens_emotion.analysis.transfer import transfer as transfer
 from lens_emotion.analysis.transfer import transfer_within as transfer_within
 from lens_emotion.analysis.ushape import two_lines as two_lines
 from lens_emotion.errors import LensEmotionError as LensEmotionError
+from lens_emotion.errors import OutOfMemoryError as OutOfMemoryError
 from lens_emotion.extraction.activations import PooledActivations as PooledActivations
 from lens_emotion.extraction.comprehension import activations_from_cache as activations_from_cache
 from lens_emotion.extraction.comprehension import extract_comprehension as extract_comprehension
@@ -105,6 +106,7 @@ __all__ = [
     "EmotionVector",
     "EmotionVectors",
     "LensEmotionError",
+    "OutOfMemoryError",
     "PooledActivations",
     "Pooling",
     "Sampling",

@@ -74,6 +74,24 @@ class LayerError(DoseError, AnalysisError):
     since both take layers."""
 
 
+class OutOfMemoryError(LensEmotionError, MemoryError):
+    """Memory ran out: the machine's, a GPU's, or what a limit leaves (see `memory.room_for`).
+
+    Attributes:
+        doing: what was being done. short: what was asked for, and what there was. kept, remedy: how to go on.
+    """
+
+    def __init__(self, doing: str = "", short: str = "", kept: str = "", remedy: str = "") -> None:
+        super().__init__(doing, short, kept, remedy)
+        self.doing, self.short, self.kept, self.remedy = doing, short, kept, remedy
+
+    def __str__(self) -> str:
+        kept = self.kept or "no file is left half written"
+        remedy = self.remedy or "take a smaller model, or end other programs"
+        why = f": {self.short}" if self.short else ""
+        return f"out of memory{f' while {self.doing}' if self.doing else ''}{why}; {kept}; {remedy}"
+
+
 class MissingExtraError(LensEmotionError):
     """A part of the package whose optional libraries are not installed; the message names the extra."""
 

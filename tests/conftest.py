@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LENS_EMOTION_PROGRESS", "0")
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # of processes that tests start: with a worker on every core, more only wait
+# of processes that tests start: with a worker on every core, more only wait
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -81,6 +82,21 @@ def figures(results):
     from lens_emotion import plots
 
     return {name: getattr(plots, name)(result) for name, result in results.items()}
+
+
+@pytest.fixture
+def called(capsys, monkeypatch):
+    """A command in this process: its exit code and what it printed."""
+    from lens_emotion.cli.app import main
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=stopped.value.code or 0, out=printed.out, err=printed.err)
+
+    return call
 
 
 @pytest.fixture

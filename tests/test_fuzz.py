@@ -1,7 +1,8 @@
-"""Damaged files through every reader (a small run of benchmarks/fuzz_readers.py), and what shows that the fuzz sees."""
+"""Damaged and lying files through every reader (a small run of benchmarks/fuzz_readers.py); and the fuzz sees."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,36 +10,118 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the suite is no part of the package
 
-from benchmarks import fuzz_readers
+from benchmarks import fuzz_grammar, fuzz_readers
 from benchmarks.fuzz_subjects import Reader
 
+PARTS = ("manifest", "record", "verify", "compare", "Journal", "resumed", "read_run", "written", "config", "index")
+NOTHING = lambda *_, **__: None  # noqa: E731
 
-def test_300_changed_files_give_a_typed_error_or_a_right_answer():
-    tallies = fuzz_readers.run(300, seed=1)
-    assert len(tallies) == 15 and sum(t.inputs for t in tallies.values()) == 300
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+    return fuzz_readers.all_readers(tmp_path_factory.mktemp("fuzz").resolve())
+
+
+def failures(readers, name, inputs, seed=1):
+    """Of the readers whose name holds this."""
+    found = [r for r in readers if name in r.name]
+    return [f for t in fuzz_readers.run(inputs, seed, found=found).values() for f in t.failures]
+
+
+def test_400_changed_and_lying_files_give_a_typed_error_or_a_right_answer(readers):
+    tallies = fuzz_readers.run(400, seed=1, found=readers)
+    assert len(tallies) >= 40 and sum(t.inputs for t in tallies.values()) == 400
+    assert all(any(part in name for name in tallies) for part in PARTS)
+    assert sum(t.lies for t in tallies.values()) > 120
     assert {name: t.failures for name, t in tallies.items() if t.failures} == {}
     assert all(t.inputs == t.errors + t.right and t.slowest < 5 for t in tallies.values())
 
 
-@pytest.mark.parametrize(
-    "name", ["lens_emotion.files.artifacts.check_seal", "lens_emotion.vectors.interchange.check_seal"]
-)
-def test_the_fuzz_finds_wrong_numbers_where_the_checksum_is_not_looked_at(name, monkeypatch):
-    monkeypatch.setattr(name, lambda *args: None)
-    assert any(t.failures for t in fuzz_readers.run(300, seed=1).values())
+BROKEN = {  # reader, check taken away (a name of the package), what stands in for it, the word of the failures
+    "seal": ("pull_vectors", "files.artifacts.check_seal", NOTHING, "other content"),
+    "seal of a GGUF": ("from_gguf, ours", "vectors.interchange.check_seal", NOTHING, "other content"),
+    "meaning of vectors": ("EmotionVectors", "vectors.emotion_vectors._check", NOTHING, "natural is"),
+    "finite directions": ("from_gguf, foreign", "vectors.interchange._check_directions", NOTHING, "not finite"),
+    "checksum of a record": ("Journal", "files.journal._whole", lambda *_: True, "does not hold"),
+    "one meaning of JSON": ("manifest_of", "files.read._DECODER", json.JSONDecoder(), "cannot be read"),
+}
 
 
-def test_the_fuzz_finds_crashes_and_hangs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_fuzz_finds_wrong_values_where_a_check_is_taken_away(what, readers, monkeypatch):
+    name, check, instead, word = BROKEN[what]
+    assert not any(word in f for f in failures(readers, name, 100))
+    monkeypatch.setattr(f"lens_emotion.{check}", instead)
+    assert any(word in f for f in failures(readers, name, 100))
+
+
+def test_the_fuzz_finds_a_reader_that_waits_for_a_fifo_and_one_that_reads_a_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz_readers, "LONGEST", 0.1)
+    monkeypatch.setattr(fuzz_readers, "ODDLY", 1.0)
+    monkeypatch.setattr(fuzz_readers, "ODD", ("fifo",))
+    waiting = Reader("waiting", b"a", lambda path: path.read_bytes(), lambda *_: True)
+    assert all("hang" in f for f in fuzz_readers.fuzz(waiting, 2, 0, tmp_path).failures)
+    monkeypatch.setattr(fuzz_readers, "ODD", ("device",))
+    reading = Reader("reading", b"a", lambda path: path.open("rb").read(9), lambda *_: True)
+    assert "what is no file" in fuzz_readers.fuzz(reading, 1, 0, tmp_path).failures[0]
+
+
+def test_the_fuzz_finds_crashes_hangs_and_memory(tmp_path, monkeypatch):
     def crashing(path):
         return 1 // (path.read_bytes()[0] - ord("a"))
 
     def hanging(path):
-        while path.read_bytes() != b"a":
-            pass
+        try:
+            while path.read_bytes() != b"a":
+                pass
+        except Exception:
+            return None
 
-    monkeypatch.setattr(fuzz_readers, "LONGEST", 0.05)
+    def greedy(path):
+        return len(b"x" * (60 * 2**20) if path.read_bytes() == b"b" else b"")
+
+    monkeypatch.setattr(fuzz_readers, "ODDLY", 0.0)
+    monkeypatch.setattr(fuzz_readers, "MOST", 30 * 2**20)
     monkeypatch.setattr(fuzz_readers, "BYTES", (lambda rng, good: rng.choice((b"a", b"b")),))
-    crashed = fuzz_readers.fuzz(Reader("crashing", b"a", crashing, lambda *_: True), 6, 0, tmp_path)
-    hung = fuzz_readers.fuzz(Reader("hanging", b"a", hanging, lambda *_: True), 6, 0, tmp_path)
-    assert crashed.failures and "ZeroDivisionError" in crashed.failures[0] and crashed.right
-    assert hung.failures and "HangError" in hung.failures[0] and hung.right
+    for read, word in ((crashing, "crash: ZeroDivisionError"), (hanging, "hang"), (greedy, "memory: 6")):
+        monkeypatch.setattr(fuzz_readers, "LONGEST", 0.1 if read is hanging else 10.0)
+        tally = fuzz_readers.fuzz(Reader(read.__name__, b"a", read, lambda *_: True), 6, 0, tmp_path)
+        assert tally.failures and tally.right and all(word in f for f in tally.failures)
+
+
+def test_a_failing_input_is_kept_and_replayed(readers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lens_emotion.vectors.interchange._check_directions", NOTHING)
+    arguments = ["--inputs", "60", "--only", "foreign", "--keep", str(tmp_path / "kept")]
+    monkeypatch.setattr(fuzz_readers, "all_readers", lambda _: readers)
+    assert fuzz_readers.main(arguments) == 1
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert kept and all(fuzz_readers.main(["--replay", str(file)]) == 1 for file in kept[:3])
+    monkeypatch.undo()
+    monkeypatch.setattr(fuzz_readers, "all_readers", lambda _: readers)
+    assert fuzz_readers.main(["--replay", str(kept[0])]) == 0
+    assert "a typed error" in capsys.readouterr().out
+
+
+def test_inputs_depend_on_the_seed_alone_and_lies_are_valid(readers):
+    for reader in readers:
+        assert fuzz_readers.drawn(reader, 7, 3) == fuzz_readers.drawn(reader, 7, 3)
+    assert len({fuzz_readers.drawn(readers[0], i, 3)[1] for i in range(20)}) == 20
+    text = fuzz_grammar.sealed_text('{"a": 1}', {}, lambda data, _: str(data["a"]))
+    assert json.loads(text) == {"a": 1, "sha256": "1"}
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": NaN}', "[1e999, Infinity]"])
+def test_what_json_says_is_read_strictly_by_the_judge(text):
+    with pytest.raises(ValueError, match=r"twice|no JSON"):
+        fuzz_grammar.told(text)
+
+
+def test_odd_files_are_laid_and_cleared(tmp_path):
+    place = tmp_path / "file"
+    for kind in fuzz_grammar.ODD:
+        fuzz_grammar.put(place, fuzz_grammar.odd(kind))
+        assert place.is_symlink() or place.exists()
+    fuzz_grammar.put(place, b"good")
+    assert place.read_bytes() == b"good"
+    fuzz_grammar.clear(place)
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band, redrawn
@@ -72,6 +73,7 @@ class Anisotropy(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_draws: int = 200) -> Anisotropy:
     """Anisotropy baselines at every layer (J: mean pairwise cosine of raw neutral states), in closed form.
 
@@ -88,7 +90,6 @@ def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_dr
 
     Raises:
         StimulusError: fewer than 3 neutral texts.
-        ArtifactError: activations that are not finite.
         AnalysisError: n_draws below 1, or n_random below 2.
     """
     if n_draws < 1 or n_random < 2:
@@ -99,7 +100,6 @@ def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_dr
             "anisotropy is measured on neutral texts and needs at least 3; these activations hold "
             f"{int(neutral.sum())}; extract with neutral texts (20 or more give a steady figure)"
         )
-    check_finite(acts.values)
     generator = torch.Generator().manual_seed(seed)
     mixture = torch.randn(n_random, len(acts), generator=generator)
     draws = _draws(acts, n_draws, seed)

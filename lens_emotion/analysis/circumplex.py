@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.tests import check_permutations, null_columns, p_text, percentile_band, redrawn
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
@@ -80,6 +81,7 @@ class Circumplex(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def circumplex(
     vectors: EmotionVectors,
     layer: int | None = None,
@@ -263,7 +265,6 @@ def redrawn_directions(
             f"activations of {len(acts.emotions)}; a bootstrap over topics needs the activations behind the vectors "
             f"and one of the recipes {', '.join(RECIPES)}; leave acts out to redraw emotions"
         )
-    check_finite(acts.values[:, [layer]])
     neutral = acts.emotion == NEUTRAL
     rows = acts.values[:, layer].cpu().double()
     texts, plain = rows[torch.from_numpy(~neutral)], rows[torch.from_numpy(neutral)][:, None]

@@ -18,6 +18,7 @@ from lens_emotion.analysis.reliability import reliability
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, restricted, shared_emotions
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import resolve_layer
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.intervals import half_width
@@ -103,6 +104,7 @@ class Comparison(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def compare(
     a: PooledActivations,
     b: PooledActivations,

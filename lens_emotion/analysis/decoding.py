@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Result
+from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.gram import (
@@ -162,6 +164,7 @@ class Decoding(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) -> Decoding:
     """Nearest centroid by cosine at every layer, tested on topics that the centroids have not seen.
 

@@ -28,6 +28,7 @@ from lens_emotion.analysis.rsa import (
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, restricted
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.tests import (
     ALPHA,
@@ -91,6 +92,7 @@ class RSAMatrix(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def rsa_many(
     models: Sequence[tuple[str, EmotionVectors | PooledActivations]],
     layers: Sequence[int | None] | None = None,
@@ -172,6 +174,7 @@ class BaseVsInstruct(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def base_vs_instruct(
     base: PooledActivations,
     instruct: PooledActivations,

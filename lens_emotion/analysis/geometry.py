@@ -16,7 +16,8 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from lens_emotion.display import Result
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p
@@ -64,6 +65,7 @@ class Similarity(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def similarity(vectors: EmotionVectors, layer: int | None = None) -> Similarity:
     """Cosine matrix of the emotion vectors at a layer (default n_layers // 2; negative counts from the end).
 
@@ -172,6 +174,7 @@ class Opposites(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def opposites(
     vectors: EmotionVectors,
     layer: int | None = None,

@@ -19,6 +19,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import activations_from_cache
 from lens_emotion.extraction.pooling import Mask, Pooling, Residuals, Tokens
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import design_of, label_permutations
@@ -125,6 +126,7 @@ class LayerSweep(Result):
         return text + shape
 
 
+@numbers_fit(AnalysisError)
 def layer_sweep(
     acts: PooledActivations | Residuals,
     metric: str | Metric = "decoding",
@@ -177,6 +179,7 @@ def layer_sweep(
     return _sweep(name, curve, acts.depth, len(acts.emotional))
 
 
+@numbers_fit(AnalysisError)
 def decoding_sweep(decoded: Decoding, seed: int = 0) -> LayerSweep:
     """The layer sweep of a decoding that has been made already; the same as `layer_sweep(acts, "decoding")`."""
     made = _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy(), decoded.n_texts)

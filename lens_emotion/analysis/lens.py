@@ -19,7 +19,8 @@ from torch import Tensor
 
 from lens_emotion.display import Brief, Result
 from lens_emotion.errors import AnalysisError, UnsupportedModelError
-from lens_emotion.extraction.activations import PooledActivations, check_finite, check_made_on
+from lens_emotion.extraction.activations import PooledActivations, check_made_on
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
@@ -82,6 +83,7 @@ class Lens(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def lens(
     model: Model,
     vectors: EmotionVectors | EmotionVector,
@@ -180,7 +182,6 @@ def random_controls(
     generator = torch.Generator().manual_seed(seed)
     controls = {ISOTROPIC: unit(torch.randn(n, d_model, generator=generator))}
     if texts is not None:
-        check_finite(texts[:, None])
         rows = texts.cpu().double()
         mixture = torch.randn(n, len(rows), generator=generator, dtype=torch.float64)
         controls[MATCHED] = unit(mixture @ (rows - rows.mean(0))).float()

@@ -22,6 +22,7 @@ from lens_emotion.analysis.decoding import auc_table, confusion_counts, decoding
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.progress import track
 from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, tied, with_copies
@@ -96,6 +97,7 @@ class Probe(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def probe(
     acts: PooledActivations,
     kind: str = "lda",

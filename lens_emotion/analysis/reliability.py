@@ -11,6 +11,7 @@ from jaxtyping import Float
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.intervals import half_width
@@ -86,6 +87,7 @@ class Reliability(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_permutations: int = 200) -> Reliability:
     """Cosine between the centred class means of two random halves of the topics, per emotion and layer.
 

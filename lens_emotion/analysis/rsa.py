@@ -20,8 +20,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from lens_emotion.display import Result
-from lens_emotion.errors import StimulusError
+from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import linked_topics
 from lens_emotion.stats.split_half import topic_halves
@@ -131,6 +132,7 @@ class RSA(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def rsa(
     a: EmotionVectors,
     b: EmotionVectors,
@@ -161,6 +163,7 @@ def rsa(
     return RSA(table, layer_a, layer_b, a.n_layers, b.n_layers, *names, emotions, n_permutations)
 
 
+@numbers_fit(AnalysisError)
 def rsa_activations(
     a: PooledActivations,
     b: PooledActivations,
@@ -397,6 +400,7 @@ class HumanRSA(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def rsa_human(
     vectors: EmotionVectors,
     layer: int | None = None,

@@ -12,7 +12,9 @@ from jaxtyping import Float
 
 from lens_emotion.analysis.decoding import Decoding, Found, decoding, permuted
 from lens_emotion.display import Brief, Result
-from lens_emotion.extraction.activations import PooledActivations, check_finite
+from lens_emotion.errors import AnalysisError
+from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.cosines import (
     ROUNDING,
@@ -109,6 +111,7 @@ class Separation(Result):
         return f"{value}, 95% {row.disattenuated_low:.2f} to {row.disattenuated_high:.2f}"
 
 
+@numbers_fit(AnalysisError)
 def separation(
     acts: PooledActivations, recipe: Recipe = "neutral", n_permutations: int = 200, seed: int = 0
 ) -> Separation:
@@ -235,7 +238,6 @@ def _cosines_of_function(
 ) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, "m n_layers"]]:
     """One labelling at a time, in full coordinates: nothing is known of the function."""
     _, steps = recipe_steps(recipe)
-    check_finite(acts.values)
     rows = acts.values.detach().cpu().double()
     neutral = torch.from_numpy(acts.emotion == NEUTRAL)
     texts, neutral_rows = rows[~neutral], rows[neutral]

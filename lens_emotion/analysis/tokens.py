@@ -15,6 +15,7 @@ from lens_emotion.analysis.lens import ISOTROPIC, MATCHED, random_controls
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name, tokenizer_of
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
@@ -91,6 +92,7 @@ class TokenScores(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def token_scores(
     model: Model,
     vectors: EmotionVectors,
@@ -132,6 +134,7 @@ def token_scores(
     return replace(found[0], model=name)
 
 
+@numbers_fit(AnalysisError)
 def token_scores_by_layer(
     model: Model,
     vectors: EmotionVectors,

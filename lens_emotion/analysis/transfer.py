@@ -12,13 +12,8 @@ from jaxtyping import Float, Int
 from lens_emotion.analysis.decoding import auc_table
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
-from lens_emotion.extraction.activations import (
-    PooledActivations,
-    check_finite,
-    check_same_model,
-    codes,
-    shared_emotions,
-)
+from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, shared_emotions
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.stats.design import Design, design_of, label_permutations, linked_topics
 from lens_emotion.stats.tests import (
@@ -87,6 +82,7 @@ class Transfer(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def transfer(
     train: PooledActivations,
     test: PooledActivations,
@@ -166,8 +162,6 @@ def cross_scores(
     Raises:
         StimulusError: an emotion without training texts.
     """
-    check_finite(known.values)
-    check_finite(new.values)
     label = codes(known.emotion, emotions)
     weights = [torch.from_numpy(_centroid_weights(label, train, emotions)) for _, train in rows]
     scores = np.empty((2, known.n_layers, len(new), len(emotions)))
@@ -264,6 +258,7 @@ class TransferWithin(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def transfer_within(
     acts: PooledActivations, by: str = "person", n_permutations: int = 200, seed: int = 0
 ) -> TransferWithin:

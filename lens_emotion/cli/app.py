@@ -19,6 +19,7 @@ from lens_emotion.cli.stimuli import stimuli_app
 from lens_emotion.cli.study import init, study
 from lens_emotion.cli.vectors import vectors_app
 from lens_emotion.errors import LensEmotionError
+from lens_emotion.memory import out_of_memory
 from lens_emotion.version import __version__
 
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
@@ -93,6 +94,7 @@ def _check_not_empty(given: list[str]) -> None:
 
 def _told(error: Exception) -> int:
     """Say what happened and what to do; the exit code."""
+    error = out_of_memory(error) or error
     if isinstance(error, LensEmotionError):
         _tell(str(error))
     elif type(error).__name__ == "NoArgsIsHelpError":
@@ -104,8 +106,6 @@ def _told(error: Exception) -> int:
         return int(error.exit_code)  # type: ignore[attr-defined]
     elif type(error).__name__ == "Abort":
         return INTERRUPTED
-    elif isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
-        _tell("out of memory; take a smaller model, --dtype bfloat16, or another --device")
     elif isinstance(error, OSError):
         _tell(f"{error.strerror or error}: {error.filename or 'a file'}; give another path, or make room or readable")
     else:

@@ -13,7 +13,14 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.say import out, printable, say_line, table
-from lens_emotion.errors import DoseError, StimulusError, UnknownModelError, UnsupportedModelError, need_extra
+from lens_emotion.errors import (
+    ArtifactError,
+    DoseError,
+    StimulusError,
+    UnknownModelError,
+    UnsupportedModelError,
+    need_extra,
+)
 
 if TYPE_CHECKING:
     from lens_emotion.extraction.activations import PooledActivations
@@ -31,6 +38,8 @@ Stimuli = Annotated[
     str | None,
     typer.Option(help="passages, world-en, world-en-zh or a TOML or JSON file; default the model's own set."),
 ]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that another command wrote.")]
 
 METHODS = ("comprehension", "generation", "jeong")
 VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
@@ -68,23 +77,38 @@ def extract(
     dtype: Dtype = "auto",
     device: Device = None,
     quantise: Quantise = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read a model once; save activations of every layer and emotion vectors, and say whether they hold."""
     from lens_emotion.analysis.separation import separation
     from lens_emotion.extraction.comprehension import extract_comprehension
     from lens_emotion.extraction.generation import extract_generation
-    from lens_emotion.files.artifacts import ensure_writable
-    from lens_emotion.models.loading import load_model
+    from lens_emotion.files.artifacts import check_mine, ensure_writable
+    from lens_emotion.models.access import describe
+    from lens_emotion.models.loading import load_model, resolve
+    from lens_emotion.run.store import MANIFEST
     from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.recipes import emotion_vectors, recipe_steps
 
     if method not in METHODS:
         raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
     recipe_steps(recipe)
-    if stimuli is not None:
-        load_stimuli(stimuli)  # a fault in it is said before the model is loaded
+    facts = {"model": resolve(model).label}
+    if stimuli is not None:  # a fault in it is said before the model is loaded
+        texts = load_stimuli(stimuli)
+        facts |= {"stimuli": texts.name, "stimuli_sha256": texts.sha256} if method == "comprehension" else {}
+    files = {
+        "PooledActivations": out / f"{method}.safetensors",
+        "EmotionVectors": out / f"{method}_{recipe}.safetensors",
+    }
+    if (out / MANIFEST).is_file():
+        raise ArtifactError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
+    for kind, path in files.items():
+        check_mine(path, kind, facts, overwrite)
     ensure_writable(out)
     loaded = load_model(model, backend=backend, dtype=dtype, device=device, quantise=quantise)
+    for kind, path in files.items():  # also another model of the same name
+        check_mine(path, kind, facts | {"fingerprint": describe(loaded).fingerprint}, overwrite)
     if method == "comprehension":
         acts = extract_comprehension(loaded, stimuli)
     else:
@@ -95,8 +119,8 @@ def extract(
     say_line(separation(acts, recipe).summary())
     for note in acts.header.notes:
         say_line(f"note: {note}")
-    say_line(f"activations: {acts.save(out / f'{method}.safetensors')}")
-    say_line(f"vectors:     {vectors.save(out / f'{method}_{recipe}.safetensors')}")
+    say_line(f"activations: {acts.save(files['PooledActivations'])}")
+    say_line(f"vectors:     {vectors.save(files['EmotionVectors'])}")
 
 
 def steer(

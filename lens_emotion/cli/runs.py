@@ -12,12 +12,14 @@ import typer
 import typer.core
 from rich.text import Text
 
-from lens_emotion.cli.say import duration, out, say_line, size, table
+from lens_emotion.cli.model import Overwrite
+from lens_emotion.cli.say import duration, out, say_line, short, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.report.parts import FigureSet
 
 SHOWN = 20  # tables that differ; the rest are counted
+MOST = 500  # damaged files; likewise
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
@@ -43,15 +45,23 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
         return
     made = table("run", "date", "models", "steps", "size", "time", right=(3, 4, 5))
     made.columns[0].no_wrap = False
-    for run in runs:
+    for run in (r for r in runs if not r.unreadable):
         steps = Text(f"{run.steps_done}/{run.steps_total}", style="" if run.done else "yellow")
-        models = [Path(m).name for m in run.models]
+        models = short(run.models)
         shown = ", ".join(models) if len(models) < 4 else f"{models[0]} ... {models[-1]} ({len(models)})"
-        date = run.created[:16].replace("T", " ") or "unreadable"
-        made.add_row(run.path.name, date, shown, steps, size(run.n_bytes), duration(run.seconds))
-    out.print(made)
-    if any(not r.done for r in runs):
+        date = run.created[:16].replace("T", " ")
+        made.add_row(_one_line(run.path.name), date, shown, steps, size(run.n_bytes), duration(run.seconds))
+    if made.row_count:
+        out.print(made)
+    for run in (r for r in runs if r.unreadable):
+        say_line(_one_line(run.path.name), ("  unreadable: ", "yellow"), _one_line(run.unreadable))
+    if any(not r.done and not r.unreadable for r in runs):
         say_line(("yellow", "yellow"), ": not finished; the same `lens-emotion study` command goes on where it stopped")
+
+
+def _one_line(words: str) -> str:
+    """A name may hold a line break; it must not pass for two."""
+    return words.replace("\n", "\\n")
 
 
 @runs_app.command("verify")
@@ -60,12 +70,15 @@ def verify(run: RunFolder) -> None:
     from lens_emotion.run.look import verify_run
 
     found = verify_run(run)
-    for damage in found.damages:
+    for damage in found.damages[:MOST]:
         say_line(Text(f"damaged  {damage}", style="red"))
+    if len(found.damages) > MOST:
+        say_line(Text(f"damaged  ... and {len(found.damages) - MOST} more", style="red"))
     for note in found.notes:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
-        say_line(f"{len(found.damages)} of {found.n_files} files are damaged; `lens-emotion study` makes them again")
+        whole = max(found.n_files, len(found.damages))  # a file without a checksum may be damaged too
+        say_line(f"{len(found.damages)} of {whole} files are damaged; `lens-emotion study` makes them again")
         raise typer.Exit(1)
     say_line(f"all {found.n_files} files of {run} are what was written")
 
@@ -134,24 +147,40 @@ def figures(
         typer.Option(help="Whose figures to show where a figure shows one model; default the first of the run."),
     ] = None,
     images: Annotated[bool, typer.Option(help="PNG and SVG beside the data (needs kaleido and a browser).")] = True,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw the figures of finished runs: data (CSV), interactive (plotly JSON), PNG and SVG, and a gallery."""
     from lens_emotion.files.artifacts import ensure_writable
-    from lens_emotion.report.gallery import FiguresError, across_set, check_images, run_set, write_gallery
+    from lens_emotion.files.read import whole_path
+    from lens_emotion.report.gallery import (
+        FiguresError,
+        across_set,
+        check_gallery,
+        check_images,
+        check_set,
+        run_set,
+        study_command,
+        write_gallery,
+    )
     from lens_emotion.study.stored import manifest_of, read_run
 
-    if across is not None and (Path(across).name != across or across in ("", "..")):
-        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
-    names = [run.resolve().name for run in runs] + ([across] if across else [])
-    if len(set(names)) < len(names):
-        raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
-    ensure_writable(out)
+    _check_names(runs, out, across)
     if images:
         check_images()
+    commands, every = [], []
     for run in runs:  # the last is said before the first is analysed
-        held = [row["name"] for row in manifest_of(run)["models"]]
+        facts = manifest_of(run)
+        held = [row.name for row in facts.rows]
+        commands.append(study_command(facts.settings))
+        every += held
+        if not overwrite:
+            check_set(out / whole_path(run).name, held, commands[-1:])
         if model is not None and model not in held:
-            raise FiguresError(f"{run.resolve().name} has no model '{model}'; it has {', '.join(held)}")
+            raise FiguresError(f"{whole_path(run).name} has no model '{model}'; it has {', '.join(held)}")
+    check_gallery(out, overwrite)
+    if across and not overwrite:
+        check_set(out / across, every, commands)
+    ensure_writable(out)
     stored = []
     for run in runs:
         stored.append(read_run(run, lambda name, doing: say_line((f"{name}: {doing}", "dim"))))
@@ -161,10 +190,28 @@ def figures(
     say_line(f"gallery: {write_gallery(out)}")
 
 
+def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
+    """Raises FiguresError for folders that would be written over one another, or into a run."""
+    from lens_emotion.files.read import whole_path
+    from lens_emotion.report.gallery import FiguresError
+    from lens_emotion.run.store import MANIFEST
+
+    if across is not None and (Path(across).name != across or across in ("", "..")):
+        raise FiguresError(f"--across is the name of a folder inside {out}, not a path; got '{across}'")
+    names = [whole_path(run).name for run in runs] + ([across] if across else [])
+    if len(set(names)) < len(names):
+        raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
+    if (out / MANIFEST).is_file():
+        raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
+    if (across and not across.isprintable()) or across == "README.md":
+        raise FiguresError(f"--across is the name of a folder; got {across!r}")
+
+
 def _write(figures: FigureSet, runs: Sequence[Path], option: str, out: Path, images: bool) -> None:
+    from lens_emotion.files.read import whole_path
     from lens_emotion.report.gallery import write_set
 
-    command = f"lens-emotion figures {' '.join(f'runs/{r.resolve().name}' for r in runs)}{option}"
+    command = f"lens-emotion figures {' '.join(f'runs/{whole_path(r).name}' for r in runs)}{option}"
     folder = write_set(replace(figures, drawn_by=command), out, images)
     tables = sum(len(d.tables) for d in figures.figures)
     say_line(f"{folder}: {len(figures.figures)} figures, {tables} tables")

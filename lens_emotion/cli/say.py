@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -54,6 +56,12 @@ def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
             printable(column), justify="right" if i in right else "left", overflow="fold", no_wrap=i in right
         )
     return made
+
+
+def short(models: Sequence[str]) -> list[str]:
+    """Names, folders or hub ids by their last part; whole where two share it."""
+    last = [Path(m).name for m in models]
+    return [name if last.count(name) == 1 else whole for name, whole in zip(last, models, strict=True)]
 
 
 def size(n_bytes: float) -> str:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.model import Device, Quantise, Stimuli
-from lens_emotion.cli.say import duration, out, say_line, size, table
+from lens_emotion.cli.say import duration, out, say_line, short, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
@@ -100,21 +100,28 @@ def study(
 
 def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
+    from lens_emotion.memory import room_for
     from lens_emotion.report.build import build_report
     from lens_emotion.run.lock import writing
+    from lens_emotion.run.store import check_is_free
     from lens_emotion.study.pipeline import run_study
+    from lens_emotion.study.plan import shortages
     from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
 
     started = time.monotonic()
-    say_line(("lens-emotion study", "bold"), f": {', '.join(Path(m).name for m in config.models)} -> {folder}")
+    say_line(("lens-emotion study", "bold"), f": {', '.join(short(config.models))} -> {folder}")
 
     def say(model: str, doing: str) -> None:
-        say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {Path(model).name:<18} {doing}")
+        say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {model:<18} {doing}")
 
+    check_is_free(folder, ())  # before a lock is laid into it
     with writing(folder):
+        for lacking in shortages(config, folder, here=executor is None):
+            say_line(("note: ", "yellow"), f"{lacking}; the study begins all the same")
         run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
-        report, rows = build_report(run)
+        with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
+            report, rows = build_report(run)
     say_line(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
@@ -151,19 +158,21 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     steps = [s.name for s in plan.models[0].steps]
     made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     made.columns[0].no_wrap = False
-    for model in plan.models:
+    for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
         cells = [MARKS.get(s.state, duration(s.seconds) if s.work else "?") for s in model.steps]
         if (needs := model.needs) is None:
             cells += ["?"] * 4
         else:
             cells += [size(needs.device), size(needs.host), size(needs.disk), duration(model.seconds)]
-        made.add_row(model.name.split("/")[-1], *cells)
+        made.add_row(name, *cells)
     out.print(made)
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
     say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
     say_line("time it takes. memory: where the model runs, weights and largest batch; RAM: activations of all texts.")
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
         say_line(f"speed: {_explained(words, plan.device)}")
+    for note in plan.notes:
+        say_line(("no speed taken from ", "dim"), (note, "dim"))
     say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
 
 

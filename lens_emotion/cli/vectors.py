@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from lens_emotion.cli.model import Overwrite
 from lens_emotion.cli.say import say_line
 from lens_emotion.errors import ArtifactError
 
@@ -26,9 +27,10 @@ def export_vectors(
         str | None, typer.Option(help="A layer, a band such as 10-20, or all; default the middle one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; default named after the emotion.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one vector as a GGUF control vector (llama.cpp, repeng) or for steering-vectors."""
-    from lens_emotion.files.artifacts import write_tensors
+    from lens_emotion.files.artifacts import save_anew, write_tensors
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture
     from lens_emotion.vectors.interchange import PLAIN, displacements, to_gguf
@@ -40,11 +42,15 @@ def export_vectors(
     chosen = resolve_layers(layer, vectors.n_layers)
     name = "".join(c if c.isalnum() else "_" for c in emotion).strip("_")
     if form == "gguf":
-        made = to_gguf(vector, out or Path(f"{name}.gguf"), dose, "all" if layer == "all" else chosen)
+        where = "all" if layer == "all" else chosen
+        to = out or Path(f"{name}.gguf")
+        made = save_anew(lambda path: to_gguf(vector, path, dose, where), to, overwrite, [file])
         use = f"llama-cli -m MODEL.gguf --control-vector {made}   (layer 0 is beyond llama.cpp)"
     else:
         parts = {str(k): v for k, v in displacements(vector, dose, chosen).items()}
-        made = write_tensors(out or Path(f"{name}.safetensors"), PLAIN, parts, {"layer_type": "decoder_block"})
+        meta = {"layer_type": "decoder_block"}
+        to = out or Path(f"{name}.safetensors")
+        made = save_anew(lambda path: write_tensors(path, PLAIN, parts, meta), to, overwrite, [file])
         use = "SteeringVector({int(k): v for k, v in safetensors.torch.load_file(FILE).items()}).apply(model)"
     words = layers_in_words(chosen, vectors.n_layers)
     say_line(Text(f"{made}: {vector.name} of {vectors.header.model}, dose {dose:g} natural at layers {words}"))
@@ -60,18 +66,21 @@ def import_vectors(
     other_model: Annotated[
         bool, typer.Option("--allow-other-model", help="Take a file whose model hint names another architecture.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read a control vector of another tool (GGUF, or what steering-vectors takes) as a vector file."""
+    from lens_emotion.files.artifacts import check_mine, save_anew
     from lens_emotion.models.layers import layers_in_words
-    from lens_emotion.models.loading import load_model
+    from lens_emotion.models.loading import load_model, resolve
     from lens_emotion.vectors.interchange import as_set, from_gguf, from_safetensors
 
     if name and not name.isprintable():
         raise ArtifactError(f"{name!r} is no name for a vector; give letters, digits, signs and spaces")
+    check_mine(out, "EmotionVectors", {"model": resolve(model).label}, overwrite)
     loaded = load_model(model)
     plain = file.suffix == ".safetensors"
     vector = from_safetensors(file, loaded, name) if plain else from_gguf(file, loaded, name, other_model)
-    made = as_set([vector]).save(out)
+    made = save_anew(as_set([vector]).save, out, overwrite, [file])
     where = layers_in_words(vector.layers, vector.n_layers)
     say_line(Text(f"{made}: {vector.name} at layers {where}; dose 1 is the file's own"))
     for note in vector.header.notes:
@@ -99,10 +108,13 @@ def pull(
     out: Annotated[Path, typer.Option(help="Vector file to write.")] = Path("pulled.safetensors"),
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     model: Annotated[str | None, typer.Option(help="Refuse unless made on this model.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fetch a vector file from the Hugging Face Hub and check it."""
+    from lens_emotion.files.artifacts import check_mine, save_anew
     from lens_emotion.models.loading import load_model
     from lens_emotion.vectors.hub import pull_vectors
 
+    check_mine(out, "EmotionVectors", {}, overwrite)
     vectors = pull_vectors(repo, model=load_model(model) if model else None, revision=revision)
-    say_line(Text(f"{vectors.save(out)}: {vectors!r}"))
+    say_line(Text(f"{save_anew(vectors.save, out, overwrite)}: {vectors!r}"))

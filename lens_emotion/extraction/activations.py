@@ -15,19 +15,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, FingerprintError, StimulusError, UnknownEmotionError
-from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
+from lens_emotion.files.artifacts import (
+    check_label,
+    check_name,
+    check_tensors,
+    check_text,
+    check_whole,
+    from_file,
+    part_of,
+    read_tensors,
+    refuse_where,
+    write_tensors,
+)
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.models.identity import VERSION
 from lens_emotion.stimuli.emotions import NEUTRAL
 
 KIND = "PooledActivations"
+AXES = {"values": "texts layers d_model", "residual_norm": "layers"}  # of the tensors, also in a file
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,16 @@ class TextRecord:
     n_skipped: int = 0
     n_special: int = 0
 
+    def __post_init__(self) -> None:
+        check_label("a text's emotion", self.emotion, empty=True)
+        for name in ("text_id", "topic", "text", "person", "language", "split"):
+            check_text(f"a text's {name}", getattr(self, name))
+        counts = {name: getattr(self, name) for name in ("n_total", "n_pooled", "n_skipped", "n_special")}
+        for name, n in counts.items():
+            check_whole(f"{name} of text {self.text_id!r:.60}", n)
+        if self.n_total != self.n_pooled + self.n_skipped + self.n_special:
+            raise ArtifactError(f"text {self.text_id!r:.60}: n_total is not n_pooled + n_skipped + n_special: {counts}")
+
 
 @dataclass(frozen=True, eq=False)
 class PooledActivations:
@@ -63,6 +84,10 @@ class PooledActivations:
         records: labels and token accounting, in the order of `values`.
         residual_norm: mean over all content tokens of the norm of `resid_post`, per layer (position 0 excluded).
         header: model, method, pooling, stimuli.
+
+    Raises:
+        ArtifactError: values that are no finite float32 numbers, a norm that is not positive, sizes that contradict one
+            another: in memory, when a file is read, and before it is written.
     """
 
     values: Float[Tensor, "n_texts n_layers d_model"]
@@ -71,6 +96,8 @@ class PooledActivations:
     header: Header
 
     def __post_init__(self) -> None:
+        check_tensors({name: getattr(self, name) for name in AXES}, AXES)
+        refuse_where("residual_norm", self.residual_norm, self.residual_norm <= 0, "must be above 0, a mean length")
         if len(self.records) != self.values.shape[0]:
             raise ArtifactError(
                 f"{self.values.shape[0]} rows of activations but {len(self.records)} text records; they must match"
@@ -142,7 +169,10 @@ class PooledActivations:
     def only(self, mask: Bool[np.ndarray, " n_texts"] | Sequence[bool]) -> PooledActivations:
         """The texts where `mask` is True; the residual norm stays that of all texts."""
         keep = np.flatnonzero(np.asarray(mask, dtype=bool))
-        return replace(self, values=self.values[keep], records=tuple(self.records[i] for i in keep))
+        values, records = self.values[keep], tuple(self.records[i] for i in keep)
+        return part_of(
+            PooledActivations, values=values, records=records, residual_norm=self.residual_norm, header=self.header
+        )
 
     def of(self, *emotions: str) -> PooledActivations:
         """The texts of these emotions ("neutral" allowed)."""
@@ -164,21 +194,22 @@ class PooledActivations:
 
     def save(self, path: str | Path) -> Path:
         """Write to a safetensors file, atomically."""
-        tensors = {"values": self.values, "residual_norm": self.residual_norm}
+        self.__post_init__()  # a tensor may have been written into
+        tensors = {name: getattr(self, name) for name in AXES}
         meta = {"header": self.header.to_dict(), "records": [asdict(r) for r in self.records]}
         return write_tensors(path, KIND, tensors, meta)
 
     @staticmethod
     def load(path: str | Path) -> PooledActivations:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
-        tensors, meta = read_tensors(path, KIND, ("values", "residual_norm"))
-        values, norm = check_shapes(path, tensors, {"values": "t l d", "residual_norm": "l"}).values()
-        if not isinstance(meta.get("records"), list):
-            raise ArtifactError(f"{path} lists no texts; make it again")
-        records = tuple(record(TextRecord, r, f"text {i} of {path}") for i, r in enumerate(meta["records"]))
-        header = Header.from_dict(meta.get("header", {}))
-        tell_former(path, header)
-        return PooledActivations(values, records, norm, header)
+        tensors, meta = read_tensors(path, KIND, tuple(AXES))
+        with from_file(path):
+            if not isinstance(meta.get("records"), list):
+                raise ArtifactError("it lists no texts")
+            records = tuple(record(TextRecord, r, f"text {i}") for i, r in enumerate(meta["records"]))
+            made = PooledActivations(**tensors, records=records, header=Header.from_dict(meta.get("header", {})))
+        tell_former(path, made.header)
+        return made
 
 
 # The header every artifact carries: which model, which texts, how read. It travels as JSON inside the file.
@@ -225,6 +256,21 @@ class Header:
     schema: int = SCHEMA_VERSION
     notes: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        for name in ("model", "fingerprint"):
+            check_name(f"the header's {name}", getattr(self, name))
+        for name in _WORDS:
+            check_name(f"the header's {name}", getattr(self, name), empty=True)
+        for note in self.notes if isinstance(self.notes, tuple) else ():
+            check_text("a note of the header", note)
+        if self.seed is not None:
+            check_whole("the header's seed", self.seed)
+        if not isinstance(self.processed, bool) or not isinstance(self.notes, tuple):
+            raise ArtifactError(
+                f"the header's processed is {self.processed!r:.40}, its notes {self.notes!r:.40}; "
+                "give True or False, and a tuple of texts"
+            )
+
     def with_(self, **changes: Any) -> Header:
         """A copy with some fields replaced."""
         return replace(self, **changes)
@@ -245,6 +291,10 @@ class Header:
         return record(Header, data, "the file's header")
 
 
+_WORDS = ("family", "backend", "transformer_lens", "dtype", "method", "pooling", "stimuli", "stimuli_sha256", "variant",
+          "recipe")  # fmt: skip
+
+
 def codes(names: np.ndarray, order: tuple[str, ...] | None = None) -> Int[np.ndarray, " n_texts"]:
     """Integer code of each name, numbered by `order` or by first appearance."""
     order = order if order is not None else tuple(dict.fromkeys(str(n) for n in names))
@@ -257,16 +307,6 @@ def check_emotions(acts: PooledActivations) -> None:
     if len(acts.emotions) < 2:
         held = f"a single class ('{acts.emotions[0]}')" if acts.emotions else "no emotion"
         raise StimulusError(f"the activations hold {held}; texts of at least 2 emotions are needed (neutral aside)")
-
-
-def check_finite(values: Tensor) -> None:
-    """Raises ArtifactError naming the first layer that holds NaN or infinity."""
-    if not bool(torch.isfinite(values).all()):
-        bad = int((~torch.isfinite(values)).any(-1).any(0).nonzero()[0])
-        raise ArtifactError(
-            f"the activations hold NaN or infinity, first at layer {bad}: the forward pass overflowed; "
-            "extract again in bfloat16 or float32"
-        )
 
 
 def check_same_model(a: PooledActivations, b: PooledActivations) -> None:

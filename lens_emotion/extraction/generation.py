@@ -21,7 +21,15 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.extraction.comprehension import check_classes, default_stimuli, notes_on_copies
 from lens_emotion.extraction.pooling import Pooling, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, account, check_readings, make_header, read_texts
-from lens_emotion.extraction.while_writing import StoryStates, Written, as_record, from_record, states_of, watch
+from lens_emotion.extraction.while_writing import (
+    StoryStates,
+    Written,
+    as_record,
+    from_record,
+    is_written,
+    states_of,
+    watch,
+)
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
@@ -200,15 +208,18 @@ def write_stories(
         return _write(model, [jobs[i] for i in rows], new_tokens, sampling, seeds, read_as)
 
     def write(batch: list[int]) -> Record:
-        return as_record(run_halving(batch, run))
+        return as_record(run_halving(batch, run, model, "writing stories"))
 
     def key(batch: list[int]) -> str:
         rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i
         return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows)
 
+    def fits(batch: list[int], kept: Record) -> bool:
+        return is_written(kept, model, len(batch), new_tokens, watched=read_as is not None)
+
     least = watched_length(model, new_tokens) if read_as else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
-    finished = remembered_batches(journal, batches, key, write)
+    finished = remembered_batches(journal, batches, key, write, fits)
     for batch, found in track(finished, "writing stories", len(jobs), step=lambda pair: len(pair[0]), show=progress):
         for i, written in zip(batch, from_record(found), strict=True):
             done[i] = written

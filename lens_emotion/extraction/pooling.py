@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from lens_emotion.errors import NotFiniteError, StimulusError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, hook_name, tokenizer_of
 from lens_emotion.models.first_token import first_token
 from lens_emotion.models.layers import layers_in_words
@@ -44,6 +45,7 @@ class Pooling:
     min_content: int = 1
 
 
+@numbers_fit(StimulusError)
 def story_mean(start: int = 0) -> Pooling:
     """Mean over content tokens from the `start`-th on, counted from the first content token, not from column 0."""
 

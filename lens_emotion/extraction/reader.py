@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import ContextLengthError
+from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
-from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
+from lens_emotion.files.journal import Journal, Record, are_tensors, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
 from lens_emotion.models.forward import (
     body,
@@ -104,7 +104,7 @@ def read_poolings(
         return [read(tokens, mask, content)]
 
     def record(batch: list[int]) -> Record:
-        found = run_halving(batch, run)
+        found = run_halving(batch, run, model, label)
         rows, taken = (torch.cat([getattr(p, name) for p in found], 1) for name in ("rows", "n_pooled"))
         return Record({}, {"rows": rows, "n_pooled": taken, "norms": torch.stack([p.norms for p in found])})
 
@@ -112,12 +112,16 @@ def read_poolings(
         named = (header.with_(notes=()).to_dict(), [p.name for p in poolings], str(device_of(model)))
         return batch_key(label, named, [(i, readings[i].tokens.ids, readings[i].tokens.content) for i in batch])
 
+    def fits(batch: list[int], kept: Record) -> bool:
+        return _is_pooled(kept, [sum(readings[i].tokens.content) for i in batch], values.shape)
+
     batches = plan_batches([len(r.tokens) for r in readings], budget_for(model, token_budget))
     with fitting_threads(model), pooled_reader(model, poolings) as read:
-        finished = remembered_batches(journal, batches, key, record)
+        finished = remembered_batches(journal, batches, key, record, fits)
         for batch, kept in track(finished, label, len(readings), step=lambda pair: len(pair[0]), show=progress):
             found = kept.tensors
             values[:, batch], counts[:, batch] = found["rows"], found["n_pooled"]
+            _check_taken(counts[:, batch], [readings[i].record for i in batch], poolings)
             for norms in found["norms"]:
                 norm_total += norms
     norm = (norm_total / max(sum(sum(r.tokens.content) for r in readings), 1)).float()
@@ -130,6 +134,33 @@ def read_poolings(
         )
         for k, pooling in enumerate(poolings)
     )
+
+
+def _check_taken(
+    counts: Int[Tensor, "n_poolings batch"], records: Sequence[TextRecord], poolings: Sequence[Pooling]
+) -> None:
+    """Raises StimulusError for a text of which a pooling took no token: it has no row."""
+    for k, i in (counts == 0).nonzero().tolist()[:1]:
+        raise StimulusError(
+            f"{poolings[k].name} takes no token of text '{records[i].text_id}'; pool from an earlier token, or set "
+            "min_content, which refuses short texts before anything is read"
+        )
+
+
+def _is_pooled(kept: Record, n_content: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether a record holds a batch of texts of so many content tokens; `shape` is that of all texts' rows."""
+    n_poolings, _, n_layers, width = shape
+    found, batch = kept.tensors, (n_poolings, len(n_content))
+    shapes = {"rows": (*batch, n_layers, width), "n_pooled": batch}
+    parts = len(found["norms"]) if "norms" in found and found["norms"].ndim else 0  # of a batch that was halved
+    if not parts or not are_tensors(found, shapes | {"norms": (parts, n_layers)}):
+        return False
+    taken, norms = found["n_pooled"], found["norms"]
+    if taken.is_floating_point() or found["rows"].dtype != torch.float32 or not norms.is_floating_point():
+        return False
+    counted = bool(((taken >= 0) & (taken <= torch.tensor(n_content))).all())
+    finite = found["rows"].isfinite().all(-1).all(-1) | (taken == 0)
+    return counted and bool(finite.all()) and bool((norms.isfinite() & (norms >= 0)).all())
 
 
 def check_readings(model: Model, readings: Sequence[Reading], poolings: Sequence[Pooling]) -> None:

@@ -17,7 +17,7 @@ from transformer_lens import ActivationCache
 
 from lens_emotion.display import Brief
 from lens_emotion.extraction.pooling import Pooling, layers_of, pool_cache
-from lens_emotion.files.journal import Record
+from lens_emotion.files.journal import Record, are_ids, are_tensors, is_count
 from lens_emotion.models.access import Model, device_of, hook_name
 from lens_emotion.models.forward import check_finite_layers
 
@@ -103,6 +103,23 @@ def as_record(rows: Sequence[Written]) -> Record:
         return Record(values)
     pooled, norms = torch.stack([s.row for s in states]), torch.stack([s.norm_sum for s in states])
     return Record(values, {"pooled": pooled, "norm_sums": norms})
+
+
+def is_written(record: Record, model: Model, n_rows: int, new_tokens: int, watched: bool) -> bool:
+    """Whether a record holds what `as_record` makes of so many rows of this model."""
+    values, found = record.values, record.tensors
+    if not are_ids(values.get("new_ids"), n_rows, new_tokens, model.cfg.d_vocab):
+        return False
+    counts, n_states = values.get("n_pooled"), n_rows if watched else 0
+    if not isinstance(counts, list) or len(counts) != n_states:
+        return False
+    if not all(is_count(n, new_tokens + 2) for n in counts):
+        return False
+    layers = (n_states, model.cfg.n_layers)
+    if not are_tensors(found, {"pooled": (*layers, model.cfg.d_model), "norm_sums": layers} if watched else {}):
+        return False
+    read = torch.tensor(counts) > 0  # what nothing was read of has no numbers
+    return all(bool(tensor.isfinite()[read].all()) for tensor in found.values())
 
 
 def from_record(record: Record) -> list[Written]:

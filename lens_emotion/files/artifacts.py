@@ -5,17 +5,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens_emotion.errors import ArtifactError
+from lens_emotion.files.read import check_regular, strict_json
 
+ELSEWHERE = "give another --out, or say --overwrite"  # of a file that would be lost
+T = TypeVar("T")
 TEMPORARY = ".tmp"  # ends the names of files under way; a crash may leave one behind
 
 
@@ -80,6 +88,76 @@ def ensure_writable(folder: str | Path) -> Path:
     return folder
 
 
+def check_mine(path: str | Path, kind: str, facts: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Whether a command may write here, before any long work: nothing lies there, or what the same command wrote.
+
+    Args:
+        kind, facts: of the file that will be written: what its header says. overwrite: the user said so.
+
+    Raises:
+        ArtifactError: another file, which would be lost; a folder, device or FIFO in any case.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    _check_is_file(path)
+    if overwrite:
+        return
+    held = _meta(path)
+    header = found if isinstance(found := held.get("header"), dict) else {}
+    other = [f"{name} {header.get(name)}" for name, value in facts.items() if header.get(name) != value]
+    if held.get("kind") != kind or other:
+        what = f"was made of {', '.join(other)}" if held.get("kind") == kind else "was not written by this command"
+        raise ArtifactError(f"{path} lies there and {what}; {ELSEWHERE}")
+
+
+def same_file(a: str | Path, b: str | Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return False
+
+
+def save_anew(
+    save: Callable[[Path], Any], path: str | Path, overwrite: bool = False, inputs: Sequence[Path] = ()
+) -> Path:
+    """Let an object save itself where nothing lies, or the very same bytes.
+
+    Raises:
+        ArtifactError: something else lies there, and `overwrite` is not said; one of the `inputs` that it was made of,
+            which is never written over; it cannot be written.
+    """
+    path = Path(path)
+    if any(os.path.lexists(path) and same_file(path, x) for x in inputs):
+        raise ArtifactError(f"{path} is what is being read; give another --out")
+    with tempfile.TemporaryDirectory() as folder:
+        save(made := Path(folder, path.name))
+        data = made.read_bytes()
+    if os.path.lexists(path):
+        _check_is_file(path)
+        if not overwrite and path.read_bytes() != data:
+            raise ArtifactError(f"{path} lies there and holds something else; {ELSEWHERE}")
+    return atomic_write(path, data)
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is no regular file, and is not written over; give another --out")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """The metadata of a file of ours, unchecked; empty for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            found = strict_json((file.metadata() or {}).get("lens_emotion", "{}"))
+        return found if isinstance(found, dict) else {}
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
 def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
     """Write tensors and JSON metadata of one kind of object to a safetensors file, atomically."""
     from safetensors.torch import save
@@ -98,12 +176,10 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"no file {path}; give the path of a file of {kind}, written by `save`")
+    path = check_regular(path, remedy=f"give the path of a file of {kind}, written by `save`")
     try:
         with safe_open(str(path), framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("lens_emotion", "{}"))
+            meta = strict_json((file.metadata() or {}).get("lens_emotion", "{}"))
             present = set(file.keys())
             found = meta.get("kind")
             if found != kind:
@@ -119,24 +195,104 @@ def read_tensors(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[d
         raise ArtifactError(f"{path} is truncated or corrupt ({error}); make it again or copy it anew") from None
 
 
-def check_shapes(path: object, tensors: dict[str, Tensor], axes: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors, float32, if their axes fit together.
+@contextmanager
+def from_file(path: str | Path, remedy: str = "make it again or copy it anew") -> Iterator[None]:
+    """What an object made inside refuses is said of the file that it is made from."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}; {remedy}") from None
+
+
+# What values mean, checked by the objects themselves: the same when they are made in memory, read or written.
+MAY_BE_EMPTY = "texts"  # the one axis without entries that is no mistake
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def part_of(cls: type[T], **held: Any) -> T:
+    """An object of these fields, parts of one that was checked: megabytes need not be read once more."""
+    made = object.__new__(cls)
+    made.__dict__.update(held)
+    return made
+
+
+def check_tensors(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> None:
+    """Whether these are finite float32 tensors whose axes fit together.
 
     Args:
         axes: names of the axes of each tensor, parted by spaces; equal names must have equal sizes.
 
     Raises:
-        ArtifactError: another type, another number of axes, or sizes that contradict one another.
+        ArtifactError: another type, another number of axes, sizes that contradict one another, NaN or infinity.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, tuple[int, str]] = {}
     for name, words in axes.items():
-        shape, given = words.split(), tuple(tensors[name].shape)
-        fits = len(shape) == len(given) and all(sizes.setdefault(a, n) == n for a, n in zip(shape, given, strict=True))
-        if not fits or tensors[name].dtype != torch.float32:
-            raise ArtifactError(
-                f"{path}: {name} is {tensors[name].dtype} {given}, which does not fit the other tensors; make it again"
-            )
-    return {name: tensors[name] for name in axes}
+        named, tensor = words.split(), tensors[name]
+        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.layout) != (torch.float32, torch.strided):
+            raise ArtifactError(f"{name} is {_kind(tensor)}, expected float32 [{', '.join(named)}]: x.float()")
+        if tensor.is_meta:
+            raise ArtifactError(f"{name} lies on the device 'meta' and holds no numbers; give a tensor on the CPU")
+        if tensor.ndim != len(named):
+            raise ArtifactError(f"{name} has shape {list(tensor.shape)}, expected [{', '.join(named)}]")
+        for axis, n in zip(named, tensor.shape, strict=True):
+            held, first = sizes.setdefault(axis, (n, name))
+            if n != held:
+                raise ArtifactError(f"{name} has {n} {axis}, but {first} has {held}; both need the same")
+            if not n and axis != MAY_BE_EMPTY:
+                raise ArtifactError(f"{name} has no {axis}; give at least one")
+        check_finite(name, tensor)
+
+
+def _kind(value: object) -> str:
+    kind = value.dtype if isinstance(value, Tensor) else f"{type(value).__name__} of {getattr(value, 'dtype', 'no')}"
+    layout = f" ({value.layout})" * (value.layout != torch.strided) if isinstance(value, Tensor) else " type"
+    return f"{kind}{layout}".replace("torch.", "")
+
+
+def check_finite(name: str, tensor: Float[Tensor, "*shape"]) -> None:
+    """Raises ArtifactError naming the first place that holds NaN or infinity; a sum finds out whether there is any."""
+    if math.isfinite(float(tensor.detach().sum())):
+        return
+    refuse_where(name, tensor, ~torch.isfinite(tensor), "is no finite number")
+
+
+def refuse_where(name: str, values: Float[Tensor, "*shape"], wrong: Bool[Tensor, "*shape"], why: str) -> None:
+    """Raises ArtifactError with the first place and value that is wrong, if any is."""
+    if bool(wrong.any()):
+        at = wrong.nonzero()[0].tolist()
+        raise ArtifactError(f"{name}{at if at else ''} is {float(values[tuple(at)]):g}: it {why}")
+
+
+def check_text(what: str, said: object) -> None:
+    """Raises ArtifactError unless this is text that can be written: no NUL, no half of a surrogate pair."""
+    if not isinstance(said, str) or _NO_TEXT.search(said):
+        raise ArtifactError(f"{what} is {_shown(said)}; give text without NUL and halves of surrogate pairs")
+
+
+def check_name(what: str, said: object, empty: bool = False) -> None:
+    """Raises ArtifactError unless this is text of one line, without control characters; "" only if it may be empty."""
+    if not isinstance(said, str) or _NO_NAME.search(said) or not (empty or said.strip()):
+        form = "text of one line" if empty else "text of one line that is not empty"
+        raise ArtifactError(f"{what} is {_shown(said)}; give {form}, without control characters")
+
+
+def check_label(what: str, said: object, empty: bool = False) -> None:
+    """A name by which things are found: also in composed letters (NFC), without spaces around it."""
+    check_name(what, said, empty)
+    assert isinstance(said, str)
+    if said != unicodedata.normalize("NFC", said.strip()):
+        raise ArtifactError(f"{what} is {ascii(said)[:80]}; give {unicodedata.normalize('NFC', said.strip())!a}")
+
+
+def check_whole(what: str, n: object, least: int = 0) -> None:
+    """Raises ArtifactError unless this is a whole number of at least `least`."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < least:
+        raise ArtifactError(f"{what} is {_shown(n)}; give a whole number of at least {least}")
+
+
+def _shown(value: object) -> str:
+    return ascii(value[:60] if isinstance(value, str) else value)[:80]
 
 
 # A checksum over metadata and tensors of an artifact: a flipped bit on a disk is named, not computed with.
@@ -171,7 +327,7 @@ def check_seal(path: object, meta: Mapping[str, Any], tensors: Mapping[str, Tens
         ArtifactError: of a newer format, without its checksum, or changed since it was written.
     """
     version = meta.get("format", 1)
-    if not isinstance(version, int) or version > FORMAT:
+    if type(version) is not int or not 1 <= version <= FORMAT:
         raise ArtifactError(
             f"{path} has file format {version!r}, this version of lens_emotion reads up to {FORMAT}; "
             "upgrade lens-emotion"

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lens_emotion.errors import ArtifactError
-from lens_emotion.files.artifacts import atomic_write, unwritable
+from lens_emotion.files.artifacts import atomic_write, put, unwritable
+from lens_emotion.files.read import check_regular, read_bytes
+from lens_emotion.memory import pass_on
 
 FILE = "SHA256SUMS"
+MOST = 16 * 2**20  # bytes of a file of checksums: lines for a hundred thousand files
+_DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,12 @@ class Damage:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces."""
+    """Hex SHA-256 of a regular file, read in pieces.
+
+    Raises:
+        ArtifactError: a FIFO, a device, a folder, no file. OSError: the disk does not give it.
+    """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -49,9 +58,10 @@ def note(folder: Path, name: str, digest: str) -> None:
     """
     line = f"{digest}  {name}\n".encode()
     try:
-        with (folder / FILE).open("ab", buffering=0) as file:
-            if file.write(line) != len(line):
-                os.fsync(file.fileno())  # says why: a disk that is full
+        with (folder / FILE).open("a+b", buffering=0) as file:
+            file.seek(0)
+            file.truncate(file.readall().rfind(b"\n") + 1)  # a line that a full disk cut short would swallow this one
+            put(file.fileno(), line, sync=False)
     except OSError as error:
         raise unwritable(folder / FILE, error) from None
 
@@ -71,18 +81,28 @@ def read_sums(folder: Path) -> tuple[dict[str, list[str]], list[Damage]]:
     """File name -> its checksums in the order noted, and the lines that are none. A last line cut short is no damage:
     the file it speaks of was not written yet."""
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}, []
-    raw = path.read_bytes().decode("utf-8", errors="replace")
+    try:
+        raw = read_bytes(path, most=MOST).decode("utf-8", errors="replace")
+    except ArtifactError as error:
+        return {}, [Damage(path, str(error))]
     found: dict[str, list[str]] = {}
     wrong = []
-    for number, line in enumerate(raw.splitlines(keepends=True), 1):
-        digest, _, name = line.rstrip("\n").partition("  ")
-        if len(digest) == 64 and set(digest) <= set("0123456789abcdef") and is_inside(name) and line.endswith("\n"):
+    for number, line in enumerate(raw.split("\n")[:-1], 1):
+        digest, _, name = line.partition("  ")
+        if len(digest) == 64 and _DIGITS.issuperset(digest) and (name in found or _is_name(name)):
             found.setdefault(name, []).append(digest)
-        elif line.endswith("\n"):
-            wrong.append(Damage(path, f"line {number} is no checksum of a file of this folder"))
-    return found, wrong
+        else:
+            wrong.append(number)
+    more = f" (nor are {len(wrong) - 1} more lines)" * (len(wrong) > 1)
+    said = [Damage(path, f"line {number} is no checksum of a file of this folder{more}") for number in wrong[:1]]
+    return found, said
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is a file's name that this package writes: inside its folder, in UTF-8, of one line."""
+    return is_inside(name) and name.isprintable() and "\ufffd" not in name and Path(name).as_posix() == name
 
 
 def is_inside(name: str) -> bool:
@@ -94,16 +114,20 @@ def is_inside(name: str) -> bool:
 def damages(folder: Path) -> list[Damage]:
     """Every file of a folder's checksums that is missing or not what was written."""
     noted, found = read_sums(folder)
-    for name, digests in noted.items():
-        path = folder / name
-        try:
-            if sha256_of(path) not in digests:
-                found.append(Damage(path, "its checksum is not the one noted when it was written"))
-        except FileNotFoundError:
-            found.append(Damage(path, "it is missing"))
-        except OSError as error:
-            found.append(Damage(path, f"it cannot be read ({error.strerror or error})"))
-    return found
+    told = ((folder / name, _wrong(folder / name, digests)) for name, digests in noted.items())
+    return found + [Damage(path, what) for path, what in told if what]
+
+
+def _wrong(path: Path, digests: Iterable[str]) -> str:
+    """What is wrong with a file of which these checksums were noted; "" for nothing."""
+    if not os.path.lexists(path):
+        return "it is missing"
+    try:
+        right = sha256_of(path) in digests
+    except (ArtifactError, OSError) as error:
+        pass_on(error)
+        return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+    return "" if right else "its checksum is not the one noted when it was written"
 
 
 # Files of a folder as bytes by name, as they travel between machines.

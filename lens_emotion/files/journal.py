@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +24,9 @@ from torch import Tensor
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, put, unwritable
+from lens_emotion.files.read import check_regular
 
+LONGEST = 1e9  # seconds of a batch: thirty years
 SYNC_EVERY = 1.0  # seconds; to wait for the disk at every batch would cost a tiny model more than the batch
 B = TypeVar("B")
 _START = b'{"key"'
@@ -67,6 +71,7 @@ class Journal:
         part: the share of the batches that this worker does; None for all.
         spent: seconds spent on the records of earlier sessions.
         began, last, synced: when this session began, its last record came, the file was last brought to the disk.
+        told: it was said that records do not fit.
     """
 
     path: Path
@@ -76,6 +81,7 @@ class Journal:
     began: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
     synced: float = field(default_factory=time.monotonic)
+    told: bool = False
 
     @staticmethod
     def open(path: str | Path, part: Part | None = None) -> Journal:
@@ -86,8 +92,8 @@ class Journal:
         """
         places, spent = {}, 0.0
         for start, end, values in scan(Path(path)):
-            places[str(values["key"])] = (start, end)
-            spent += float(values.get("seconds", 0.0))
+            places[values["key"]] = (start, end)
+            spent += values.get("seconds", 0.0)
         return Journal(Path(path), places, part, spent)
 
     def __contains__(self, key: str) -> bool:
@@ -102,16 +108,27 @@ class Journal:
         """The record of a key, read from the disk; None if there is none or it has been damaged meanwhile."""
         if key not in self.places:
             return None
-        start, end = self.places[key]
-        with self.path.open("rb") as file:
-            file.seek(start)
-            raw = file.read(end - start)
-        head, _, block = raw.partition(b"\n")
-        if not _whole(head, block[:-1] if block else b""):
-            return None
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
-        return Record(json.loads(head), load(block[:-1]) if block else {})
+        start, end = self.places[key]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                raw = file.read(end - start)
+            head, _, block = raw.partition(b"\n")
+            whole = _whole(head, block[:-1] if block else b"")
+            return Record(json.loads(head), load(block[:-1]) if block else {}) if whole else None
+        except (OSError, SafetensorError):
+            return None
+
+    def say_unfit(self) -> None:
+        """Say, once, that a record is whole and yet not of the form that its step writes."""
+        if not self.told:
+            self.told = True
+            warnings.warn(
+                f"{self.path} holds batches of another form than this step's; they are made again", stacklevel=2
+            )
 
     def add(self, key: str, record: Record) -> None:
         """Append a record in one write, which outlives the process; a power cut may cost the last second's records.
@@ -130,9 +147,19 @@ class Journal:
 
 
 def remembered_batches(
-    journal: Journal | None, batches: Sequence[B], key: Callable[[B], str], run: Callable[[B], Record]
+    journal: Journal | None,
+    batches: Sequence[B],
+    key: Callable[[B], str],
+    run: Callable[[B], Record],
+    fits: Callable[[B, Record], bool],
 ) -> Iterator[tuple[B, Record]]:
     """Every batch with its record, from the journal or made now.
+
+    Args:
+        key: of all that a batch's result depends on.
+        run: makes a batch.
+        fits: whether a record holds what `run` gives: a whole one may still be of another program, or of another batch.
+            One that does not is made again.
 
     Raises:
         PartDone: the journal is a worker's, and lacked batches; this worker's are there now.
@@ -141,20 +168,46 @@ def remembered_batches(
         missing = [batch for batch in batches if key(batch) not in journal]
         part = journal.part
         for batch in missing[part.index :: part.of] if part.of else ():
-            _remembered(journal, key(batch), partial(run, batch))
+            _remembered(journal, key(batch), partial(run, batch), partial(fits, batch))
         if missing:
             raise PartDone(len(missing))
     for batch in batches:
-        yield batch, run(batch) if journal is None else _remembered(journal, key(batch), partial(run, batch))
+        if journal is None:
+            yield batch, run(batch)
+        else:
+            yield batch, _remembered(journal, key(batch), partial(run, batch), partial(fits, batch))
 
 
-def _remembered(journal: Journal, key: str, run: Callable[[], Record]) -> Record:
+def _remembered(journal: Journal, key: str, run: Callable[[], Record], fits: Callable[[Record], bool]) -> Record:
     """What the journal holds under the key, else what `run` gives, which is added."""
     found = journal.recall(key)
-    if found is None:
-        found = run()
-        journal.add(key, found)
-    return found
+    if found is not None and fits(found):
+        return found
+    if found is not None:
+        journal.say_unfit()
+    made = run()
+    journal.add(key, made)
+    return made
+
+
+# Forms, for `fits`.
+
+
+def is_count(value: object, below: float = math.inf) -> bool:
+    """Whether a plain value is a whole number from 0 to `below`, exclusive."""
+    return type(value) is int and 0 <= value < below
+
+
+def are_ids(rows: object, n: int, longest: int, below: int) -> bool:
+    """Whether plain values are `n` lists of at most `longest` token ids below `below`."""
+    if not isinstance(rows, list) or len(rows) != n:
+        return False
+    return all(isinstance(row, list) and len(row) <= longest and all(is_count(i, below) for i in row) for row in rows)
+
+
+def are_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether tensors are these by name and shape."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()} == dict(shapes)
 
 
 def batch_key(*parts: object) -> str:
@@ -201,7 +254,7 @@ def scan(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         ArtifactError: the file cannot be read.
     """
     try:
-        if not path.exists() or path.stat().st_size == 0:
+        if not os.path.lexists(path) or (check_regular(path, remedy="move it away") and path.stat().st_size == 0):
             return
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             at = 0 if data[: len(_START)] == _START else _next(data, 0)
@@ -224,14 +277,24 @@ def _record_at(data: mmap.mmap, start: int) -> tuple[int, dict[str, Any] | None]
     line = data.find(b"\n", start)
     head = data[start : line if line >= 0 else len(data)]
     try:
-        values = json.loads(head)
-        n_bytes = int(values.get("n_bytes", 0))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        values = json.loads(head)  # not strict: the dose of a row of a grid may be NaN
+    except (ValueError, RecursionError):
         return start + 1, None
+    if not _is_head(values):
+        return start + 1, None
+    n_bytes = values.get("n_bytes", 0)
     block = data[line + 1 : line + 1 + n_bytes] if n_bytes else b""
     if line < 0 or len(block) != n_bytes or not _whole(head, block):
         return start + 1, None
     return line + 1 + (n_bytes + 1 if n_bytes else 0), values
+
+
+def _is_head(values: object) -> bool:
+    """Whether a line is the head of a record: a key, and counts where there are any."""
+    if not isinstance(values, dict) or not isinstance(values.get("key"), str):
+        return False
+    seconds = values.get("seconds", 0.0)
+    return is_count(values.get("n_bytes", 0)) and type(seconds) in (int, float) and 0 <= seconds < LONGEST
 
 
 def _whole(head: bytes, block: bytes) -> bool:

@@ -11,15 +11,19 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
 
 MOST = 256 * 2**20  # bytes of a file that is read whole into memory
+_PIECE = 2**20
 DIGITS = 19  # of the longest whole number: beyond, no counter or seed is meant
+_FILE = "a file"
 _KINDS = (
+    (stat.S_ISREG, _FILE),
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -41,6 +45,27 @@ def check_regular(path: str | Path, error: Failing = ArtifactError, remedy: str 
     return Path(path)
 
 
+def whole_path(path: str | Path) -> Path:
+    """The path from the root on, its links followed as far as they lead: unlike `Path.resolve`, also one without end.
+
+    Raises:
+        ArtifactError: a name that no file can have.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError) as failed:
+        raise _refused(path, failed, ArtifactError, "give another path") from None
+
+
+def kind_of(path: str | Path) -> str:
+    """What lies at a path, at the end of its links: "a file", "a folder", "a FIFO" ...; empty where nothing does, may
+    not be looked at, or can, by its name."""
+    try:
+        return _kind(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return ""
+
+
 def read_bytes(
     path: str | Path, error: Failing = ArtifactError, remedy: str = "copy it anew", most: int = MOST
 ) -> bytes:
@@ -49,15 +74,33 @@ def read_bytes(
     Raises:
         error: as `check_regular`; larger than `most` bytes, or the disk does not give it.
     """
+    data = _read(path, most + 1, most, error, remedy)
+    if data is None or len(data) > most:
+        raise error(f"cannot read {path}: it has more than {most / 2**20:.3g} MiB, which is too large for what it is")
+    return data
+
+
+def read_start(path: str | Path, size: int, error: Failing = ArtifactError, remedy: str = "copy it anew") -> bytes:
+    """The first bytes of a regular file, or all of a shorter one.
+
+    Raises:
+        error: as `check_regular`, or the disk does not give it.
+    """
+    return _read(path, size, math.inf, error, remedy) or b""
+
+
+def _read(path: str | Path, size: int, most: float, error: Failing, remedy: str) -> bytes | None:
+    """The first bytes of a file; None of one that has more than `most`."""
     descriptor = _opened(path, error, remedy)
     try:
         with os.fdopen(descriptor, "rb") as file:
-            data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+            if os.fstat(descriptor).st_size > most:
+                return None
+            # piece by piece, for a file may grow; None is of the kernel's files that would make one wait
+            pieces = iter(lambda: file.read(min(size, _PIECE)) or b"", b"")
+            return b"".join(islice(pieces, -(-size // _PIECE)))[:size]
     except OSError as failed:
         raise _refused(path, failed, error, remedy) from None
-    if data is None or len(data) > most:
-        raise error(f"cannot read {path}: it has more than {most / 2**20:.0f} MiB, which is too large for what it is")
-    return data
 
 
 def read_text(path: str | Path, error: Failing = ArtifactError, remedy: str = "copy it anew", most: int = MOST) -> str:
@@ -87,47 +130,74 @@ def read_json(path: str | Path, error: Failing = ArtifactError, remedy: str = "c
         raise error(f"cannot read {path}: {' '.join(str(failed).split())[:200]}; {remedy}") from None
 
 
-def strict_json(text: str | bytes) -> Any:
+def strict_json(text: str | bytes, infinite: bool = False) -> Any:
     """The value that JSON says; unlike `json.loads`, nothing that JSON does not have or that has two meanings.
 
+    Args:
+        infinite: Infinity may stand for a number, as in files of this package that measure texts which broke off.
+
     Raises:
-        ValueError: no JSON (JSONDecodeError), a key twice in one table, NaN, an infinite number, one of more than 19
-            digits, half of a surrogate pair, tables too deep in one another.
+        JSONDecodeError: no JSON, a key twice in one table, NaN, an infinite number, one of more than 19 digits, half of
+            a surrogate pair, tables too deep in one another; with its line.
+        UnicodeDecodeError: bytes that are no UTF-8.
     """
-    text = text.decode() if isinstance(text, bytes) else text
+    text = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
     try:
-        found = _DECODER.decode(text.removeprefix("\ufeff"))
+        found = (_WITH_INFINITY if infinite else _DECODER).decode(text)
+        if _SPELLED_HALF.search(text) or _HALF.search(text):
+            _check_tokens(text)
     except RecursionError:
-        raise ValueError("its tables and lists lie too deep in one another") from None
-    if (_SPELLED_HALF.search(text) or _HALF.search(text)) and any(_HALF.search(said) for _, said in strings_of(found)):
-        raise ValueError("it holds half of a surrogate pair, which is no text")
+        raise json.JSONDecodeError("its tables and lists lie too deep in one another", text, 0) from None
+    except ValueError as failed:
+        if not isinstance(failed, json.JSONDecodeError):  # of the decoder's readers, who know no place
+            _check_tokens(text)
+        raise
     return found
 
 
-def strings_of(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every string of JSON with its place; a key stands at the place of its table."""
-    left: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
-    while left:
-        at, value = left.pop()
-        if isinstance(value, dict):
-            left += [((*at, key), inner) for key, inner in value.items()]
-            left += [(at, key) for key in value]
-        elif isinstance(value, list):
-            left += [((*at, i), inner) for i, inner in enumerate(value)]
-        elif isinstance(value, str):
-            yield at, value
+_TOKEN = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]|-?\w[\w.+-]*', re.DOTALL)
+
+
+def _check_tokens(text: str) -> None:
+    """Raises JSONDecodeError where the first token of JSON stands that has two meanings, or none."""
+    keys: list[set[str]] = []  # of the tables that are open
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        try:
+            if token[1]:
+                _check_string(json.loads(token[1]) if "\\" in word else token[1][1:-1], keys[-1] if token[2] else None)
+            elif word == "{":
+                keys.append(set())
+            elif word == "}":
+                keys.pop()
+            else:
+                _DECODER.decode(word)
+        except ValueError as failed:
+            raise json.JSONDecodeError(str(failed), text, token.start()) from None
+
+
+def _check_string(said: str, keys: set[str] | None) -> None:
+    """Raises ValueError for no text, or a key that its table has already."""
+    if _HALF.search(said):
+        raise ValueError("it holds half of a surrogate pair, which is no text; write the character itself")
+    if keys is not None:
+        if said in keys:
+            raise ValueError(f'the key "{said[:40]}" stands twice in one table')
+        keys.add(said)
 
 
 def _opened(path: str | Path, error: Failing, remedy: str) -> int:
     """A descriptor of a regular file; opened without waiting, for a FIFO would wait for its writer."""
     try:
-        kind = os.stat(path).st_mode
-        if not stat.S_ISREG(kind):
-            what = next((word for fits, word in _KINDS if fits(kind)), "no regular file")
-            raise error(f"{path} is {what}, no file to read; {remedy}")
-        return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        if (kind := _kind(os.stat(path).st_mode)) == _FILE:
+            return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as failed:
         raise _refused(path, failed, error, remedy) from None
+    raise error(f"{path} is {kind}, no file to read; {remedy}")
+
+
+def _kind(mode: int) -> str:
+    return next((word for fits, word in _KINDS if fits(mode)), "no regular file")
 
 
 def _refused(path: object, failed: Exception, error: Failing, remedy: str) -> LensEmotionError:
@@ -138,11 +208,8 @@ def _refused(path: object, failed: Exception, error: Failing, remedy: str) -> Le
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key "{twice[:40]}" stands twice in one table')
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice in one table")
     return found
 
 
@@ -159,9 +226,11 @@ def _bounded(most: int, read: Callable[[str], Any]) -> Callable[[str], Any]:
     return number
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_no_key_twice,
-    parse_constant=_no_constant,
-    parse_int=_bounded(DIGITS, int),
-    parse_float=_bounded(400, float),
-)
+def _infinity(said: str) -> Any:
+    return float(said) if said != "NaN" else _no_constant(said)
+
+
+_PARTS: dict[str, Any] = {"object_pairs_hook": _no_key_twice, "parse_int": _bounded(DIGITS, int)}
+_PARTS |= {"parse_float": _bounded(400, float)}
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, **_PARTS)
+_WITH_INFINITY = json.JSONDecoder(parse_constant=_infinity, **_PARTS)

@@ -8,8 +8,11 @@ they are looked for when a fault has been found, and reading a good file costs n
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
+import os
 import re
+import time
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -18,21 +21,38 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, Generic, NoReturn, NotRequired, Required, TypeVar, cast, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import TypedDict  # that of typing lacks what pydantic needs before Python 3.12
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
+from lens_emotion.files.read import read_text, strict_json
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Form")
+G = TypeVar("G", bound=Callable[..., Any])
 Step = str | int
 SUFFIXES = (".toml", ".json")
+LARGEST_FILE = 8 * 2**20  # bytes: some 20,000 texts; tomllib reads a MiB in 0.1 to 0.8 s
+_LOOKING = 2.0  # seconds for the line of a fault
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="python-re")
 _OWN = r"^(_|\$schema$)"  # keys of a table that are the user's, or an editor's
 _CLOSERS = ("", "]", '"""', "'''", '"""]', "]]", "}]", "}")  # what may be open at the end of a line of TOML
 
+
+def _each_once(values: Any) -> Any:
+    if len(set(values)) < len(values):
+        twice = next(v for i, v in enumerate(values) if v in values[:i])
+        raise PydanticCustomError("stands_twice", "{value} stands twice; give each once", {"value": str(twice)})
+    return values
+
+
+Once = AfterValidator(_each_once)  # of a list: 2 and 2.0 are one number
 Text = Annotated[str, Field(pattern=r"\S")]
+_SIGN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no control character, no line break
+Name = Annotated[str, Field(pattern=rf"^{_SIGN}*(?=\S){_SIGN}+$(?!\n)")]  # of one line, not empty
+Label = Annotated[str, Field(pattern=rf"^{_SIGN}*$(?!\n)")]  # the same, perhaps empty
 
 
 class Form(BaseModel):
@@ -43,7 +63,23 @@ class Form(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_own_keys(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if not re.match(_OWN, k)} if isinstance(data, dict) else data
+        return _without_own(data)
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> Any:
+        for table in vars(self).values():
+            named = [name_of(key) for key in table] if isinstance(table, dict) else []
+            if len(set(named)) < len(named):
+                twice = next(n for i, n in enumerate(named) if n in named[:i])
+                raise PydanticCustomError("stands_twice", "the name {value} stands twice", {"value": repr(twice)})
+        return self
+
+
+def _without_own(data: Any) -> Any:
+    """A table, and the tables in it, without the keys that are the user's own."""
+    if not isinstance(data, dict):
+        return data
+    return {key: _without_own(inner) for key, inner in data.items() if not re.match(_OWN, key)}
 
 
 def is_user_file(name: object) -> bool:
@@ -60,17 +96,20 @@ class UserFile(Generic[T]):
     data: T
 
     def line(self, *at: Step) -> int:
-        """Line, from 1, where the value at a path such as ("items", 3, "text") stands, or its nearest parent."""
+        """Line, from 1, where the value at a path such as ("items", 3, "text") stands, or its nearest parent; 0 where
+        looking for it would take seconds."""
         find = _toml_line if self.path.suffix.lower() == ".toml" else _json_line
+        until = time.monotonic() + _LOOKING
         for length in range(len(at), 0, -1):
-            if (line := find(self.text, at[:length])) is not None:
+            if (line := find(self.text, at[:length], until)) is not None:
                 return line
         return 1
 
     def fail(self, at: tuple[Step, ...], message: str) -> NoReturn:
         """Raise a StimulusError that names file, line and place."""
-        place = _place(at)
-        raise StimulusError(f"{self.path}, line {self.line(*at)}{f', {place}' if place else ''}: {message}")
+        line = self.line(*at)
+        where = [str(self.path), *([f"line {line}"] if line else []), *filter(None, [_place(at)])]
+        raise StimulusError(f"{', '.join(where)}: {message}")
 
     def unique(self, field: str, ids: list[str]) -> None:
         """Refuse an id that two entries of a list share."""
@@ -82,7 +121,9 @@ class UserFile(Generic[T]):
 
     def beside(self, name: str) -> str:
         """A path written in this file, taken from the file's own folder."""
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves ~nobody as it is
+        if "\0" in name:
+            raise StimulusError(f"{self.path}: {name[:40]!r} holds a NUL, which no file's name has; write it anew")
         return str(path if path.is_absolute() else self.path.parent / path)
 
 
@@ -93,14 +134,8 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
         StimulusError: no such file, no such format, a fault of syntax or of form, with file and line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except (OSError, ValueError) as error:  # a name with NUL, bytes that are no UTF-8
-        reason = getattr(error, "strerror", None) or error
-        raise StimulusError(f"cannot read {path}: {reason}; give a TOML or JSON file in UTF-8") from None
+    text = read_text(path, StimulusError, "give a TOML or JSON file in UTF-8", LARGEST_FILE)
     file: UserFile[Any] = UserFile(path, text, _parse(path, text))
-    for at in _no_text(file.data):
-        file.fail(at, "holds half of a surrogate pair, which is no text; write the character itself")
     try:
         return replace(file, data=form.model_validate(file.data))
     except ValidationError as error:
@@ -112,16 +147,65 @@ def name_of(emotion: str) -> str:
     return unicodedata.normalize("NFC", emotion.strip())
 
 
+# Numbers: whoever asks for one takes the same ones, NumPy's included, and refuses the same ones in the same words.
+
+Draws = Annotated[int, Field(le=1_000_000)]  # of permutations, bootstraps, tokens; how few will do, each place says
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # what every generator of random numbers takes
+SMALLEST_DOSE, LARGEST_DOSE = 1e-6, 1e6  # single precision rounds a smaller push away, and overflows at a larger one
+_COUNTED = "n_permutations n_splits n_draws n_random top k per_cell batch_size max_evaluations"
+_NUMBERS: dict[str, Any] = {
+    "seed": Seed,
+    "seeds": list[Seed],
+    "doses": Any,  # `Dose` itself says which
+    "layer": Annotated[int, Field(ge=-10_000, le=10_000)],
+    "start": Annotated[int, Field(ge=0, le=10**9)],
+    **dict.fromkeys(("target_kl", "tol", "highest"), Annotated[float, Field(le=1e6)]),
+    **dict.fromkeys(_COUNTED.split(), Draws),
+}
+
+
+def plain(value: Any) -> Any:
+    """A number or a list of numbers as Python's own, where it is one of NumPy or torch."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
+def numbers_fit(error: type[LensEmotionError]) -> Callable[[G], G]:
+    """Decorate a function: its arguments that are numbers, by their names, are Python's and in range when it begins."""
+
+    def decorate(function: G) -> G:
+        signature = inspect.signature(function)
+        kinds = {name: _NUMBERS[name] for name in signature.parameters if name in _NUMBERS}
+
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            for name in kinds.keys() & bound.arguments.keys():
+                if (value := bound.arguments[name]) is None and signature.parameters[name].default is None:
+                    continue
+                value = list(value) if isinstance(value, tuple) else value
+                try:
+                    bound.arguments[name] = _adapter(kinds[name]).validate_python(plain(value), strict=True)
+                except ValidationError as found:
+                    raise error(f"{name}: {_fault(found, kinds[name])[1]}") from None
+            return function(*bound.args, **bound.kwargs)
+
+        return cast(G, checked)
+
+    return decorate
+
+
 def refused_as(error: type[LensEmotionError]) -> Callable[[type[T]], type[T]]:
     """Decorate a pydantic dataclass: arguments that do not fit raise this error, in the words of a file's faults."""
 
     def decorate(cls: type[T]) -> type[T]:
-        plain: Any = cls.__init__
+        made: Any = cls.__init__
 
-        @wraps(plain)
+        @wraps(made)
         def checked(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
-                plain(self, *args, **kwargs)
+                made(self, *map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
             except ValidationError as found:
                 at, words = _fault(found, cls)
                 raise error(f"{_place(at)}: {words}") from None
@@ -164,6 +248,7 @@ def _fault(error: ValidationError, form: Any) -> tuple[tuple[Step, ...], str]:
     rank = dict.fromkeys(_UNKNOWN, 0) | {"too_short": 2}
     found = min(error.errors(include_url=False), key=lambda e: rank.get(e["type"], 1))
     at = found["loc"][:-1] if found["type"] == "missing" else found["loc"]
+    at = at[:-2] if at and at[-1] == "[key]" else at  # a name of a table's own, which its words show
     return at, _said(found, schema_of(form))
 
 
@@ -180,17 +265,21 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
         return f"{missing} is missing; needed are {', '.join(needed)}"
     here = _part(schema, at)
     if kind == "literal_error":
-        return f"got {_shown(given)}; use {', '.join(map(str, here['enum']))}"
+        return f"got {shown(given)}; use {', '.join(map(str, here['enum']))}"
     if kind == "string_pattern_mismatch":
+        if at[-1] == "[key]":
+            return f"got the name {shown(given)}; give one line that is not empty, without control characters"
         if not str(given).strip():
-            return f"got {_shown(given)}, which is empty; give text, or leave it out"
-        return f"got {_shown(given)}, which is not {here.get('description', 'of that form')}"
+            return f"got {shown(given)}, which is empty; give text, or leave it out"
+        if "\\x1f" in here.get("pattern", ""):
+            return f"got {shown(given)}; a name is one line, without control characters"
+        return f"got {shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
-        return f"expected {_type(here)}, got {_shown(given)}"
+        return f"expected {_type(here)}, got {shown(given)}"
     if kind not in _LIMITS:
         return str(found["msg"])[:200]
     note = f" ({here['description']})" if "description" in here else ""
-    got = f"got {_shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
+    got = f"got {shown(given)}" if kind != "too_short" else f"only {len(given)}" if given else f"no {at[-1]}"
     return f"{got}; {_LIMITS[kind].format(**limits)}{note}"
 
 
@@ -208,10 +297,19 @@ def _part(schema: dict[str, Any], at: tuple[Step, ...]) -> dict[str, Any]:
     here = _resolved(schema, schema)
     for step in at:
         keyed = here.get("properties", {})
-        inner = keyed[step] if step in keyed else here.get("items") or here.get("additionalProperties") or {}
+        inner = (
+            keyed[step]
+            if step in keyed
+            else here.get("items") or here.get("additionalProperties") or _of_any_name(here)
+        )
         words = {} if step in keyed else {k: v for k, v in here.items() if k == "description"}
         here = words | (_resolved(schema, inner) if isinstance(inner, dict) else {})
     return here
+
+
+def _of_any_name(part: dict[str, Any]) -> Any:
+    """What a table holds whose names must fit a pattern."""
+    return next((p for key, p in part.get("patternProperties", {}).items() if key != _OWN), {})
 
 
 def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +324,10 @@ def _type(part: dict[str, Any]) -> str:
     return names.get(part["type"], f"an {part['type']}") + holds
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A wrong value in a message, on which Python's own words may be long, or none."""
+    if isinstance(value, int) and abs(value) >= 10**40:  # of which Python writes 4,300 digits at most
+        return "a number of more than 40 digits"
     return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]
 
 
@@ -235,7 +336,7 @@ def _shown(value: Any) -> str:
 
 def _parse(path: Path, text: str) -> Any:
     try:
-        return tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        return _toml(text) if path.suffix.lower() == ".toml" else strict_json(text)
     except json.JSONDecodeError as error:
         raise StimulusError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except tomllib.TOMLDecodeError as error:  # says "(at line 3, column 4)"
@@ -245,8 +346,28 @@ def _parse(path: Path, text: str) -> Any:
         hint = "" if key.isascii() else '; a key with letters beyond a to z stands in quotes: "wütend" = ...'
         raise StimulusError(f"{path}, line {line}: not valid TOML ({words.partition(' (at')[0]}{hint})") from None
     except (RecursionError, ValueError) as error:
-        kind = path.suffix.lstrip(".").upper() or "JSON"
-        raise StimulusError(f"{path}: not valid {kind} ({str(error)[:80]})") from None
+        deep = isinstance(error, RecursionError)
+        what = "its tables and lists lie too deep in one another" if deep else str(error)[:80]
+        raise StimulusError(f"{path}: not valid TOML ({what})") from None
+
+
+def _toml(text: str) -> Any:
+    """The data of a TOML file, of which tomllib would take hours for some.
+
+    Raises:
+        TOMLDecodeError, RecursionError, ValueError: no TOML, or none that a form has.
+    """
+    for pattern, what in _ENDLESS.items():
+        if found := pattern.search(text):
+            raise tomllib.TOMLDecodeError(f"{what} (at line {text.count(chr(10), 0, found.start()) + 1}, column 1)")
+    return tomllib.loads(text)
+
+
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""  # of a key
+_ENDLESS = {
+    re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{64}}"): "a key of more than 64 parts",
+    re.compile(r"[=,[]\s*+[+-]?\d[\da-fA-Fx_]{999}"): "a number of 1,000 digits",
+}
 
 
 def _place(at: tuple[Step, ...]) -> str:
@@ -260,24 +381,12 @@ def _place(at: tuple[Step, ...]) -> str:
     return ", ".join(words)
 
 
-def _no_text(data: Any) -> Iterator[tuple[Step, ...]]:
-    """Places of strings that cannot be encoded (JSON may spell half of a surrogate pair)."""
-    left: list[tuple[tuple[Step, ...], Any]] = [((), data)]
-    while left:
-        at, value = left.pop()
-        if isinstance(value, dict):
-            left += [((*at, key), inner) for key, inner in value.items()]
-            left += [(at, key) for key in value]
-        elif isinstance(value, list):
-            left += [((*at, i), inner) for i, inner in enumerate(value)]
-        elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            yield at
-
-
-def _json_line(text: str, at: tuple[Step, ...]) -> int | None:
+def _json_line(text: str, at: tuple[Step, ...], until: float) -> int | None:
     """Line of a value in valid JSON."""
     decoder, place = json.JSONDecoder(), _skip(text, 0)
     for step in at:
+        if time.monotonic() > until:
+            return 0
         found = next((p for key, p in _members(text, place, decoder) if key == step), None)
         if found is None:
             return None
@@ -304,22 +413,28 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def _toml_line(text: str, at: tuple[Step, ...]) -> int | None:
-    """Line where a value of valid TOML begins: the first whose lines so far, closed where they are open, hold it."""
+def _toml_line(text: str, at: tuple[Step, ...], until: float) -> int | None:
+    """Line where a value of valid TOML begins: the first whose lines so far, closed where they are open, hold it; 0
+    where the time is over first."""
     lines = text.split("\n")
     if not _holds(tomllib.loads(text), at):
         return None
     low, high = 0, len(lines)  # the first `low` lines do not hold it, the first `high` do
     while high - low > 1:
-        middle = (low + high) // 2
-        data, end = next((d, n) for n in range(middle, high + 1) if (d := _prefix(lines, n)) is not None)
+        middle = end = (low + high) // 2
+        while (data := _prefix(lines, end, until)) is None:
+            end += 1
+        if time.monotonic() > until:
+            return 0
         low, high = (low, middle) if _holds(data, at) else (end, high)
     return high
 
 
-def _prefix(lines: list[str], n: int) -> Any:
-    """The first n lines as data; None where what is open at their end cannot be closed."""
+def _prefix(lines: list[str], n: int, until: float) -> Any:
+    """The first n lines as data; None where what is open at their end cannot be closed; nothing when time is over."""
     for closer in _CLOSERS:
+        if time.monotonic() > until:
+            return {}
         try:
             return tomllib.loads("\n".join(lines[:n]) + closer)
         except tomllib.TOMLDecodeError:

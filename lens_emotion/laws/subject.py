@@ -15,6 +15,7 @@ from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations, TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
+from lens_emotion.memory import pass_on
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.steering.hooks import check_fits
@@ -145,6 +146,7 @@ def apply_law(law: Law, subject: Subject) -> LawResult:
     try:
         result = law.measure(subject)
     except Exception as error:  # anything the model raises is the finding
+        pass_on(error)  # but that there is no room for it
         lines = str(error).strip().splitlines() or [""]
         result = found(float("nan"), 0.0, note=f"{type(error).__name__}: {lines[0]}"[:300])
     return replace(result, law=law.name, meaning=law.meaning, seconds=time.perf_counter() - started)

@@ -14,6 +14,7 @@ import torch
 from transformer_lens.utilities import get_act_name
 
 from lens_emotion.errors import ProcessedModelError, UnsupportedModelError
+from lens_emotion.files.artifacts import check_name, check_whole
 from lens_emotion.models import hooked
 from lens_emotion.models.identity import former_fingerprint, identity_of
 
@@ -49,6 +50,12 @@ class ModelInfo:
     former: str = ""
     first_token: str = ""
     template: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "fingerprint"):
+            check_name(f"the model's {name}", getattr(self, name))
+        for name in ("n_layers", "d_model", "n_ctx", "d_vocab"):
+            check_whole(f"the model's {name}", getattr(self, name), 1)
 
 
 def backend_of(model: Model) -> str:

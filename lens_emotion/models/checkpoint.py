@@ -7,7 +7,6 @@ experts or layers that the files lack as random numbers, and results would be ab
 from __future__ import annotations
 
 import filecmp
-import json
 import re
 from collections.abc import Collection, Mapping
 from importlib import resources
@@ -15,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
+from lens_emotion.files.read import MOST, check_regular, kind_of, read_json, read_start
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
-_LARGEST_CONFIG = 10_000_000  # bytes; those of the hub have some thousand
-_DECODER = re.compile(r"ForCausalLM$|^GPT2LMHeadModel$|^OpenAIGPTLMHeadModel$")
+_LARGEST_CONFIG = 10 * 2**20  # bytes; those of the hub have some thousand
+_MOST_OF = {  # bytes of a file that is opened by its name: the largest tokenizers have some 40 MB
+    ".json": MOST, ".jinja": 2**20, ".model": MOST, ".txt": MOST, ".safetensors": 2**50,
+}  # fmt: skip
+_ANEW = "copy it anew from the original model"
+_DECODER = re.compile(r"ForCausalLM\Z|^GPT2LMHeadModel\Z|^OpenAIGPTLMHeadModel\Z")
 _EXPERTS = re.compile(r"^(moe_)?(n|num)_(\w+_)?experts$")
 _EXPERT_NAMES = re.compile(r"moe(?=For)|Moe|MoE|Mixtral|GptOss|Dbrx|DeepseekV[2-4]|Jamba|Arctic|Grok|SwitchTr|MiniMax")
 _OTHER_SENSES = ("image_size", "vision_config", "num_mel_bins", "sampling_rate")
@@ -129,17 +133,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """A config.json.
 
     Raises:
-        ModelUnavailableError: it cannot be read, or holds no JSON table.
+        ModelUnavailableError: it cannot be read, or holds no JSON table, or one that says a thing twice.
     """
-    try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise ValueError(f"has {path.stat().st_size / 1e6:.0f} MB, which no config has")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"holds a {type(found).__name__}, not a table")
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise ModelUnavailableError(f"cannot read {path} ({why}); copy it anew from the original model") from None
+    found = read_json(path, ModelUnavailableError, _ANEW, _LARGEST_CONFIG)
+    if not isinstance(found, dict):
+        raise ModelUnavailableError(f"cannot read {path}: it holds a {type(found).__name__}, not a table; {_ANEW}")
     return found
 
 
@@ -158,6 +156,7 @@ def check_folder(path: Path, label: str) -> dict[str, Any]:
             else "so it is not a Hugging Face model folder; for a GGUF file give the file itself"
         )
         raise ModelUnavailableError(f"{path} has no {CONFIG}, {what}")
+    _check_files(path)
     config = read_config(path / CONFIG)
     check_kind(config, label, str(path))
     check_sizes(config, label)
@@ -169,6 +168,18 @@ def check_folder(path: Path, label: str) -> dict[str, Any]:
     for file in weight_files(path):
         _check_whole(file)
     return config
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what transformers would wait for, or never end to read: it opens these itself, by their names.
+
+    Raises:
+        ModelUnavailableError: a FIFO, a device, a folder, a link to nothing; settings of a size that none have.
+    """
+    for file in (*path.iterdir(), *path.glob("additional_chat_templates/*")):
+        most = _MOST_OF.get(file.suffix)
+        if most and check_regular(file, ModelUnavailableError, _ANEW).stat().st_size > most:
+            raise ModelUnavailableError(f"{file} has more than {most >> 20} MiB, which is too large for it; {_ANEW}")
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -186,7 +197,9 @@ def weight_files(path: Path) -> list[Path]:
     if not isinstance(shards, dict) or not shards or not all(isinstance(s, str) for s in shards.values()):
         raise ModelUnavailableError(f"{path / INDEX} has no weight_map of file names; copy it anew")
     names = sorted(set(shards.values()))
-    if missing := [name for name in names if not (path / name).is_file()]:
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ModelUnavailableError(f"{path / INDEX} names {outside[0][:80]!r}, no file beside it; copy it anew")
+    if missing := [name for name in names if kind_of(path / name) != "a file"]:
         raise ModelUnavailableError(
             f"{path} lacks {len(missing)} of {len(names)} files of weights ({_some(missing)}); copy them too"
         )
@@ -198,12 +211,11 @@ def _check_whole(file: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(file), framework="pt"):
+        with safe_open(str(check_regular(file, ModelUnavailableError, _ANEW)), framework="pt"):
             return
     except (SafetensorError, OSError, ValueError) as error:
         why = str(error).split("\n")[0]
-    with file.open("rb") as opened:
-        pointer = opened.read(12) == b"version http"
+    pointer = read_start(file, 12) == b"version http"
     remedy = "it is a pointer of Git LFS: run `git lfs pull`" if pointer else "it is cut off or damaged: copy it anew"
     raise ModelUnavailableError(f"cannot read the weights {file} ({why}); {remedy}")
 

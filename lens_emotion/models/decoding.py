@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.errors import GenerationError, StimulusError, UnsupportedModelError
+from lens_emotion.files.user import shown
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name, tokenizer_of
 from lens_emotion.models.forward import (
@@ -37,6 +37,7 @@ OnStep = Callable[[dict[int, int]], None]  # row -> its new token
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 OnBroken = Callable[[list[int]], None]
 COLDEST = 1e-6  # a temperature below it would only send logits beyond float32
+HOTTEST = 1e6  # where every token is as likely as any other
 LARGEST_SEED = 2**43  # seeds of rows are made of it, and a generator takes 64 bits
 SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
 
@@ -73,19 +74,20 @@ class Sampling:
     def __post_init__(self) -> None:
         t, p, seed = self.temperature, self.top_p, self.seed
         if not _is_number(t) or not (t == 0 or t >= COLDEST):
-            raise GenerationError(f"temperature is {t!r}; give 0 (greedy), or a number of at least {COLDEST:g}")
+            raise GenerationError(f"temperature is {shown(t)}; give 0 (greedy), or a number of at least {COLDEST:g}")
         if not _is_number(p) or not 0 < p <= 1:
-            raise GenerationError(f"top_p is {p!r}; give a number above 0 and up to 1 (1 leaves no token out)")
+            raise GenerationError(f"top_p is {shown(p)}; give a number above 0 and up to 1 (1 leaves no token out)")
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:
-            raise GenerationError(f"seed is {seed!r}; give a whole number from 0 to {LARGEST_SEED}")
+            raise GenerationError(f"seed is {shown(seed)}; give a whole number from 0 to {LARGEST_SEED}")
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and bool(abs(value) <= HOTTEST)  # nor NaN
 
 
 GREEDY = Sampling()

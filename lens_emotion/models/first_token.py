@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lens_emotion.errors import ModelUnavailableError
+from lens_emotion.memory import pass_on
 from lens_emotion.models.access import Model, architecture_of, family_of, tokenizer_of
 from lens_emotion.models.catalog import FIRST_TOKENS, find_spec
 
@@ -52,9 +54,21 @@ def measure_rule(tokenizer: Any) -> TokenizerRule:
 
     Works for any post-processor. An end put behind (`add_eos_token`) is measured too, to be left off: a text that is
     read here is one that could go on.
+
+    Raises:
+        ModelUnavailableError: it cannot read a plain text.
     """
-    whole = list(tokenizer(PROBE).input_ids)
-    own = list(tokenizer(PROBE, add_special_tokens=False).input_ids)
+    try:
+        whole = list(tokenizer(PROBE).input_ids)
+        own = list(tokenizer(PROBE, add_special_tokens=False).input_ids)
+    except BaseException as error:  # a tokenizer in Rust that panics raises what is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        pass_on(error)
+        what = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelUnavailableError(
+            f"the tokenizer of {tokenizer.name_or_path} fails on a plain text ({what}); copy its files anew"
+        ) from None
     special = special_of(tokenizer)
     while own and own[0] in special:  # some add their BOS whatever they are told
         own = own[1:]
@@ -90,7 +104,8 @@ def as_saved(tokenizer: Any) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True, trust_remote_code=False)
-    except Exception:  # transformers and the hub raise many unrelated types here
+    except Exception as error:  # transformers and the hub raise many unrelated types here
+        pass_on(error)
         return tokenizer
 
 

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from numbers import Integral
 from typing import Any, TypeVar
+from warnings import warn
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
-from lens_emotion.errors import GenerationError, NotFiniteError, UnsupportedModelError
+from lens_emotion.errors import GenerationError, NotFiniteError, OutOfMemoryError, UnsupportedModelError
+from lens_emotion.files.user import shown
+from lens_emotion.memory import on_accelerator, room_for
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
+from lens_emotion.models.placement import lighter_than
 from lens_emotion.models.threads import one_thread, turn
 
 T = TypeVar("T")
@@ -32,13 +37,14 @@ TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate 
 CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
 CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
+MOST = 10**9  # tokens of anything
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
 
 
 def check_count(name: str, value: object) -> None:
     """Raises GenerationError unless a number of tokens is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise GenerationError(f"{name} is {value!r}; give a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= MOST:
+        raise GenerationError(f"{name} is {shown(value)}; give a whole number of at least 1, at most {MOST:,}")
 
 
 def budget_for(model: Model, asked: int | None = None) -> int:
@@ -68,16 +74,33 @@ def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> li
     return batches
 
 
-def run_halving(rows: list[int], run: Callable[[list[int]], list[T]]) -> list[T]:
-    """Run a batch; out of memory on the accelerator, run its halves. A single row that does not fit raises."""
+def run_halving(
+    rows: list[int], run: Callable[[list[int]], list[T]], model: Model | None = None, doing: str = "running"
+) -> list[T]:
+    """Run a batch; out of memory on the accelerator, run its halves, which may round otherwise, and say so.
+
+    Not on a CPU, whose batches are small: there the same command, with more memory, gives the same bits.
+
+    Raises:
+        OutOfMemoryError: on a CPU; a single row that does not fit.
+    """
     try:
-        return run(rows)
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
+        with room_for(f"{doing} ({len(rows)} in a batch)", partial(lighter, model) if model is not None else str):
+            return run(rows)
+    except OutOfMemoryError as error:
+        if len(rows) == 1 or not on_accelerator(error.__cause__ or error):
             raise
-    torch.cuda.empty_cache()
+        warn(f"{error.short or error}: a batch of {len(rows)} runs in halves, and may round otherwise", stacklevel=2)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     middle = len(rows) // 2
-    return run_halving(rows[:middle], run) + run_halving(rows[middle:], run)
+    return run_halving(rows[:middle], run, model, doing) + run_halving(rows[middle:], run, model, doing)
+
+
+def lighter(model: Model) -> str:
+    """What takes less memory than this model does, in words."""
+    whole = backend_of(model) == "bridge" and "quantization_config" not in getattr(model, "lens_emotion_placed", {})
+    return lighter_than(model.cfg.dtype, str(model.cfg.device), whole)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any
 
 from lens_emotion.errors import LayerError
 
@@ -39,16 +41,34 @@ def resolve_layers(layers: Layers, n_layers: int) -> tuple[int, ...]:
     if isinstance(layers, str) and re.fullmatch(r"-\d{1,9}", layers.strip()):
         layers = int(layers)
     if isinstance(layers, str):
-        chosen = tuple(range(n_layers)) if layers == "all" else _bands(layers, n_layers)
+        chosen = list(range(n_layers)) if layers == "all" else _bands(layers, n_layers)
     else:
-        chosen = (layers,) if isinstance(layers, int) else tuple(layers)
+        try:
+            chosen = whole_numbers(layers)
+        except (TypeError, ValueError) as error:
+            raise LayerError(
+                f"unknown layers {layers!r:.60} ({error}); give 'all', a band such as '10-20', a layer or several"
+            ) from None
     if not chosen:
         raise LayerError("no layer given; give at least one")
-    return tuple(sorted({resolve_layer(int(layer), n_layers, 0) for layer in chosen}))
+    return tuple(sorted({resolve_layer(layer, n_layers, 0) for layer in chosen}))
 
 
-def _bands(words: str, n_layers: int) -> tuple[int, ...]:
-    """ "10-12,20" -> (10, 11, 12, 20)."""
+def whole_numbers(given: int | Iterable[int]) -> list[int]:
+    """One whole number or several, also of NumPy and torch, as a list.
+
+    Raises:
+        TypeError, ValueError: a fraction, text or truth value among them.
+    """
+    listed: Any = given.tolist() if hasattr(given, "tolist") else given
+    numbers = list(listed) if isinstance(listed, Iterable) and not isinstance(listed, (str, bytes)) else [listed]
+    if wrong := [n for n in numbers if isinstance(n, bool) or type(n).__name__ in ("bool_", "bool")]:
+        raise TypeError(f"{wrong[0]!r} is no whole number")
+    return [index(n) for n in numbers]
+
+
+def _bands(words: str, n_layers: int) -> list[int]:
+    """ "10-12,20" -> [10, 11, 12, 20]."""
     chosen: list[int] = []
     for part in words.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
@@ -60,7 +80,7 @@ def _bands(words: str, n_layers: int) -> tuple[int, ...]:
         if last < first:
             raise LayerError(f"the band '{part.strip()}' ends before it begins; write '{last}-{first}'")
         chosen += range(first, min(last, max(first, n_layers)) + 1)  # one too many is enough to be refused
-    return tuple(chosen)
+    return chosen
 
 
 def layers_in_words(layers: Sequence[int], n_layers: int) -> str:

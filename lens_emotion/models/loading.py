@@ -15,6 +15,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
+from lens_emotion.files.read import read_start
+from lens_emotion.memory import room_for
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
@@ -39,7 +42,14 @@ from lens_emotion.models.checkpoint import (
 from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
 from lens_emotion.models.identity import check_every_tensor, remember_source
-from lens_emotion.models.placement import check_placement, choose_device, choose_dtype, loading_options, over_gpus
+from lens_emotion.models.placement import (
+    check_placement,
+    choose_device,
+    choose_dtype,
+    lighter_than,
+    loading_options,
+    over_gpus,
+)
 from lens_emotion.models.skeleton import check_skeleton
 from lens_emotion.models.templates import check_switches, switches
 
@@ -111,11 +121,7 @@ def _at(path: Path) -> Source | None:
 
 def _check_magic(path: Path) -> None:
     """Raises ModelUnavailableError for a .gguf file that does not begin as one."""
-    try:
-        with path.open("rb") as file:
-            begins = file.read(24)
-    except OSError as error:
-        raise ModelUnavailableError(f"cannot read {path} ({error.strerror}); change its permissions") from None
+    begins = read_start(path, 24, ModelUnavailableError, "change its permissions")
     if len(begins) < 24 or begins[:4] != b"GGUF":
         what = "is empty" if not begins else "is cut off" if b"GGUF".startswith(begins[:4]) else "is no GGUF file"
         raise ModelUnavailableError(f"{path} {what}; copy it anew, or give the model's folder")
@@ -202,7 +208,7 @@ def load_model(
         A TransformerLens model in evaluation mode, in the raw basis.
 
     Raises:
-        UnknownModelError, ModelUnavailableError, UnsupportedModelError: see their messages.
+        UnknownModelError, ModelUnavailableError, UnsupportedModelError, OutOfMemoryError: see their messages.
         StimulusError: `template` names what the model's chat template does not know.
     """
     if backend not in BACKENDS:
@@ -212,7 +218,8 @@ def load_model(
     source = resolve(name)
     check_placement(device, quantise, backend, source.gguf_file is not None)
     place = choose_device(device)
-    with quiet_loading():
+    less = partial(lighter_than, dtype, place, quantise is None and backend != "hooked")
+    with room_for(f"loading {source.label}", less), quiet_loading():
         check_reachable(source, revision)
         config = config_of_source(source, revision)
         check_fits(source, config)

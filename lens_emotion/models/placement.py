@@ -65,6 +65,19 @@ def choose_dtype(dtype: str | torch.dtype, device: str, family: str) -> torch.dt
     return chosen
 
 
+def lighter_than(dtype: str | torch.dtype, device: str, whole: bool) -> str:
+    """What takes less memory here, in words: precision, width, device; a `whole` model is one that can be quantised."""
+    wide = dtype in ("float32", torch.float32) or (dtype == "auto" and not device.startswith("cuda"))
+    ways = ["dtype bfloat16 (half of float32)"] if wide else []
+    if device.startswith("cuda"):
+        ways += ["quantise 4bit"] if whole and importlib.util.find_spec("bitsandbytes") else []
+        ways += ["device auto (every GPU)"] if torch.cuda.device_count() > 1 else []
+        ways += ["device cpu"]
+    elif torch.cuda.is_available():
+        ways += ["device cuda"]
+    return f"what needs less: {', '.join([*ways, 'a smaller model'])}"
+
+
 def check_quantise(quantise: str | None) -> None:
     """Refuse what this machine cannot do, before anything is loaded.
 

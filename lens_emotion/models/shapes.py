@@ -5,13 +5,13 @@ The numbers are those of the models' public configs; the parameters that follow 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lens_emotion.models.catalog import find_spec
+from lens_emotion.models.checkpoint import check_sizes, read_config
 from lens_emotion.models.loading import resolve
 
 
@@ -106,7 +106,9 @@ def shape_of(name: str) -> Shape | None:
         path = try_to_load_from_cache(source.location, "config.json")
         if not isinstance(path, str):
             return None
-    return shape_from(json.loads(Path(path).read_text(encoding="utf-8")))
+    config = read_config(Path(path))
+    check_sizes(config, name)
+    return shape_from(config)
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:

@@ -7,7 +7,6 @@ of, an architecture that is not the type's, layers that the files lack, other si
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from lens_emotion.errors import ModelUnavailableError, UnsupportedModelError
+from lens_emotion.files.read import check_regular
 from lens_emotion.models.checkpoint import CONFIG, check_loaded
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -66,12 +66,20 @@ def skeleton_of(config: Any, label: str) -> nn.Module:
 
 
 def shapes_of(files: Sequence[Path]) -> Shapes:
-    """Name -> shape of every weight in safetensors files, from their headers."""
+    """Name -> shape of every weight in safetensors files, from their headers.
+
+    Raises:
+        ModelUnavailableError: a file that is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
     found: dict[str, tuple[int, ...]] = {}
     for path in files:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        found |= {name: tuple(row["shape"]) for name, row in header.items() if name != "__metadata__"}
+        try:
+            with safe_open(str(check_regular(path, ModelUnavailableError)), framework="pt") as file:
+                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelUnavailableError(f"cannot read the weights {path} ({error}); copy it anew") from None
     return found
 
 

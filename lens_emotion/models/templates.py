@@ -8,21 +8,15 @@ one error.
 from __future__ import annotations
 
 import re
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.models.access import Model, tokenizer_of
 from lens_emotion.models.catalog import TEMPLATE, find_spec
 from lens_emotion.models.first_token import rule_of
+from lens_emotion.models.rendering import RenderError, names_in, render
 
-SECONDS = 5.0  # a template takes about a millisecond
-TODAY = datetime(2024, 7, 26)  # `date_string` of the catalog; the day that Llama 3.2's template falls back on
 GIVEN = frozenset({"messages", "conversation", "add_generation_prompt", "raise_exception", "strftime_now"})
 ANSWER = "an answer"
 
@@ -76,17 +70,19 @@ def _rendered(model: Model, turns: list[dict[str, Any]], add_generation_prompt: 
     source = _source(tokenizer_of(model), _name(model), settings.pop("chat_template", None))
     if rule_of(model).bos is None:
         settings.setdefault("bos_token", "")  # TransformerLens calls the EOS a BOS where there is none
+    if re.search("[\ud800-\udfff]", source):
+        raise _refused(model, "it holds half of a surrogate pair, which is no text")
+    said = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
     try:
-        write = partial(tokenizer_of(model).apply_chat_template, turns, chat_template=_dated(source), tokenize=False)
-        with _ending_in_time():
-            times = 16 if re.search("random|lipsum", source) else 2
-            written = {str(write(add_generation_prompt=add_generation_prompt, **settings)) for _ in range(times)}
-    except Exception as error:  # a program of strangers: jinja's errors, and any that Python has
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise _refused(model, lines[0].rstrip(".")[:200]) from None
+        times = 16 if re.search("random|lipsum", source) else 2
+        written = render(source, {**tokenizer_of(model).special_tokens_map, **said, **settings}, times)
+    except RenderError as error:
+        raise _refused(model, str(error)) from None
     if len(written) > 1:
         raise _refused(model, "it writes another prompt each time (a random choice?)")
-    return written.pop()
+    if re.search("[\ud800-\udfff]", made := written.pop()):
+        raise _refused(model, "it writes half of a surrogate pair, which is no text")
+    return made
 
 
 def check_switches(tokenizer: Any, name: str, asked: Any) -> None:
@@ -142,46 +138,10 @@ def _source(tokenizer: Any, name: str, asked: str | None) -> str:
 
 def _named(source: str) -> set[str]:
     """The names that a template asks to be given, but for those that it always gets."""
-    from jinja2 import TemplateSyntaxError, meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    syntax = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    plain = re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", source)  # a tag of transformers' own
     try:
-        return meta.find_undeclared_variables(syntax.parse(plain)) - set(syntax.globals) - GIVEN
-    except TemplateSyntaxError:  # told when it is used
+        return names_in(source) - GIVEN
+    except RenderError:  # told when it is used
         return set(re.findall(r"[A-Za-z_]\w*", source)) - GIVEN
-
-
-def _dated(source: str) -> str:
-    """The template with its clock stopped: transformers hands templates `strftime_now`, a macro goes before it."""
-    if "strftime_now" not in source:
-        return source
-    codes = "".join(
-        f"|replace('%{code}', '{TODAY.strftime('%' + code)}')"
-        for code in ("-d", "-m", "-H", "-I", *"aAbBcdeFhHIjmMpSuUwxXyYTDR")
-    )
-    return f"{{% macro strftime_now(format) %}}{{{{ format{codes} }}}}{{% endmacro %}}\n{source}"
-
-
-@contextmanager
-def _ending_in_time() -> Iterator[None]:
-    """Raises TimeoutError inside a template that runs for longer than `SECONDS`, line by line of its compiled code."""
-    deadline, before = time.monotonic() + SECONDS, sys.gettrace()
-
-    def lines(frame: Any, event: str, arg: Any) -> Any:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not end within {SECONDS:g} seconds")
-        return lines
-
-    def calls(frame: Any, event: str, arg: Any) -> Any:
-        return lines if frame.f_code.co_filename == "<template>" else None
-
-    sys.settrace(calls)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
 
 
 def _name(model: Model) -> str:

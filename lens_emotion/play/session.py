@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from reprlib import Repr
 from typing import Any
 
@@ -17,6 +16,7 @@ from lens_emotion.display import visible
 from lens_emotion.errors import DoseError, LensEmotionError, StimulusError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
+from lens_emotion.files.read import strict_json
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.layers import layers_in_words, resolve_layers
@@ -91,7 +91,7 @@ def read_ask(body: bytes) -> Ask:
     Raises:
         AskError, StimulusError, DoseError: what is wrong, and what would fit.
     """
-    data = _object(body)
+    data = _object(body, *(f.name for f in fields(Ask) if f.name != "layers"), "first_layer", "last_layer")
     mix = data.get("mix")
     if not isinstance(mix, dict) or not mix:
         raise DoseError("no emotion chosen; choose at least one")
@@ -108,7 +108,7 @@ def read_ask(body: bytes) -> Ask:
         temperature=_number(data, "temperature", 0.0, 0.0, MAX_TEMPERATURE),
         seed=_whole(data, "seed", 0, 0, 2**31 - 1),
         positions=_choice(data, "positions", NAMES),
-        **{name: data.get(name) is True for name in ("control", "test", "chat")},
+        **{name: _flag(data, name) for name in ("control", "test", "chat")},
     )
 
 
@@ -118,22 +118,34 @@ def read_look(body: bytes) -> Look:
     Raises:
         AskError, StimulusError: what is wrong, and what would fit.
     """
-    data = _object(body)
+    data = _object(body, *(f.name for f in fields(Look)))
     emotions = data.get("emotions")
     if not isinstance(emotions, list) or not 1 <= len(emotions) <= MAX_EMOTIONS:
         raise StimulusError(f"choose 1 to {MAX_EMOTIONS} emotions to read a text for")
     layer = None if data.get("layer") is None else _whole(data, "layer", 0, 0, 10_000)
-    return Look(_text(data, "text"), tuple(str(e) for e in emotions), layer)
+    if wrong := [e for e in emotions if not isinstance(e, str)]:
+        raise StimulusError(f"{str(wrong[0])[:40]} is no emotion; choose emotions by name")
+    return Look(_text(data, "text"), tuple(emotions), layer)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, *known: str) -> dict[str, Any]:
+    """A request's fields; one that is not known would be passed over, and something else be run than was asked."""
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise AskError("the request is not JSON; reload the page") from None
+        data = strict_json(body)
+    except ValueError as error:
+        raise AskError(f"the request is not JSON ({str(error)[:80]}); reload the page") from None
     if not isinstance(data, dict):
         raise AskError("the request is not a JSON object; reload the page")
+    if unknown := sorted(data.keys() - set(known)):
+        raise AskError(f"no field {unknown[0]!r:.60}; known are {', '.join(known)}")
     return data
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        raise AskError(f"{name} is {str(value)[:40]}, neither true nor false; reload the page")
+    return value
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -240,7 +240,9 @@ def portable(text: str) -> str:
 
 def provenance(run: StudyRun) -> dict[str, object]:
     """Command, settings, versions, and of every model its fingerprint and how each kind of text was read."""
-    facts: dict[str, Any] = {k: _portable(v) for k, v in run.manifest.items() if k not in ("models", "seconds")}
+    facts: dict[str, Any] = {
+        k: _portable(v) for k, v in run.manifest.items() if k not in ("models", "places", "seconds")
+    }
     return facts | {f"model {m.info.name}": _of_model(m) for m in run.models}
 
 

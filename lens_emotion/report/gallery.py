@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -19,8 +20,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lens_emotion import plots
-from lens_emotion.errors import LensEmotionError
-from lens_emotion.files.artifacts import atomic_write
+from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.files.artifacts import ELSEWHERE, atomic_write
+from lens_emotion.files.read import read_json, read_start
 from lens_emotion.report.parts import Drawn, FigureSet
 from lens_emotion.report.sections import draw
 from lens_emotion.run.config import TINY_FIVE, StudyConfig
@@ -135,14 +137,47 @@ def write_set(figures: FigureSet, out: Path, images: bool = True) -> Path:
         ImagesError: pictures are asked for and kaleido or a browser is missing.
     """
     folder = out / figures.name
+    # first, since it says whose the folder is
+    atomic_write(folder / INDEX, json.dumps(_index(figures), indent=1, ensure_ascii=False) + "\n")
     for drawn in figures.figures:
         for part, table in drawn.tables.items():
             atomic_write(folder / f"{_stem(drawn, part)}.csv", csv(table))
         atomic_write(folder / f"{drawn.name}.json", plotly_json(drawn.figure))
     if images:
         _write_images(figures.figures, folder)
-    atomic_write(folder / INDEX, json.dumps(_index(figures), indent=1, ensure_ascii=False) + "\n")
     return folder
+
+
+def check_set(folder: Path, models: Sequence[str], made_by: Sequence[str]) -> None:
+    """Whether the figures of these models may be written into a folder: it is new, or holds theirs.
+
+    Raises:
+        FiguresError: figures of another study of the same name, or files that are no figures of ours.
+    """
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    held = _read_index(folder)
+    if (held.get("models"), held.get("made_by")) != (list(models), list(made_by)):
+        whose = f"the figures of {', '.join(held['models'])}" if held else "what this command did not write"
+        raise FiguresError(f"{folder} holds {whose}; {ELSEWHERE}")
+
+
+def check_gallery(out: Path, overwrite: bool = False) -> None:
+    """Raises FiguresError if a README.md lies in the folder that is no gallery, or a folder in its place."""
+    page = out / "README.md"
+    if not os.path.lexists(page):
+        return
+    ours = page.is_file() and HEAD[:60].encode() == read_start(page, 60)
+    if not ours and not (overwrite and page.is_file()):
+        raise FiguresError(f"{page} is not of this command; {ELSEWHERE}")
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        held = read_json(folder / INDEX)
+        return held if isinstance(held["figures"], list) and isinstance(held["models"], list) else {}
+    except (ArtifactError, KeyError, TypeError):
+        return {}
 
 
 def csv(table: pd.DataFrame) -> str:
@@ -260,7 +295,7 @@ TOY = "\nThe tiny models are trained on a written toy world: a check of the tool
 
 def write_gallery(out: Path) -> Path:
     """Write README.md for all sets in a folder, those of earlier calls too."""
-    found = {i.parent.name: json.loads(i.read_text(encoding="utf-8")) for i in sorted(out.glob(f"*/{INDEX}"))}
+    found = {i.parent.name: held for i in sorted(out.glob(f"*/{INDEX}")) if (held := _read_index(i.parent))}
     contents = "".join(
         f"- [{name}](#{_anchor(name)}): {len(data['figures'])} figures of {', '.join(data['models'])}\n"
         for name, data in found.items()

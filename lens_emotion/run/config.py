@@ -12,6 +12,7 @@ from the file's folder:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from importlib import resources
@@ -23,7 +24,19 @@ from pydantic import Field, WrapValidator, create_model
 from pydantic.dataclasses import dataclass
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
-from lens_emotion.files.user import STRICT, Form, Text, UserFile, is_user_file, read_user_file, refused_as
+from lens_emotion.files.read import kind_of
+from lens_emotion.files.user import (
+    LARGEST_DOSE,
+    SMALLEST_DOSE,
+    STRICT,
+    Form,
+    Name,
+    Once,
+    UserFile,
+    is_user_file,
+    read_user_file,
+    refused_as,
+)
 from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.models.checkpoint import check_one_meaning
 from lens_emotion.stimuli.library import NAMES
@@ -46,9 +59,9 @@ def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
     return value
 
 
-OwnFile = Annotated[Text, Field(description="file")]
+OwnFile = Annotated[Name, Field(description="file")]
 Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
-Dose = Annotated[float, Field(gt=0, le=1e6), WrapValidator(_as_given)]
+Dose = Annotated[float, Field(ge=SMALLEST_DOSE, le=LARGEST_DOSE), WrapValidator(_as_given)]
 
 
 Effect = Annotated[float, Field(gt=0, le=1e6)]
@@ -78,15 +91,15 @@ class StudyConfig:
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
     """
 
-    models: Annotated[tuple[Text, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
-    stimuli: Annotated[Text, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
+    models: Annotated[tuple[Name, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
+    stimuli: Annotated[Name, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
     backend: Literal["auto", "bridge", "hooked"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Annotated[Text, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None
+    device: Annotated[Name, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None
     generation: bool = True
     steering: bool = True
-    judge: Annotated[Text, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
-    doses: Annotated[tuple[Dose, ...], Some, Field(description="0 is always run")] = (
+    judge: Annotated[Name, Field(description="file, or folder or hub id of a sentence encoder")] | None = None
+    doses: Annotated[tuple[Dose, ...], Some, Once, Field(description="0 is always run")] = (
         0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0,
     )  # fmt: skip
     story_tokens: Annotated[int, Field(ge=16, le=MOST_TOKENS)] = 128
@@ -203,7 +216,7 @@ def _with_settings(*names: str) -> Callable[[type[Form]], type[Form]]:
 class ModelForm(Form):
     """A model, and settings of its own."""
 
-    name: Text = Field(description="name, hub id, folder or .gguf file")
+    name: Name = Field(description="name, hub id, folder or .gguf file")
 
 
 @_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed")
@@ -211,7 +224,7 @@ class StudyForm(Form, title="Study"):
     """What a study runs. What a model's table says goes before what the file says; paths are taken from the file's
     folder."""
 
-    out: Text = Field("", description="run folder, inside the file's own folder")
+    out: Name = Field("", description="run folder, inside the file's own folder")
     models: list[ModelForm] = Field(min_length=1)
 
 
@@ -232,7 +245,7 @@ def read_study_file(path: str | Path) -> tuple[StudyConfig, Path | None]:
             check_one_meaning(row.name, Path(beside))
         except LensEmotionError as error:
             file.fail(("models", i, "name"), str(error))
-        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and Path(beside).exists())
+        is_path = row.name.startswith((".", "~")) or (find_spec(row.name) is None and kind_of(beside) != "")
         for name in expand([beside if is_path else row.name]):
             if name in overrides:
                 file.fail(("models", i, "name"), f"{name} stands twice; name every model once")
@@ -255,7 +268,7 @@ def _settings(file: UserFile[StudyForm], table: Form, at: tuple[str | int, ...])
 def _path(file: UserFile[StudyForm], at: tuple[str | int, ...], name: str) -> str:
     """A file or folder beside the study's file; a set's name or a hub id stays as it is."""
     beside = file.beside(name)
-    if Path(beside).exists():
+    if kind_of(beside):
         return beside
     if is_user_file(name) or at[-1] in ("prompts", "scenarios"):
         file.fail(at, f"there is no file {beside}; paths are taken from the folder of {file.path.name}")
@@ -268,10 +281,10 @@ def _out(file: UserFile[StudyForm]) -> Path | None:
     """The run folder, which a file may not place outside its own folder."""
     if not file.data.out:
         return None
-    home, out = file.path.parent.resolve(), Path(file.beside(file.data.out))
-    if out.resolve() == home or not out.resolve().is_relative_to(home):
+    home, out = (Path(os.path.realpath(p)) for p in (file.path.parent, file.beside(file.data.out)))  # also of a loop
+    if out == home or not out.is_relative_to(home):
         file.fail(("out",), f"the run folder lies outside {home}; name a folder inside it, or say --out elsewhere")
-    return out
+    return Path(file.beside(file.data.out))
 
 
 # A study's files to begin with: commented, and one that runs as it stands.
@@ -289,7 +302,7 @@ def write_example(folder: str | Path) -> tuple[Path, ...]:
     from lens_emotion.files.artifacts import atomic_write, ensure_writable  # which need torch
 
     folder = Path(folder)
-    if there := [name for name in FILES if (folder / name).exists()]:
+    if there := [name for name in FILES if os.path.lexists(folder / name)]:
         raise ArtifactError(f"{folder} holds {', '.join(there)} already; give another folder, or move them away")
     ensure_writable(folder)
     source = resources.files("lens_emotion.stimuli").joinpath("data/example")

@@ -6,7 +6,7 @@ The key of a stored step is a hash of its inputs (`store.key_of`): equal keys me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec as find_package
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lens_emotion.errors import (
     UnsupportedModelError,
 )
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.files.user import is_user_file
+from lens_emotion.files.user import is_user_file, record
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, ModelInfo, family_of, tokenizer_of
 from lens_emotion.models.checkpoint import CONFIG, check_vocabulary
@@ -38,7 +38,7 @@ from lens_emotion.models.loading import (
 )
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
-from lens_emotion.run.store import Inputs, hash_of, safe_name, version_of
+from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -91,17 +91,10 @@ def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -
         ask_hub: look for hub models that are not cached; else they are taken on trust.
 
     Raises:
-        LensEmotionError: an unknown model, two models of one name, one that is not whole or needs a package, a file
+        LensEmotionError: an unknown model, one that is not whole or needs a package, a file
             with a fault, texts that cannot be held out, emotions that prompts, scenarios or judge lack.
     """
-    places: dict[str, str] = {}
     for name in config.models:
-        place = safe_name(resolve(name).label)
-        if (other := places.setdefault(place, name)) != name:
-            raise UnknownModelError(
-                f"'{other}' and '{name}' are both called {place}, and would share a folder of the run; name one model "
-                "once, or rename a folder"
-            )
         own = config.for_model(name)
         check_placement(own.device, own.quantise, own.backend, name.lower().endswith(".gguf"))
     judged: set[tuple[str, frozenset[str]]] = set()
@@ -208,8 +201,8 @@ def check_texts(texts: StimulusSet) -> None:
             f"study compares with; give {LEAST_NEUTRAL} at least, best one for each topic, or use lens-emotion extract"
         )
     records = tuple(TextRecord(i.text_id, i.emotion, i.topic, i.text) for i in texts.items)
-    header = Header("", "", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
-    labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.zeros(1), header)
+    header = Header("none yet", "none yet", "", "", "", "", "comprehension", "", texts.name, texts.sha256)
+    labels = PooledActivations(torch.zeros(len(records), 1, 1), records, torch.ones(1), header)
     label_permutations(design_of(labels), 1, 0)
 
 
@@ -313,7 +306,21 @@ def step_inputs(
 
 
 def same_but_for_weights(a: Inputs, b: Inputs) -> bool:
-    """Whether two steps have equal inputs where one of the models has not been loaded."""
-    if not (a["model"]["fingerprint"] and b["model"]["fingerprint"]):
-        a, b = (x | {"model": x["model"] | {"fingerprint": None}} for x in (a, b))
-    return hash_of(a) == hash_of(b)
+    """Whether two steps have equal inputs where one of the models has not been loaded.
+
+    Raises:
+        ArtifactError: inputs of another form than `step_inputs` gives.
+    """
+    one, two = identity_in(a), identity_in(b)
+    if not (one.fingerprint and two.fingerprint):
+        one, two = (replace(model, fingerprint=None) for model in (one, two))
+    return one == two and hash_of(a | {"model": None}) == hash_of(b | {"model": None})
+
+
+def identity_in(inputs: Inputs) -> Identity:
+    """The model in a step's inputs.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    return record(Identity, inputs.get("model"), "the model of a stored step")

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +16,24 @@ from filelock import FileLock, Timeout
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, ensure_writable, unwritable
+from lens_emotion.files.read import read_json, whole_path
+from lens_emotion.files.user import record
 
 FILE, WRITER = ".lock", ".writer.json"
 
 
 class RunLockedError(ArtifactError):
     """Another process writes into the run folder."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes into a run folder, and since when."""
+
+    pid: int
+    host: str
+    since: str
+    command: str
 
 
 @contextmanager
@@ -32,7 +45,9 @@ def writing(folder: str | Path) -> Iterator[Path]:
         ArtifactError: the folder cannot be made or written.
     """
     root = ensure_writable(folder)
-    lock = FileLock(root.resolve() / FILE, is_singleton=True)
+    if os.path.lexists(root / FILE) and (not (root / FILE).is_file() or (root / FILE).is_symlink()):
+        raise ArtifactError(f"{root / FILE} is no file that a study made; remove it, or give another folder")
+    lock = FileLock(whole_path(root) / FILE, is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -41,7 +56,7 @@ def writing(folder: str | Path) -> Iterator[Path]:
         raise unwritable(root / FILE, error if isinstance(error, OSError) else OSError(str(error))) from None
     try:
         if lock.lock_counter == 1:
-            atomic_write(root / WRITER, json.dumps(_me()) + "\n")
+            atomic_write(root / WRITER, json.dumps(asdict(_me())) + "\n")
         yield root
     finally:
         if lock.lock_counter == 1:
@@ -49,18 +64,21 @@ def writing(folder: str | Path) -> Iterator[Path]:
         lock.release()
 
 
-def _me() -> dict[str, object]:
+def _me() -> Writer:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command}
+    said = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = "".join(c if c.isprintable() else " " for c in said)[:200]
+    return Writer(os.getpid(), socket.gethostname(), since, command)
 
 
 def _locked(root: Path) -> RunLockedError:
+    by, end = "another process", "end it"
     try:
-        who = json.loads((root / WRITER).read_text(encoding="utf-8"))
-        pid, host = int(who["pid"]), str(who["host"])
-        by = f"process {pid} on {host} since {who['since']} ({who['command']})"
-        end = f"end it (kill {pid}" + ("" if host == socket.gethostname() else f", on {host}") + ")"
-    except (OSError, ValueError, KeyError, TypeError):
-        by, end = "another process", "end it"
+        who = record(Writer, read_json(root / WRITER, most=2**16), WRITER)
+        if who.pid > 1 and all(x.isprintable() and len(x) <= 200 for x in (who.host, who.since, who.command)):
+            # 0 and below are whole groups of processes
+            by = f"process {who.pid} on {who.host} since {who.since} ({who.command})"
+            end = f"end it (kill {who.pid}" + ("" if who.host == socket.gethostname() else f", on {who.host}") + ")"
+    except ArtifactError:
+        pass  # being written, or damaged
     return RunLockedError(f"{root} is being written by {by}; wait until it is done, {end}, or give another folder")

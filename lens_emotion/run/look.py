@@ -3,10 +3,14 @@ and what of one may go."""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +22,151 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
-from lens_emotion.run.config import StudyConfig
-from lens_emotion.run.lock import writing
-from lens_emotion.run.store import ASIDE, KEPT, PARTIAL, RECORD, read_record, step_damages, step_of
+from lens_emotion.files.read import read_bytes, read_json, whole_path
+from lens_emotion.files.user import record
+from lens_emotion.run.config import ConfigError, StudyConfig
+from lens_emotion.run.lock import FILE as LOCK
+from lens_emotion.run.lock import WRITER, writing
+from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
 
-MANIFEST = "manifest.json"
+LARGEST = 2**24  # bytes of a manifest
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What a manifest says of a model that was studied."""
+
+    name: str
+    fingerprint: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run's manifest.json, as `run.store.manifest` makes it. Versions before 0.2 wrote no `done`.
+
+    Attributes:
+        config: settings as written. settings: the same, checked.
+        models: one table for each model that is done; all of them once the study is.
+        places: name -> source of every model that had a place in the run (see `run.places`), those of its last session
+            first and in the order of its settings; empty in older runs.
+        machine: threads, instructions and GPU of the last session.
+    """
+
+    config: dict[str, Any]
+    created: str = ""
+    command: str = ""
+    done: bool | None = None
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+    models: tuple[dict[str, Any], ...] = ()
+    places: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the run's models in the order of its settings; as these have them, where it is older."""
+        asked, known = self.settings.models, tuple(self.places)
+        return known[: len(asked)] if len(known) >= len(asked) else asked
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.models) if self.done is None else self.done
+
+    @cached_property
+    def settings(self) -> StudyConfig:
+        return StudyConfig(**self.config)
+
+    @cached_property
+    def rows(self) -> tuple[ModelRow, ...]:
+        return tuple(record(ModelRow, row, f"model {i} of {MANIFEST}") for i, row in enumerate(self.models, 1))
+
+
+def read_manifest(run: Path) -> Manifest:
+    """A run's manifest.
+
+    Raises:
+        ArtifactError: missing, damaged, or of another form, such as another program's or another version's.
+    """
+    path = run / MANIFEST
+    data = read_json(path, remedy="give the folder of a run", most=LARGEST)
+    if not isinstance(data, dict) or not {"config", "created"} & data.keys():
+        raise ArtifactError(f"{path} is another program's: it says nothing of a run; give the folder of one")
+    found = record(Manifest, data, str(path))
+    try:
+        n = len(found.settings.models)
+    except ConfigError as error:
+        raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
+    if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
+        raise ArtifactError(f"{path} names a model by what is no line of text")
+    if found.created and not _is_date(found.created):
+        raise ArtifactError(f"{path} was made at {ascii(found.created)[:40]}, which is no date")
+    if len(found.rows) not in ({n} if found.finished else {0, n}):
+        raise ArtifactError(f"{path} speaks of {len(found.rows)} models done where {n} were asked for")
+    return found
+
+
+def _is_date(said: str) -> bool:
+    try:
+        return bool(datetime.fromisoformat(said))
+    except ValueError:
+        return False
+
+
+def places_before(run: Path) -> dict[str, str]:
+    """Name -> source of every model that had a place in a run; empty where there is no manifest that says so."""
+    try:
+        return read_manifest(run).places
+    except ArtifactError:
+        return {}
 
 
 def check_is_run(path: str | Path) -> Path:
-    """The folder of a run.
+    """The folder of a run, whose manifest may be damaged or lost.
 
     Raises:
         ArtifactError: it is none.
     """
     root = Path(path)
-    if not (root / MANIFEST).is_file():
+    if not _looks_like_run(root) and MANIFEST not in read_sums(root)[0]:
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
         )
     return root
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A run's manifest, empty if it cannot be read."""
+def runs_in(folder: Path) -> list[Path]:
+    """A folder and the folders in it, where they look like runs.
+
+    Raises:
+        ArtifactError: no such folder, or one that may not be listed.
+    """
     try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        return dict(found) if isinstance(found.get("config"), dict) else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
+        return [p for p in (folder, *sorted(folder.iterdir())) if _looks_like_run(p)]
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"cannot list {folder}: {why}; give one that holds run folders, such as `runs`") from None
+
+
+def _looks_like_run(path: Path) -> bool:
+    return os.path.lexists(path / MANIFEST)
 
 
 def step_folders(root: Path) -> list[Path]:
     """Stored steps of all models of a run, those kept under other settings included."""
     places = [p for name in (RECORD, SUMS) for depth in ("*/*", "*/*/*") for p in root.glob(f"{depth}/{name}")]
-    return sorted({p.parent for p in places if ASIDE not in p.parts})
+    return sorted({p.parent for p in places if ASIDE not in p.relative_to(root).parts})
+
+
+def _files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Whatever lies in a folder and is none itself; links are not followed."""
+    for parent, folders, names in os.walk(root):
+        for name in (*names, *(f for f in folders if os.path.islink(os.path.join(parent, f)))):
+            path = Path(parent, name)
+            try:
+                yield path, path.lstat()
+            except OSError:  # gone meanwhile
+                continue
 
 
 # List.
@@ -62,46 +177,47 @@ class RunSummary:
     """One run folder at a glance.
 
     Attributes:
-        created: date and time of its last session, ISO 8601, "" if its manifest cannot be read.
+        created: date and time of its last session, ISO 8601.
         done: True if the study got to its end.
         steps_done, steps_total: stored steps of its models, and those its settings ask for.
         n_bytes: all its files. seconds: what its stored steps took, interrupted sessions included.
+        unreadable: why its manifest cannot be read, which leaves the rest empty; "" if it can.
     """
 
     path: Path
-    created: str
-    models: tuple[str, ...]
-    done: bool
-    steps_done: int
-    steps_total: int
-    n_bytes: int
-    seconds: float
+    created: str = ""
+    models: tuple[str, ...] = ()
+    done: bool = False
+    steps_done: int = 0
+    steps_total: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0
+    unreadable: str = ""
 
 
 def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
-    """The runs in a folder (itself, or the folders in it), latest first.
+    """The runs in a folder (itself, or the folders in it), latest first; last those that cannot be read.
 
     Raises:
         ArtifactError: no such folder.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ArtifactError(f"no folder {root}; give one that holds run folders, such as `runs`")
-    found = [_summary(p) for p in (root, *sorted(root.iterdir())) if (p / MANIFEST).is_file()]
-    return tuple(sorted(found, key=lambda r: r.created, reverse=True))
+    return tuple(sorted(map(_summary, runs_in(Path(folder))), key=lambda r: r.created, reverse=True))
 
 
 def _summary(path: Path) -> RunSummary:
-    facts = read_manifest(path)
-    config = facts.get("config", {})
-    models = tuple(str(m) for m in config.get("models", ()))
-    steps = sum(_steps(config | config.get("overrides", {}).get(model, {})) for model in models)
-    records = [r for f in step_folders(path) if KEPT not in f.parts and (r := read_record(f)) is not None]
+    try:
+        facts = read_manifest(path)
+    except ArtifactError as error:
+        return RunSummary(path, n_bytes=_size(path), unreadable=str(error))
+    config = facts.settings
+    steps = sum(len(config.for_model(model).steps) for model in config.models)
+    stored = [f for f in step_folders(path) if KEPT not in f.relative_to(path).parts]
+    records = [r for r in map(read_record, stored) if r is not None]
     return RunSummary(
         path=path,
-        created=str(facts.get("created", "")),
-        models=models,
-        done=bool(facts.get("done", "models" in facts)),
+        created=facts.created,
+        models=facts.names,
+        done=facts.finished,
         steps_done=min(len(records), steps),
         steps_total=steps,
         n_bytes=_size(path),
@@ -109,15 +225,10 @@ def _summary(path: Path) -> RunSummary:
     )
 
 
-def _steps(config: dict[str, Any]) -> int:
-    """How many steps a model's settings ask for; runs of before had the paper's preset always."""
-    generation, jeong, steering = (bool(config.get(k, k == "jeong")) for k in ("generation", "jeong", "steering"))
-    return len(StudyConfig(generation=generation, jeong=jeong, steering=steering).steps)
-
-
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    return sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
+    own = path.lstat().st_size if not path.is_dir() or path.is_symlink() else 0
+    return own or sum(status.st_size for _, status in _files(path) if stat.S_ISREG(status.st_mode))
 
 
 # Verify.
@@ -140,21 +251,70 @@ class Verification:
 
 
 def verify_run(path: str | Path) -> Verification:
-    """Read every file of a run that has a checksum again from the disk, and check it.
+    """Read every file of a run that has a checksum again from the disk, and check it; and that its steps are there.
 
     Raises:
         ArtifactError: no run folder.
     """
     root = check_is_run(path)
-    found, n_files, notes = damages(root), len(read_sums(root)[0]), []
-    if not (root / SUMS).is_file():
+    noted = read_sums(root)[0]
+    found, n_files, notes, known = damages(root), len(noted), [], {root / name for name in noted}
+    if not os.path.lexists(root / SUMS):
         notes.append("no checksums of tables and figures: written by an older version, or the study has not got so far")
-    for folder in step_folders(root):
+    folders = step_folders(root)
+    for folder in folders:
         found += step_damages(folder)
-        n_files += len(read_sums(folder)[0])
-    notes += [f"set aside as damaged earlier: {p}" for p in sorted(root.glob(f"*/{ASIDE}/*"))]
+        noted = read_sums(folder)[0]
+        n_files, known = n_files + len(noted), known | {folder / name for name in noted}
+    named = {damage.path for damage in found}
+    try:
+        found += [Damage(p, "no step is there, and the study is done") for p in _asked_for(root) if p not in folders]
+    except ArtifactError as error:
+        found += [Damage(root / MANIFEST, str(error))] * (root / MANIFEST not in named)
+        notes.append(f"not checked, without {MANIFEST}: whether every step is there")
+    left = _unchecked(root, known | named)
+    own = [p for p in left if p.is_file() and not p.is_symlink()] if _has_places(root) else []
+    if own and root / SUMS not in {damage.path for damage in found}:  # since then every file of a run has a checksum
+        found.append(Damage(root / SUMS, f"it speaks of no {_some(root, own)}"))
+    elif left:
+        notes.append(f"not checked, without a checksum: {_some(root, left)}")
+    notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
+
+
+def _asked_for(root: Path) -> list[Path]:
+    """Where a finished study has its steps.
+
+    Raises:
+        ArtifactError: its manifest cannot be read.
+    """
+    facts = read_manifest(root)
+    models = zip(facts.rows, facts.settings.models, strict=True) if facts.finished else ()
+    return [root / safe_name(row.name) / step for row, m in models for step in facts.settings.for_model(m).steps]
+
+
+def _has_places(root: Path) -> bool:
+    """Whether a finished run is of a version that notes every file it writes."""
+    try:
+        return bool((facts := read_manifest(root)).places) and facts.finished
+    except ArtifactError:
+        return False
+
+
+def _some(root: Path, files: Sequence[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return ", ".join(p.relative_to(root).as_posix() for p in files[:3]) + more
+
+
+def _unchecked(root: Path, known: set[Path]) -> list[Path]:
+    """Files that no checksum speaks of."""
+    own, left = {LOCK, WRITER, SUMS}, []
+    for path, _ in _files(root):
+        inner = path.relative_to(root).parts
+        if path not in known and inner[-1] not in own and not {ASIDE, PARTIAL} & set(inner):
+            left.append(path)
+    return sorted(left)
 
 
 # Compare.
@@ -200,25 +360,33 @@ class RunComparison(Result):
 
 
 def compare_runs(a: str | Path, b: str | Path) -> RunComparison:
-    """Settings, versions and tables of two runs, cell by cell.
+    """Settings, versions and tables of two runs, cell by cell; settings only where both manifests can be read.
 
     Raises:
         ArtifactError: one of them is no run folder.
     """
     first, second = check_is_run(a), check_is_run(b)
-    one, two = _facts(first), _facts(second)
-    settings = [(n, one.get(n, "-"), two.get(n, "-")) for n in one | two if one.get(n) != two.get(n)]
     bad = {d.path for run in (first, second) for d in damages(run)}
+    told = []
+    for run in (first, second):
+        try:
+            told.append(_facts(run))
+        except ArtifactError:
+            bad.add(run / MANIFEST)
+    one, two = told if len(told) == 2 else ({}, {})
+    settings = [(n, one.get(n, "-"), two.get(n, "-")) for n in one | two if one.get(n) != two.get(n)]
     left, right = _tables(first), _tables(second)
     rows = []
     for model, table in sorted(left | right):
         name = (model, table)
-        if bad & {left.get(name), right.get(name)}:
-            row = _row(note="damaged")
-        elif name not in left or name not in right:
-            row = _row(note=f"only in {'A' if name in left else 'B'}")
+        pair = [found[name] for found in (left, right) if name in found]
+        if len(pair) == 2:
+            try:
+                row = _row(note="damaged") if bad & {*pair} else compare_tables(_read(pair[0]), _read(pair[1]))
+            except ArtifactError as error:
+                row = _row(note=f"damaged: {error}")
         else:
-            row = compare_tables(_read(left[name]), _read(right[name]))
+            row = _row(note="damaged" if bad & {*pair} else f"only in {'A' if name in left else 'B'}")
         rows.append({"model": model, "table": table, **row})
     return RunComparison(
         pd.DataFrame(settings, columns=["what", "a", "b"]),
@@ -250,18 +418,28 @@ def _row(cells: int = 0, differing: int = 0, largest: float = np.nan, at: str = 
 
 def _read(path: Path) -> pd.DataFrame:
     """A table as it was written: every cell a string."""
+    return read_table(path, dtype=str, keep_default_na=False)
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A table of a run, read with these options of `pandas.read_csv`.
+
+    Raises:
+        ArtifactError: missing, no file, or no table.
+    """
+    data = read_bytes(path, remedy="run the study again")
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
+        return pd.read_csv(BytesIO(data), **options) if data.strip() else pd.DataFrame()
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no table ({' '.join(str(error).split())}); run the study again") from None
 
 
 def _facts(run: Path) -> dict[str, str]:
     """What a manifest says of settings, versions and weights, in words."""
     facts = read_manifest(run)
-    found = {n: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for n, v in facts.get("config", {}).items()}
-    found |= {f"version of {name}": str(value) for name, value in facts.get("versions", {}).items()}
-    return found | {f"weights of {m.get('name')}": str(m.get("fingerprint"))[:12] for m in facts.get("models", [])}
+    found = {n: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for n, v in facts.config.items()}
+    found |= {f"version of {name}": value for name, value in facts.versions.items()}
+    return found | {f"weights of {row.name}": row.fingerprint[:12] for row in facts.rows}
 
 
 def _tables(run: Path) -> dict[tuple[str, str], Path]:
@@ -291,14 +469,18 @@ class Spare:
 def spare_in(run: str | Path) -> tuple[Spare, ...]:
     """Everything in a run folder that its finished steps do not need, and an unfinished one cannot go on from.
 
+    What lies behind a link to a folder is not the run's own, and left out.
+
     Raises:
         ArtifactError: no run folder.
     """
     root = check_is_run(run)
     found = []
     for part, why in _WHY.items():
-        for path in sorted(root.glob(f"*/{part}/*")):
+        for path in sorted([*root.glob(f"{part}/*"), *root.glob(f"*/{part}/*")]):
             # a journal whose step is not there under any settings: a study may be about to go on
+            if not _is_own(root, path):
+                continue
             if part != PARTIAL or read_record(path.parent.parent / step_of(f"{PARTIAL}/{path.name}")):
                 found.append(Spare(path, why, _size(path)))
     return tuple(found)
@@ -308,13 +490,27 @@ def remove(run: str | Path, spare: Sequence[Spare]) -> None:
     """Remove what `spare_in` found.
 
     Raises:
-        RunLockedError: somebody writes into the run. ArtifactError: it cannot be written.
+        RunLockedError: somebody writes into the run. ArtifactError: it cannot be written; something is not the run's
+            own, and then nothing is removed.
     """
+    if foreign := [found.path for found in spare if not _is_own(Path(run), found.path)]:
+        raise ArtifactError(f"{foreign[0]} is not what {run} can spare, or lies behind a link; remove it by hand")
     with writing(run):
         for found in spare:
             try:
-                shutil.rmtree(found.path) if found.path.is_dir() else found.path.unlink()
+                folder = found.path.is_dir() and not found.path.is_symlink()  # of a link, the link is removed
+                shutil.rmtree(found.path) if folder else found.path.unlink()
                 if not any(found.path.parent.iterdir()):
                     found.path.parent.rmdir()
             except OSError as error:
                 raise unwritable(found.path, error) from None
+
+
+def _is_own(root: Path, path: Path) -> bool:
+    """Whether a path is RUN/MODEL/PART/NAME or RUN/PART/NAME, and no link leads out of the run on the way there."""
+    try:
+        inner = path.relative_to(root).parts
+        named = len(inner) in (2, 3) and inner[-2] in _WHY and ".." not in inner
+        return named and whole_path(path.parent) == whole_path(root) / Path(*inner[:-1])
+    except (OSError, ValueError, RuntimeError):
+        return False

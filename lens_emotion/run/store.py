@@ -19,8 +19,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import TEMPORARY, atomic_write, ensure_writable, unwritable
@@ -45,11 +47,21 @@ from lens_emotion.files.checksums import (
     write_sums,
 )
 from lens_emotion.files.journal import Journal, Part
+from lens_emotion.files.read import read_json
+from lens_emotion.files.user import record as formed
+from lens_emotion.memory import pass_on
 from lens_emotion.run.config import StudyConfig
 
 T = TypeVar("T")
 Inputs = dict[str, Any]  # of a step: all that its result depends on (`inputs.step_inputs`)
 Tell = Callable[[str], None]
+MANIFEST = "manifest.json"
+_FILES = (MANIFEST, SUMS, "claims.json", "report.html", "tables/claims.csv", "tables/rsa.csv")
+LONGEST = 255  # bytes of a file's name on common systems
+# what a run folder itself holds, and what Windows keeps for devices
+_OWN = re.compile(
+    r"tables|figures|report(\.html)?|manifest\.json|claims\.json|sha256sums|(con|prn|aux|nul|(com|lpt)\d)(\..*)?"
+)
 _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy", "scipy", "scikit-learn", "plotly")
 
 
@@ -75,13 +87,27 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version_of(package) for package in _PACKAGES}
 
 
+def machine() -> dict[str, Any]:
+    """What of a machine changes last bits (docs/precision.md), and no step's key: threads, instructions, GPU."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"threads": torch.get_num_threads(), "processor": f"{platform.machine()} {instructions}", "gpu": gpu}
+
+
 def _silent(said: str) -> None:
     return None
 
 
 def safe_name(model: str) -> str:
-    """A model's name as a folder name, which cannot lead out of the run folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in model).strip(".") or "model"
+    """A model's name as a folder name: inside the run folder, no longer than file systems take, and none of the run's
+    own files."""
+    made = "".join(c if c.isalnum() or c in "-_." else "_" for c in model).strip(".") or "model"
+    if _OWN.fullmatch(made.casefold()):
+        made += "_model"
+    if len(made.encode()) > LONGEST:
+        kept = made.encode()[: LONGEST - 9].decode(errors="ignore")
+        made = f"{kept}-{hashlib.sha256(model.encode(errors='replace')).hexdigest()[:8]}"
+    return made
 
 
 @dataclass(frozen=True)
@@ -106,11 +132,12 @@ class Store:
         Raises:
             ArtifactError: the folder cannot be made or written.
         """
-        root = ensure_writable(folder)
-        for left in root.rglob(f".*{TEMPORARY}"):
+        found = Store(ensure_writable(folder))
+        for left in found.root.rglob(f".*.{'?' * 8}{TEMPORARY}"):  # as `atomic_write` calls them
             if left.is_file():
                 left.unlink(missing_ok=True)
-        return Store(root)
+        found._place_for(found.root / SUMS)
+        return found
 
     def model(self, name: str, tell: Tell = _silent) -> Store:
         """The folder of one model."""
@@ -131,6 +158,7 @@ class Store:
             PartDone: this store is a worker's, whose part of the step is done.
         """
         key = key_of(inputs)
+        self._place_for(self.root / name / RECORD, folder_only=True)
         stored = self._read_back(name, key, load)
         if stored is not None:
             drop_journal(self.root, name, key)
@@ -150,6 +178,7 @@ class Store:
             try:
                 return load(put_in_place(self.root, name, key))
             except (ArtifactError, ValueError, KeyError) as error:
+                pass_on(error)  # of a sound step, which stays where it is
                 folder, damage = self.root / name, [str(error)]
         if damage:
             self._set_aside(folder, damage)
@@ -172,7 +201,7 @@ class Store:
     def write(self, name: str, data: str | bytes) -> Path:
         """Write a file that is made anew in every run, and note its checksum."""
         raw = data.encode() if isinstance(data, str) else data
-        path = self.root / name
+        path = self._place_for(self.root / name)
         ensure = self.run or self.root
         path.parent.mkdir(parents=True, exist_ok=True)
         note(ensure, path.relative_to(ensure).as_posix(), hashlib.sha256(raw).hexdigest())
@@ -180,7 +209,7 @@ class Store:
 
     def save(self, name: str, save: Callable[[Path], Any]) -> Path:
         """Let an object save itself under a name, and note its checksum."""
-        path, run = self.root / name, self.run or self.root
+        path, run = self._place_for(self.root / name), self.run or self.root
         save(path)
         note(run, path.relative_to(run).as_posix(), sha256_of(path))
         return path
@@ -195,21 +224,71 @@ class Store:
         return self.write(name, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
 
     def only_tables(self, names: Iterable[str]) -> None:
-        """Remove tables that other settings left behind."""
-        wanted = {f"{name}.csv" for name in names}
+        """Remove tables that a study with other settings left behind; files of the user's are not touched."""
+        wanted, run = {f"{name}.csv" for name in names}, self.run or self.root
+        noted, _ = read_sums(run)
         for path in (self.root / "tables").glob("*.csv"):
-            if path.name not in wanted:
+            if path.name not in wanted and path.is_file() and path.relative_to(run).as_posix() in noted:
                 path.unlink(missing_ok=True)
+
+    def _place_for(self, path: Path, folder_only: bool = False) -> Path:
+        """The path, where a file can be written: a folder in its place, or a file in that of its folder, is moved to
+        .set_aside as it is."""
+        run = self.run or self.root
+        below = path.relative_to(run).parts
+        steps = [run.joinpath(*below[:n]) for n in range(1, len(below) + (not folder_only))]
+        for at in steps:
+            if at.is_dir() if at == path else os.path.lexists(at) and not at.is_dir():
+                (run / ASIDE).mkdir(exist_ok=True)
+                self.tell(f"{at} was no {'file' if at == path else 'folder'}; it lies in {run / ASIDE} now")
+                at.rename(_free(run / ASIDE / at.name))
+        return path
 
     def close(self) -> None:
         """Tidy the checksums of a run: one line a file."""
         compact(self.run or self.root)
 
 
+def check_is_free(folder: str | Path, models: Iterable[str]) -> None:
+    """Whether a study may write into a folder: a run, or one that holds nothing of a run's names.
+
+    Args:
+        models: their names in the run.
+
+    Raises:
+        ArtifactError: files lie there that no study wrote.
+    """
+    root = Path(folder)
+    if _has_config(root / MANIFEST) or MANIFEST in read_sums(root)[0] or any(root.glob(f"*/*/{RECORD}")):
+        return
+    there = [root / name for name in (*_FILES, *map(safe_name, models))]
+    if foreign := [p.name for p in there if os.path.lexists(p) and not (p.name == SUMS and p.stat().st_size == 0)]:
+        raise ArtifactError(
+            f"{root} holds {', '.join(foreign)}, which no study wrote and a study would write over; give another run "
+            "folder (--out), or move them away"
+        )
+
+
+def _has_config(path: Path) -> bool:
+    try:
+        return isinstance(read_json(path).get("config"), dict)
+    except (ArtifactError, AttributeError):
+        return False
+
+
 def manifest(
-    config: StudyConfig, command: str, models: list[dict[str, Any]], seconds: float, done: bool = True
+    config: StudyConfig,
+    command: str,
+    models: list[dict[str, Any]],
+    seconds: float,
+    places: Mapping[str, str],
+    done: bool = True,
 ) -> dict[str, Any]:
-    """What a reader needs to make the run again."""
+    """What a reader needs to make the run again.
+
+    Args:
+        places: name -> source of every model (see `places`), those of the settings first and in their order.
+    """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -217,7 +296,9 @@ def manifest(
         "seconds": round(seconds, 1),
         "config": asdict(config),
         "versions": versions(),
+        "machine": machine(),
         "models": models,
+        "places": dict(places),
     }
 
 
@@ -231,6 +312,7 @@ def manifest(
 
 RECORD, KEPT, ASIDE, PARTIAL = "step.json", ".kept", ".set_aside", ".partial"
 SCHEMA = 1
+LONGEST_STEP = 1e9  # seconds: thirty years
 
 
 @dataclass(frozen=True)
@@ -253,12 +335,29 @@ class StepRecord:
 def read_record(folder: Path) -> StepRecord | None:
     """The record of a step's folder, None if there is no readable one."""
     try:
-        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if data.pop("schema") != SCHEMA:
-            return None
-        return StepRecord(**data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return record_of(folder)
+    except ArtifactError:
         return None
+
+
+def record_of(folder: Path) -> StepRecord:
+    """The record of a step's folder.
+
+    Raises:
+        ArtifactError: missing, damaged, of another form or version, or with another key than its inputs have.
+    """
+    path = folder / RECORD
+    data = read_json(path, remedy="run the study again", most=2**24)
+    if not isinstance(data, dict) or (schema := data.pop("schema", None)) != SCHEMA or schema is True:
+        raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
+    found = formed(StepRecord, data, str(path))
+    if not found.name.isprintable() or not found.name.strip():
+        raise ArtifactError(f"{folder / RECORD} has a name that is no line of text; run the step again")
+    if not 0 <= found.seconds <= LONGEST_STEP:
+        raise ArtifactError(f"{path}: no step takes {found.seconds:g} s; run the study again")
+    if found.key != key_of(found.inputs):
+        raise ArtifactError(f"{path}: its key is not that of its inputs; run the study again")
+    return found
 
 
 def step_damages(folder: Path) -> list[Damage]:
@@ -267,8 +366,11 @@ def step_damages(folder: Path) -> list[Damage]:
     found = damages(folder)
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {SUMS}
     found += [Damage(folder / name, "it has no checksum") for name in sorted(files - set(noted))]
-    if RECORD not in noted and RECORD not in files:
-        found.append(Damage(folder / RECORD, "it is missing"))
+    if folder / RECORD not in {damage.path for damage in found}:
+        try:
+            record_of(folder)
+        except ArtifactError as error:
+            found.append(Damage(folder / RECORD, str(error) if os.path.lexists(folder / RECORD) else "it is missing"))
     return found
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.extraction.activations import PooledActivations, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.stats.design import Design, inner_products
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -43,9 +43,7 @@ def recipe_grams(acts: PooledActivations, recipe: str) -> Iterator[Float[Tensor,
 
     Raises:
         StimulusError: the recipe needs neutral texts that are not there.
-        ArtifactError: activations that are not finite.
     """
-    check_finite(acts.values)
     neutral = torch.from_numpy(acts.emotion == NEUTRAL)
     for layer in acts.values.detach().cpu().split(1, dim=1):
         rows = layer.double()

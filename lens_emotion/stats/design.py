@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_emotions, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, check_emotions, codes
 from lens_emotion.stimuli.copies import components, copies, copies_note
 
 MAX_FOLDS = 12
@@ -197,11 +197,7 @@ def grams(values: Float[Tensor, "n_texts n_layers d_model"]) -> Iterator[Float[T
     """Inner products of the texts after subtracting their mean, layer by layer, float64.
 
     Whoever uses them centres anyway; subtracting first keeps the digits that a large common mean would eat.
-
-    Raises:
-        ArtifactError: activations that are not finite.
     """
-    check_finite(values)
     for layer in values.detach().cpu().unbind(1):
         rows = layer.double()
         yield inner_products(rows - rows.mean(0))
@@ -214,12 +210,7 @@ def inner_products(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 
 
 def coordinates(values: Float[Tensor, "n_texts n_layers d_model"]) -> Float[Tensor, "n_texts n_layers r"]:
-    """The texts in an orthonormal basis of their own span, mean subtracted: same distances, r <= n_texts.
-
-    Raises:
-        ArtifactError: activations that are not finite.
-    """
-    check_finite(values)
+    """The texts in an orthonormal basis of their own span, mean subtracted: same distances, r <= n_texts."""
     layers = []
     for layer in values.detach().cpu().unbind(1):
         rows = layer.double()

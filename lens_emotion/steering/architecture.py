@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.stats.tests import ALPHA, check_permutations, p_text, percentile_band, permutation_p
 from lens_emotion.steering.regime_map import RegimeMap
 
@@ -62,6 +63,7 @@ class ArchitectureTest(Result):
         return f"onset of broken text in {len(self.models)} models: {'; '.join(found)}; {units}"
 
 
+@numbers_fit(AnalysisError)
 def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4999, seed: int = 0) -> ArchitectureTest:
     """Test family and size against the onset dose, in both units.
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from lens_emotion.errors import ModelUnavailableError, StimulusError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.loading import quiet_loading
 from lens_emotion.steering.judges import Judge, calibrated
 from lens_emotion.stimuli.emotions import EMOTIONS
@@ -52,6 +53,7 @@ LABEL_MAPS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+@numbers_fit(StimulusError)
 def classifier_judge(
     folder_or_id: str | Path,
     label_map: LabelMap | str = "auto",

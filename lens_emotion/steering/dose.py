@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
-from lens_emotion.vectors.emotion_vectors import LARGEST, EmotionVector
+from lens_emotion.vectors.emotion_vectors import EmotionVector, dose_number
 
 UNITS = ("natural", "relative")
 
@@ -35,12 +33,7 @@ class Dose:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
-        if isinstance(self.value, (bool, str)) or not isinstance(self.value, Real):
-            raise DoseError(f"dose {self.value!r} is no number; 0 to 16 natural units is the usual range")
-        if not abs(self.value) <= LARGEST:  # nor NaN; beyond, single precision overflows
-            raise DoseError(
-                f"dose {self.value} is no number up to {LARGEST:g}; 0 to 16 natural units is the usual range"
-            )
+        dose_number(self.value)
 
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Length of the added vector at each layer, in raw units of the residual stream."""
@@ -62,9 +55,7 @@ def as_dose(dose: Any, unit: str = "natural") -> Dose:
     """
     if isinstance(dose, Dose):
         return dose
-    one = getattr(dose, "ndim", None) == 0 and getattr(dose, "dtype", None) not in (torch.bool, np.bool_)
-    number = isinstance(dose, Real) and not isinstance(dose, bool)
-    return Dose(dose.item() if one else float(dose) if number else dose, unit)
+    return Dose(dose_number(dose), unit)
 
 
 def mean_units(vector: EmotionVector, dose: Dose, layers: Sequence[int]) -> tuple[float, float]:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
-from scipy.stats import binomtest, wilcoxon
+from jaxtyping import Float
 
 from lens_emotion.display import Result, panel
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, digest
+from lens_emotion.files.artifacts import atomic_write, check_whole, digest
+from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
-from lens_emotion.steering.judges import Judge
-from lens_emotion.steering.measures import perplexity_ratio
+from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p
 from lens_emotion.steering.paired import PairedOutcome, able, paired_outcome
-from lens_emotion.steering.regimes import SURGICAL, Thresholds, looping, regime, text_regimes
-from lens_emotion.stimuli.prompts import Scenario
+from lens_emotion.steering.regimes import REGIMES, SURGICAL, Thresholds
 from lens_emotion.stimuli.sets import has_text
+from lens_emotion.vectors.emotion_vectors import LARGEST
 
 LEAST_TOLD = 0.5  # share of texts that hold any, below which nothing can be said of them
-CONDITIONS = ("emotion", "random", "other")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +48,10 @@ class DoseResponse(Result):
         thresholds: where the regimes begin.
         n_emotions: number of emotions steered towards.
         groups: label groups of the judge, empty if it tells all its emotions apart.
+
+    Raises:
+        ArtifactError: numbers that are no such: a share or p-value outside of 0 to 1, a count above n, a rate that
+            is not its count, a dose that is not finite or in neither unit, an unknown condition or regime.
     """
 
     table: pd.DataFrame
@@ -65,6 +67,23 @@ class DoseResponse(Result):
     n_emotions: int
     groups: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in _FRAMES:
+            _check_frame(name, getattr(self, name))
+        check_whole("n_emotions", self.n_emotions, 1)
+        if self.judge_accuracy is not None and not 0 <= self.judge_accuracy <= 1:
+            raise ArtifactError(f"judge_accuracy is {self.judge_accuracy}; it is a share from 0 to 1")
+        if "dose" in self.table:
+            known = {0.0, *self.table["dose"]}
+            for name in ("texts", "others", "scores"):
+                if other := set(getattr(self, name).get("dose", ())) - known:
+                    raise ArtifactError(f"{name} has a dose {other.pop():g}, which the table does not know")
+        if {"dose", "dose_natural", "dose_relative"} <= set(self.table):
+            units = self.table[["dose_natural", "dose_relative"]].to_numpy(float)
+            apart = np.abs(units - self.table[["dose"]].to_numpy(float)) > WITHIN * np.abs(units)
+            if apart.any(0).all():
+                raise ArtifactError("in table, dose is neither dose_natural nor dose_relative in every row")
 
     @property
     def surgical_dose(self) -> float | None:
@@ -289,8 +308,48 @@ _FRAMES = ("table", "texts", "others", "unsteered", "scores")
 _PLAIN = ("layer", "judge", "judge_accuracy", "judge_independent", "n_emotions", "groups")
 
 
+_COUNTS = ("success", "moved", "other_success", "other_moved", "no_text", "broken")
+WITHIN = 1e-3  # of a dose, which went through single precision
+_SHARES = ("p_", "success_", "moved_", "other_success_", "other_moved_", "share_")
+_BIG = float(np.finfo(float).max)
+# what a number may be, by its column; a text that broke off has an infinite NLL and perplexity ratio
+_LIMITS = {
+    "dose": (-LARGEST, LARGEST), "dose_natural": (-np.inf, np.inf), "dose_relative": (-np.inf, np.inf), "n": (1, _BIG),
+    "loop_share": (0, 1), "distinct_2": (0, 1), "edit_distance": (0, 1), "entropy": (-WITHIN, _BIG),
+    "perplexity_ratio": (0, np.inf), "nll": (-WITHIN, np.inf), "unsteered_nll": (-WITHIN, np.inf),
+    **dict.fromkeys(_COUNTS, (0, _BIG)), "top_emotions": (0, _BIG),
+}  # fmt: skip
+_NAMED = {"condition": {*CONDITIONS, "unsteered"}, "regime": {*REGIMES, ""}, "text_regime": set(REGIMES)}
+
+
+def _check_frame(name: str, frame: pd.DataFrame) -> None:
+    """Raises ArtifactError with the first column whose numbers are not what they are called (missing: unknown)."""
+    if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
+        raise ArtifactError(f"{name} is no table with each column once")
+    for column in [c for c in _NAMED if c in frame]:
+        if other := sorted(set(frame[column].dropna().map(str)) - _NAMED[column]):
+            raise ArtifactError(f"{column} in {name} is {other[0][:60]!r}; known: {', '.join(sorted(_NAMED[column]))}")
+    for column in [c for c in map(str, frame.columns) if c in _LIMITS or c.startswith(_SHARES)]:
+        (low, high), values = _LIMITS.get(column, (0, 1)), _numbers(name, column, frame)
+        if (bad := values[(values < low) | (values > high)]).size:
+            raise ArtifactError(f"{column} in {name} is {bad[0]:g}; it lies from {low:g} to {high:g}")
+    for column in [c for c in _COUNTS if c in frame and "n" in frame]:
+        k, n = _numbers(name, column, frame), _numbers(name, "n", frame)
+        share = _numbers(name, f"{column}_rate", frame) if f"{column}_rate" in frame else k / n
+        if (k > n).any() or (np.abs(share - k / n) > WITHIN).any():
+            raise ArtifactError(f"{column} in {name} is no count out of n, or {column}_rate is not its share")
+
+
+def _numbers(name: str, column: str, frame: pd.DataFrame) -> Float[np.ndarray, " rows"]:
+    try:
+        return frame[column].to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise ArtifactError(f"{column} in {name} holds what is no number") from None
+
+
 def save_dose_response(result: DoseResponse, path: str | Path) -> Path:
     """Write a result as JSON, atomically."""
+    result.__post_init__()  # a table may have been written into
     data = {"schema": SCHEMA} | {name: getattr(result, name) for name in _PLAIN}
     data |= {name: _frame_to_json(getattr(result, name)) for name in _FRAMES}
     data |= {"thresholds": asdict(result.thresholds), "notes": list(result.notes)}
@@ -305,7 +364,7 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         ArtifactError: missing, truncated, changed since, of another kind, or written by a version with other columns.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = strict_json(read_text(path), infinite=True)  # of texts that broke off
         if data["schema"] != SCHEMA:
             raise ValueError(f"its schema is {data['schema']}, this version reads {SCHEMA}")
         if "sha256" in data and data["sha256"] != digest(data, {}):
@@ -313,7 +372,10 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         held: dict[str, Any] = {name: _frame_from_json(data[name]) for name in _FRAMES}
         held |= {name: data[name] for name in _PLAIN}
         thresholds = record(Thresholds, data["thresholds"], "its thresholds")
-        return DoseResponse(**held, thresholds=thresholds, notes=tuple(data["notes"]))
+        notes = data["notes"]
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise ValueError("its notes are no list of texts")
+        return DoseResponse(**held, thresholds=thresholds, notes=tuple(notes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
@@ -327,137 +389,20 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(data["data"], columns=data["columns"]).astype(data["types"])
-
-
-# What came of steered texts: success of each, and rates, tests and regime of each condition beside its control.
-NULL_QUANTILE = 0.95  # of the random directions' target scores, which success must exceed
-
-
-def with_targets(
-    texts: pd.DataFrame, unsteered: pd.DataFrame, scenarios: Sequence[Scenario], judge: Judge, thresholds: Thresholds
-) -> pd.DataFrame:
-    """Add prompt, emotion, opening, the target's score before and after, the success rule and the regime per text."""
-    index = texts["scenario"].to_numpy()
-    emotions = [s.emotion for s in scenarios]
-    names = score_columns(texts)
-    column = np.array([names.index(f"score_{emotions[i]}") for i in index])
-    out = texts.copy()
-    out["prompt"] = np.array([s.opening for s in scenarios])[index]
-    out["emotion"] = np.array(emotions)[index]
-    out["opening"] = np.array([emotions[:i].count(e) for i, e in enumerate(emotions)])[index]
-    out["target_score"] = texts[names].to_numpy()[np.arange(len(texts)), column]
-    out["unsteered_score"] = unsteered[names].to_numpy()[index, column]
-    # a text that holds nothing shows no emotion, whatever a judge makes of it
-    out["moved"] = (out["target_score"] > out["unsteered_score"]) & out["text"].map(has_text)
-    null = out[out.condition == "null"].groupby("dose")["target_score"].quantile(NULL_QUANTILE)
-    out["success"] = out["moved"] & (out["target_score"] > out["dose"].map(null))
-    out["unsteered_nll"] = unsteered["nll"].to_numpy()[index]
-    out["perplexity_ratio"] = np.exp(out["nll"] - out["unsteered_nll"])
-    ratio, distinct, loops = (out[c].to_numpy() for c in ("perplexity_ratio", "distinct_2", "loop_share"))
-    out["text_regime"] = text_regimes(ratio, distinct, loops, out["success"].to_numpy(), thresholds)
-    return out
-
-
-def score_columns(frame: pd.DataFrame) -> list[str]:
-    return [c for c in frame.columns if c.startswith("score_")]
-
-
-def dose_table(
-    texts: pd.DataFrame,
-    units: Mapping[float, tuple[float, float]],
-    thresholds: Thresholds,
-    groups: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """One row per dose and condition ("emotion", "random"), with the other-emotion control in columns of the former.
-
-    Args:
-        texts: of conditions "emotion", "random" and perhaps "other", with score columns.
-        units: dose -> (natural, relative).
-        groups: label groups of the judge (see `Judge.groups`).
-    """
-    rows = []
-    for dose in sorted(texts.dose.unique().tolist()):
-        of_dose = dict(list(texts[texts.dose == dose].sort_values("scenario").groupby("condition")))
-        natural, relative = units[dose]
-        for condition in CONDITIONS[:2]:
-            place = {"dose": dose, "dose_natural": natural, "dose_relative": relative, "condition": condition}
-            row = condition_row(of_dose[condition], of_dose["random"], of_dose.get("other"), thresholds)
-            mine = of_dose[condition]
-            row |= {"no_text": int((~mine["text"].map(has_text)).sum()), "broken": int(mine["broken"].sum())}
-            rows.append(place | row | {"top_emotions": target_first(mine, groups)})
-    table = pd.DataFrame(rows)
-    table["p_corrected"] = np.nan
-    emotion = table.condition == "emotion"
-    table.loc[emotion, "p_corrected"] = holm(table.loc[emotion, "p_random"].to_numpy())
-    return table
-
-
-def condition_row(
-    mine: pd.DataFrame, random: pd.DataFrame, other: pd.DataFrame | None, thresholds: Thresholds
-) -> dict[str, Any]:
-    """Rates, tests against the controls, damage and regime of one condition; rows of all frames in scenario order."""
-    damage = {"perplexity_ratio": perplexity_ratio(mine.nll.to_numpy(), mine.unsteered_nll.to_numpy())}
-    damage |= {c: float(mine[c].mean()) for c in ("entropy", "distinct_2", "loop_share", "edit_distance")}
-    row: dict[str, Any] = rate("success", mine.success) | rate("moved", mine.moved) | damage
-    gain = float(mine.success.mean() - random.success.mean())
-    p = mcnemar_p(mine.success.to_numpy(), random.success.to_numpy())
-    itself = mine is random
-    row["p_random"] = np.nan if itself else p
-    row["p_moved"] = np.nan if itself else mcnemar_p(mine.moved.to_numpy(), random.moved.to_numpy())
-    if other is not None and not itself:
-        row |= {f"other_{k}": v for k, v in (rate("success", other.success) | rate("moved", other.moved)).items()}
-        row["p_other"] = mcnemar_p(mine.success.to_numpy(), other.success.to_numpy())
-    ratio, distinct, loops = (damage[c] for c in ("perplexity_ratio", "distinct_2", "loop_share"))
-    row["looping"] = looping(distinct, loops, thresholds)
-    row["changed"] = not itself and changed(mine, random, thresholds.alpha)
-    row["regime"] = regime(ratio, distinct, loops, gain, thresholds, p)
-    return {"n": len(mine), **row}
-
-
-def rate(name: str, hits: pd.Series) -> dict[str, float]:
-    """Count, share and 95% Wilson interval: success, success_rate, success_low, success_high."""
-    k, n = int(hits.sum()), len(hits)
-    low, high = wilson_interval(k, n)
-    return {name: k, f"{name}_rate": k / n, f"{name}_low": low, f"{name}_high": high}
-
-
-def changed(mine: pd.DataFrame, control: pd.DataFrame, alpha: float = 0.05) -> bool:
-    """Whether texts differ from the control's in edit distance (from unsteered) or NLL: Wilcoxon, alpha shared by both.
-
-    An inert condition that is changed has other texts than the control, but not in the emotion asked for.
-    """
-    with np.errstate(invalid="ignore"):  # two texts that broke off: inf - inf
-        both = [mine[c].to_numpy() - control[c].to_numpy() for c in ("edit_distance", "nll")]
-    finite = (difference[np.isfinite(difference)] for difference in both)
-    options = {"zero_method": "zsplit", "method": "asymptotic"}
-    return any(d.any() and float(wilcoxon(d, **options).pvalue) <= alpha / 2 for d in finite)
-
-
-def mcnemar_p(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> float:
-    """Exact two-sided McNemar p-value of two verdicts on the same scenarios; 1 if they never disagree."""
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
-def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """p-values corrected for their number (Holm 1979): they hold whichever of the n is picked."""
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1.0)
-    return out
-
-
-def target_first(group: pd.DataFrame, groups: Mapping[str, str] | None = None) -> int:
-    """Number of target emotions whose own mean score is the highest of all emotions over their texts.
-
-    With label groups it is enough that an emotion of the target's group is the highest.
-    """
-    means = group.groupby("emotion")[score_columns(group)].mean()
-    label = dict(groups or {})
-    best = [(str(e), str(column).removeprefix("score_")) for e, column in means.idxmax(axis=1).items()]
-    return sum(label.get(b, b) == label.get(e, e) for e, b in best)
+    if unknown := set(data["types"].values()) - {"bool", "int64", "float64"}:
+        raise ValueError(f"a column is of the unknown type {min(map(str, unknown))[:40]}")
+    if not all(isinstance(name, str) for name in data["columns"]):
+        raise ValueError("its columns are not named by texts")
+    if not isinstance(data["data"], list) or not all(isinstance(row, list) for row in data["data"]):
+        raise ValueError("its rows are no lists")
+    if wrong := next((i for i, row in enumerate(data["data"]) if len(row) != len(data["columns"])), None):
+        raise ValueError(f"row {wrong} has another length than the columns")
+    plain = pd.DataFrame(data["data"], columns=data["columns"], dtype=object)
+    for name, kind in data["types"].items():
+        fits = {"bool": (bool,), "int64": (int,), "float64": (int, float, type(None))}[kind]
+        if not plain[name].map(lambda x, fits=fits: type(x) in fits).all():
+            raise ValueError(f"column {name} holds what is no {kind}")
+    return plain.infer_objects().astype(data["types"])
 
 
 # What steering towards one emotion does to the scores of all others.

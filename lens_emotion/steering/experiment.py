@@ -17,18 +17,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lens_emotion.errors import DoseError
+from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.dose import Dose, as_dose
-from lens_emotion.steering.dose_result import DoseResponse, dose_table, score_columns, with_targets
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.judges import Judge, decided
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
+from lens_emotion.steering.outcomes import dose_table, score_columns, with_targets
 from lens_emotion.steering.regimes import Thresholds, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
@@ -37,6 +39,7 @@ DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 SCORE_DIGITS = 6  # of the stored scores
 
 
+@numbers_fit(GenerationError)
 def dose_response(
     model: Model,
     vectors: EmotionVectors,
@@ -65,6 +68,7 @@ def dose_response(
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
     """
+    doses = list(dict.fromkeys(doses))  # 2 and 2.0 are one
     chosen, judge = resolve_layers(layers, vectors.n_layers), judge.beside(vectors.header)
     _check(vectors, scenarios, judge, doses)
     for emotion in dict.fromkeys(s.emotion for s in scenarios):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
+from lens_emotion.files.journal import Journal, Record, are_ids, batch_key, remembered_batches
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, broken_at, check_prompts, generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, not_finite, plan_batches, run_halving
@@ -139,7 +139,12 @@ def _kept_batches(
         rows = [row_key(info, c, prompts[c.prompt], layers=layers, **run) for c in chosen]
         return batch_key("steered", info.device, rows)
 
-    for batch, record in remembered_batches(journal, plan_batches(lengths, token_budget), key, write):
+    def fits(batch: list[int], kept: Record) -> bool:
+        broken = kept.values.get("broken", [False] * len(batch))  # which older journals do not have
+        listed = isinstance(broken, list) and len(broken) == len(batch) and all(isinstance(b, bool) for b in broken)
+        return listed and are_ids(kept.values.get("new_ids"), len(batch), run["max_new_tokens"], model.cfg.d_vocab)
+
+    for batch, record in remembered_batches(journal, plan_batches(lengths, token_budget), key, write, fits):
         chosen = [conditions[i] for i in batch]
         new_ids = record.values["new_ids"]
         broken = record.values.get("broken", [False] * len(new_ids))
@@ -221,7 +226,7 @@ def steered_batches(
         ]
 
     for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
-        yield run_halving(batch, run)
+        yield run_halving(batch, run, model, "steering")
 
 
 def _growing(rows: Sequence[int], on_ids: OnIds) -> OnStep:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.display import Result
-from lens_emotion.errors import DoseError
+from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.artifacts import ensure_writable
-from lens_emotion.files.journal import append, record_bytes, scan
+from lens_emotion.files.journal import append, are_ids, record_bytes, scan
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import GENERATION_BUDGET
@@ -73,6 +74,7 @@ class GridResult(Result):
         )
 
 
+@numbers_fit(GenerationError)
 def steering_grid(
     model: Model,
     vectors: EmotionVectors,
@@ -111,6 +113,8 @@ def steering_grid(
     check_positions(positions)
     _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)
     chosen = tuple(vectors.emotions if emotions is None else names(emotions))
+    if not chosen:
+        raise DoseError(f"no emotion given; give some of {', '.join(vectors.emotions)}, or leave emotions out for all")
     sets = list(dict.fromkeys(resolve_layers(layers, vectors.n_layers) for layers in layer_sets))
     for emotion in chosen:
         vectors[emotion].check_layers(sorted({layer for layers in sets for layer in layers}))
@@ -120,7 +124,7 @@ def steering_grid(
     path = None if folder is None else ensure_writable(folder) / FILE
     info, read = describe(model), {p: tuple(encode(model, p)) for p in dict.fromkeys(prompts)}
     keys = [row_key(info, c, read[c.prompt], **run) for c in conditions] if path else []
-    kept = read_rows(path) if path else {}
+    kept = read_rows(path, max_new_tokens, model.cfg.d_vocab) if path else {}
     new_ids: list[tuple[int, ...] | None] = [kept.get(k) for k in keys] if path else [None] * len(rows)
     missing = [i for i, ids in enumerate(new_ids) if ids is None]
     batches = steered_batches(model, [conditions[i] for i in missing], (), token_budget=token_budget, **run)
@@ -138,6 +142,9 @@ def steering_grid(
 
 
 def _check(axes: Mapping[str, Sequence[Any]], sampling: Sampling, controls: Sequence[str]) -> None:
+    for name, axis in axes.items():
+        if axis is None or not hasattr(axis, "__len__"):
+            raise DoseError(f"{name}s are {axis!r:.40}; give a list")
     if empty := [name for name, axis in axes.items() if len(axis) == 0]:
         raise DoseError(f"nothing to steer: give at least one {' and one '.join(empty)}")
     for name, axis in (("prompts", axes["prompt"]), ("layer_sets", axes["layer set"])):
@@ -189,16 +196,19 @@ def _control(vectors: EmotionVectors, control: str, emotion: str, prompt: str) -
 FILE = "steering_grid.jsonl"
 
 
-def read_rows(path: Path) -> dict[str, tuple[int, ...]]:
-    """Key -> token ids of every whole row; lines that are torn or damaged are left out.
+def read_rows(path: Path, longest: int = sys.maxsize, below: int = sys.maxsize) -> dict[str, tuple[int, ...]]:
+    """Key -> token ids of every whole row; lines that are torn or damaged, or hold other than ids, are left out.
+
+    Args:
+        longest: tokens of a row at most. below: what every token id is less than.
 
     Raises:
         ArtifactError: the file cannot be read.
     """
     found: dict[str, tuple[int, ...]] = {}
     for _, _, values in scan(path):
-        with suppress(ValueError, KeyError, TypeError):
-            found[str(values["key"])] = tuple(int(i) for i in values["new_ids"])
+        if are_ids([values.get("new_ids")], 1, longest, below):
+            found[values["key"]] = tuple(values["new_ids"])
     return found
 
 

@@ -5,7 +5,7 @@ A hook is bound to its layer in a closure, never to `hook.name`: inside a hook t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,8 @@ from lens_emotion.display import Brief
 from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
-from lens_emotion.models.layers import Layers, resolve_layers
+from lens_emotion.models.forward import MOST
+from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
 from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import Dose, as_dose, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
@@ -142,6 +143,7 @@ def check_fits(
                 f"the vector has shape {tuple(vector.direction.shape)} (layers, d_model), the model {shape}; "
                 "extract vectors on this model"
             )
+        vector.__post_init__()  # a tensor may have been written into
         if not allow_other_model:
             check_made_on(info, vector.header)
 
@@ -225,8 +227,11 @@ class Intervention(Brief):
     centre: Centre = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.dose, Dose):
+            raise DoseError(f"the dose is {self.dose!r:.60}; give Dose(3), or Dose(0.1, 'relative')")
         check_mode(self.mode, self.dose)
         for vector in self.vectors:
+            check_centre(self.centre, vector.n_layers)
             if not self.idle:
                 vector.check_layers(self.layers)
         if not self.vectors:
@@ -262,10 +267,25 @@ def _clamp(what: Intervention, layer: int) -> Edit:
 MODES: dict[str, Callable[[Intervention, int], Edit]] = {"add": _add, "ablate": _ablate, "clamp": _clamp}
 
 
+def check_centre(centre: Centre, n_layers: int) -> None:
+    """Raises DoseError unless this is a finite number, or one for each layer."""
+    try:
+        numbers = torch.as_tensor(centre, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise DoseError(f"centre {centre!r:.60} is no number; give one, or one per layer") from None
+    if tuple(numbers.shape) not in ((), (n_layers,)) or not bool(torch.isfinite(numbers).all()):
+        raise DoseError(
+            f"centre has shape {list(numbers.shape)} and runs from {numbers.min():g} to {numbers.max():g}; "
+            f"give a finite number, or one for each of {n_layers} layers"
+            if numbers.numel()
+            else "centre is empty; give a number"
+        )
+
+
 def check_mode(mode: str, dose: Dose) -> None:
     """Raises DoseError for an unknown mode, or a dose that it cannot take."""
-    if mode not in MODES:
-        raise DoseError(f"unknown mode '{mode}'; use {', '.join(MODES)}")
+    if not isinstance(mode, str) or mode not in MODES:
+        raise DoseError(f"unknown mode {mode!r:.60}; use {', '.join(MODES)}")
     if mode == "ablate" and not 0 <= dose.value <= 1:
         raise DoseError(
             f"dose {dose.value:g} for mode 'ablate': it is the share of the projection taken out, from 0 to 1"
@@ -278,7 +298,10 @@ def as_vectors(vectors: Vectors) -> tuple[EmotionVector, ...]:
         return (vectors,)
     if isinstance(vectors, EmotionVectors):
         return tuple(vectors[emotion] for emotion in vectors.emotions)
-    return tuple(vectors)
+    found = tuple(vectors) if isinstance(vectors, Iterable) and not isinstance(vectors, str) else (vectors,)
+    if wrong := [v for v in found if not isinstance(v, EmotionVector)]:
+        raise DoseError(f"{wrong[0]!r:.60} is no EmotionVector; give vectors['calm'], or a mixture of some")
+    return found
 
 
 def span(directions: Sequence[Float[Tensor, " d_model"]]) -> Float[Tensor, "k d_model"]:
@@ -328,9 +351,27 @@ def check_positions(positions: Positions) -> Positions:
                 f"unknown positions '{positions}'; use {', '.join(NAMES)}, or positions of the prompt: 3, [0, -1], "
                 "slice(2, 6)"
             )
-    elif not isinstance(positions, (int, slice)) and len(positions) == 0:
-        raise DoseError("no position given; give at least one, or 'all'")
+        return positions
+    try:
+        if isinstance(positions, slice):
+            positions.indices(1)
+        elif not whole_numbers(positions):
+            raise DoseError("no position given; give at least one, or 'all'")
+    except (TypeError, ValueError) as error:
+        raise DoseError(
+            f"positions {positions!r:.60} are none ({error}); use 3, [0, -1], slice(2, 6) or 'all'"
+        ) from None
     return positions
+
+
+def _lengths(prompt_length: int | Sequence[int]) -> list[int]:
+    """Raises DoseError unless these are numbers of tokens."""
+    try:
+        if (found := whole_numbers(prompt_length)) and min(found) > 0 and max(found) <= MOST:
+            return found
+    except (TypeError, ValueError):
+        pass
+    raise DoseError(f"prompt_length is {prompt_length!r:.60}; give the number of tokens of the prompt, or one per row")
 
 
 class Tracker:
@@ -351,7 +392,7 @@ class Tracker:
 
     def __init__(self, positions: Positions = "all", prompt_length: int | Sequence[int] | None = None) -> None:
         self.positions = check_positions(positions)
-        self.given = None if prompt_length is None else torch.as_tensor(prompt_length)
+        self.given = None if prompt_length is None else torch.tensor(_lengths(prompt_length)).squeeze()
         self._seen: Tensor | None = None  # real tokens per row so far
         self._length: Tensor | None = None  # real tokens of the prompt per row
         self._columns = 0  # tokens per row so far, pads counted
@@ -451,7 +492,8 @@ def _of_prompt(positions: Positions, length: int) -> list[int]:
     """Indices in a prompt of `length` tokens."""
     if isinstance(positions, slice):
         return list(range(*positions.indices(length)))
-    wanted = [positions] if isinstance(positions, int) else [int(p) for p in positions]
+    assert not isinstance(positions, str)
+    wanted = whole_numbers(positions)
     if bad := [p for p in wanted if not -length <= p < length]:
         raise DoseError(
             f"no position {bad[0]} in a prompt of {length} tokens: 0 to {length - 1}, or -{length} to -1; a slice "

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.read import kind_of
+from lens_emotion.files.user import Form, Name, Text, UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, load_encoder, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -28,12 +29,12 @@ class JudgeForm(Form, title="Judge"):
     """Who says which emotion a steered text shows: word lists, an encoder or a classifier."""
 
     kind: Literal["words", "encoder", "classifier"]
-    name: Text = Field("word lists", description="printed with every verdict")
+    name: Name = Field("word lists", description="printed with every verdict")
     words: dict[str, dict[str, Words]] = Field(
         {}, min_length=1, description="language -> emotion -> words that belong to it alone"
     )
-    model: Text = Field("", description="folder (taken from this file's place) or hub id")
-    revision: Text = Field("", description="branch, tag or commit on the hub")
+    model: Name = Field("", description="folder (taken from this file's place) or hub id")
+    revision: Name = Field("", description="branch, tag or commit on the hub")
     labels: dict[str, Words] = Field({}, min_length=2, description="emotion -> the classifier's labels")
 
 
@@ -111,17 +112,17 @@ def _labels(file: UserFile[JudgeForm]) -> Any:
 def _model(file: UserFile[JudgeForm]) -> str:
     """The folder beside the file, if there is one; else a hub id."""
     beside = file.beside(file.data.model)
-    return beside if Path(beside).is_dir() else file.data.model
+    return beside if kind_of(beside) == "a folder" else file.data.model
 
 
 def judge_content(name: str) -> list[list[Any]] | None:
     """What a judge depends on beside its name: a file's text, names and sizes of a folder's files."""
     found: list[list[Any]] = []
     folder = Path(name)
-    if folder.is_file():
+    if kind_of(folder) == "a file":
         file = read_judge_file(folder)
         found.append([folder.name, hashlib.sha256(file.text.encode()).hexdigest()])
         folder = Path(_model(file)) if file.data.model else folder
-    if folder.is_dir():
+    if kind_of(folder) == "a folder":
         found += [[p.name, p.stat().st_size] for p in sorted(folder.iterdir()) if p.is_file()]
     return found or None

@@ -20,6 +20,8 @@ from lens_emotion.errors import ModelUnavailableError, StimulusError, Unsupporte
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord, codes
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
+from lens_emotion.files.artifacts import check_whole
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.checkpoint import check_encoder
 from lens_emotion.models.loading import quiet_loading
@@ -66,6 +68,16 @@ class Judge:
     fingerprint: str = ""
     trained_on: tuple[str, str] | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.emotions or len(set(self.emotions)) < len(self.emotions):
+            raise StimulusError(f"the judge's emotions are {str(self.emotions)[:80]}; give at least one, each once")
+        if self.groups and (missing := [e for e in self.emotions if e not in self.groups]):
+            raise StimulusError(f"the judge's groups lack {', '.join(missing)[:80]}; give each emotion its group")
+        measured = self.accuracy
+        if measured is not None and (isinstance(measured, bool) or not 0 <= measured <= 1):
+            raise StimulusError(f"the judge's accuracy is {measured!r:.40}; give a share from 0 to 1, or None")
+        check_whole("the judge's n_labelled", self.n_labelled)
 
     def beside(self, header: Header) -> Judge:
         """The judge of what vectors of this header do: whether it is independent of their model, and of their texts."""
@@ -294,6 +306,7 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
         ) from error
 
 
+@numbers_fit(StimulusError)
 def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 32) -> Judge:
     """A sentence encoder from a local folder or the hub: nearest centroid of labelled passages in its embedding space.
 

@@ -22,6 +22,7 @@ from scipy.stats import beta, binom
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.stats.decide import EXCLUDED, OPEN, POWER, SHOWN
 from lens_emotion.stats.tests import (
     ALPHA,
@@ -32,8 +33,9 @@ from lens_emotion.stats.tests import (
     permutation_p,
     wilson_interval,
 )
-from lens_emotion.steering.dose_result import DoseResponse, holm, mcnemar_p, rate
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.measures import letter_shares, script_shares
+from lens_emotion.steering.outcomes import holm, mcnemar_p, rate
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
 from lens_emotion.stimuli.lexicon import Lexicon
 
@@ -182,6 +184,7 @@ class Leakage(Result):
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
 
 
+@numbers_fit(AnalysisError)
 def leakage(
     result: DoseResponse, bilingual: Mapping[str, Sequence[str]] | Lexicon | None = None, seed: int = 0
 ) -> Leakage:

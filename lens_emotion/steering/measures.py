@@ -93,7 +93,7 @@ def _scored(
 
     with fitting_threads(model), body(model, states.append, last_only=True) as read:
         for batch in plan_batches([len(rows[i]) for i in scored], budget_for(model, token_budget)):
-            for i, values in run_halving([scored[k] for k in batch], run):
+            for i, values in run_halving([scored[k] for k in batch], run, model, "scoring texts"):
                 out[i] = values
     return out
 

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.display import Result
+from lens_emotion.errors import GenerationError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
@@ -74,6 +76,7 @@ class RegimeMap(Result):
         )
 
 
+@numbers_fit(GenerationError)
 def regime_map(
     model: Model,
     vectors: EmotionVectors,

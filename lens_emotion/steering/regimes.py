@@ -16,12 +16,13 @@ labelled from their means; every text gets a label too, and conditions carry the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import wilson_interval
 
 BELOW, ABOVE = "before the first dose", "not up to the last dose"
@@ -51,6 +52,17 @@ class Thresholds:
     alpha: float = 0.05
     text_loop_share: float | None = None
     text_distinct_2: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is None and name.startswith("text_"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise AnalysisError(f"the threshold {name} is {value!r:.40}; give a finite number of at least 0")
+        if not 0 < self.alpha < 1 or self.explosive_ratio <= 0:
+            raise AnalysisError(
+                f"alpha {self.alpha} lies between 0 and 1, explosive_ratio {self.explosive_ratio} above 0"
+            )
 
 
 def thresholds_from(

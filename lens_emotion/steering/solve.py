@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lens_emotion.display import Result
 from lens_emotion.errors import DoseError
+from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, hook_name
 from lens_emotion.models.forward import CHUNK, TOKEN_BUDGET, fitting_threads, read_out, residual_cache, run_halving
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
@@ -111,6 +112,7 @@ class Edge:
         return len(self.evaluations)
 
 
+@numbers_fit(DoseError)
 def solve_kl(
     model: Model,
     vector: EmotionVector,
@@ -133,6 +135,7 @@ def solve_kl(
     return KLDose(dose=result.dose(vector.name), target_kl=target_kl, **{str(k): v for k, v in row.items()})
 
 
+@numbers_fit(DoseError)
 def iso_kl(
     model: Model,
     vectors: EmotionVectors | Sequence[EmotionVector],
@@ -286,7 +289,7 @@ def mean_kl(
         return [(k, _kl(log_p, reference[t])) for (k, t), log_p in zip(mine, steered, strict=True)]
 
     for start in range(0, len(rows), size):
-        for k, value in run_halving(list(range(start, min(start + size, len(rows)))), run):
+        for k, value in run_halving(list(range(start, min(start + size, len(rows)))), run, model, "solving a dose"):
             totals[k] += value
     n_tokens = sum(len(r) for r in reference)
     return [total / n_tokens for total in totals]

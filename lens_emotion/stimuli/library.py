@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import is_user_file
+from lens_emotion.files.read import kind_of
+from lens_emotion.files.user import is_user_file, numbers_fit
 from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_file
 from lens_emotion.stimuli.world_text import world_stimuli
 
@@ -16,6 +17,7 @@ WORLDS = ("world-en", "world-en-zh")
 NAMES = (PASSAGES, *WORLDS)
 
 
+@numbers_fit(StimulusError)
 def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -> StimulusSet:
     """A stimulus set by name, or from a file.
 
@@ -33,7 +35,7 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
         return passages_file().stimuli
     if name in WORLDS:
         return world_stimuli(str(name), n_per_cell=per_cell)
-    if is_user_file(name) or Path(name).is_file():
+    if is_user_file(name) or kind_of(name) == "a file":
         return read_stimulus_file(name).stimuli
     raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a TOML or JSON file")
 

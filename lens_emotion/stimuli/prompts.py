@@ -31,7 +31,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import Form, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.user import Form, Name, Text, UserFile, is_user_file, name_of, read_user_file
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
 
@@ -153,19 +153,19 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 class PromptRow(Form):
     """One prompt."""
 
-    id: Text = Field("", description="unique")
-    emotion: Text = Field(description="an emotion of the stimulus set, or neutral")
-    topic: Text = Field(description="groups prompts into folds")
+    id: Name = Field("", description="unique")
+    emotion: Name = Field(description="an emotion of the stimulus set, or neutral")
+    topic: Name = Field(description="groups prompts into folds")
     text: Text = Field(description="the prompt")
 
 
 class PromptForm(Form, title="Story prompts"):
     """What a model is asked to write: templates crossed with topics, or prompts one by one."""
 
-    emotions: dict[str, Annotated[Text, Field(description="the word or phrase put in place of {emotion}")]] = Field(
+    emotions: dict[Name, Annotated[Text, Field(description="the word or phrase put in place of {emotion}")]] = Field(
         {}, min_length=2, description="emotion -> its words in a template"
     )
-    topics: dict[str, Annotated[Text, Field(description="the words put in place of {topic}")]] = Field(
+    topics: dict[Name, Annotated[Text, Field(description="the words put in place of {topic}")]] = Field(
         {}, description="topic -> its words in a template"
     )
     templates: Texts = Field([], description="holds {emotion} and {topic}")
@@ -178,8 +178,8 @@ class PromptForm(Form, title="Story prompts"):
 class ScenarioRow(Form):
     """One opening."""
 
-    id: Text = Field("", description="unique")
-    emotion: Text = Field(description="an emotion of the stimulus set")
+    id: Name = Field("", description="unique")
+    emotion: Name = Field(description="an emotion of the stimulus set")
     opening: Text = Field(description="the beginning of a text, without emotion")
 
 
@@ -217,8 +217,8 @@ def read_prompts(path: str | Path) -> PromptFile:
     """
     file = read_user_file(path, PromptForm)
     rows = file.data.prompts
-    ids = [row.id or f"{name_of(row.emotion)}-{row.topic}-{i + 1}" for i, row in enumerate(rows)]
-    own = [StoryPrompt(n, r.text, name_of(r.emotion), r.topic) for n, r in zip(ids, rows, strict=True)]
+    ids = [row.id or f"{name_of(row.emotion)}-{name_of(row.topic)}-{i + 1}" for i, row in enumerate(rows)]
+    own = [StoryPrompt(n, r.text, name_of(r.emotion), name_of(r.topic)) for n, r in zip(ids, rows, strict=True)]
     crossed = (*_crossed(file), *own)
     file.unique("prompts", ids)
     if not crossed:
@@ -235,6 +235,7 @@ def _crossed(file: UserFile[PromptForm]) -> list[StoryPrompt]:
     for row, (emotion, phrase) in enumerate(words.items()):
         name, filled = ("neutral_templates", {}) if emotion == NEUTRAL else ("templates", {"emotion": phrase})
         for column, (topic, about) in enumerate(form.topics.items()):
+            topic = name_of(topic)
             text = _fill(file, name, row + column, filled | {"topic": about})
             found.append(StoryPrompt(f"{emotion}-{topic}", text, emotion, topic))
     if form.templates and not form.topics:

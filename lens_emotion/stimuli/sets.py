@@ -34,7 +34,8 @@ from pydantic import Field
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
-from lens_emotion.files.user import Form, Text, UserFile, name_of, read_user_file, record
+from lens_emotion.files.read import read_json
+from lens_emotion.files.user import Form, Label, Name, Text, UserFile, name_of, read_user_file, record
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
 
 
@@ -141,32 +142,41 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
         ArtifactError: missing, damaged, or of another form.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = read_json(path, remedy="run the step again")
         rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
         items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
-        return StimulusSet(str(data["name"]), items), str(data.get("_note", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = [data["name"], *(x for s in items for x in (s.text_id, s.emotion, s.topic))]
+        note = data.get("_note", "")
+        if not all(isinstance(x, str) and x.strip() and x.isprintable() for x in said) or not isinstance(note, str):
+            raise TypeError("a name that is no line of text")
+        if len({s.text_id for s in items}) < len(items):
+            raise TypeError("an id that stands twice")
+        return StimulusSet(data["name"], items), note
+    except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} holds no readable stories ({error}); run the step again") from None
 
 
 # A set's file: its form, and what is read from it.
 
 
+Rating = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of what differs are lost
+
+
 class NormRow(Form):
     """People's ratings of an emotion."""
 
-    valence: float = Field(description="how pleasant, on any scale that all emotions share")
-    arousal: float = Field(description="how stirred, likewise")
+    valence: Rating = Field(description="how pleasant, on any scale that all emotions share")
+    arousal: Rating = Field(description="how stirred, likewise")
 
 
 class ItemRow(Form):
     """One text with its labels."""
 
-    id: str = Field("", description="unique; made from emotion and topic where it is left out")
-    emotion: Text = Field(description="any name; 'neutral' is the neutral class")
-    topic: Text = Field(description="what happens; folds never share one")
-    person: str = Field("", description="first, third, or nothing")
-    language: Text = Field("", description="where it differs from the file's")
+    id: Label = Field("", description="unique; made from emotion and topic where it is left out")
+    emotion: Name = Field(description="any name; 'neutral' is the neutral class")
+    topic: Name = Field(description="what happens; folds never share one")
+    person: Label = Field("", description="first, third, or nothing")
+    language: Name = Field("", description="where it differs from the file's")
     text: Text = Field(description="what is read")
 
 
@@ -176,10 +186,10 @@ Stem = Annotated[str, Field(pattern="[^$]", description="a stem; a trailing $ ma
 class StimulusForm(Form, title="Stimulus set"):
     """Labelled texts that a model reads. Keys that begin with '_' are yours."""
 
-    name: Text = Field("", description="printed with every result")
-    language: Text = Field("en", description="ISO 639-1 code of the texts")
-    forbidden: dict[str, list[Stem]] = Field({}, description="emotion -> stems that its texts must not use")
-    norms: dict[str, NormRow] = Field({}, description="emotion -> ratings by people, for the circumplex")
+    name: Name = Field("", description="printed with every result")
+    language: Name = Field("en", description="ISO 639-1 code of the texts")
+    forbidden: dict[Name, list[Stem]] = Field({}, description="emotion -> stems that its texts must not use")
+    norms: dict[Name, NormRow] = Field({}, description="emotion -> ratings by people, for the circumplex")
     items: list[ItemRow] = Field(min_length=1)
 
 
@@ -208,8 +218,9 @@ def read_stimulus_file(path: str | Path) -> StimulusFile:
 
 def _item(index: int, row: ItemRow, language: str) -> Stimulus:
     emotion = name_of(row.emotion)
-    name = row.id or f"{emotion}-{row.topic}-{index + 1}"
-    return Stimulus(name, row.text.strip(), emotion, row.topic, row.person, row.language or language)
+    topic = name_of(row.topic)  # "school " is no topic of its own, on whose folds "school" could be tested
+    name = row.id or f"{emotion}-{topic}-{index + 1}"
+    return Stimulus(name, row.text.strip(), emotion, topic, row.person, row.language or language)
 
 
 def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[Norm, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from lens_emotion.analysis.anisotropy import anisotropy
@@ -20,9 +20,11 @@ from lens_emotion.analysis.separation import separation
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.memory import room_for
 from lens_emotion.models.access import Model
 from lens_emotion.models.loading import load_model
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
+from lens_emotion.run.places import Place
 from lens_emotion.run.store import Store
 from lens_emotion.study.atlas import Atlas, atlas
 from lens_emotion.study.claims.over_models import claims_of, partner_of
@@ -34,7 +36,6 @@ from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
 LOADED_WITH = ("backend", "dtype", "device", "quantise", "template")
-LENS_FACTS = ("layer", "n_layers", "model", "k", "n_random", "form")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,8 +53,23 @@ class Outcome(Brief):
     evidence: Evidence | None
 
 
-def loaded(name: str, config: StudyConfig) -> Model:
-    return load_model(name, **{setting: getattr(config, setting) for setting in LOADED_WITH})
+@dataclass(frozen=True)
+class LensFacts:
+    """What model.json says of a logit lens; see `analysis.lens.Lens`."""
+
+    layer: int
+    n_layers: int
+    model: str
+    k: int
+    n_random: int
+    form: str
+
+
+def loaded(place: Place, config: StudyConfig) -> Model:
+    """The model of a place, under the name that it has there."""
+    model = load_model(place.asked, **{setting: getattr(config, setting) for setting in LOADED_WITH})
+    model.lens_emotion_name = place.name
+    return model
 
 
 def study_model(
@@ -68,7 +84,8 @@ def study_model(
     """
     started = time.monotonic()
     evidence, tokens, by_layer, own = _measured(load, config, store, say)
-    study = judge_model(evidence, tokens, by_layer, config, started)
+    with room_for(f"analysing {evidence.name}"):
+        study = judge_model(evidence, tokens, by_layer, config, started)
     write_tables(study, own)
     write_facts(own, evidence, tokens)
     kept = evidence if partner_of(evidence.name, names) else None
@@ -203,6 +220,6 @@ def _preset(acts: PooledActivations, config: StudyConfig) -> JeongStudy:
 def write_facts(store: Store, evidence: Evidence, lens: Lens) -> Path:
     """Write what the tables and activations of a model's folder do not say."""
     facts = {name: getattr(evidence, name) for name in ("kind", "millions", "stimuli")}
-    facts |= {"info": asdict(evidence.info), "lens": {name: getattr(lens, name) for name in LENS_FACTS}}
+    facts |= {"info": asdict(evidence.info), "lens": {f.name: getattr(lens, f.name) for f in fields(LensFacts)}}
     facts |= {"ratings": [asdict(rating) for rating in evidence.ratings]}
     return store.json(FACTS, facts)

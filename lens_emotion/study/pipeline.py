@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from lens_emotion.memory import room_for
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
-from lens_emotion.run.store import Store, manifest
+from lens_emotion.run.look import places_before
+from lens_emotion.run.places import Place, places_in
+from lens_emotion.run.store import MANIFEST, Store, manifest
 from lens_emotion.study.across import mixed_of
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
@@ -35,18 +38,26 @@ def run_study(
         The results, also written as tables next to activations and vectors, and claims.json.
 
     Raises:
-        LensEmotionError: unknown models, unreadable stimuli, unwritable folders and folders that another process
-            writes into are found before anything runs. Results of before any other error are kept.
+        LensEmotionError: unknown models, one model twice, unreadable stimuli, unwritable folders, those that hold what
+            no study wrote or that another process writes into are found before anything runs. Results of before any
+            other error are kept.
+        OutOfMemoryError: likewise; what was asked for, and how to go on.
     """
+    places = places_in(config.models, folder)
     check_inputs(config, here=executor is None)
-    with writing(folder):
-        return _run(config, Store.open(folder), command, say, executor)
+    kept = f"finished models, steps and batches are kept in {folder}, where the same command goes on, with more memory"
+    with writing(folder), room_for("studying", kept=kept):
+        return _run(config, places, Store.open(folder), command, say, executor)
 
 
-def _run(config: StudyConfig, store: Store, command: str, say: Say, executor: Executor | None) -> StudyRun:
+def _run(
+    config: StudyConfig, places: Sequence[Place], store: Store, command: str, say: Say, executor: Executor | None
+) -> StudyRun:
     started = time.monotonic()
-    store.json("manifest.json", manifest(config, command, [], 0.0, done=False))
-    found = list(distributed(config, store, say, executor) if executor else _here(config, store, say))
+    sources = {place.name: place.source for place in places}
+    sources |= {n: s for n, s in places_before(store.root).items() if n not in sources}
+    store.json(MANIFEST, manifest(config, command, [], 0.0, sources, done=False))
+    found = list(distributed(config, places, store, say, executor) if executor else _here(config, places, store, say))
     studies = tuple(o.study for o in found)
     claims = all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config)
     alike = same_geometry(found, config) if len(found) > 1 else None
@@ -59,15 +70,15 @@ def _run(config: StudyConfig, store: Store, command: str, say: Say, executor: Ex
     summary = [
         {"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in studies
     ]
-    facts = manifest(config, command, summary, time.monotonic() - started)
-    store.json("manifest.json", facts)
+    facts = manifest(config, command, summary, time.monotonic() - started, sources)
+    store.json(MANIFEST, facts)
     store.close()
     return StudyRun(str(store.root), facts, studies, claims, alike, mixed)
 
 
-def _here(config: StudyConfig, store: Store, say: Say) -> Iterator[Outcome]:
+def _here(config: StudyConfig, places: Sequence[Place], store: Store, say: Say) -> Iterator[Outcome]:
     """One model after the other in this process, one in memory at a time."""
-    for name in config.models:
-        say(name, "loading")
-        own = config.for_model(name)
-        yield study_model(partial(loaded, name, own), own, config.models, store, say)
+    for place in places:
+        say(place.name, place.loading)
+        own = config.for_model(place.asked)
+        yield study_model(partial(loaded, place, own), own, config.models, store, say)

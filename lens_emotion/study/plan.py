@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lens_emotion.errors import LensEmotionError
+import torch
+
+from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.extraction.generation import WATCHED_BYTES
 from lens_emotion.files.checksums import read_sums
+from lens_emotion.files.read import kind_of
+from lens_emotion.memory import in_binary, memory_left
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
 from lens_emotion.models.loading import resolve
-from lens_emotion.models.placement import choose_device, choose_dtype
+from lens_emotion.models.placement import choose_device, choose_dtype, over_gpus
 from lens_emotion.models.shapes import Shape, shape_of
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     LANGUAGES_OF,
     Identity,
+    identity_in,
     prompts_for,
     same_but_for_weights,
     scenarios_for,
     step_inputs,
     texts_for,
 )
-from lens_emotion.run.look import MANIFEST, read_manifest
-from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, safe_name
+from lens_emotion.run.look import read_manifest, runs_in
+from lens_emotion.run.places import Place, places_in
+from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, record_of, safe_name
 from lens_emotion.stimuli.sets import StimulusSet
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
@@ -69,11 +75,16 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What `lens-emotion study` would do."""
+    """What `lens-emotion study` would do.
+
+    Attributes:
+        notes: earlier runs that no speed was taken from, and why.
+    """
 
     folder: Path
     device: str
     models: tuple[ModelPlan, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -92,19 +103,26 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
         LensEmotionError: unknown models or stimuli, a precision or device that cannot be had.
     """
     root, device = Path(folder), choose_device(config.device)
-    folders = [root, *sorted(root.parent.iterdir())] if root.parent.is_dir() else [root]
-    known = measured_in([p for p in dict.fromkeys(folders) if (p / MANIFEST).is_file()])  # on this machine, most likely
-    return StudyPlan(root, device, tuple(_plan(n, config.for_model(n), root, device, known) for n in config.models))
+    if (kind := kind_of(root)) not in ("", "a folder") or (not kind and root.is_symlink()):
+        raise ArtifactError(f"{root} is {kind or 'a link without end'}; give a folder for the run (--out)")
+    notes: list[str] = []
+    beside: Sequence[Path] = ()
+    with suppress(ArtifactError):  # no such folder yet
+        beside = [p for p in runs_in(root.parent) if p == root or p != root.parent]
+    known = measured_in(sorted(beside, key=lambda p: p != root), notes.append)  # on this machine, most likely
+    places = places_in(config.models, root)
+    models = tuple(_plan(p, config.for_model(p.asked), root, device, known) for p in places)
+    return StudyPlan(root, device, models, tuple(notes))
 
 
-def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
-    label = resolve(name).label
+def _plan(at: Place, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
+    name, label = at.asked, resolve(at.asked).label
     spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
     family = spec.family if spec else family_of(label)
     dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
     identity = Identity(None, backend, dtype, device.split(":")[0])
-    place = root / safe_name(label)
+    place = root / safe_name(at.name)
     steps = []
     for step in config.steps:
         state = state_of(step, config, identity, texts, place, family)
@@ -113,9 +131,9 @@ def _plan(name: str, config: StudyConfig, root: Path, device: str, known: Sequen
         seconds = work.flops / speed if work and state != STORED else 0.0
         steps.append(PlannedStep(step, state, work, seconds, basis))
     if shape is None:
-        return ModelPlan(label, tuple(steps), None, 0.0)
+        return ModelPlan(at.name, tuple(steps), None, 0.0)
     analysis = ANALYSIS * shape.n_layers * (0.4 + 0.6 * config.n_permutations / 200)  # hardly depends on the width
-    return ModelPlan(label, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
+    return ModelPlan(at.name, tuple(steps), needs_of(config, texts, shape, dtype, identity.device), analysis)
 
 
 def state_of(
@@ -133,10 +151,36 @@ def state_of(
 
 def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
     for folder in (place / step, *sorted(place.glob(f"{KEPT}/{step}-*"))):
-        record = read_record(folder)
-        if record is not None and same_but_for_weights(wanted, record.inputs):
-            return folder
+        with suppress(ArtifactError):  # of a damaged step: it would run again
+            if same_but_for_weights(wanted, record_of(folder).inputs) and read_sums(folder)[0]:
+                return folder
     return None
+
+
+def shortages(config: StudyConfig, folder: str | Path, here: bool = True) -> list[str]:
+    """What a study seems to need more of than there is, a line each; an estimate, so that nothing is refused.
+
+    Args:
+        here: whether models run on this machine; else only its disk is asked.
+    """
+    root, device = Path(folder), choose_device(config.device)
+    places = places_in(config.models, root)
+    plan = StudyPlan(root, device, tuple(_plan(p, config.for_model(p.asked), root, device, ()) for p in places))
+    found, known = [], [(m.name, m.needs) for m in plan.models if m.needs]
+    for name, needs in known if here else ():
+        at, left = needs.host + needs.device * (device == "cpu"), memory_left()
+        if left and at > left[0]:
+            found.append(f"{name} needs about {in_binary(at)} of memory, {in_binary(left[0])} are left {left[1]}")
+        if device.startswith("cuda") and not over_gpus(config.device):
+            free = torch.cuda.mem_get_info(torch.device(device))[0]
+            if needs.device > free:
+                found.append(f"{name} needs about {in_binary(needs.device)} of {device}, {in_binary(free)} are free")
+    there = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+    free = shutil.disk_usage(next(p for p in (root.absolute(), *root.absolute().parents) if p.is_dir())).free
+    if plan.disk - there > free:
+        wanted = in_binary(plan.disk - there)
+        found.append(f"the study needs about {wanted} of disk, {in_binary(free)} are free at {folder}")
+    return found
 
 
 # What a study of one model needs: tokens, arithmetic, memory and disk, by formulas from shapes and settings alone.
@@ -266,6 +310,7 @@ def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, 
 # How fast a step goes here: from steps of earlier runs on the same kind of device, else from a stated assumption.
 
 
+PLAUSIBLE = (1e6, 1e18)  # operations a second of one machine; others were not measured
 NEAR = 8.0  # how many times larger or smaller a model may be for its speed to say something about another
 ASSUMED = {"cpu": (6e10, 2e10), "cuda": (5e13, 5e12), "mps": (2e12, 4e11)}
 ANALYSIS = 1.5  # seconds a layer for 200 permutations: measured on the tiny five, two processors
@@ -283,27 +328,43 @@ class Measured:
     flops_per_second: float
 
 
-def measured_in(folders: Sequence[Path]) -> list[Measured]:
-    """The speeds of all stored steps of these runs; what cannot be read is passed over."""
+def measured_in(folders: Sequence[Path], tell: Callable[[str], None] = lambda said: None) -> list[Measured]:
+    """The speeds of all stored steps of these runs; what cannot be read is passed over, and told."""
     found: list[Measured] = []
     for run in folders:
-        settings = read_manifest(run).get("config", {})
-        for model in settings.get("models", ()):
-            own = settings | settings.get("overrides", {}).get(model, {})
-            files = {name: own.get(name) for name in ("prompts", "scenarios")}
-            try:
-                shape, texts = shape_of(model), texts_for(model, own.get("stimuli"))
-                records = [read_record(run / safe_name(resolve(model).label) / step) for step in ALL_STEPS]
-                found += [_speed(r, model, shape, texts, files) for r in records if shape and r and r.seconds > 0]
-            except (LensEmotionError, OSError, json.JSONDecodeError):  # also files that lie there no more
-                continue
+        try:
+            facts = read_manifest(run)
+            for model, name in zip(facts.settings.models, facts.names, strict=True):
+                folder = run / safe_name(name if facts.places else resolve(model).label)
+                found += _speeds(folder, model, facts.settings.for_model(model))
+        except (LensEmotionError, OSError, ValueError, ArithmeticError) as error:  # also files that lie there no more
+            tell(f"{run.name}: {' '.join(str(error).split())}")
     return found
 
 
-def _speed(record: StepRecord, model: str, shape: Shape, texts: StimulusSet, files: dict[str, Any]) -> Measured:
-    config, on = StudyConfig(**record.inputs["settings"], **files), record.inputs["model"]
-    work = work_of(record.name, config, texts, shape)
-    return Measured(record.name, model, shape.parameters, on["device"], on["dtype"], work.flops / record.seconds)
+def _speeds(folder: Path, model: str, config: StudyConfig) -> list[Measured]:
+    """Of one model's stored steps."""
+    shape, texts, found = shape_of(model), texts_for(model, config.stimuli), []
+    for step in ALL_STEPS if shape else ():
+        stored = read_record(folder / step)
+        if shape and stored and stored.name == step and stored.seconds > 0:
+            on, work = identity_in(stored.inputs), work_of(step, _settings(stored, config), texts, shape)
+            speed = work.flops / stored.seconds
+            if PLAUSIBLE[0] <= speed <= PLAUSIBLE[1]:
+                found.append(Measured(step, model, shape.parameters, on.device, on.dtype, speed))
+    return found
+
+
+def _settings(stored: StepRecord, config: StudyConfig) -> StudyConfig:
+    """The settings that a step ran with, where these are among a study's.
+
+    Raises:
+        ArtifactError, ConfigError: they are none.
+    """
+    settings = stored.inputs.get("settings")
+    if not isinstance(settings, dict):
+        raise ArtifactError(f"the step {stored.name} has no settings")
+    return config.with_(**settings)
 
 
 def rate(step: str, shape: Shape, device: str, dtype: str, known: Sequence[Measured]) -> tuple[float, str]:

@@ -6,26 +6,43 @@ RUN/MODEL/model.json    the model's facts and what its logit lens was made with 
 
 from __future__ import annotations
 
-import json
+import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.read import read_json, whole_path
+from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
 from lens_emotion.run.store import Store
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
-from lens_emotion.study.one_model import FACTS, judge_model
+from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
 from lens_emotion.study.steps import DOSES, STORIES, Say, load_steered, load_written, silent
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model's model.json, as `one_model.write_facts` makes it: `info` of ModelInfo, `lens` of LensFacts, `ratings` of
+    Norm. Versions before 0.2 wrote no `ratings`."""
+
+    kind: str
+    millions: float
+    stimuli: str
+    info: dict[str, Any]
+    lens: dict[str, Any]
+    ratings: tuple[dict[str, Any], ...] = ()
 
 
 def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
@@ -39,32 +56,39 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     """
     root = Path(folder)
     manifest = manifest_of(root)
-    config = StudyConfig(**manifest["config"])
+    config = manifest.settings
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
     found = []
-    for row, asked in zip(manifest["models"], config.models, strict=True):
-        say(row["name"], "analysing")
-        found.append(_model(Store(root).model(row["name"]).root, config.for_model(asked), again))
+    for row, asked in zip(manifest.rows, config.models, strict=True):
+        say(row.name, "analysing")
+        found.append(_model(Store(root).model(row.name).root, config.for_model(asked), again))
     studies = [m.study for m in found]
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
-    return StoredRun(root.resolve().name, config, tuple(found), all_claims(studies, paired, config))
+    return StoredRun(whole_path(root).name, config, tuple(found), all_claims(studies, paired, config))
 
 
-def manifest_of(root: Path) -> dict[str, Any]:
-    """A run's manifest.
+def manifest_of(root: Path) -> Manifest:
+    """A finished run's manifest.
 
     Raises:
-        ArtifactError: no run folder, or unfinished.
+        ArtifactError: no run folder, damaged, or unfinished.
     """
     if root.is_file():
         raise ArtifactError(f"{root} is a file, no run; give the run's folder")
-    return _json(root / "manifest.json", f"{root} is no finished run; make one with `lens-emotion study --out {root}`")
+    found = read_manifest(root) if os.path.lexists(root / MANIFEST) else None
+    if found is None or not found.finished:
+        raise ArtifactError(f"{root} is no finished run; make one with `lens-emotion study --out {root}`")
+    return found
 
 
 def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
-    facts = _json(folder / FACTS, f"{folder} holds no {FACTS}{again}")
-    info = ModelInfo(**facts["info"])
+    path = folder / FACTS
+    if not os.path.lexists(path):
+        raise ArtifactError(f"{folder} holds no {FACTS}{again}")
+    facts = record(ModelFacts, read_json(path), str(path))
+    info = record(ModelInfo, facts.info, f"info of {path}")
+    lens = record(LensFacts, facts.lens, f"lens of {path}")
 
     def acts(name: str) -> PooledActivations | None:
         path = folder / f"{name}.safetensors"
@@ -76,14 +100,19 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     story, last = acts(f"{READING}/story_mean"), acts(f"{READING}/last_token")
     if story is None or last is None:
         raise ArtifactError(f"{folder} holds no activations of comprehension{again}")
+    shape = (info.n_layers, info.d_model)
+    if shape != (story.n_layers, story.d_model) or not 0 <= lens.layer < info.n_layers == lens.n_layers:
+        raise ArtifactError(f"{path} speaks of another model than the activations beside it are of{again}")
+    if gone := [step for step in config.steps if step != PRESET and not (folder / step).is_dir()]:
+        raise ArtifactError(f"{folder} lacks {', '.join(gone)}, which its settings ask for{again}")
     steered = (folder / STEERING / DOSES).exists()
     steering, every = load_steered(folder / STEERING) if steered else (None, None)
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
     lacking = {step: load_written(folder / step).why for step in told}
     evidence = Evidence(
         info=info,
-        kind=facts["kind"],
-        millions=facts["millions"],
+        kind=facts.kind,
+        millions=facts.millions,
         comprehension=story,
         last_token=last,
         conditioned=acts(f"{WRITING}/conditioned"),
@@ -91,28 +120,34 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         jeong=acts(f"{PRESET}/conditioned"),
         steering=steering,
         everywhere=every,
-        stimuli=facts["stimuli"],
-        ratings=tuple(Norm(**rating) for rating in facts.get("ratings", ())),
+        stimuli=facts.stimuli,
+        ratings=tuple(record(Norm, rating, f"a rating of {path}") for rating in facts.ratings),
         lacking={step: why for step, why in lacking.items() if why},
     )
     by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
-    tokens = _lens(folder, facts["lens"])
+    tokens = _lens(folder, lens)
     return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
 
-def _lens(folder: Path, facts: dict[str, Any]) -> Lens:
+_WORDS = {"emotion", "side", "token", "control", "script"}  # the other columns of the lens's tables are numbers
+_TOKENS = ("emotion", "side", "rank", "token", "token_id", "z", "script")
+_SCRIPTS = ("emotion", "side", "control", "script", "base_rate", "share", "null_mean", "null_low", "null_high", "p",
+            "p_corrected", "mean_z", "z_low", "z_high", "z_p", "z_p_corrected")  # fmt: skip
+
+
+def _lens(folder: Path, facts: LensFacts) -> Lens:
     # a token may read "nan" or "None": nothing in this table is missing
-    table = pd.read_csv(folder / "tables" / "lens.csv", na_filter=False)
-    return Lens(table, pd.read_csv(folder / "tables" / "lens_scripts.csv"), **facts)
+    tokens = _columns(folder / "tables" / "lens.csv", _TOKENS, na_filter=False)
+    return Lens(tokens, _columns(folder / "tables" / "lens_scripts.csv", _SCRIPTS), **asdict(facts))
 
 
-def _json(path: Path, missing: str) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(missing) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise ArtifactError(f"{path} holds no facts of a run")
-    return data
+def _columns(path: Path, names: tuple[str, ...], **options: Any) -> pd.DataFrame:
+    """A table with these columns, of which some are words and the others numbers."""
+    table = read_table(path, dtype=dict.fromkeys(_WORDS, str), **options)
+    wrong = [name for name in names if name not in table]
+    wrong += [str(name) for name in table if name not in _WORDS and not is_numeric_dtype(table[name])]
+    wrong += [str(name) for name in table if name in _WORDS and table[name].isna().any()]
+    if wrong or table.empty:
+        what = f"column {wrong[0]} is missing, or not what it should be" if wrong else "no rows"
+        raise ArtifactError(f"{path}: {what}; run the study again")
+    return table

@@ -21,14 +21,15 @@ from threading import Event
 from time import monotonic
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from lens_emotion.errors import LensEmotionError, need_extra
+from lens_emotion.errors import LensEmotionError, OutOfMemoryError, need_extra
 from lens_emotion.files.checksums import Files, check_inside, read_files, write_files
 from lens_emotion.files.journal import Part, PartDone, append
+from lens_emotion.memory import out_of_memory
 from lens_emotion.models.access import Model
-from lens_emotion.models.loading import load_model, resolve
 from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
+from lens_emotion.run.places import Place
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
-from lens_emotion.study.one_model import Outcome, study_model
+from lens_emotion.study.one_model import LOADED_WITH, Outcome, loaded, study_model
 from lens_emotion.study.steps import ModelRun, Say, open_model, read, silent, steer, write
 
 PARTS_PER_SLOT = 2  # parts that are not equally long even out, and a worker that dies costs less
@@ -39,7 +40,9 @@ class _Stopped(Exception):  # noqa: N818 - only ends a thread
     pass
 
 
-def distributed(config: StudyConfig, store: Store, say: Say, executor: Executor) -> Iterator[Outcome]:
+def distributed(
+    config: StudyConfig, places: Sequence[Place], store: Store, say: Say, executor: Executor
+) -> Iterator[Outcome]:
     """Every model's outcome, in the order of the models; models and methods run side by side.
 
     Raises:
@@ -48,7 +51,7 @@ def distributed(config: StudyConfig, store: Store, say: Say, executor: Executor)
     stop = Event()
     say("workers", f"{executor.slots} tasks at once")
     try:
-        models = [_Distributed(name, config, store, say, executor, stop) for name in config.models]
+        models = [_Distributed(place, config, store, say, executor, stop) for place in places]
         yield from _together([model.run for model in models], stop)
     finally:
         stop.set()
@@ -76,7 +79,7 @@ def _together(calls: Sequence[Callable[[], T]], stop: Event) -> list[T]:
 class _Distributed:
     """One model of a study, run by others; only its own folder is written."""
 
-    name: str
+    place: Place
     config: StudyConfig
     run_store: Store
     say: Say
@@ -86,7 +89,7 @@ class _Distributed:
 
     @property
     def label(self) -> str:
-        return resolve(self.name).label
+        return self.place.name
 
     @property
     def store(self) -> Store:
@@ -94,10 +97,10 @@ class _Distributed:
 
     @property
     def job(self) -> Job:
-        return Job(self.name, self.config.for_model(self.name), self.config.models)
+        return Job(self.place, self.config.for_model(self.place.asked), self.config.models)
 
     def run(self) -> Outcome:
-        self.say(self.label, "loading on a worker")
+        self.say(self.label, f"{self.place.loading} on a worker")
         self.store.only_sound_steps(ALL_STEPS)
         self.complete(READING)
         wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}
@@ -217,6 +220,8 @@ def executor_named(name: str, gpus: float | None = None, cpus: float = 1) -> Ite
 # Ray as the one who runs a study's tasks: a cluster that is there already, or one on this machine.
 
 
+KILLED = ("WorkerCrashedError", "OutOfMemoryError")  # how Ray calls a process that the system, or Ray itself, ended
+FEWER = "let fewer tasks share a machine (more --cpus or --gpus each), or take a smaller model"
 RETRIES = 3  # of a task whose worker or machine died
 
 
@@ -318,6 +323,10 @@ def _plain(name: str, error: BaseException) -> BaseException:
     cause = getattr(error, "cause", None)
     if isinstance(cause, LensEmotionError):
         return cause
+    if type(error).__name__ in KILLED:
+        return OutOfMemoryError(f"{name} ran on a worker", "it was killed, most likely for want of memory", "", FEWER)
+    if short := out_of_memory(cause or error):
+        return OutOfMemoryError(f"{name} ran on a worker", short.short, "", short.remedy or FEWER)
     words = str(error).strip().splitlines() or [type(error).__name__]
     return WorkerError(f"{name} failed on a worker: {words[-1].strip()} ({type(error).__name__})")
 
@@ -356,12 +365,12 @@ class Job:
     """One model of a study, as a worker needs to know it.
 
     Attributes:
-        model: name, folder or hub id, the same on every machine.
+        place: the model, found under the same name, folder or hub id on every machine, and its name in the run.
         config: the settings of this model. names: all models of the study.
         versions: of the packages, where the study was begun; a worker has to have the same.
     """
 
-    model: str
+    place: Place
     config: StudyConfig
     names: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=versions)
@@ -419,18 +428,13 @@ def _folder(job: Job, files: Files, part: Part | None) -> Iterator[tuple[ModelRu
         other = [f"{p} {v} here, {job.versions.get(p)} there" for p, v in here.items() if v != job.versions.get(p)]
         raise WorkerError(f"a worker has other packages: {', '.join(other)}; install the same on every machine")
     with tempfile.TemporaryDirectory(prefix="lens-emotion-") as temporary:
-        config = job.config
-        model = _loaded(
-            job.model, config.backend, config.dtype, config.device, config.quantise, json.dumps(config.template)
-        )
-        run = open_model(model, config, Store(Path(temporary), part=part), silent)
+        model = _loaded(job.place, json.dumps({name: getattr(job.config, name) for name in LOADED_WITH}))
+        run = open_model(model, job.config, Store(Path(temporary), part=part), silent)
         write_files(run.store.root, files)
         yield run, run.store.root
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, backend: str, dtype: str, device: str | None, quantise: str | None, template: str) -> Model:
+def _loaded(place: Place, settings: str) -> Model:
     """A worker keeps its last model: the next task is most likely of the same one."""
-    return load_model(
-        name, backend=backend, dtype=dtype, device=device, quantise=quantise, template=json.loads(template)
-    )
+    return loaded(place, StudyConfig(**json.loads(settings)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,17 +18,119 @@ from torch import Tensor
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, DoseError, LayerError, UnknownEmotionError
 from lens_emotion.extraction.activations import Header, check_one_model, tell_former
-from lens_emotion.files.artifacts import check_shapes, read_tensors, write_tensors
-from lens_emotion.files.user import name_of
+from lens_emotion.files.artifacts import (
+    check_label,
+    check_tensors,
+    from_file,
+    part_of,
+    read_tensors,
+    refuse_where,
+    write_tensors,
+)
+from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE, name_of
 from lens_emotion.models.layers import layers_in_words, resolve_layer
 
 KIND = "EmotionVectors"
-AXES = {"directions": "e l d", "norms": "e l", "natural": "e l", "residual_norm": "l"}  # of the tensors in a file
+# of the tensors, also in a file
+AXES = {
+    "directions": "emotions layers d_model",
+    "norms": "emotions layers",
+    "natural": "emotions layers",
+    "residual_norm": "layers",
+}
+TINIEST = 1e-30  # of a size: a product with it is still a number of single precision
+LARGEST = 1e6  # of weights and doses: beyond, single precision overflows
+WITHIN = 1e-3  # of a length: single precision keeps 1e-6, half precision that was widened 6e-4
+ONE = {"direction": "layers d_model", "norm": "layers", "natural": "layers", "residual_norm": "layers"}
+_SQUARES = 1e-15  # rows shorter than this, or longer than its inverse, have squares beyond single precision
 
 
 def unit(x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
     """Rows scaled to length 1; a zero row stays zero."""
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    return unit_and_length(x)[0]
+
+
+def unit_and_length(x: Float[Tensor, "*lead d_model"]) -> tuple[Float[Tensor, "*lead d_model"], Float[Tensor, "*lead"]]:
+    """Rows scaled to length 1, and how long they were; right also where squares of the entries under- or overflow."""
+    length = x.norm(dim=-1, keepdim=True)
+    power = torch.zeros_like(length, dtype=torch.int32)
+    if not bool(((length > _SQUARES) & (length < 1 / _SQUARES)).all()):
+        power = torch.frexp(x.abs().amax(-1, keepdim=True))[1].clamp(-100, 100)
+        x = torch.ldexp(x, -power)  # powers of two, which change no digit
+        length = x.norm(dim=-1, keepdim=True)
+    return x / length.clamp_min(torch.finfo(x.dtype).tiny), torch.ldexp(length, power).squeeze(-1)
+
+
+def _is_real(x: object) -> bool:  # apart, since a type checker knows of a Real that it has no order
+    return isinstance(x, Real) and not isinstance(x, bool)
+
+
+def as_number(x: object, what: str, fix: str = "give a number") -> float:
+    """A number of the user's, also a NumPy or torch scalar.
+
+    Raises:
+        DoseError: no number (nor are True and "3"), NaN, or one beyond 1e6.
+    """
+    one = getattr(x, "ndim", None) == 0 and getattr(x, "dtype", None) not in (torch.bool, np.bool_)
+    plain: Any = x.item() if one else x  # type: ignore[attr-defined]
+    if not _is_real(plain):
+        raise DoseError(f"{what} {repr(x)[:40]} is no number; {fix}")
+    if not -LARGEST <= plain <= LARGEST:  # nor NaN; beyond, single precision overflows
+        shown = f"{plain:g}" if isinstance(plain, float) else "of that size"
+        raise DoseError(f"{what} {shown} is no number up to {LARGEST:g}; {fix}")
+    return float(plain)
+
+
+def dose_number(x: object, fix: str = "0 to 16 natural units is the usual range") -> float:
+    """A dose as a number: 0, or one whose push single precision holds.
+
+    Raises:
+        DoseError: no number, or one of another size.
+    """
+    dose = as_number(x, "dose", fix)
+    if dose and abs(dose) < SMALLEST_DOSE:
+        raise DoseError(
+            f"dose {dose:g} is neither 0 nor a number from {SMALLEST_DOSE:g}, below which single precision rounds it "
+            f"away, up to {LARGEST_DOSE:g}; {fix}"
+        )
+    return dose
+
+
+def joint_header(headers: Sequence[Header]) -> Header:
+    """The header of what was made of several: the first, with every recipe named."""
+    return headers[0].with_(recipe=" / ".join(dict.fromkeys(h.recipe for h in headers if h.recipe)))
+
+
+def _check(tensors: Sequence[Tensor], axes: Mapping[str, str], header: Header) -> None:
+    """What the directions and sizes of vectors mean, one emotion's or a set's (`AXES`, in this order).
+
+    Raises:
+        ArtifactError: not finite float32 of sizes that fit; a direction that is neither of length 1 nor zero (none at
+            that layer); a size below 0; a natural unit of 0 where there is a direction; a residual norm that is not
+            positive; sizes that differ although the recipe is "centred", where both are
+            ||mu_e - mu||.
+    """
+    if not isinstance(header, Header):
+        raise ArtifactError(f"header is {type(header).__name__}; give the Header that says where the vectors come from")
+    check_tensors(dict(zip(axes, tensors, strict=True)), axes)
+    directions, norms, natural, residual_norm = tensors
+    name, norm, unit_of_dose, residual = axes
+    length = directions.norm(dim=-1)
+    none = (length == 0) & ~directions.any(-1)
+    refuse_where(
+        f"the length of {name}", length, ~none & ((length - 1).abs() > WITHIN),
+        "must be 1, or 0 for none at that layer; divide by it (vectors.emotion_vectors.unit), sizes stand beside",
+    )  # fmt: skip
+    refuse_where(norm, norms, norms < 0, "is a length, which is not below 0")
+    refuse_where(unit_of_dose, natural, natural < 0, "is a length, which is not below 0")
+    refuse_where(
+        unit_of_dose, natural, (natural < TINIEST) & ~none,
+        f"must be above 0 where there is a direction, and at least {TINIEST:g}: less is rounded away",
+    )  # fmt: skip
+    refuse_where(residual, residual_norm, residual_norm <= 0, "must be above 0, a mean length")
+    if header.recipe == "centred":
+        apart = (norms - natural).abs() > WITHIN * natural
+        refuse_where(norm, norms, apart, f"must be {unit_of_dose} in vectors of the recipe 'centred'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +148,9 @@ class EmotionVector:
         natural: ||mu_e - mu|| per layer, the natural unit of dose (METHODS: steering).
         residual_norm: E||h|| per layer, the relative unit of dose.
         header: where it comes from.
+
+    Raises:
+        ArtifactError: see `_check`; a name that is empty, of several lines or not in composed letters.
     """
 
     name: str
@@ -52,6 +159,10 @@ class EmotionVector:
     natural: Float[Tensor, " n_layers"]
     residual_norm: Float[Tensor, " n_layers"]
     header: Header
+
+    def __post_init__(self) -> None:
+        check_label("a vector's name", self.name)
+        _check([getattr(self, name) for name in ONE], ONE, self.header)
 
     @property
     def n_layers(self) -> int:
@@ -80,20 +191,22 @@ class EmotionVector:
     def _combine(self, parts: list[tuple[float, EmotionVector]], name: str) -> EmotionVector:
         for _, part in parts:
             check_one_model((self.name, self.header), (part.name, part.header))
-        displacement, by_norm = (
-            torch.stack([c * getattr(p, size)[:, None] * p.direction for c, p in parts]).sum(0)
+        (direction, natural), (_, norm) = (
+            unit_and_length(torch.stack([c * getattr(p, size)[:, None] * p.direction for c, p in parts]).sum(0))
             for size in ("natural", "norm")
         )
-        return replace(
-            self, name=name, direction=unit(displacement), natural=displacement.norm(dim=-1), norm=by_norm.norm(dim=-1)
-        )
+        header = joint_header([part.header for _, part in parts])
+        return replace(self, name=name, direction=direction, natural=natural, norm=norm, header=header)
 
     def __mul__(self, factor: float) -> EmotionVector:
-        return self._combine([(float(factor), self)], f"{factor:g}*{self.name}")
+        weight = as_number(factor, "weight")
+        return self._combine([(weight, self)], f"{weight:g}*{self.name}")
 
     __rmul__ = __mul__
 
     def __truediv__(self, factor: float) -> EmotionVector:
+        if not as_number(factor, "divisor"):
+            raise DoseError(f"cannot divide '{self.name}' by 0; give another number")
         return self * (1.0 / factor)
 
     def __neg__(self) -> EmotionVector:
@@ -131,6 +244,10 @@ class EmotionVectors:
         natural: ||mu_e - mu|| with mu the mean over emotions, whatever the recipe: the natural unit of dose.
         residual_norm: E||h|| per layer.
         header: model, method, stimuli and recipe.
+
+    Raises:
+        ArtifactError: see `_check`; names that are no names, or not one for each vector: in memory, when a file is
+            read, and before it is written.
     """
 
     directions: Float[Tensor, "n_emotions n_layers d_model"]
@@ -139,6 +256,19 @@ class EmotionVectors:
     natural: Float[Tensor, "n_emotions n_layers"]
     residual_norm: Float[Tensor, " n_layers"]
     header: Header
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.emotions, tuple):
+            raise ArtifactError(f"emotions are {str(self.emotions)[:80]}; give a tuple of names")
+        for name in self.emotions:
+            check_label("an emotion's name", name)
+            if self.emotions.count(name) > 1:
+                raise ArtifactError(f"the name {name!r} stands twice; give each vector its own")
+        _check([getattr(self, name) for name in AXES], AXES, self.header)
+        if not self.emotions:
+            raise ArtifactError("no emotion is named; give at least one vector and its name")
+        if len(self.emotions) != len(self.directions):
+            raise ArtifactError(f"{len(self.directions)} directions but {len(self.emotions)} names; they must match")
 
     def __len__(self) -> int:
         return len(self.emotions)
@@ -153,9 +283,8 @@ class EmotionVectors:
         if emotion not in self.emotions:
             raise UnknownEmotionError(f"no vector for '{emotion}'; these vectors hold: {', '.join(self.emotions)}")
         i = self.emotions.index(emotion)
-        return EmotionVector(
-            emotion, self.directions[i], self.norms[i], self.natural[i], self.residual_norm, self.header
-        )
+        held = {"direction": self.directions[i], "norm": self.norms[i], "natural": self.natural[i]}
+        return part_of(EmotionVector, name=emotion, residual_norm=self.residual_norm, header=self.header, **held)
 
     @property
     def n_layers(self) -> int:
@@ -191,6 +320,7 @@ class EmotionVectors:
         direction = unit(torch.randn(self.n_layers, self.d_model, generator=generator))
         rows = slice(None) if like is None else self.emotions.index(self[like].name)
         natural, norm = (x[rows] if like else x.mean(0) for x in (self.natural, self.norms))
+        direction = _where_sized(direction, natural)
         return EmotionVector(f"random[{seed}]", direction, norm, natural, self.residual_norm, self.header)
 
     def other(self, seed: int, like: str) -> EmotionVector:
@@ -206,10 +336,12 @@ class EmotionVectors:
         if not rest:
             raise DoseError("the control 'other' needs vectors of at least two emotions; use random directions only")
         drawn = self[rest[int(np.random.default_rng(seed).integers(len(rest)))]]
-        return replace(drawn, natural=mine.natural, norm=mine.norm)
+        direction = _where_sized(drawn.direction, mine.natural)
+        return replace(drawn, direction=direction, natural=mine.natural, norm=mine.norm)
 
     def save(self, path: str | Path) -> Path:
         """Write to a safetensors file, atomically."""
+        self.__post_init__()  # a tensor may have been written into
         tensors = {name: getattr(self, name) for name in AXES}
         return write_tensors(path, KIND, tensors, {"header": self.header.to_dict(), "emotions": list(self.emotions)})
 
@@ -217,14 +349,11 @@ class EmotionVectors:
     def load(path: str | Path) -> EmotionVectors:
         """Read a file written by `save`. Raises ArtifactError if it is missing, corrupt or of another kind."""
         tensors, meta = read_tensors(path, KIND, tuple(AXES))
-        held, names = check_shapes(path, tensors, AXES), meta.get("emotions")
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise ArtifactError(f"{path} does not name its vectors; make it again")
-        if not len(set(names)) == len(names) == len(held["directions"]):
-            raise ArtifactError(f"{path} does not name each of its {len(held['directions'])} vectors; make it again")
-        header = Header.from_dict(meta.get("header", {}))
-        tell_former(path, header)
-        return EmotionVectors(emotions=tuple(names), header=header, **held)
+        with from_file(path):
+            names, header = meta.get("emotions"), Header.from_dict(meta.get("header", {}))
+            made = EmotionVectors(**tensors, emotions=tuple(names) if isinstance(names, list) else (), header=header)
+        tell_former(path, made.header)
+        return made
 
     def __repr__(self) -> str:
         return (
@@ -241,7 +370,6 @@ class EmotionVectors:
 Terms = Sequence[tuple[float, str]]  # weight, emotion
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
-LARGEST = 1e6  # of weights and doses: beyond, single precision overflows
 _TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*(%s)\s*"
 
 
@@ -274,8 +402,7 @@ def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, st
 
 def _check_weights(terms: Terms) -> None:
     for weight, emotion in terms:
-        if not abs(weight) <= LARGEST:  # nor NaN
-            raise DoseError(f"weight {weight:g} of {emotion} is no number up to {LARGEST:g}; usual weights are near 1")
+        as_number(weight, f"weight of {emotion}", "usual weights are near 1")
 
 
 def mixture(vectors: EmotionVectors, terms: Terms) -> EmotionVector:
@@ -299,4 +426,11 @@ def mixture(vectors: EmotionVectors, terms: Terms) -> EmotionVector:
 def random_like(vectors: EmotionVectors, vector: EmotionVector, seed: int = 0) -> EmotionVector:
     """A random direction of the sizes of `vector`, so that equal doses are equal lengths, in either unit."""
     drawn = vectors.random(seed)
-    return replace(vector, name=drawn.name, direction=drawn.direction)
+    return replace(vector, name=drawn.name, direction=_where_sized(drawn.direction, vector.natural))
+
+
+def _where_sized(
+    direction: Float[Tensor, "n_layers d_model"], natural: Float[Tensor, " n_layers"]
+) -> Float[Tensor, "n_layers d_model"]:
+    """The directions of those layers that have a natural unit; none at the others."""
+    return direction.where(natural[:, None] > 0, torch.zeros(()))

@@ -12,7 +12,6 @@ import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.display import Brief
-from lens_emotion.errors import ArtifactError, FingerprintError, UnsupportedModelError
+from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.activations import Header, TextRecord, check_made_on
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
-from lens_emotion.files.artifacts import atomic_write, check_seal, sealed
+from lens_emotion.files.artifacts import atomic_write, check_seal, check_tensors, from_file, sealed
+from lens_emotion.files.read import check_regular, read_bytes, strict_json
+from lens_emotion.files.user import name_of, record
 from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.prompts import neutral_sentences
-from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
+from lens_emotion.vectors.emotion_vectors import (
+    WITHIN,
+    EmotionVector,
+    EmotionVectors,
+    dose_number,
+    joint_header,
+    unit_and_length,
+)
 
 DECODER_BLOCK = "decoder_block"
 KIND = "EmotionVector"
@@ -44,6 +52,7 @@ LLAMA_CPP = {
     "cohere": "command-r", "rw": "falcon", "stablelmepoch": "stablelm",
 }  # fmt: skip
 SIZES = ("norm", "natural", "residual_norm")
+HOW_FAR = "give how far scale 1 shall go, in natural units, e.g. 3"
 
 
 def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> dict[int, Tensor]:
@@ -53,13 +62,12 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
         layers: as in `steer`: None for the middle layer; "all"; one layer, several, or bands such as "10-20".
 
     Raises:
-        ArtifactError: a dose that is 0 or no number. LayerError: a layer that the model does not have, or at which the
-            vector has no direction ("all" takes those that have one).
+        DoseError: a dose that is 0 or no number up to 1e6. LayerError: a layer that the model does not have, or at
+            which the vector has no direction ("all" takes those that have one).
     """
-    if isinstance(dose, (bool, str)) or not isinstance(dose, Real):
-        raise ArtifactError(f"dose {dose!r} is no number; give how far scale 1 shall go, in natural units, e.g. 3")
-    if not (dose and torch.isfinite(torch.tensor(float(dose)))):
-        raise ArtifactError(f"dose {dose:g} makes no vector; give how far scale 1 shall go, in natural units, e.g. 3")
+    dose = dose_number(dose)
+    if not dose:
+        raise DoseError(f"dose 0 makes no vector; {HOW_FAR}")
     chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)
     vector.check_layers(chosen)
     return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in chosen}
@@ -77,7 +85,7 @@ def to_gguf(
         model_hint: default llama.cpp's name of the architecture, as far as the model's name tells (see `hint_of`).
 
     Raises:
-        ArtifactError: layer 0 asked for by number, dose 0, no package gguf, not writable.
+        ArtifactError: layer 0 asked for by number, no package gguf, not writable. DoseError: dose 0, or no number.
     """
     parts = displacements(vector, dose, layers)
     first = parts.pop(0, None) if layers == "all" else None
@@ -146,36 +154,65 @@ def from_gguf(
     return from_displacements(read.directions, model, name or Path(path).stem, note)
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What lens_emotion writes beside the directions, as JSON (files/schemas/control_vector.json)."""
+
+    kind: str
+    name: str
+    dose: float
+    n_layers: int
+    header: dict[str, Any]
+    norm: tuple[float, ...]
+    natural: tuple[float, ...]
+    residual_norm: tuple[float, ...]
+    layer_0: tuple[float, ...] = ()
+    format: int = 1
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind != KIND:
+            raise ArtifactError(f"its kind is {self.kind!r:.60}, expected {KIND!r}")
+        if not dose_number(self.dose):
+            raise ArtifactError("its dose is 0, which makes no vector")
+        for size in SIZES:
+            if len(getattr(self, size)) != self.n_layers:
+                raise ArtifactError(f"{size} has {len(getattr(self, size))} layers, but n_layers is {self.n_layers}")
+
+
 def _own(path: str | Path, read: ControlFile, model: Model | None, name: str) -> EmotionVector:
     """A vector that lens_emotion wrote, with its units."""
-    try:
-        meta = json.loads(read.own)
-        check_seal(path, meta, {str(k): v for k, v in read.directions.items()})
-        n, dose = int(meta["n_layers"]), float(meta["dose"])
-        norm, natural, residual = (torch.tensor(meta[k]).float() for k in SIZES)
-        header, stored = Header.from_dict(meta["header"]), str(meta["name"])
-        if (
-            meta["kind"] != KIND
-            or dose == 0
-            or any(x.shape != (n,) or not bool(torch.isfinite(x).all()) for x in (norm, natural, residual))
-        ):
-            raise ValueError("its sizes do not fit")
-        first = {0: torch.tensor(meta["layer_0"]).float()} if "layer_0" in meta else {}
-        stacked = _stacked({**first, **read.directions}, n)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise ArtifactError(f"{path}: what lens_emotion wrote beside the directions is damaged ({error})") from None
+    with from_file(path, "write the file again with to_gguf"):
+        try:
+            meta = strict_json(read.own)
+            check_seal("it", meta, {str(k): v for k, v in read.directions.items()})
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ArtifactError(f"what lens_emotion wrote beside the directions is damaged ({error})") from None
+        own = record(_Own, meta, "what lens_emotion wrote beside the directions")
+        norm, natural, residual = (torch.tensor(getattr(own, size), dtype=torch.float64).float() for size in SIZES)
+        parts = {**({0: torch.tensor(own.layer_0)} if own.layer_0 else {}), **read.directions}
+        direction, length = unit_and_length(_stacked(parts, own.n_layers))
+        for k in parts:
+            if abs(float(length[k]) - (wanted := abs(own.dose) * float(natural[k]))) > WITHIN * wanted:
+                raise ArtifactError(
+                    f"the direction of layer {k} has length {length[k]:g}, but dose {own.dose:g} of natural units "
+                    f"{natural[k]:g} is {wanted:g}"
+                )
+        header = Header.from_dict(own.header)
+        direction = direction * (1 if own.dose > 0 else -1)
+        made = EmotionVector(name or own.name, direction, norm, natural, residual, header)
     if model is not None:
         check_made_on(describe(model), header)
-    direction = unit(stacked) * (1 if dose > 0 else -1)
-    return EmotionVector(name or stored, direction, norm, natural, residual, header)
+    return made
 
 
 def _stacked(parts: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "n_layers d_model"]:
     if max(parts) >= n_layers:
-        raise ValueError(f"it holds layer {max(parts)}, the model has {n_layers}")
+        raise ArtifactError(f"it holds layer {max(parts)}, the model has {n_layers}")
+    check_tensors({f"layer {k}": part for k, part in parts.items()}, {f"layer {k}": "d_model" for k in parts})
     stacked = torch.zeros(n_layers, next(iter(parts.values())).numel())
     for layer, part in parts.items():
-        stacked[layer] = part.detach().float().cpu()
+        stacked[layer] = part.detach().cpu()
     return stacked
 
 
@@ -188,6 +225,8 @@ def from_displacements(
         UnsupportedModelError: another width or depth than the model. ProcessedModelError: processed weights.
     """
     info = describe(model)
+    if not parts:
+        raise ArtifactError(f"{name} holds no tensor of a layer ('0', '1', ...); give one at least")
     widths = sorted({part.numel() for part in parts.values()})
     if widths != [info.d_model] or not 0 <= min(parts) <= max(parts) < info.n_layers:
         raise UnsupportedModelError(
@@ -196,11 +235,11 @@ def from_displacements(
         )
     stacked = _stacked(parts, info.n_layers)
     header = make_header(model, "imported", "", "", "", allow_processed=False).with_(notes=(note,))
-    size = stacked.norm(dim=-1)
+    direction, size = unit_and_length(stacked)
     # E||h|| over neutral sentences: the relative unit of dose of vectors that came without one
     readings = [Reading(tokenise_text(model, t), TextRecord(t, NEUTRAL, "", t)) for t in neutral_sentences()]
     residual = read_texts(model, readings, story_mean(), header, progress=False).residual_norm
-    return EmotionVector(name, unit(stacked), size, size, residual, header)
+    return EmotionVector(name_of(name), direction, size, size, residual, header)
 
 
 def to_steering_vector(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> Any:
@@ -223,18 +262,20 @@ def from_steering_vector(steering_vector: Any, model: Model, name: str = "steeri
     """An EmotionVector from a steering-vectors object (anything with `layer_activations` and `layer_type`).
 
     Raises:
+        ArtifactError: no vectors by layer, or none of finite numbers.
         UnsupportedModelError: of another layer type than "decoder_block", or of another width or depth than the model.
     """
     kind = getattr(steering_vector, "layer_type", None)
     parts = getattr(steering_vector, "layer_activations", None)
-    if kind != DECODER_BLOCK or not parts:
+    if not isinstance(parts, Mapping) or not parts:
+        raise ArtifactError(f"layer_activations is {str(parts)[:40]}; give a dict of layers and their vectors")
+    if kind != DECODER_BLOCK:
         raise UnsupportedModelError(
             f"expected a steering vector of layer type '{DECODER_BLOCK}', got {kind!r}; train one at the output of "
             "blocks"
         )
-    flat = {int(k): part.detach().float().flatten() for k, part in parts.items()}
     return from_displacements(
-        flat, model, name, "imported from a steering-vectors object, which does not name its model"
+        _by_layer(name, parts), model, name, "imported from a steering-vectors object, which does not name its model"
     )
 
 
@@ -248,13 +289,35 @@ def from_safetensors(path: str | Path, model: Model, name: str = "") -> EmotionV
     from safetensors.torch import load_file
 
     try:
-        tensors = {k: v.float().flatten() for k, v in load_file(path).items() if k.isdecimal()}
+        tensors = load_file(check_regular(path, remedy="give a safetensors file"))
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"cannot read {path}: {error}; give a safetensors file") from None
-    if not tensors:
-        raise ArtifactError(f"{path} holds no tensor named after a layer ('0', '1', ...); give such a file")
+    parts = _by_layer(str(path), tensors)
     note = f"imported from {Path(path).name}, which does not name its model"
-    return from_displacements({int(k): v for k, v in tensors.items()}, model, name or Path(path).stem, note)
+    return from_displacements(parts, model, name or Path(path).stem, note)
+
+
+def _by_layer(what: str, parts: Mapping[Any, Any]) -> dict[int, Float[Tensor, " d_model"]]:
+    """The vectors of another tool by layer, one row of float32 each.
+
+    Raises:
+        ArtifactError: a key that is no layer, or not in plain digits; what is no row of numbers.
+    """
+    found: dict[int, Tensor] = {}
+    for key, part in parts.items():
+        layer = _layer(key) if isinstance(key, str) else key
+        if isinstance(layer, bool) or not isinstance(layer, int):
+            raise ArtifactError(f"{what} holds {key!r:.60}, expected tensors named after layers only ('0', '1', ...)")
+        if not isinstance(part, Tensor) or not part.is_floating_point() or part.numel() != part.shape[-1:].numel():
+            shape = f"{part.dtype} {list(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+            raise ArtifactError(f"{what}: layer {layer} is {shape}, expected one row of floating-point numbers")
+        found[layer] = part.detach().float().flatten()
+    return found
+
+
+def _layer(word: str) -> int | None:
+    """The layer that plain digits say: "3", but neither "03" nor "٣"."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 10 and str(int(word)) == word else None
 
 
 def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
@@ -272,7 +335,8 @@ def as_set(vectors: Sequence[EmotionVector]) -> EmotionVectors:
         torch.stack([getattr(v, name) for v in vectors]) for name in ("direction", "norm", "natural")
     )
     names = tuple(v.name for v in vectors)
-    return EmotionVectors(directions, names, norms, natural, first.residual_norm, first.header)
+    header = joint_header([v.header for v in vectors])
+    return EmotionVectors(directions, names, norms, natural, first.residual_norm, header)
 
 
 # GGUF files of control vectors, as llama.cpp and repeng read them: `direction.{k}` for the output of block k.
@@ -338,10 +402,7 @@ def read_control_file(path: str | Path) -> ControlFile:
         ArtifactError: no such file, damaged, no control vector, directions of unequal width, not 1-D float32, or not
             finite numbers.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror or error}; give a GGUF file") from None
+    data = read_bytes(path, remedy="give a GGUF file")
     try:
         values, tensors = _parse(data)
     except (struct.error, ValueError, UnicodeDecodeError) as error:
@@ -359,11 +420,9 @@ def _check_directions(path: str, directions: Mapping[int, Tensor]) -> None:
         raise ArtifactError(
             f"{path}: llama.cpp takes no direction at the output of block 0; leave layer 0 out (layers=1, '1-5', ...)"
         )
-    if len({d.numel() for d in directions.values()}) != 1 or not all(d.numel() for d in directions.values()):
-        raise ArtifactError(f"{path}: the directions differ in width")
-    for layer, direction in directions.items():
-        if not bool(torch.isfinite(direction).all()):
-            raise ArtifactError(f"{path}: the direction of layer {layer} holds NaN or infinity")
+    with from_file(path, "give finite directions of one width"):
+        named = {f"direction.{k}": direction for k, direction in directions.items()}
+        check_tensors(named, dict.fromkeys(named, "d_model"))
 
 
 class _Cursor:
@@ -415,8 +474,8 @@ def _parse(data: bytes) -> tuple[dict[str, Value], dict[int, Tensor]]:
         values[key] = cursor.value(int(cursor.number("I")))
     entries = [_entry(cursor) for _ in range(n_tensors)]
     alignment = values.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise ValueError("its alignment is no positive number")
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise ValueError("its alignment is no power of two")
     start = -(-cursor.at // alignment) * alignment
     found: dict[int, Tensor] = {}
     for layer, width, offset in entries:
@@ -436,7 +495,7 @@ def _entry(cursor: _Cursor) -> tuple[int, int, int]:
     kind, offset = int(cursor.number("I")), int(cursor.number("Q"))
     if len(dims) != 1 or kind != F32:
         raise ValueError(f"tensor {name!r} is not one-dimensional float32")
-    word = name.removeprefix("direction.")
-    if word == name or not (word.isascii() and word.isdigit()) or str(int(word)) != word:
+    layer = _layer(name.removeprefix("direction.")) if name.startswith("direction.") else None
+    if layer is None:
         raise ValueError(f"tensor {name!r} is no direction.LAYER")
-    return int(word), dims[0], offset
+    return layer, dims[0], offset

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lens_emotion.errors import FingerprintError, LensEmotionError, StimulusError
-from lens_emotion.extraction.activations import PooledActivations, check_emotions, check_finite, codes
+from lens_emotion.extraction.activations import PooledActivations, check_emotions, codes
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 
@@ -146,12 +146,10 @@ def class_means(acts: PooledActivations) -> Float[Tensor, "n_emotions n_layers d
 
     Raises:
         StimulusError: fewer than 2 emotions.
-        ArtifactError: activations that are not finite.
     """
     check_emotions(acts)
     emotional = acts.emotional
     weights = class_weights(codes(emotional.emotion, acts.emotions), codes(emotional.topic), len(acts.emotions))
-    check_finite(acts.values)
     rows = torch.from_numpy(weights)
     # one layer at a time: float64 beside a large common mean, without a copy of everything
     return torch.stack([rows @ emotional.values[:, layer].cpu().double() for layer in range(acts.n_layers)], dim=1)
@@ -204,5 +202,4 @@ def _neutral_rows(acts: PooledActivations, neutral: PooledActivations | None) ->
         raise StimulusError(
             f"neutral= holds {len(neutral)} texts, none labelled '{NEUTRAL}'; give activations of neutral texts"
         )
-    check_finite(neutral.values)
     return neutral.neutral.values.cpu().double()

@@ -229,7 +229,7 @@ def test_wrong_models_and_options_are_refused(vectors, acts):
     with pytest.raises(FingerprintError, match="allow_other_model"):
         lens(tiny("tiny-mistral"), vectors)
     with pytest.raises(UnsupportedModelError, match="shape"):
-        lens(llama, replace(vectors, directions=vectors.directions[..., :8]))
+        lens(llama, replace(vectors, directions=unit(vectors.directions[..., :8])))
     with pytest.raises(AnalysisError, match="n_random"):
         lens(llama, vectors, n_random=0)
     with pytest.raises(AnalysisError, match="no layer"):

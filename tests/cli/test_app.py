@@ -94,7 +94,7 @@ def alien_vectors(vectors, tmp_path):
         (["steer", "tiny-llama", "calm", "--layer", "99"], "no layer 99: the model has layers 0 to 5"),
         (["steer", "tiny-llama", "calm", "--vectors", "{alien}"], "alien"),
         (["steer", "tiny-llama", "calm", "--vectors", "{tmp}/none.safetensors"], "no file"),
-        (["stimuli", "lint", "{tmp}/none.json"], "cannot read"),
+        (["stimuli", "lint", "{tmp}/none.json"], "no file"),
         (["stimuli", "preview", "tiny-llama", ""], "is empty"),
         (["models", "--family", "bert"], "family"),
     ],

@@ -51,6 +51,12 @@ def end(monkeypatch, capsys):
         (PermissionError(13, "Permission denied", "/x"), 2, "Permission denied: /x"),
         (OSError(28, "No space left on device"), 2, "No space left"),
         (MemoryError(), 2, "out of memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes"),
+            2,
+            "4.0 KiB were",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 2, "out of memory"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (app.LensEmotionError("two\nlines \x1b[31m [bold]x[/]"), 2, r"two\nlines \x1b[31m [bold]x[/]"),
     ],

@@ -15,7 +15,7 @@ from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling
-from lens_emotion.models.forward import plan_batches, residual_cache, run_halving, shortcut
+from lens_emotion.models.forward import plan_batches, residual_cache, shortcut
 from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
@@ -191,19 +191,6 @@ def test_batches_hold_every_text_once_within_the_budget():
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100
     assert batches[0] == [4]
-
-
-def test_out_of_memory_halves_the_batch():
-    calls = []
-
-    def run(rows):
-        calls.append(len(rows))
-        if len(rows) > 2:
-            raise torch.OutOfMemoryError("no room")
-        return rows
-
-    assert run_halving([1, 2, 3, 4, 5], run) == [1, 2, 3, 4, 5]
-    assert calls[0] == 5
 
 
 @pytest.mark.parametrize("preset", ["topic-crossed", "jeong"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from conftest import BACKENDS, tiny
@@ -12,7 +14,7 @@ from lens_emotion.extraction import generation, reader
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
-from lens_emotion.files.journal import Journal, Record, append, record_bytes, scan
+from lens_emotion.files.journal import Journal, Record, append, are_ids, record_bytes, remembered_batches, scan
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
@@ -157,3 +159,105 @@ def test_interrupted_steering_goes_on_with_the_same_batches(tmp_path, monkeypatc
     assert len(seen) == len(Journal.open(tmp_path / "j").places) - 1
     other = generate_steered(model, conditions, [2], journal=Journal.open(tmp_path / "j"), **options)
     assert other == generate_steered(model, conditions, [2], **options)  # another layer is another text
+
+
+def rewritten(path, change):
+    """The same journal, its checksums right, each record changed by `change(values, tensors)`."""
+    journal = Journal.open(path)
+    records = [(key, journal.recall(key)) for key in journal.places]
+    path.unlink()
+    for key, record in records:
+        kept = {k: v for k, v in record.values.items() if k not in ("key", "n_bytes", "sha256")}
+        append(path, [record_bytes(key, *change(kept, dict(record.tensors)))])
+
+
+@pytest.mark.parametrize(
+    "head",
+    ['"key": 3', '"key": "a", "seconds": "x"', '"key": "a", "seconds": NaN', '"key": "a", "n_bytes": "4"',
+     '"key": "a", "n_bytes": -1', '"key": "a", "n_bytes": 1e999', '"key": "a", "n_bytes": null', '"key": []'],
+)  # fmt: skip
+def test_a_head_of_another_form_is_no_record(head, tmp_path):
+    import hashlib
+
+    raw = ("{" + head).encode()
+    sealed = raw + f', "sha256": "{hashlib.sha256(raw).hexdigest()}"}}\n'.encode()
+    (tmp_path / "j").write_bytes(sealed)
+    assert Journal.open(tmp_path / "j").places == {}
+
+
+@pytest.mark.parametrize("block", [b"no tensors", b"\xff" * 64])
+def test_a_whole_record_whose_tensors_are_none_is_not_there(block, tmp_path):
+    import hashlib
+
+    raw = json.dumps({"key": "a", "n_bytes": len(block)}).encode()[:-1]
+    sealed = raw + f', "sha256": "{hashlib.sha256(raw + block).hexdigest()}"}}\n'.encode() + block + b"\n"
+    (tmp_path / "j").write_bytes(sealed)
+    journal = Journal.open(tmp_path / "j")
+    assert "a" in journal and journal.recall("a") is None
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_a_journal_that_is_no_file_is_refused_without_waiting(kind, tmp_path):
+    import os
+
+    path = tmp_path / "j"
+    {"fifo": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero"), "folder": path.mkdir}[kind]()
+    with pytest.raises(ArtifactError, match="j is a"):
+        Journal.open(path)
+
+
+def test_records_that_do_not_fit_are_made_again_and_said_once(tmp_path):
+    path, made = tmp_path / "j", []
+    for key in "ab":
+        append(path, [record_bytes(key, {"new_ids": [[1], [2]]})])
+
+    def run(batch):
+        made.append(batch)
+        return Record({"new_ids": [[5]]})
+
+    def fits(batch, record):
+        return are_ids(record.values.get("new_ids"), 1, 4, 9)
+
+    for expected in (["a", "b"], ["a", "b"]):  # the second time they are there
+        journal = Journal.open(path)
+        if made:
+            assert [r.values["new_ids"] for _, r in remembered_batches(journal, ["a", "b"], str, run, fits)] == [
+                [[5]]
+            ] * 2
+        else:
+            with pytest.warns(UserWarning, match="another form") as said:
+                list(remembered_batches(journal, ["a", "b"], str, run, fits))
+            assert len(said) == 1
+        assert made == expected
+
+
+BAD_IDS = (None, 3, "x", [], [[1]] * 3, [1, 2], [["1"], ["2"]], [[1.5], [2]], [[True], [1]], [[-1], [1]], [[99], [1]],
+           [[1] * 9, [1]], [None, [1]], {"0": [1], "1": [2]})  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", BAD_IDS, ids=str)
+def test_what_are_no_token_ids_of_a_batch(rows):
+    assert not are_ids(rows, 2, 8, 50) and are_ids([[], [49]], 2, 8, 50)
+
+
+CHANGES = {
+    "missing": lambda v, t: (v, {}),
+    "half the rows": lambda v, t: (v, {k: x[:, : x.shape[1] // 2] for k, x in t.items()}),
+    "NaN": lambda v, t: (v, {k: x * float("nan") if x.is_floating_point() else x for k, x in t.items()}),
+    "more tokens than there are": lambda v, t: (v, t | {"n_pooled": t["n_pooled"] + 10_000}),
+    "counts as numbers": lambda v, t: (v, t | {"n_pooled": t["n_pooled"].float()}),
+    "another tensor": lambda v, t: (v, t | {"more": torch.ones(2)}),
+    "no norms": lambda v, t: (v, t | {"norms": t["norms"][:0]}),
+    "a number": lambda v, t: (v, {k: torch.tensor(1.0) for k in t}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_reading_does_not_use_a_batch_of_another_form(name, tmp_path):
+    model, texts = tiny(), load_stimuli("world-en", per_cell=1).only(["calm", "angry", "neutral"])
+    options = {"token_budget": 300, "progress": False}
+    whole = extract_poolings(model, [story_mean()], texts, journal=Journal.open(tmp_path / "j"), **options)
+    rewritten(tmp_path / "j", CHANGES[name])
+    with pytest.warns(UserWarning, match="another form"):
+        again = extract_poolings(model, [story_mean()], texts, journal=Journal.open(tmp_path / "j"), **options)
+    assert torch.equal(whole[0].values, again[0].values) and whole[0].records == again[0].records

@@ -219,7 +219,7 @@ def test_the_shipped_schemas_are_those_of_the_models(tmp_path, monkeypatch, caps
         ({"models": "gpt2"}, "models: expected a list, got 'gpt2'"),
         ({"models": ()}, "models: no models; give at least 1 (see `lens-emotion models`)"),
         ({"doses": (1.0, float("inf"))}, "dose 2: got inf; give a finite number"),
-        ({"doses": (0,)}, "dose 1: got 0; give more than 0 (0 is always run)"),
+        ({"doses": (0,)}, "dose 1: got 0; give at least 1e-06 (0 is always run)"),
         ({"dtype": "int3"}, "dtype: got 'int3'; use auto, float32, bfloat16, float16"),
         ({"overrides": {"gpt2": [1]}}, "overrides, gpt2: expected a table, got a list"),
         ({"overrides": {"gpt2": {"story_tokens": 3}}}, "settings of gpt2: story_tokens: got 3; give at least 16"),

@@ -116,12 +116,6 @@ def test_a_study_file_may_not_mean_two_models_by_one_name(made):
         read_study_file(file)
 
 
-def test_two_models_of_one_name_are_refused_in_a_study(made):
-    one, other = made("a/model"), made("b/model")
-    with pytest.raises(UnknownModelError, match="are both called model"):
-        check_inputs(StudyConfig(models=(str(one), str(other)), generation=False, steering=False))
-
-
 @pytest.mark.parametrize(
     "given", [{"scenarios": "x.txt"}, {"prompts": "x.txt"}, {"judge": "~no/one"}, {"device": "gpu"}]
 )
@@ -257,7 +251,7 @@ def test_a_config_that_is_no_table_is_one_error(made, text):
 def test_a_config_of_a_gigabyte_is_not_read(made):
     folder = made("m")
     os.truncate(folder / "config.json", 10**9)  # a hole, no bytes
-    with pytest.raises(ModelUnavailableError, match="1000 MB"):
+    with pytest.raises(ModelUnavailableError, match=r"more than .* MiB"):
         resolve(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from conftest import tiny
 from transformers import AutoTokenizer
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.models import templates
+from lens_emotion.models import rendering, templates
 from lens_emotion.models.access import describe
 from lens_emotion.models.catalog import TEMPLATE, find_spec
 from lens_emotion.models.loading import load_model, tiny_folder
@@ -61,6 +62,17 @@ def test_an_instruction_goes_through_the_template_the_same_on_any_day(template, 
     assert chat_prompt(asked(template), ASK) == prompt
 
 
+GROWING = "{% set t = namespace(x=['ab']) %}{% for i in range(99) %}{% set t.x = GROWN %}{% endfor %}{{ t.x }}"
+BOMBS = (
+    "{{ 'a' * 10**9 }}",
+    GROWING.replace("GROWN", "t.x ~ t.x"),
+    GROWING.replace("GROWN", "t.x + t.x"),
+    GROWING.replace("GROWN", "[t.x, t.x]"),
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ ('a' * 9999)|replace('a', 'b' * 999999) }}",
+    "{{ 'a'|center(10**9) }}",
+)
 FOREVER = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
 
 
@@ -75,6 +87,15 @@ FOREVER = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% 
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
         (FOREVER, "did not end"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        *((bomb, "MiB|did not end") for bomb in BOMBS),
+        ("{{ 7**20000000 }}", "did not end"),
+        ("{{ (7**20000000)|string|length }}", "did not end"),
+        ("{{ lipsum(n=10**9) }}", "did not end"),
+        ("{{ 'a' * 10**7 }}", "writes 10,000,000 characters"),
+        (CONTENT + " " * 1_000_001, "a template has 1,000,000 at most"),
+        ("{% include 'x' %}", "no loader"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "recursion"),
         ("hello", "leaves the text out"),
         (CONTENT + "{{ range(90000)|random }}", "another prompt each time"),
         (CONTENT + "{{ ['a', 'b']|random }}", "another prompt each time"),
@@ -82,13 +103,54 @@ FOREVER = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% 
     ],
 )
 def test_whatever_goes_wrong_in_a_template_is_one_line_that_names_the_model(template, words, monkeypatch):
-    monkeypatch.setattr(templates, "SECONDS", 0.2)
+    monkeypatch.setattr(rendering, "SECONDS", 0.5)
     started = time.monotonic()
     with pytest.raises(StimulusError) as refused:
         chat_prompt(asked(template), ASK)
-    assert words in str(refused.value) and "own-model" in str(refused.value) and "\n" not in str(refused.value)
+    assert re.search(words, str(refused.value)) and "own-model" in str(refused.value) and "\n" not in str(refused.value)
     assert "load_model(..., template=" in str(refused.value) and time.monotonic() - started < 3
     assert turn_end(asked(template)) == ""
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        TURNS + " {%- if add_generation_prompt %}\n   [assistant]\n   {% endif -%}  \n",
+        "{% for m in messages %}{% set r = m.role %} {%- generation -%} {{ r }}: {{ m.content }} {% endgeneration %}"
+        "{% break %}{% endfor %}{{ r }}",
+        "{{ bos_token }}{{ messages|tojson(indent=2) }}{{ {'ü': [1, none, 0.5]}|tojson }}{{ tools is none }}",
+        "{% set n = namespace(a='<&>') %}{% set n.a = n.a + messages[0]['content'] %}{{ n.a }}{{ dict(a=1).a }}",
+    ],
+)
+def test_what_is_rendered_is_what_transformers_renders(template):
+    model = asked(template)
+    theirs = {"tokenize": False, "add_generation_prompt": True}
+    assert chat_prompt(model, ASK) == model.tokenizer.apply_chat_template([{"role": "user", "content": ASK}], **theirs)
+
+
+def test_a_bomb_among_constants_ends_when_switches_are_looked_up(monkeypatch):
+    monkeypatch.setattr(rendering, "SECONDS", 0.3)
+    started = time.monotonic()
+    assert templates.switches(asked("{{ 7**20000000 }}{{ later }}", later=1))["later"] == 1
+    assert time.monotonic() - started < 2
+
+
+def test_what_an_interrupt_leaves_behind_is_not_the_next_answer(monkeypatch):
+    """The process that renders is begun again when it has gone, and when its answer was not waited for."""
+    chat_prompt(asked(TURNS), ASK)
+    process = rendering._running()
+    process.kill()
+    process.wait()
+    assert chat_prompt(asked("again" + TURNS), ASK) == f"again[user]{ASK}"
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    process = rendering._running()
+    monkeypatch.setattr(process, "stdout", SimpleNamespace(readline=lambda: interrupted(0), close=lambda: None))
+    with pytest.raises(KeyboardInterrupt):
+        chat_prompt(asked("first" + TURNS), ASK)
+    assert chat_prompt(asked("then" + TURNS), ASK) == f"then[user]{ASK}"
 
 
 def test_one_of_several_templates_is_chosen_by_name_and_a_wrong_name_refused():
@@ -156,11 +218,3 @@ def test_a_switch_is_a_name_that_the_template_asks_for(template):
 def test_a_wrong_switch_is_refused_when_the_model_is_loaded():
     with pytest.raises(StimulusError, match="has no enable_thinkng"):
         load_model("tiny-llama", device="cpu", template={"chat_template": QWEN3, "enable_thinkng": True})
-
-
-def test_a_tracer_that_was_there_stays(monkeypatch):
-    import sys
-
-    before = sys.gettrace()
-    chat_prompt(asked(TURNS), ASK)
-    assert sys.gettrace() is before

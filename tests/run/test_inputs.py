@@ -165,5 +165,5 @@ COUNTS = ("story_tokens", "jeong_tokens", "steered_tokens", "n_permutations")
 @pytest.mark.parametrize("most", [10**400, 10**9])
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_without_end(name, most):
-    with pytest.raises(ConfigError, match=rf"{name}: got 1000.*give at most \d+$"):
+    with pytest.raises(ConfigError, match=rf"{name}: got (1000|a number of more).*give at most \d+$"):
         StudyConfig(**{name: most})

@@ -11,7 +11,7 @@ from conftest import tiny
 from steered import OTHER, PROMPT, no_hooks_left, vectors_of
 
 import lens_emotion as le
-from lens_emotion.errors import AnalysisError, ArtifactError, DoseError, LayerError
+from lens_emotion.errors import AnalysisError, DoseError, LayerError
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import encode, tokenise_text
@@ -169,7 +169,7 @@ def test_a_dose_is_a_number(dose, vectors, untyped):
 
 @pytest.mark.parametrize("dose", [None, "3", True, [1.0]])
 def test_a_dose_in_a_file_is_a_number(dose, vectors, untyped):
-    with pytest.raises(ArtifactError, match="is no number"):
+    with pytest.raises(DoseError, match="is no number"):
         displacements(vectors["happy"], dose)
 
 

@@ -17,17 +17,14 @@ from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import (
     _frame_from_json,
     _frame_to_json,
-    changed,
     cross_fit,
-    holm,
     load_dose_response,
-    mcnemar_p,
     save_dose_response,
     side_effects_of,
-    target_first,
 )
 from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judges import word_count_judge, world_words
+from lens_emotion.steering.outcomes import changed, holm, mcnemar_p, target_first
 from lens_emotion.steering.regimes import REGIMES, Thresholds
 from lens_emotion.stimuli.prompts import scenarios
 
@@ -291,7 +288,7 @@ def test_a_dose_that_breaks_the_model_is_a_row_of_the_table_and_survives_the_dis
 
     model = tiny()
     vectors = vectors_of(model)
-    vectors = replace(vectors, natural=torch.full_like(vectors.natural, 1e37))  # 100 times that is beyond float32
+    vectors = replace(vectors, natural=torch.full_like(vectors.natural, 1e33))  # 1e6 times that is beyond float32
     chosen = [Scenario(f"{e}-{i}", e, PROMPT) for e in vectors.emotions for i in range(2)]
 
     def scorer(texts):
@@ -299,10 +296,10 @@ def test_a_dose_that_breaks_the_model_is_a_row_of_the_table_and_survives_the_dis
         return [{e: len(t) % (k + 2) for k, e in enumerate(vectors.emotions)} for t in texts]
 
     judge = as_judge(scorer, vectors.emotions)
-    found = dose_response(model, vectors, chosen, judge, doses=(1e-37, 100.0), layers="all", max_new_tokens=5)
+    found = dose_response(model, vectors, chosen, judge, doses=(1e-6, 1e6), layers="all", max_new_tokens=5)
     broken = found.table[found.table.dose > 1]
     assert (broken.broken == 6).all() and (broken.no_text == 6).all() and set(broken.regime) == {EXPLOSIVE}
     assert (broken.success == 0).all() and (found.table[found.table.dose < 1].broken == 0).all()
-    assert "6 of 12 steered texts broke off (NaN or infinite logits) (dose 100)" in found.summary()
+    assert "6 of 12 steered texts broke off (NaN or infinite logits) (dose 1e+06)" in found.summary()
     again = load_dose_response(save_dose_response(found, tmp_path / "doses.json"))
     assert again.table.equals(found.table) and again.texts.equals(found.texts)

@@ -91,7 +91,7 @@ def test_faulty_files_are_refused_with_the_place(tmp_path, content, words):
 
 
 def test_missing_file_and_unknown_set_are_named(tmp_path):
-    with pytest.raises(StimulusError, match="cannot read"):
+    with pytest.raises(StimulusError, match="no file"):
         read_stimulus_file(tmp_path / "none.json")
     with pytest.raises(StimulusError, match="passages"):
         load_stimuli("poems")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from lens_emotion.models.catalog import CATALOG, TINY, find_spec
 from lens_emotion.models.shapes import SHAPES, shape_from, shape_of
 from lens_emotion.run.config import StudyConfig, expand
 from lens_emotion.stimuli.library import load_stimuli
+from lens_emotion.study import plan
 from lens_emotion.study.plan import disk_of, needs_of, plan_study, work_of
 
 CONFIG = StudyConfig()
@@ -102,3 +104,16 @@ def test_a_plan_loads_no_model_and_touches_nothing(tmp_path):
     assert "Llama-3.1-8B" in done.stdout and "GB" in done.stdout and "assumed" in done.stdout
     lines = done.stdout.replace(str(tmp_path), "").splitlines()
     assert max(map(len, lines)) <= 120 and not (tmp_path / "r").exists()
+
+
+def test_what_will_not_fit_is_said_before_a_study_and_nothing_else(tmp_path, monkeypatch):
+    config, folder = CONFIG.with_(models=("tiny-llama", "smollm2-135m"), device="cpu"), tmp_path / "run"
+    monkeypatch.setattr(plan, "memory_left", lambda: (2.0**40, "of this machine's memory"))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
+    assert plan.shortages(config, folder) == []
+    monkeypatch.setattr(plan, "memory_left", lambda: (2.0**29, "of this machine's memory"))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    memory = [line for line in plan.shortages(config, folder) if "512.0 MiB are left of this machine's memory" in line]
+    assert len(memory) == 2 and "SmolLM2-135M needs about" in memory[1]
+    (disk,) = plan.shortages(config, folder, here=False)  # workers have memory of their own
+    assert "of disk, 1.0 MiB are free at" in disk and not folder.exists()

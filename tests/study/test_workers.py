@@ -14,9 +14,11 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from lens_emotion.errors import ArtifactError, StimulusError
+from lens_emotion.errors import OutOfMemoryError as LensOutOfMemory
 from lens_emotion.files.checksums import damages
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.run.look import verify_run
+from lens_emotion.run.places import Place
 from lens_emotion.run.store import versions
 from lens_emotion.study import workers as distribute
 from lens_emotion.study.pipeline import run_study
@@ -74,6 +76,7 @@ def here(tmp_path_factory):
     return files_of(run_study(BOTH, tmp_path_factory.mktemp("here")).folder)
 
 
+@pytest.mark.long
 def test_two_models_on_two_workers_give_the_same_files_as_one_process(here, tmp_path):
     workers, said = Copies(), []
     run = run_study(BOTH, tmp_path / "run", say=lambda model, what: said.append(f"{model}: {what}"), executor=workers)
@@ -90,6 +93,7 @@ def test_two_models_on_two_workers_give_the_same_files_as_one_process(here, tmp_
     assert again.models[0].steering.summary() == run.models[0].steering.summary()
 
 
+@pytest.mark.long
 def test_what_came_back_before_an_error_is_not_done_again(here, tmp_path, monkeypatch):
     def fail(name):
         if name == "tiny-llama:generation:1":
@@ -126,7 +130,7 @@ def test_a_damaged_step_is_set_aside_and_made_again(tmp_path):
 
 
 def test_a_worker_with_other_packages_takes_no_part():
-    job = Job("tiny-llama", CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
+    job = Job(Place("tiny-llama", "tiny-llama", ""), CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
     with pytest.raises(WorkerError, match=r"packages: torch \S+ here, 1\.0 there; install the same"):
         run_part(job, "comprehension", {}, SURVEY)
 
@@ -163,6 +167,23 @@ def test_a_step_that_did_not_arrive_whole_is_refused(tmp_path):
         take_in(tmp_path / "other", "comprehension", cut)
     assert take_in(tmp_path / "other", "comprehension", files) == tmp_path / "other" / "comprehension"
     assert not damages(tmp_path / "other" / "comprehension")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "words"),
+    [
+        ("WorkerCrashedError", None, "it was killed, most likely for want of memory"),
+        ("OutOfMemoryError", None, "it was killed, most likely for want of memory"),
+        ("RayTaskError", MemoryError("unable to allocate 8 GiB"), "8.0 GiB were asked for"),
+        ("RayTaskError", LensOutOfMemory("reading", "8 GiB were asked for"), "while reading: 8 GiB were asked for"),
+    ],
+)
+def test_a_worker_that_memory_did_not_suffice_for_is_told_apart(name, cause, words):
+    error = type(name, (Exception,), {"cause": cause})("The worker died unexpectedly.")
+    said = str(distribute._plain("gpt2:generation:3", error))
+    assert said.startswith("out of memory") and words in said
+    assert "while reading" in said or ("gpt2:generation:3" in said and "fewer tasks share a machine" in said)
+    assert isinstance(distribute._plain("x", type("RayTaskError", (Exception,), {})("a fault")), WorkerError)
 
 
 def test_executors_are_found_by_name():
@@ -211,6 +232,7 @@ def workers_at_work() -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for Ray's workers in /proc")
 def test_a_worker_killed_on_a_ray_cluster_costs_nothing_but_its_part(here, tmp_path, cluster):
     killed = []
@@ -226,7 +248,7 @@ def test_a_worker_killed_on_a_ray_cluster_costs_nothing_but_its_part(here, tmp_p
     thread = Thread(target=kill_one)
     with executor_named("ray") as executor:
         assert executor.slots == 2
-        job = Job("tiny-llama", CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
+        job = Job(Place("tiny-llama", "tiny-llama", ""), CONFIG, CONFIG.models, versions() | {"torch": "1.0"})
         with pytest.raises(WorkerError, match="install the same on every machine"):  # a worker's error comes as it is
             executor.submit("refused", run_part, job, "comprehension", {}, SURVEY).result(timeout=120)
         thread.start()

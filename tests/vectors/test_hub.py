@@ -65,7 +65,8 @@ def test_a_card_without_findings_says_that_nothing_was_measured(vectors):
 def test_names_cannot_break_out_of_the_card(vectors):
     from dataclasses import replace
 
-    evil = replace(vectors, header=vectors.header.with_(model='x"\n---\n# `owned` | "', notes=("a\n# b",)))
+    evil = replace(vectors, header=vectors.header.with_(notes=("a\n# b",)))
+    object.__setattr__(evil.header, "model", 'x"\n---\n# `owned` | "')  # which a header refuses when it is made
     card = model_card(evil, "a/b", "f", 'mit"\nevil: true')
     front = card.split("\n---\n")[0]
     assert "evil: true" not in front.splitlines() and card.count("\n---\n") == 1

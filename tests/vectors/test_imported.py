@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from conftest import BACKENDS, tiny
 
 from lens_emotion.analysis.lens import lens
 from lens_emotion.analysis.tokens import token_scores
-from lens_emotion.cli.app import main
 from lens_emotion.errors import LayerError, UnsupportedModelError
 from lens_emotion.steering.comparison import Push, check_push
 from lens_emotion.steering.dose import Dose
@@ -161,16 +158,9 @@ def test_layer_0_comes_through(vectors, tmp_path):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    def call(*args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        return SimpleNamespace(code=stopped.value.code or 0, out=printed.out, err=printed.err)
-
-    return call
+def run(called, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return called
 
 
 def test_the_command_line_imports_and_steers_only_where_there_is_a_direction(run, imported, tmp_path):
@@ -181,9 +171,10 @@ def test_the_command_line_imports_and_steers_only_where_there_is_a_direction(run
     assert (done.code, done.out) == (2, "") and "it has 2,4" in done.err and done.err.count("\n") == 1
     done = run("steer", "tiny-llama", "my-mood", "--vectors", file, "--tokens", 3, "--layer", "2,4")
     assert done.code == 0 and "nan" not in done.out, done.err
-    done = run("vectors", "import", imported, "--model", "tiny-gpt2")
+    other = ("vectors", "import", imported, "--model", "tiny-gpt2", "--out", "other.safetensors")
+    done = run(*other)
     assert done.code == 2 and "'llama', tiny-gpt2 is 'gpt2'" in done.err and done.err.count("\n") == 1
-    assert run("vectors", "import", imported, "--model", "tiny-gpt2", "--allow-other-model").code == 0
+    assert run(*other, "--allow-other-model").code == 0
 
 
 def test_what_is_exported_for_steering_vectors_is_imported_layer_0_too(run, vectors, tmp_path):
@@ -196,4 +187,4 @@ def test_what_is_exported_for_steering_vectors_is_imported_layer_0_too(run, vect
     torch.testing.assert_close(back.direction[:3], vectors["calm"].direction[:3])
     assert run("vectors", "import", made, "--model", "tiny-llama", "--name", "x", "--out", "x.safetensors").code == 0
     done = run("vectors", "import", named, "--model", "tiny-llama")
-    assert done.code == 2 and "named after a layer" in done.err
+    assert done.code == 2 and "named after layers" in done.err
