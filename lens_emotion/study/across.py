@@ -65,14 +65,14 @@ def across(
     acts = [(m.name, m.evidence.comprehension) for m in models]
     opposite, human = (None, None) if shown is None else _geometry(shown, seed)
     steered = {m.name: m.study.steering for m in models if m.study.steering is not None}
-    onsets = onsets_of([m.study for m in models]).dropna()  # of those that break within their doses
+    onsets = onsets_of([m.study for m in models])
     return Across(
         models=tuple(models),
         claims=claims,
         methods=compare_models(written) if len(written) > 1 else None,
         presets=compare_models(preset) if len(preset) > 1 else None,
         rsa=rsa_many(acts, layers, seed=seed) if len(models) > 1 else None,
-        architecture=by_architecture(onsets) if len(onsets) > 1 else None,
+        architecture=by_architecture(onsets) if len(onsets) and onsets.onset_natural.count() > 1 else None,
         verification=verification(steered),
         opposites=opposite,
         human=human,

@@ -161,7 +161,7 @@ def test_the_estimated_disk_use_is_within_a_fifth_of_the_actual(study):
 
 def test_speeds_come_from_stored_steps_and_say_so(study):
     known = measured_in([study])
-    assert {m.step for m in known} == {"comprehension", "generation", "generation_jeong", "steering"}
+    assert {m.step for m in known} == {"comprehension", "generation", "generation_jeong", "controls", "steering"}
     planned = plan_study(CONFIG.with_(models=("tiny-gpt2", "llama-3.1-8b")), study).models
     assert {s.basis for s in planned[0].steps} == {"measured on tiny-llama"}
     assert {s.basis for s in planned[1].steps} == {"assumed"}  # a tiny model says nothing about a large one

@@ -122,7 +122,7 @@ def test_model_names_cannot_leave_the_run_folder(tmp_path):
     assert tmp_path.resolve() in inside.parents
 
 
-@pytest.mark.parametrize("step", ["comprehension", "generation", "generation_jeong", "steering"])
+@pytest.mark.parametrize("step", ["comprehension", "generation", "generation_jeong", "controls", "steering"])
 def test_what_another_model_backend_precision_or_version_computed_is_not_read_back(step, monkeypatch):
     texts, other_texts = load_stimuli("world-en"), load_stimuli("passages")
     model = inputs.Identity("f", "bridge", "float32", "cpu")
@@ -135,7 +135,7 @@ def test_what_another_model_backend_precision_or_version_computed_is_not_read_ba
     assert key(texts=other_texts) != key()
     assert key(CONFIG.with_(n_permutations=99)) == key()
     assert (key(CONFIG.with_(doses=(3.0,))) != key()) == (step == "steering")
-    assert (key(read="other states") != key()) == (step == "steering")
+    assert (key(read="other states") != key()) == (step in ("steering", "controls"))
     before = key()
     monkeypatch.setattr(store, "version", lambda package: "0.0")
     assert key() != before
