@@ -12,8 +12,9 @@ import torch
 
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.steering.dose_result import DoseResponse, dose_table, with_targets
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import Judge
+from lens_emotion.steering.outcomes import dose_table, with_targets
 from lens_emotion.steering.regimes import thresholds_from
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.prompts import Scenario
@@ -172,8 +173,8 @@ def steered(world: Steered, seed: int) -> DoseResponse:
         out["text"] = [f"words {condition} {dose:g} {i}" for i in range(n)]
         out["nll"] = 1.5 + 0.2 * rng.standard_normal(n) + (3.0 if explodes else 0.0)
         out["entropy"], out["broken"] = 1.5, False
-        out["distinct_2"] = 0.95 + 0.02 * rng.standard_normal(n) - (0.6 if loops else 0.0)
-        out["loop_share"] = np.abs(0.02 * rng.standard_normal(n)) + (0.7 if loops else 0.0)
+        out["distinct_2"] = np.clip(0.95 + 0.02 * rng.standard_normal(n) - (0.6 if loops else 0.0), 0, 1)
+        out["loop_share"] = np.clip(np.abs(0.02 * rng.standard_normal(n)) + (0.7 if loops else 0.0), 0, 1)
         out["edit_distance"] = rng.uniform(0.5, 1, n)
         out["top_emotion"] = emotions[0]
         return out.assign(condition=condition, dose=dose, scenario=np.arange(n))
