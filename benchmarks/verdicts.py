@@ -65,7 +65,8 @@ class Outcome:
         w, n = self.world, max(self.n, 1)
         shares = "".join(f"{self.counts[v] / n:>16.0%}" for v in VERDICTS)
         mark = "" if self.holds else "  BROKEN"
-        return f"{w.code:<12}{w.name:<52}{w.truth:<12}{self.n:>5}{shares}{self.wrong:>8.1%}{mark}  {self.seconds / n:.2f} s"
+        facts = f"{w.code:<12}{w.name:<52}{w.truth:<12}{self.n:>5}"
+        return f"{facts}{shares}{self.wrong:>8.1%}{mark}  {self.seconds / n:.2f} s"
 
 
 def tried(code: str, name: str, seeds: list[int]) -> list[Run]:
@@ -132,7 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.show:
         work(args.only, args.runs, args.processes, args.log)
     found = outcomes(read(args.log), args.only)
-    print(f"{'claim':<12}{'world':<52}{'truth':<12}{'runs':>5}" + "".join(f"{v:>16}" for v in VERDICTS) + f"{'wrong':>8}")
+    print(
+        f"{'claim':<12}{'world':<52}{'truth':<12}{'runs':>5}" + "".join(f"{v:>16}" for v in VERDICTS) + f"{'wrong':>8}"
+    )
     print("\n".join(o.line() for o in found))
     broken = sum(not o.holds for o in found)
     print(f"{len(found)} worlds: {broken} broken")
