@@ -63,7 +63,7 @@ def depth(code: str, world: States) -> Callable[[int], Claim]:
 
 
 def c5(world: Steered) -> Callable[[int], Claim]:
-    return lambda seed: causal("m", steered(world, seed))
+    return lambda seed: causal("m", steered(world, seed, tabled=False))
 
 
 def c6(world: Steered) -> Callable[[int], Claim]:
