@@ -119,6 +119,35 @@ def states(world: States, seed: int) -> PooledActivations:
     return PooledActivations(values, records, values.norm(dim=-1).mean(0), HEADER)
 
 
+def shared_texts(world: States, shape: str, texts: float, seed: int) -> tuple[PooledActivations, PooledActivations]:
+    """Two models that read the same texts: what is a text's own in both (times `texts`), turned another way in each,
+    beside noise of their own, and the emotions.
+
+    shape: "shared", the emotions' displacements too are turned only; "own", each model's are drawn anew.
+    """
+    rng, w = rng_of(seed, 1), world
+    common = states(replace(w, signal=0.0, massive=0.0), seed)
+    code = np.array([EMOTIONS.index(r.emotion) if r.emotion in EMOTIONS else -1 for r in common.records])
+
+    def drawn() -> np.ndarray:
+        made = rng.standard_normal((w.n_emotions + 1, w.d_model))
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        made[-1] = 0  # neutral
+        return made
+
+    emotions, found = drawn(), []
+    for _ in range(2):
+        turned = np.linalg.qr(rng.standard_normal((w.d_model, w.d_model)))[0]
+        mine = emotions if shape == "shared" else drawn()
+        own = w.noise / np.sqrt(w.d_model) * rng.standard_normal((len(code), w.d_model))
+        rows = (texts * common.values[:, 0].numpy() + float(np.max(w.signal)) * mine[code]) @ turned + 0.5 * own
+        if w.massive:
+            rows[:, :3] += w.massive + w.massive / 10 * rng.standard_normal((len(code), 3))
+        values = torch.from_numpy(rows[:, None]).float()
+        found.append(replace(common, values=values, residual_norm=values.norm(dim=-1).mean(0)))
+    return found[0], found[1]
+
+
 def evidence(
     name: str, kind: str, bare: PooledActivations, passages: PooledActivations, told: PooledActivations | None = None
 ) -> Evidence:
@@ -200,7 +229,7 @@ class Steered:
 
 
 def steered(world: Steered, seed: int, tabled: bool = True) -> DoseResponse:
-    """A draw of the experiment, through the package's own tables. tabled: whether the rates of every dose and its regime
+    """A draw of the experiment, through the package's own tables. tabled: whether the rates and regimes of all doses
     are made too, which C5 does without."""
     rng, w = np.random.default_rng(seed), world
     emotions = EMOTIONS[: w.n_emotions]

@@ -26,7 +26,8 @@ from pathlib import Path
 
 from scipy.stats import binom
 
-from benchmarks.verdict_cases import FALSE, TRUE, UNKNOWABLE, World, worlds
+from benchmarks import verdict_cases, verdict_steering
+from benchmarks.verdict_cases import FALSE, TRUE, UNKNOWABLE, World
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
 
 WRONG = {TRUE: {NOT_SUPPORTED}, FALSE: {SUPPORTED}, UNKNOWABLE: {SUPPORTED, NOT_SUPPORTED}}
@@ -67,6 +68,12 @@ class Outcome:
         mark = "" if self.holds else "  BROKEN"
         facts = f"{w.code:<12}{w.name:<52}{w.truth:<12}{self.n:>5}"
         return f"{facts}{shares}{self.wrong:>8.1%}{mark}  {self.seconds / n:.2f} s"
+
+
+def worlds() -> Iterator[World]:
+    """Every world, claim by claim."""
+    yield from verdict_cases.worlds()
+    yield from verdict_steering.worlds()
 
 
 def tried(code: str, name: str, seeds: list[int]) -> list[Run]:

@@ -56,7 +56,17 @@ def middle_layers(name: str, sweep: LayerSweep) -> Claim:
         + (f" (95% over topics: {low:.0%} to {high:.0%})" if low is not None and high is not None else "")
         + f", accuracy {best.value:.2f}, {p_text(best.p_corrected)} corrected over layers: {reason}."
     )
-    return Claim("C2", name, verdict, reason, sentence, effect, null, float(best.p_corrected), n)
+    known = _evidence_of_place(sweep, float(best.p_corrected))
+    return Claim("C2", name, verdict, reason, sentence, effect, null, float(best.p_corrected), n, evidence=known)
+
+
+def _evidence_of_place(sweep: LayerSweep, decoded: float) -> tuple[float, float] | None:
+    """Shares of the draws in which a best depth lies outside the middle third, and inside it."""
+    if sweep.best_draws is None:
+        return None
+    inside = (sweep.best_draws >= MIDDLE[0]) & (sweep.best_draws <= MIDDLE[1])
+    out, within = ((1 + int(x.sum())) / (1 + len(inside)) for x in (~inside.all(1), inside.any(1)))
+    return max(out, decoded), max(within, decoded)
 
 
 def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
@@ -101,6 +111,7 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         max(shape.first_p, shape.second_p),
         f"{shape.n_units} topics, {len(sweep.table)} layers",
         shape.margin,
+        evidence=(max(shape.first_p, shape.second_p) / 2, shape.p_no_turn(rising=True)),
     )
 
 
