@@ -114,10 +114,8 @@ def both(world: States, **more: object) -> tuple[States, States]:
 
 def worlds() -> Iterator[World]:
     """Every world about states."""
-    yield from _writing()
-    yield from _depth()
-    yield from _anisotropy()
-    yield from _tuning()
+    for part in (_writing(), _depth(), _anisotropy(), _tuning()):
+        yield from (replace(w, dear=True) for w in part)
     yield from _geometry()
 
 

@@ -48,7 +48,7 @@ def worlds() -> Iterator[World]:
     """Every world about steering and about many models."""
     yield from _steered()
     yield from _regimes()
-    yield from _foreign()
+    yield from (replace(w, dear=True) for w in _foreign())
     yield from _families()
     yield from _over()
 

@@ -1,6 +1,6 @@
 """Planted worlds through the claims: how often is each verdict given where the truth is known?
 
-    python -m benchmarks.verdicts [--runs 200] [--only C5] [--processes 2] [--log FILE] [--fresh]
+    python -m benchmarks.verdicts [--runs 200] [--only C5 C6] [--processes 2] [--log FILE] [--fresh]
 
 A world is true (the effect is there, at the smallest size of interest or above), false (it is not), or unknowable (the
 assay could not say: floor, ceiling, a judge at chance, doses too small). Wrong is "supported" where it is false or
@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,10 +70,11 @@ class Outcome:
         return f"{facts}{shares}{self.wrong:>8.1%}{mark}  {self.seconds / n:.2f} s"
 
 
-def worlds() -> Iterator[World]:
-    """Every world, claim by claim."""
-    yield from verdict_cases.worlds()
-    yield from verdict_steering.worlds()
+def worlds(only: Sequence[str] = ()) -> Iterator[World]:
+    """Every world, claim by claim, or those of some claims or names."""
+    for w in (*verdict_cases.worlds(), *verdict_steering.worlds()):
+        if not only or w.code in only or w.name in only:
+            yield w
 
 
 def tried(code: str, name: str, seeds: list[int]) -> list[Run]:
@@ -94,10 +95,10 @@ def read(log: Path) -> list[Run]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def wanted(only: str, runs: int, done: list[Run]) -> Iterator[tuple[str, str, list[int]]]:
+def wanted(only: Sequence[str], runs: int, done: list[Run]) -> Iterator[tuple[str, str, list[int]]]:
     """What is still to be run: all worlds to as many runs, a few seeds of each at a time."""
     known = {(str(r["claim"]), str(r["world"]), r["seed"]) for r in done}
-    chosen = [w for w in worlds() if not only or w.code == only or only in w.name]
+    chosen = list(worlds(only))
     for first in range(0, runs, AT_ONCE):
         for w in chosen:
             last = min(first + AT_ONCE, runs // DEAR if w.dear else runs)
@@ -106,20 +107,19 @@ def wanted(only: str, runs: int, done: list[Run]) -> Iterator[tuple[str, str, li
                 yield w.code, w.name, seeds
 
 
-def work(only: str, runs: int, processes: int, log: Path) -> None:
+def work(only: Sequence[str], runs: int, processes: int, log: Path) -> None:
     """Run what the log lacks, and add it."""
+    jobs = list(zip(*wanted(only, runs, read(log)), strict=True)) or [(), (), ()]
     with log.open("a", encoding="utf-8") as file, ProcessPoolExecutor(processes) as pool:
-        jobs = list(wanted(only, runs, read(log)))
-        for found in pool.map(tried, *([job[i] for job in jobs] for i in range(3))):
+        for found in (pool.map if processes > 1 else map)(tried, *jobs):
             file.writelines(json.dumps(r) + "\n" for r in found)
             file.flush()
 
 
-def outcomes(done: list[Run], only: str = "") -> list[Outcome]:
+def outcomes(done: list[Run], only: Sequence[str] = ()) -> list[Outcome]:
     found = []
-    for w in worlds():
-        mine = [r for r in done if (r["claim"], r["world"]) == (w.code, w.name)]
-        if mine and (not only or w.code == only or only in w.name):
+    for w in worlds(only):
+        if mine := [r for r in done if (r["claim"], r["world"]) == (w.code, w.name)]:
             counts = Counter(str(r["verdict"]) for r in mine)
             found.append(Outcome(w, counts, sum(float(str(r["seconds"])) for r in mine)))
     return found
@@ -128,7 +128,7 @@ def outcomes(done: list[Run], only: str = "") -> list[Outcome]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=200, help=f"of each world; 1 in {DEAR} of those that take long")
-    parser.add_argument("--only", default="", help="a claim, or a part of a world's name")
+    parser.add_argument("--only", nargs="*", default=(), help="claims, or names of worlds")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--log", type=Path, default=Path("runs/verdicts.jsonl"), help="finished runs, which stay")
     parser.add_argument("--fresh", action="store_true", help="forget the finished runs")

@@ -178,7 +178,7 @@ class Leakage(Result):
             return ""
         row = self.words.iloc[int((self.words.target - self.words.others).argmax())]
         own = f"{row.target:.0%} of the texts hold a foreign word of the target emotion at dose {row.dose:g}"
-        beside = f"{row.others:.0%} of another emotion, {row.random:.0%} under random directions"
+        beside = f"{row.others:.0%} of any other emotion, {row.random:.0%} under random directions"
         if max(row.p_random, row.p_others) > ALPHA:
             return f"; aligned with the emotion: not distinguishable from noise ({own}; {beside})"
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"

@@ -169,9 +169,9 @@ def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
         said = f"centred cosine: {cosine.verdict}, {cosine.reason}; standardised: {standardised.verdict}"
         reason = f"it hangs on the decoder ({said}, {standardised.reason})"
         return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
-    both = cosine.evidence, standardised.evidence
-    weaker = None if both[0] is None or both[1] is None else (max(p) for p in zip(*both, strict=True))
-    return replace(cosine, sentence=sentence, evidence=weaker and tuple(weaker))
+    one, other = cosine.evidence, standardised.evidence
+    weaker = (max(one[0], other[0]), max(one[1], other[1])) if one and other else None
+    return replace(cosine, sentence=sentence, evidence=weaker)
 
 
 def untestable(code: str, scope: str, why: str) -> Claim:

@@ -62,7 +62,7 @@ def better_by_writing(
         return untestable("C1", name, str(error))
     if tied := next((x.tied for x in both[0] if x.tied), ""):
         return untestable("C1", name, tied)
-    claim = hangs_on_decoder(*(_against_reading(name, *pair, smallest, seed) for pair in both))
+    claim = hangs_on_decoder(*(_against_reading(name, a, b, smallest, seed) for a, b in both))
     return replace(claim, sentence=" ".join([claim.sentence, *beside]))
 
 
