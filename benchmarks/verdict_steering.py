@@ -5,24 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.verdict_cases import BUMP, DIP, FALSE, LATE, TRUE, UNKNOWABLE, World, depth, nine
-from benchmarks.verdict_worlds import Foreign, Steered, flat, rising, rng_of, steered, step
+from benchmarks.verdict_worlds import Foreign, Steered, flat, info, rising, rng_of, steered, step
+from lens_emotion.analysis.lens import Lens
+from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.emotions import EMOTIONS
 from lens_emotion.study.claims.over_models import architecture, entanglement
 from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
+from lens_emotion.study.results import ModelStudy
 from lens_emotion.study.verdict import SUPPORTED, Claim, combined
+
+T = TypeVar("T")
 
 GROUPED = {e: "joy" if i < 10 else f"g{i // 4}" for i, e in enumerate(EMOTIONS)}  # chance .5
 PAIRS = {e: f"g{i // 2}" for i, e in enumerate(EMOTIONS)}  # chance .1
 GAIN = rising(3.0)
 SMALL = (0.05, 0.1, 0.2)
-LENS: Any = SimpleNamespace(summary=lambda: "not asked.")
+
+
+class NoLens(Lens):
+    """A logit lens that nothing was asked of."""
+
+    def summary(self) -> str:
+        return "not asked."
+
+
+def bare(kind: type[T], **fields: Any) -> T:
+    """An object that has these fields only: what a verdict reads of it."""
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
 
 
 def c5(world: Steered) -> Callable[[int], Claim]:
@@ -39,7 +58,7 @@ def c7(foreign: Foreign, everywhere: Foreign | None = None, **more: Any) -> Call
     def run(seed: int) -> Claim:
         made = [steered(Steered(foreign=f, **more), 2 * seed + i) for i, f in enumerate((foreign, everywhere)) if f]
         leaked = [leakage_of(x, "planted") for x in made]
-        return other_languages("m", made[0], LENS, leaked[0], leaked[1] if everywhere else None)
+        return other_languages("m", made[0], bare(NoLens), leaked[0], leaked[1] if everywhere else None)
 
     return run
 
@@ -137,7 +156,7 @@ def _qwen(leaks: bool) -> Callable[[int], Claim]:
 
     def run(seed: int) -> Claim:
         families = {"q": "qwen", "l": "llama", "g": "gemma"}
-        models: Any = [SimpleNamespace(info=SimpleNamespace(name=n, family=f)) for n, f in families.items()]
+        models = [bare(ModelStudy, info=info(n, f)) for n, f in families.items()]
         found = []
         for i, (name, family) in enumerate(families.items()):
             kind = Foreign(own=0.5, plain=0.3) if leaks == (family == "qwen") else Foreign()
@@ -192,13 +211,13 @@ def families(
     return run
 
 
-def _model(name: str, family: str, millions: float, onset: float, shift: float, never: float) -> Any:
+def _model(name: str, family: str, millions: float, onset: float, shift: float, never: float) -> ModelStudy:
     doses = np.array([d for d in np.geomspace(0.1, 200, 24) if d <= never])
     ratio = np.where(doses < onset, 1.0, 30.0)
     rows = {"condition": "emotion", "dose": doses, "dose_natural": doses, "dose_relative": doses * np.exp(shift) / 10}
     table = pd.DataFrame(rows | {"perplexity_ratio": ratio})
-    steering = SimpleNamespace(table=table, thresholds=SimpleNamespace(explosive_ratio=3.0))
-    return SimpleNamespace(info=SimpleNamespace(name=name, family=family), millions=millions, steering=steering)
+    steering = bare(DoseResponse, table=table, thresholds=Thresholds(3.0, 0.5, 0.5))
+    return bare(ModelStudy, info=info(name, family), millions=millions, steering=steering)
 
 
 def _families() -> Iterator[World]:

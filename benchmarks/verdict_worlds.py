@@ -152,8 +152,11 @@ def evidence(
     name: str, kind: str, bare: PooledActivations, passages: PooledActivations, told: PooledActivations | None = None
 ) -> Evidence:
     """What C8 is asked of. told: the stories read with their instruction in front, if not as the bare ones."""
-    info = ModelInfo(name, "llama", "bridge", 4, 64, 256, 1000, "float32", "cpu", "0" * 64, False, "3.9.0")
-    return Evidence(info, kind, 1.0, passages, passages, told or bare, bare, None, None, "planted")
+    return Evidence(info(name), kind, 1.0, passages, passages, told or bare, bare, None, None, "planted")
+
+
+def info(name: str, family: str = "llama") -> ModelInfo:
+    return ModelInfo(name, family, "bridge", 4, 64, 256, 1000, "float32", "cpu", "0" * 64, False, "3.9.0")
 
 
 def flat(dose: float) -> float:

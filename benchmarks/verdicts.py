@@ -112,7 +112,7 @@ def work(only: Sequence[str], runs: int, processes: int, log: Path) -> None:
     jobs = list(zip(*wanted(only, runs, read(log)), strict=True)) or [(), (), ()]
     with log.open("a", encoding="utf-8") as file, ProcessPoolExecutor(processes) as pool:
         for found in (pool.map if processes > 1 else map)(tried, *jobs):
-            file.writelines(json.dumps(r) + "\n" for r in found)
+            file.writelines("\n" + json.dumps(r) for r in found)  # behind a line that was cut off, too
             file.flush()
 
 
