@@ -21,7 +21,8 @@ from lens_emotion.stats.decide import Estimate, estimate
 from lens_emotion.stats.design import Design, design_of, grams, tied
 from lens_emotion.stats.gram import TINY, fold_gram, fold_standardised, moments, observed_scores
 
-ALIKE = 1.25  # ratio of pooled tokens up to which two sets count as equally long
+ALIKE = 1.02  # ratio of pooled tokens up to which the longer set owes nothing to it: accuracy grows with their root
+FAR = 1.25  # and from which two sets are not compared at all
 LEAST = 3  # topics; fewer have no interval worth the name
 MIN_HALF, SPLITS, HALF_LAYERS = 3, 8, 3  # topics a half, ways to halve them, layers that this is done at
 
@@ -181,6 +182,8 @@ def _first(cells: list[tuple[str, str]], most: dict[tuple[str, str], int]) -> np
     return np.array(keep)
 
 
-def longer(a: TopicAccuracy, b: TopicAccuracy) -> float:
-    """How many times as many tokens the longer set pools."""
-    return max(a.tokens, b.tokens) / max(min(a.tokens, b.tokens), 1e-9)
+def comparable(a: TopicAccuracy, b: TopicAccuracy) -> tuple[bool, bool]:
+    """Whether "a decodes better than b" could be said, and whether "a does not", given how many tokens each pools: not
+    where they would do it."""
+    ratio = a.tokens / max(b.tokens, 1e-9)
+    return 1 / FAR <= ratio <= ALIKE, 1 / ALIKE <= ratio <= FAR

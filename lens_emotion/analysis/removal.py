@@ -89,6 +89,7 @@ def removal(
 
     A few massive dimensions are most of the variance of any text, so that removing their components says nothing about
     the others: with decoder="standardised" every dimension is brought to SD 1 over the emotional texts before all else.
+    Texts count by their directions from the median text, not by their lengths.
 
     Args:
         neutral: more neutral texts of the same model and pooling, beside those of `acts`.
@@ -105,6 +106,7 @@ def removal(
     if decoder != CENTRED:
         centre, unit = moments(rows)
         rows, plain = (rows - centre) / unit, (plain - centre) / unit
+    rows, plain = _directions(rows), _directions(plain)
     emotional = replace(acts.emotional, values=rows[:, None].float(), residual_norm=acts.residual_norm[at : at + 1])
     topics, null = _topic_displacements(emotional), permuted(emotional, n_permutations, seed)
     found = []
@@ -130,6 +132,13 @@ def _judged(rows: Float[Tensor, "n d"], design: Design, blocks: list[Labellings]
     found = over_blocks(partial(accuracies, folded), blocks)[:, None]
     null = null_columns(found[0], found[1:])
     return {"accuracy": float(found[0, 0]), "null_high": float(null["null_high"][0]), "p": float(null["p"][0])}
+
+
+def _directions(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Of each text from the median of all, so that a few texts that lie far out are not the components by themselves
+    (spherical components; Locantore et al. 1999)."""
+    apart = rows - rows.median(0).values
+    return apart / apart.norm(dim=1, keepdim=True).clamp_min(torch.finfo(apart.dtype).tiny)
 
 
 def _without(rows: Float[Tensor, "n d"], basis: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lens_emotion.analysis.compare import PAIRED, Comparison, unpaired
 from lens_emotion.analysis.decoding import DECODERS
-from lens_emotion.analysis.matched import ALIKE, TopicAccuracy, alike, longer, topic_accuracy, weighed
+from lens_emotion.analysis.matched import TopicAccuracy, alike, comparable, topic_accuracy, weighed
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
@@ -46,7 +46,7 @@ def better_by_writing(
 
     Supported if the whole interval of the difference lies above 0. Not supported if it lies below the smallest effect
     of interest, and a difference could have shown: one of the two decodes, and neither is at its ceiling. Undetermined
-    otherwise, where one side pools more tokens than the other, and where the decoders differ.
+    otherwise, where the side that does better pools more tokens, and where the decoders differ.
 
     Args:
         bare: the model's own stories without the instruction; None if it was not asked to write.
@@ -70,7 +70,8 @@ def _against_reading(name: str, written: TopicAccuracy, read: TopicAccuracy, sma
     """C1 by one decoder."""
     found = weighed(((1, written), (-1, read)), seed)
     blind, said = _blind(smallest, written, read), found.says(smallest)
-    if longer(written, read) > ALIKE:
+    fit = dict(zip((SHOWN, EXCLUDED), comparable(written, read), strict=True)).get(said, True)
+    if not fit:
         verdict = UNDETERMINED
         reason = f"the stories pool {written.tokens:.0f} tokens a text, the passages {read.tokens:.0f}"
     elif said == SHOWN:
@@ -205,16 +206,19 @@ def _tuned(
 ) -> tuple[str, str]:
     blind = _blind(smallest, *written)
     reading = _blind(smallest, *read)
-    if longer(*written) > ALIKE:
-        a, b = written
-        return UNDETERMINED, f"the base model's stories pool {a.tokens:.0f} tokens a text, the other's {b.tokens:.0f}"
-    if gain.says(smallest) == SHOWN and more.says(smallest) == SHOWN:
+    before, after = written
+    aye, nay = comparable(after, before)
+    shown, excluded = ([e.says(smallest) == x for e in (gain, more)] for x in (SHOWN, EXCLUDED))
+    if (all(shown) and not aye) or (any(excluded) and not nay):
+        told = f"{before.tokens:.0f} tokens a text, the other's {after.tokens:.0f}"
+        return UNDETERMINED, f"the base model's stories pool {told}"
+    if all(shown):
         if reading:
             return UNDETERMINED, f"writing gains, but reading could not have: {reading}"
         return SUPPORTED, "writing gains, and gains more than reading"
-    if gain.says(smallest) == EXCLUDED and not blind:
+    if excluded[0] and not blind:
         return NOT_SUPPORTED, f"writing gains less than {smallest:g}"
-    if more.says(smallest) == EXCLUDED and not (blind or reading):
+    if excluded[1] and not (blind or reading):
         return NOT_SUPPORTED, f"writing gains less than {smallest:g} more than reading"
     return (
         UNDETERMINED,
