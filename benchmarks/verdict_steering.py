@@ -78,7 +78,9 @@ def _steered() -> Iterator[World]:
     yield World("C5", "large gain, heavy tails", TRUE, c5(Steered(own=rising(4.0), tail=2.5)))
     yield World("C5", "large gain, skewed scores", TRUE, c5(Steered(own=GAIN, skew=True)))
     yield World("C5", "large gain, scores 0 or 1", TRUE, c5(Steered(own=GAIN, full=True)))
-    yield World("C5", "half of the emotions gain", TRUE, c5(Steered(own=step(1.6), gaining=0.5)))
+    # .8 in the mean, but with a spread of its own: more than two openings an emotion would be needed to see it
+    yield World("C5", "half of the emotions gain", TRUE, c5(Steered(own=step(1.6), gaining=0.5)), powered=False)
+    yield World("C5", "half of the emotions gain much", TRUE, c5(Steered(own=step(2.4), gaining=0.5)))
     yield World("C5", "large gain, unequal scenarios", TRUE, c5(Steered(own=GAIN, openings=(2, 5, 3))))
     yield World("C5", "large gain, six emotions", TRUE, c5(Steered(own=GAIN, n_emotions=6)), powered=False)
     yield World("C5", "large gain, three emotions", TRUE, c5(Steered(own=GAIN, n_emotions=3)), powered=False)

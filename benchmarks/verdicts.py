@@ -77,6 +77,26 @@ def worlds(only: Sequence[str] = ()) -> Iterator[World]:
             yield w
 
 
+def table(found: Sequence[Outcome]) -> str:
+    """Two tables in Markdown: claim by claim, then world by world."""
+    heads = ["claim", "worlds", "runs", "most wrong", "least power", "broken"]
+    rows = []
+    for code in dict.fromkeys(o.world.code for o in found):
+        mine = [o for o in found if o.world.code == code]
+        power = [o.counts[SUPPORTED] / o.n for o in mine if o.world.truth == TRUE and o.world.powered]
+        shares = [f"{max(o.wrong for o in mine):.1%}", f"{min(power):.0%}" if power else ""]
+        rows.append([code, str(len(mine)), str(sum(o.n for o in mine)), *shares, str(sum(not o.holds for o in mine))])
+    every = ["claim", "world", "truth", "runs", *VERDICTS, "wrong"]
+    each = []
+    for o in found:
+        truth = o.world.truth + " (no power asked)" * (o.world.truth == TRUE and not o.world.powered)
+        shares = [f"{o.counts[v] / o.n:.0%}" for v in VERDICTS]
+        each.append([o.world.code, o.world.name, truth, str(o.n), *shares, f"{o.wrong:.1%}"])
+    tables = [[h, ["---"] * len(h), *r] for h, r in ((heads, rows), (every, each))]
+    text = "\n\n".join("\n".join("| " + " | ".join(row) + " |" for row in t) for t in tables)
+    return f"# Verdicts in planted worlds\n\nMade by `python -m benchmarks.verdicts --table FILE`.\n\n{text}\n"
+
+
 def tried(code: str, name: str, seeds: list[int]) -> list[Run]:
     """The verdicts of one world's draws."""
     world = next(w for w in worlds() if (w.code, w.name) == (code, name))
@@ -133,6 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, default=Path("runs/verdicts.jsonl"), help="finished runs, which stay")
     parser.add_argument("--fresh", action="store_true", help="forget the finished runs")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--table", type=Path, help="write the tables there, in Markdown")
     args = parser.parse_args(arguments)
     args.log.parent.mkdir(parents=True, exist_ok=True)
     if args.fresh:
@@ -144,6 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{'claim':<12}{'world':<52}{'truth':<12}{'runs':>5}" + "".join(f"{v:>16}" for v in VERDICTS) + f"{'wrong':>8}"
     )
     print("\n".join(o.line() for o in found))
+    if args.table:
+        args.table.write_text(table(found), encoding="utf-8")
     broken = sum(not o.holds for o in found)
     print(f"{len(found)} worlds: {broken} broken")
     return int(broken > 0)
