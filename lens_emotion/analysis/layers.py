@@ -78,6 +78,8 @@ class LayerSweep(Result):
             value is NaN.
         n_texts: texts with an emotion.
         standardised: the sweep of the standardised decoder (see `decoding`); None for other metrics.
+        best_draws: behind that interval, the first and the last of the depths that are best in each draw (several may
+            be, at a ceiling).
     """
 
     table: pd.DataFrame
@@ -89,6 +91,7 @@ class LayerSweep(Result):
     shape: UShape | None = None
     n_texts: int = 0
     standardised: LayerSweep | None = None
+    best_draws: Float[np.ndarray, "b 2"] | None = None
 
     @property
     def best_layer(self) -> int:
@@ -195,16 +198,17 @@ def curve_shape(values: Float[np.ndarray, " n_layers"], depth: Float[np.ndarray,
 
 
 def _sweep(name: str, curve: Curve, depth: np.ndarray, n_texts: int) -> LayerSweep:
-    better, n_null, low, high = curve.higher_is_better, 0, None, None
+    better, n_null, low, high, draws = curve.higher_is_better, 0, None, None, None
     tested: dict[str, Any] = dict.fromkeys(("null_low", "null_high", "p", "p_corrected"), np.nan)
     if curve.null is not None:
         n_null, side = len(curve.null), "greater" if better else "less"
         tested = null_columns(curve.value, curve.null, side, curve.standardise)
     if curve.draws is not None:  # ends are depths that exist, not interpolated between layers
-        best = depth[_best(curve.draws, better)]
-        low, high = map(float, np.quantile(best, [0.025, 0.975], method="inverted_cdf"))
+        first, last = depth[_best(curve.draws, better)], depth[::-1][_best(curve.draws[:, ::-1], better)]
+        low, high = (float(np.quantile(x, q, method="inverted_cdf")) for x, q in ((first, 0.025), (last, 0.975)))
+        draws = np.stack([first, last], axis=1)
     table = pd.DataFrame({"layer": np.arange(len(depth)), "depth": depth, "value": curve.value, **tested})
-    return LayerSweep(table, name, better, low, high, n_null, _shape(curve, depth), n_texts)
+    return LayerSweep(table, name, better, low, high, n_null, _shape(curve, depth), n_texts, best_draws=draws)
 
 
 def _activations(

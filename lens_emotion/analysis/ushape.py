@@ -51,6 +51,7 @@ class UShape(Result):
         n_units: units (topics) behind the tests; 1 for a single curve. Then the errors of its layers are taken as
             autoregressive: the weaker form, which cannot tell a turn from noise that drifts over layers.
         margin: change along a line, in units of the values, below which a turn does not matter.
+        spans: depth that each line covers.
     """
 
     verdict: str
@@ -60,6 +61,7 @@ class UShape(Result):
     quadratic: Coefficient
     n_units: int
     margin: float
+    spans: tuple[float, float] = (0.5, 0.5)
 
     @property
     def form(self) -> str:
@@ -96,6 +98,16 @@ class UShape(Result):
     @property
     def second_p(self) -> float:
         return self.second.p
+
+    def p_no_turn(self, rising: bool) -> float:
+        """One-sided p-value of "one of the lines changes by less than `margin`": of the first up and the second down
+        (rising, an inverted U), or the other way round (a U). Either would do, so that the smaller is doubled."""
+        p = []
+        for line, span, sign in zip((self.first, self.second), self.spans, (1, -1), strict=True):
+            sign, reach = sign if rising else -sign, float(student.ppf(0.975, max(self.n_units - 1, 1)))
+            error = max((line.high - line.value) / reach, 1e-300)
+            p.append(float(student.cdf((sign * line.value - self.margin / span) / error, max(self.n_units - 1, 1))))
+        return min(1.0, 2 * min(p))
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -141,7 +153,7 @@ def two_lines(
     margin = MARGIN * float(np.abs(curves.mean(0)).max()) if margin is None else margin
     spans = (float(depth[at] - depth[0]), float(depth[-1] - depth[at]))
     verdict = _verdict(first, second, spans, margin)
-    return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin)
+    return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin, spans)
 
 
 def _check(values: np.ndarray) -> None:

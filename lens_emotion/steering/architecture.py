@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import t
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
@@ -33,7 +34,9 @@ class ArchitectureTest(Result):
     Attributes:
         table: one row per unit (natural, relative) and factor (family, log size): share (of the variance of log onset
             that the other factor leaves: partial eta squared), null_mean (the same by permutation: with few models it
-            is large by chance), p (Freedman and Lane 1983), verdict ("p = ...", or "not testable" and why).
+            is large by chance), p (Freedman and Lane 1983), verdict ("p = ...", or "not testable" and why); spread (SD
+            between models of what goes with the factor, given the other) and most (of size: its upper 95% end, over
+            all sizes; NaN of family, and where one of the two is not testable).
         models: the rows that went in, one per checkpoint.
         variance_ratio: variance of log onset between models in the natural unit over that in the relative unit; low,
             high: 95% bootstrap over models. nan with fewer than four models. Below 1: the natural unit carries better.
@@ -93,7 +96,7 @@ def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4
         onset = _scores(models, unit)
         for factor, why in (("family", _no_family(family, size)), ("log size", _no_size(family, size))):
             found: np.ndarray | str = why or _partial(onset, family, size, factor, n_draws, rng)
-            rows.append({"unit": unit, "factor": factor} | _tested(found))
+            rows.append({"unit": unit, "factor": factor} | _tested(found) | _spread(onset, family, size, factor))
     ratio, low, high = _variance_ratio(models.dropna(subset=["onset_natural", "onset_relative"]), n_draws, rng)
     return ArchitectureTest(pd.DataFrame(rows), models, ratio, low, high)
 
@@ -177,6 +180,33 @@ def _partial(
     drawn = np.concatenate([rng.permuted(np.tile(residual, (n_draws, 1)), axis=1), residual[None]]) + fitted
     left = [((drawn - drawn @ (x @ np.linalg.pinv(x)).T) ** 2).sum(1) for x in (reduced, full)]
     return np.where(left[0] > 1e-12, 1 - left[1] / np.maximum(left[0], 1e-12), 0.0)
+
+
+def _spread(onset: Float[np.ndarray, " n"], family: np.ndarray, size: np.ndarray, factor: str) -> dict[str, float]:
+    """How far models lie apart by one factor, both being fitted; of size, how far they might.
+
+    Size is allowed all that its slope may be, over all sizes, so that sizes which nearly go with the families leave it
+    open; family is left what no size explains.
+    """
+    none = {"spread": np.nan, "most": np.nan}
+    if _no_family(family, size) or _no_size(family, size):
+        return none
+    line = np.log(size)[:, None] - np.log(size).mean()
+    dummies = (family[:, None] == np.unique(family)[None, 1:]).astype(float)
+    known = np.hstack([np.ones_like(line), line])
+    full = np.hstack([known, dummies])
+    free = len(onset) - full.shape[1]
+    if free < 1 or np.linalg.matrix_rank(full) < full.shape[1]:
+        return none
+    beta = np.linalg.lstsq(full, onset, rcond=None)[0]
+    if factor == "family":
+        part = dummies @ beta[2:]
+        return none | {"spread": float((part - known @ np.linalg.lstsq(known, part, rcond=None)[0]).std())}
+    error = np.sqrt(((onset - full @ beta) ** 2).sum() / free * np.linalg.inv(full.T @ full)[1, 1])
+    return {
+        "spread": float(abs(beta[1]) * line.std()),
+        "most": float((abs(beta[1]) + t.ppf(0.975, free) * error) * line.std()),
+    }
 
 
 def _variance_ratio(models: pd.DataFrame, n_draws: int, rng: np.random.Generator) -> tuple[float, float, float]:

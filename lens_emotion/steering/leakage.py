@@ -55,9 +55,9 @@ class Leakage(Result):
             permutation against random, one-sided) and p_corrected (over doses).
         scripts: mean share of letters per dose, condition and script.
         words: semantic match, None without a bilingual word list. One row per dose: target (share of texts with a word
-            of the target emotion in the other script) with Wilson interval, others (the same for the words of the other
-            emotions, mean over them), random (target words under random directions), p_random (exact McNemar,
-            corrected over doses by Holm), p_others (paired permutation against the other emotions' words, Holm).
+            of the target emotion in the other script) with Wilson interval, others (share of texts with a word of any
+            other emotion), random (target words under random directions), p_random (exact McNemar, corrected over
+            doses by Holm), p_others (paired permutation against words of any other emotion, Holm).
         home: script of the prompts.
         onset: smallest dose at which foreign letters exceed random's (p_corrected <= 0.05), None if none does.
         layer: steered layer, or "all".
@@ -178,7 +178,7 @@ class Leakage(Result):
             return ""
         row = self.words.iloc[int((self.words.target - self.words.others).argmax())]
         own = f"{row.target:.0%} of the texts hold a foreign word of the target emotion at dose {row.dose:g}"
-        beside = f"{row.others:.0%} of another emotion, {row.random:.0%} under random directions"
+        beside = f"{row.others:.0%} of any other emotion, {row.random:.0%} under random directions"
         if max(row.p_random, row.p_others) > ALPHA:
             return f"; aligned with the emotion: not distinguishable from noise ({own}; {beside})"
         return f"; aligned with the emotion: {own}, {beside} ({p_text(max(row.p_random, row.p_others))})"
@@ -282,12 +282,12 @@ def _sign_flips(difference: Float[np.ndarray, "n k"], seed: int) -> Float[np.nda
 
 
 def _words(frame: pd.DataFrame, known: Lexicon, seed: int) -> pd.DataFrame:
-    wanted, names = list(dict.fromkeys(frame["emotion"])), known.emotions
+    wanted = list(dict.fromkeys(frame["emotion"]))
     if missing := [e for e in wanted if not known.words.get(e)]:
         raise AnalysisError(f"no foreign words for {', '.join(missing)}; give words for every emotion steered towards")
     named = [known.named_in(text) for text in frame["text"]]
     own = np.array([emotion in found for emotion, found in zip(frame["emotion"], named, strict=True)])
-    others = (np.array([len(found) for found in named], dtype=float) - own) / max(len(names) - 1, 1)
+    others = np.array([len(found) for found in named]) > own
     scored = frame.assign(target=own, others=others)
     rows = [_word_row(float(str(dose)), group, seed) for dose, group in scored.groupby("dose") if dose != 0]
     table = pd.DataFrame(rows)
@@ -300,7 +300,7 @@ def _word_row(dose: float, group: pd.DataFrame, seed: int) -> dict[str, float]:
     mine, random = (group[group.condition == c].sort_values("scenario") for c in ("emotion", "random"))
     target = rate("target", mine.target)
     shares = {"target": target["target_rate"], "low": target["target_low"], "high": target["target_high"]}
-    difference = mine.target.to_numpy(dtype=float) - mine.others.to_numpy()
+    difference = mine.target.to_numpy(dtype=float) - mine.others.to_numpy(dtype=float)
     null = _sign_flips(difference[:, None], seed)
     shares |= {"others": float(mine.others.mean()), "random": float(random.target.mean())}
     p_random = mcnemar_p(mine.target.to_numpy(), random.target.to_numpy())

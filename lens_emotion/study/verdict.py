@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,19 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
+    """One verdict from those by either decoder (see `analysis.decoding`): undetermined where they differ. Where they
+    agree, the weaker of the two speaks in verdicts over models."""
+    sentence = f"{cosine.sentence} Standardised per dimension: {standardised.sentence}"
+    if cosine.verdict != standardised.verdict:
+        said = f"centred cosine: {cosine.verdict}, {cosine.reason}; standardised: {standardised.verdict}"
+        reason = f"it hangs on the decoder ({said}, {standardised.reason})"
+        return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
+    one, other = cosine.evidence, standardised.evidence
+    weaker = (max(one[0], other[0]), max(one[1], other[1])) if one and other else None
+    return replace(cosine, sentence=sentence, evidence=weaker)
+
+
 def untestable(code: str, scope: str, why: str) -> Claim:
     """A claim this run cannot speak about, and what would be needed."""
     return Claim(code, scope, NOT_TESTABLE, why, f"{STATEMENTS[code]}: not testable here, since {why}.")
@@ -175,7 +188,7 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
     A universal claim ("whatever the architecture") is supported if it holds in every model that could be tested, and
     not supported if its opposite holds in one at least (corrected for their number). A typical one is supported if it
     holds in most models, and not supported if its opposite does: ayes and noes are weighed alike. p-values combine by
-    Bonferroni's form, (n - u + 1) times the u-th smallest, for "at least u of n" (Benjamini and Heller 2008).
+    Simes' form for "at least u of n" (Benjamini and Heller 2008), which holds for models that read the same texts.
     """
     tested = [c for c in per_model if c.verdict != NOT_TESTABLE]
     if not tested:
@@ -187,6 +200,7 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
     ayes, noes = (n, 1) if universal else (most, most)
     p_for, p_against = at_least(for_it, ayes), at_least(against, noes)
     verdict = SUPPORTED if p_for <= LEVEL else NOT_SUPPORTED if p_against <= LEVEL else UNDETERMINED
+    verdict = tested[0].verdict if n == 1 else verdict
     by = {v: [c.scope for c in tested if c.verdict == v] for v in VERDICTS}
     parts = [f"{v} in {len(names)} ({', '.join(names)})" for v, names in by.items() if names]
     asked = f"{'every model' if universal else f'at least {most}'} asked for"
@@ -210,7 +224,8 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
 
 def at_least(p: Float[np.ndarray, " n"], u: int) -> float:
     """p-value of "fewer than u of the n hypotheses hold": small if at least u do (Benjamini and Heller 2008)."""
-    return float(min(1.0, (len(p) - u + 1) * np.sort(p)[u - 1]))
+    m = len(p) - u + 1
+    return float(min(1.0, (m / np.arange(1, m + 1) * np.sort(p)[u - 1 :]).min()))
 
 
 def _evidence(claim: Claim) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
-from lens_emotion.stats.tests import p_text
+from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import world_words
 from lens_emotion.steering.leakage import LEVEL, Leakage, leakage
@@ -60,18 +60,22 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
 def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, smallest: float) -> tuple[str, str]:
     """Verdict and reason; what could not have shown either way comes first."""
     able, chance = steering.able
-    known = "not measured" if steering.judge_accuracy is None else f"{steering.judge_accuracy:.2f}"
+    measured = "not measured" if steering.judge_accuracy is None else f"{steering.judge_accuracy:.2f}"
     controls = {"random directions": found.random, "another emotion's vector": found.other}
-    excluded = [c for c, e in controls.items() if e is not None and e.says(smallest) == EXCLUDED]
+    known = {c: e for c, e in controls.items() if e is not None}
+    excluded = [  # either would do, so that they share the level
+        c for c, e in known.items() if e.says(smallest) == EXCLUDED and len(known) * e.p_below(smallest) <= LEVEL
+    ]
     if not able:
-        return UNDETERMINED, f"the judge can hardly tell emotions apart (accuracy {known}, its chance {chance:.2f})"
+        return UNDETERMINED, f"the judge can hardly tell emotions apart (accuracy {measured}, its chance {chance:.2f})"
     if weaker.says(smallest) == SHOWN:
         if found.other is None:
             return UNDETERMINED, "another emotion's vector was not tried, which may do as well"
         if not steering.judge_independent:
             return UNDETERMINED, "it succeeds, but only the model itself says so"
         return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
-    if excluded and (found.spans or (found.random is not None and found.random.says(smallest) == SHOWN)):
+    sensitive = found.random is not None and found.random.low > 0 and found.random.value >= smallest
+    if excluded and (found.spans or sensitive):
         return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:g}"
     if excluded:
         return UNDETERMINED, "there is no gain, but the doses stop before the text breaks; give larger doses"
@@ -93,9 +97,10 @@ def _in_paper_form(steering: DoseResponse) -> str:
 def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> Claim:
     """C6 for one model: do surgical, repetitive and explosive texts occur, in this order, as the dose grows?
 
-    Supported if all three are seen and no surgical dose follows a broken one. Not supported if a broken dose precedes a
-    surgical one, or if doses that run from whole to broken texts hold none that steers (`causal` excludes it).
-    Undetermined if one of the three was not seen: it may lie between two doses, or beyond the last.
+    Supported if all three are seen in this order, and `causal` finds that it steers: surgical doses come by chance too.
+    Not supported if a broken dose precedes a surgical one, or an explosive dose all repetitive ones, or if doses that
+    run from whole to broken texts hold none that steers (`causal` excludes it). Undetermined if one of the three was
+    not seen (it may lie between two doses, or beyond the last), and where the judge cannot tell emotions apart.
     """
     if steering is None:
         return untestable("C6", name, NO_STEERING)
@@ -106,13 +111,20 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     path = " -> ".join(dict.fromkeys(seen))
     broken = [i for i, r in enumerate(seen) if r in (COLLAPSE, EXPLOSIVE)]
     surgical = [i for i, r in enumerate(seen) if r == SURGICAL]
-    unseen = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen]
-    if surgical and broken and min(broken) < max(surgical):
+    unseen, steers = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen], causal(name, steering, smallest)
+    sure = rows.p_corrected.to_numpy() <= ALPHA
+    late = [i for i in surgical if broken and i > min(broken) and sure[i] and steering.able[0]]
+    turned = EXPLOSIVE in seen and COLLAPSE in seen and seen.index(EXPLOSIVE) < seen.index(COLLAPSE)
+    for_it, against = steers.evidence or (1.0, 1.0)
+    if late or turned:
+        against = LEVEL if turned else float(rows.p_corrected.iloc[late].min()) / 2
         verdict, reason = NOT_SUPPORTED, f"the regimes do not follow each other as the dose grows ({path})"
-    elif not surgical and causal(name, steering, smallest).verdict == NOT_SUPPORTED:
+    elif not surgical and steers.verdict == NOT_SUPPORTED:
         verdict, reason = NOT_SUPPORTED, f"no dose steers without breaking the text ({path})"
     elif unseen:
         verdict, reason = UNDETERMINED, f"not seen at these doses: {', '.join(unseen)} ({path})"
+    elif steers.verdict != SUPPORTED:
+        verdict, reason = UNDETERMINED, f"it is not shown that it steers: {steers.reason} ({path})"
     else:
         verdict, reason = SUPPORTED, f"the regimes follow each other as the dose grows ({path})"
     control = steering.table[steering.table.condition == "random"].sort_values("dose").regime
@@ -133,6 +145,7 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
         f"random directions: {' -> '.join(dict.fromkeys(control))}",
         None,
         f"{len(seen)} doses, {rows.n.iloc[0]:.0f} scenarios each",
+        evidence=(for_it, against),
     )
 
 
