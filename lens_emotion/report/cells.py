@@ -31,7 +31,6 @@ def text_cells(steering: DoseResponse) -> TextCells:
     first = steering.texts.drop_duplicates("scenario").sort_values("scenario").to_dict("records")
     plain = steering.unsteered.to_dict("records")
     doses = [float(r["dose"]) for r in mine]
-    at = doses.index(steering.surgical_dose) if steering.surgical_dose in doses else len(doses) // 2
     return TextCells(
         caption="Regime, scenarios that succeed, and perplexity ratio (× the unsteered texts'). Open a cell for its "
         "texts. * also loops.",
@@ -42,7 +41,7 @@ def text_cells(steering: DoseResponse) -> TextCells:
             PlainText(str(t["emotion"]), str(t["prompt"]), str(u["text"]), str(u["top_emotion"]), t["unsteered_score"])
             for t, u in zip(first, plain, strict=True)
         ),
-        opened=(0, at),
+        opened=(0, doses.index(steering.shown_dose)),
     )
 
 

@@ -24,6 +24,7 @@ from lens_emotion.steering.regimes import REGIMES, SURGICAL, Thresholds
 from lens_emotion.stimuli.sets import has_text
 from lens_emotion.vectors.emotion_vectors import LARGEST
 
+NO_HEADLINE = "no success rate can be given, since with one opening an emotion every dose is chosen on its own texts"
 LEAST_TOLD = 0.5  # share of texts that hold any, below which nothing can be said of them
 
 
@@ -89,7 +90,7 @@ class DoseResponse(Result):
     def surgical_dose(self) -> float | None:
         """The surgical dose with the highest success rate (the smaller of equals), None if no dose is surgical.
 
-        Picked on the scenarios it is reported on; `cross_fitted` is the unbiased form.
+        Picked on the scenarios of its own success, which is therefore no result; that is `headline`.
         """
         rows = self.table[(self.table.condition == "emotion") & (self.table.regime == SURGICAL)]
         if rows.empty:
@@ -134,6 +135,22 @@ class DoseResponse(Result):
         return table.sort_values(
             keys, key=lambda c: c.map(order.index) if c.name == "emotion" else c, ignore_index=True
         )
+
+    @property
+    def headline(self) -> CrossFitted | None:
+        """What steering does, in one number: success at doses that other openings chose. None where no emotion has a
+        second opening: the best of the doses on the texts that chose it would say more than it knows."""
+        try:
+            return self.cross_fitted()
+        except AnalysisError:
+            return None
+
+    @property
+    def shown_dose(self) -> float:
+        """The dose whose texts are shown: the first that `headline` tests, else the middle one of those run."""
+        doses = sorted(float(d) for d in self.table["dose"].unique())
+        found = self.headline
+        return found.doses[0] if found is not None and found.doses else doses[len(doses) // 2]
 
     def cross_fitted(self) -> CrossFitted:
         """The dose chosen on one opening of each emotion and tested on the other, and the other way round.
@@ -208,21 +225,17 @@ class DoseResponse(Result):
         return "".join(parts)
 
     def summary(self) -> str:
-        dose = self.surgical_dose
-        if dose is None:
-            return f"no dose was surgical at layer {self.layer} (judge: {self.judge}){self.spoilt}"
-        mine, control = self.at(dose), self.at(dose, "random")
-        tried = self.table.dose.nunique()
-        other = f" and {mine.other_success:.0f}/{mine.n:.0f} for another emotion's vector" if len(self.others) else ""
-        return (
-            f"at dose {mine.dose_natural:g} natural ({mine.dose_relative:.2g} of the norm, layer {self.layer}; "
-            f"the best surgical one of {tried} tried on these scenarios) {mine.success:.0f}/{mine.n:.0f} scenarios "
-            f"succeed against {control.success:.0f}/{control.n:.0f} for random directions{other}; by the paper's rule "
-            f"(score above unsteered) {mine.moved:.0f}/{mine.n:.0f} against {control.moved:.0f}/{control.n:.0f}; the "
-            f"target ranks first in {mine.top_emotions:.0f} of {self.n_emotions} emotions "
-            f"({control.top_emotions:.0f} for random); perplexity ratio {mine.perplexity_ratio:.2f} "
-            f"({control.perplexity_ratio:.2f}); judge: {self.judge}{self.spoilt}"
-        )
+        """Success at doses that other openings chose, with its interval and both controls; the table has every dose."""
+        found = self.headline
+        if found is None:
+            said = f"{NO_HEADLINE}; the table has what came of each"
+        else:
+            said = found.summary()
+            if found.doses:
+                rows = [[self.at(d, c).perplexity_ratio for d in found.doses] for c in CONDITIONS[:2]]
+                mine, control = (" and ".join(f"{x:.2f}" for x in row) for row in rows)
+                said += f"; perplexity ratio {mine} (random {control})"
+        return f"steering at layer {self.layer}: {said}; judge: {self.judge}{self.spoilt}"
 
 
 # The best dose without picking it on the scenarios it is reported on.
@@ -248,13 +261,39 @@ class CrossFitted(Result):
     other: int | None
     p: float
 
-    def summary(self) -> str:
-        doses = ", ".join("none" if pd.isna(d) else f"{d:g}" for d in self.table.dose)
+    @property
+    def doses(self) -> tuple[float, ...]:
+        """The doses that were tested, each once."""
+        return tuple(dict.fromkeys(float(d) for d in self.table["dose"].dropna()))
+
+    @property
+    def told(self) -> str:
+        """Those of both halves in words: "3", "2 and 4", "3 and none"."""
+        return " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in self.table["dose"]))
+
+    @property
+    def rate(self) -> str:
+        """Success with its 95% interval, in words."""
+        return f"{self.success}/{self.n} [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def controls(self) -> str:
+        """Successes of the controls, in words."""
         other = "" if self.other is None else f", another emotion's vector {self.other}/{self.n}"
+        return f"random directions {self.random}/{self.n}{other}"
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the interval of success lies above those of both controls."""
+        tops = [wilson_interval(k, self.n)[1] for k in (self.random, self.other) if k is not None]
+        return self.low > max(tops)
+
+    def summary(self) -> str:
+        if not self.doses:
+            return "no dose was surgical on either half of the openings, so that none was tested on the other"
         return (
-            f"dose chosen on one opening of each emotion, tested on the other: {self.success}/{self.n} "
-            f"[{self.low:.2f}, {self.high:.2f}] (doses {doses}); random directions {self.random}/{self.n}{other}; "
-            f"McNemar {p_text(self.p)}"
+            f"{self.rate} scenarios succeed, {self.controls} (dose chosen on one opening of each emotion, tested on the "
+            f"other: {self.told}; McNemar {p_text(self.p)})"
         )
 
 
@@ -267,7 +306,7 @@ def cross_fit(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds)
     Raises:
         AnalysisError: fewer than two openings per emotion.
     """
-    parity = texts["opening"] % 2
+    parity = texts.get("opening", pd.Series(dtype=int)) % 2  # a table without its texts has none
     if parity.nunique() < 2:
         raise AnalysisError("cross-fitting needs two openings per emotion; give two scenarios of each")
     rows, mine_all, random_all = [], [], []
