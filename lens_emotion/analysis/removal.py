@@ -88,8 +88,8 @@ def removal(
     plain = torch.cat(rows)
     if len(plain) < LEAST_NEUTRAL:
         raise StimulusError(f"{len(plain)} neutral texts; give {LEAST_NEUTRAL} at least, best 40 or more")
-    emotional = replace(acts.emotional, values=acts.emotional.values[:, at : at + 1])
-    emotional = replace(emotional, residual_norm=acts.residual_norm[at : at + 1])
+    told, one = acts.emotional, slice(at, at + 1)
+    emotional = replace(told, values=told.values[:, one], residual_norm=told.residual_norm[one])
     topics = _topic_displacements(emotional)
     found = []
     for share in SHARES:

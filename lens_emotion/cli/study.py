@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
     from lens_emotion.study.workers import Executor as Runner
 
-SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset"}
+SHORT |= {"controls": "controls", "steering": "steer"}
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -157,7 +158,7 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     plan = plan_study(config, folder)
     say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
     steps = [s.name for s in plan.models[0].steps]
-    made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
+    made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 10)))
     made.columns[0].no_wrap = False
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
         cells = [MARKS.get(s.state, duration(s.seconds) if s.work else "?") for s in model.steps]

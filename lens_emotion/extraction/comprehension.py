@@ -104,12 +104,27 @@ def extract_poolings(
     Returns:
         One PooledActivations per pooling, in their order.
     """
-    check_raw_basis(model, allow_processed)
     chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
     if emotions is not None:
         neutral = {s.emotion for s in chosen.items} & {"neutral"}
         chosen = chosen.only(emotions=(*names(emotions), *neutral))
     check_classes(chosen)
+    options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
+    return read_stimuli(model, chosen, poolings, journal=journal, **options)
+
+
+def read_stimuli(
+    model: Model,
+    chosen: StimulusSet,
+    poolings: Sequence[Pooling],
+    *,
+    token_budget: int | None = None,
+    allow_processed: bool = False,
+    progress: bool = True,
+    journal: Journal | None = None,
+) -> tuple[PooledActivations, ...]:
+    """As `extract_poolings`, of texts of whatever emotions: also of neutral ones alone."""
+    check_raw_basis(model, allow_processed)
     readings = [
         Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
         for s in chosen.items

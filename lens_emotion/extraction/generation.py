@@ -40,6 +40,7 @@ from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet, has_text, well_formed
 
 CAPTURES = ("while writing", "reread")
+STORY_START = 8  # content tokens of a story that are not pooled: its beginning is the prompt's, "Sure, here is"
 JEONG_SHORT = 10  # with so few generated tokens or fewer, arXiv 2604.04064 reads the last prompt token
 WATCHED_BYTES = 1 << 30  # states held of a batch that is read while it is written: an 8B model's take half a MB a token
 
@@ -129,7 +130,7 @@ def extract_generation(
     if wrong := [p for p in chosen if not isinstance(p, StoryPrompt)]:
         raise StimulusError(f"{wrong[0]!r} is no story prompt; give a list of le.StoryPrompt (see story_prompts)")
     sampling = sampling or (GREEDY if jeong else Sampling(temperature=0.8, top_p=0.95, seed=0))
-    pooling = pooling or (middle_token() if jeong else story_mean(start=8))
+    pooling = pooling or (middle_token() if jeong else story_mean(start=STORY_START))
     check_classes(StimulusSet("prompts", tuple(Stimulus(p.prompt_id, p.text, p.emotion, p.topic) for p in chosen)))
     special = special_ids(model)
 

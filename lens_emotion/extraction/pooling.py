@@ -46,14 +46,25 @@ class Pooling:
 
 
 @numbers_fit(StimulusError)
-def story_mean(start: int = 0) -> Pooling:
-    """Mean over content tokens from the `start`-th on, counted from the first content token, not from column 0."""
+def story_mean(start: int = 0, stop: int | None = None) -> Pooling:
+    """Mean over content tokens from the `start`-th on, counted from the first content token, not from column 0.
+
+    Args:
+        stop: no token from this one on; None takes all.
+
+    Raises:
+        StimulusError: a `stop` that leaves nothing.
+    """
+    if stop is not None and stop <= start:
+        raise StimulusError(f"story_mean(start={start}, stop={stop}) takes no token; give a stop above {start}")
 
     def weights(mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch pos"]:
-        chosen = mask & (mask.cumsum(1) > start)
+        nth = mask.cumsum(1)
+        chosen = mask & (nth > start) & ((nth <= stop) if stop is not None else mask)
         return chosen.float() / chosen.sum(1, keepdim=True)
 
-    return Pooling(f"story_mean(start={start})", weights, min_content=start + 1)
+    end = "" if stop is None else f", stop={stop}"
+    return Pooling(f"story_mean(start={start}{end})", weights, min_content=start + 1)
 
 
 def last_token() -> Pooling:

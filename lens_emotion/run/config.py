@@ -46,7 +46,9 @@ PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 MOST_TOKENS = 100_000  # of one text
 DEFAULT_OUT = Path("runs/study")
-ALL_STEPS = READING, WRITING, PRESET, STEERING = "comprehension", "generation", "generation_jeong", "steering"
+READING, WRITING, PRESET, CONTROLS, STEERING = ALL_STEPS = (
+    "comprehension", "generation", "generation_jeong", "controls", "steering",
+)  # fmt: skip
 
 
 class ConfigError(LensEmotionError):
@@ -130,7 +132,7 @@ class StudyConfig:
     def steps(self) -> tuple[str, ...]:
         """The stored steps of a study of one model, in the order in which they run."""
         written = (WRITING, PRESET) if self.jeong else (WRITING,)
-        return (READING, *(written if self.generation else ()), *((STEERING,) if self.steering else ()))
+        return (READING, *(written if self.generation else ()), CONTROLS, *((STEERING,) if self.steering else ()))
 
     def used(self, step: str) -> dict[str, Any]:
         """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
@@ -149,6 +151,7 @@ _USED: dict[str, tuple[str, ...]] = {
     READING: (),
     WRITING: ("story_tokens", "seed", "template"),
     PRESET: ("jeong_tokens", "template"),
+    CONTROLS: (),
     STEERING: ("judge", "doses", "steered_tokens", "seed"),
 }
 

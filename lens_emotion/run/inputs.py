@@ -37,16 +37,22 @@ from lens_emotion.models.loading import (
     tokenizer_of_source,
 )
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli
+from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli, more_neutral
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, read_scenarios, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
-SCHEMAS = {READING: 2, WRITING: 2, PRESET: 2, STEERING: 3}  # raised when the code of a step gives other results
+SCHEMAS = {
+    READING: 2,
+    WRITING: 2,
+    PRESET: 2,
+    CONTROLS: 1,
+    STEERING: 3,
+}  # raised when the code of a step gives other results
 LANGUAGES_OF = "qwen"  # the paper's claim of another language is of this family: it is steered at all layers too
 EVERYWHERE_DOSES = (0.01, 0.03, 0.05)  # of that, in multiples of the mean norm (see `experiment.everywhere`)
 EVERYWHERE_TOKENS = 24
@@ -284,11 +290,14 @@ def step_inputs(
 
     Args:
         texts: what the model reads.
-        read: checksum of what reading found, for steering. family: of the model; one is steered at all layers too.
+        read: checksum of what reading found, for steering; of that and the stories, for the controls.
+        family: of the model; one is steered at all layers too.
     """
     content: Inputs = {"texts": texts.sha256}
     if step in (WRITING, PRESET):
         content = {"prompts": hash_of([p.text for p in prompts_for(step, config, texts)])}
+    elif step == CONTROLS:
+        content |= {"neutral": more_neutral(texts).sha256, "read": read}
     elif step == STEERING:
         openings = [(s.emotion, s.opening) for s in scenarios_for(config, texts)]
         judge = judge_content(config.judge) if config.judge else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from lens_emotion.errors import StimulusError
 from lens_emotion.files.read import kind_of
 from lens_emotion.files.user import is_user_file, numbers_fit
+from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_file
 from lens_emotion.stimuli.world_text import world_stimuli
 
@@ -40,7 +41,24 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
     raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a TOML or JSON file")
 
 
+def more_neutral(texts: StimulusSet) -> StimulusSet:
+    """Neutral texts of the same kind as a set's, none of them in it: 48 passages in English, or four stories a topic of
+    the tiny models' world. None for sets in other languages, which bring their own."""
+    if texts.name in WORLDS:
+        found = world_stimuli(texts.name, n_per_cell=4, seed=1)
+    elif {item.language for item in texts.items} == {"en"}:
+        found = read_stimulus_file(_data("neutral.json")).stimuli
+    else:
+        found = StimulusSet("neutral", ())
+    known = set(texts.texts)
+    return StimulusSet("neutral", tuple(i for i in found.items if i.emotion == NEUTRAL and i.text not in known))
+
+
 @cache
 def passages_file() -> StimulusFile:
     """The natural English passages with their word rules."""
-    return read_stimulus_file(Path(str(resources.files("lens_emotion.stimuli").joinpath("data/passages.json"))))
+    return read_stimulus_file(_data("passages.json"))
+
+
+def _data(name: str) -> Path:
+    return Path(str(resources.files("lens_emotion.stimuli").joinpath(f"data/{name}")))

@@ -22,7 +22,7 @@ from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUD
 from lens_emotion.models.loading import resolve
 from lens_emotion.models.placement import choose_device, choose_dtype, over_gpus
 from lens_emotion.models.shapes import Shape, shape_of
-from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import ALL_STEPS, CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     LANGUAGES_OF,
@@ -37,7 +37,9 @@ from lens_emotion.run.inputs import (
 from lens_emotion.run.look import read_manifest, runs_in
 from lens_emotion.run.places import Place, places_in
 from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, record_of, safe_name
+from lens_emotion.stimuli.library import more_neutral
 from lens_emotion.stimuli.sets import StimulusSet
+from lens_emotion.study.steps import STORIES, control_digest
 
 STORED, BEGUN, TO_RUN = "stored", "begun", "to run"
 
@@ -141,12 +143,20 @@ def state_of(
 ) -> str:
     """Whether a step of a model's folder would be read back."""
     read = None
-    if step != READING:
-        folder = _matching(place, READING, step_inputs(READING, config, identity, texts))
-        read = read_sums(folder)[0].get("story_mean.safetensors", ["unknown"])[-1] if folder else "unknown"
+    if step in (CONTROLS, STEERING):
+        read = _digest(place, "story_mean.safetensors", step_inputs(READING, config, identity, texts))
+    if step == CONTROLS:
+        wanted = step_inputs(WRITING, config, identity, texts) if config.generation else None
+        read = control_digest(str(read), _digest(place, STORIES, wanted) if wanted else None)
     if _matching(place, step, step_inputs(step, config, identity, texts, read, family)) is not None:
         return STORED
     return BEGUN if any(place.glob(f"{PARTIAL}/{step}-{'?' * 16}.journal")) else TO_RUN
+
+
+def _digest(place: Path, file: str, wanted: Inputs) -> str:
+    """Checksum of a stored step's file, "unknown" if it is not stored."""
+    folder = _matching(place, wanted["step"], wanted)
+    return read_sums(folder)[0].get(file, ["unknown"])[-1] if folder else "unknown"
 
 
 def _matching(place: Path, step: str, wanted: Inputs) -> Path | None:
@@ -193,7 +203,12 @@ RECORD = 240  # bytes of a text's labels in a file of activations, beside the te
 STEERED_ROW = 550  # bytes of a steered text's measures and scores in dose_response.json, beside the text
 REPORT = (4.6e6, 1.3e5)  # bytes of report.html, and of each model's part of it
 PROGRAM = 5e8  # bytes of Python with torch and transformers
-ROWS = {READING: 2, WRITING: 2, PRESET: 1}  # of activations stored of a text: its poolings, or readings of a story
+ROWS = {
+    READING: 2,
+    WRITING: 2,
+    PRESET: 1,
+    CONTROLS: 1,
+}  # of activations stored of a text: its poolings, or readings of a story
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -234,6 +249,10 @@ def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, fa
     """Tokens and arithmetic of a step: two operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361)."""
     if step == READING:
         return _work(shape, len(texts), sum(map(len, texts.texts)) / CHARACTERS, 0)
+    if step == CONTROLS:
+        plain = more_neutral(texts).texts
+        told = len(prompts_for(WRITING, config, texts)) if config.generation else 0
+        return _work(shape, len(plain) + told, sum(map(len, plain)) / CHARACTERS + told * config.story_tokens, 0)
     if step == STEERING:
         openings = scenarios_for(config, texts)
         length = sum(len(s.opening) for s in openings) / CHARACTERS
@@ -259,7 +278,8 @@ def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, 
     # states of every layer of the largest batch that is read, and one block's inner width
     tokens = max(CPU_BUDGET if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS)
     reading = tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
-    batch = max([reading, *(_decoding(s, config, texts, shape, item) for s in config.steps if s != READING)])
+    writing = [s for s in config.steps if s not in (READING, CONTROLS)]
+    batch = max([reading, *(_decoding(s, config, texts, shape, item) for s in writing)])
     rows = sum(ROWS[step] * n for step, n in _texts_kept(config, texts).items())
     host = 2.0 * rows * shape.n_layers * shape.d_model * 4
     program = PROGRAM if device == "cpu" else 0.0
@@ -270,11 +290,15 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     """Bytes of a model's folder: activations in float32, the texts' labels, the steering result, tables, figures."""
     row = shape.n_layers * shape.d_model * 4
     length = {READING: sum(map(len, texts.texts)) / len(texts)}
-    length |= {WRITING: CHARACTERS * config.story_tokens / 2, PRESET: CHARACTERS * config.jeong_tokens / 2}
+    length |= {
+        CONTROLS: length[READING],
+        WRITING: CHARACTERS * config.story_tokens / 2,
+        PRESET: CHARACTERS * config.jeong_tokens / 2,
+    }
     total = 0.0
     for step, n in _texts_kept(config, texts).items():
         total += ROWS[step] * n * (row + RECORD + length[step])
-        total += n * (140 + length[step]) if step != READING else 0.0  # stories.json, and their place in tables
+        total += n * (140 + length[step]) if step in (WRITING, PRESET) else 0.0  # stories.json, tables
     if config.steering:
         steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
         total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)  # also in steering_texts.csv
@@ -286,7 +310,7 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
 def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
     """Step -> texts whose activations are stored."""
     written = {s: len(prompts_for(s, config, texts)) for s in config.steps if s in (WRITING, PRESET)}
-    return {READING: len(texts)} | written
+    return {READING: len(texts), CONTROLS: len(more_neutral(texts)) + written.get(WRITING, 0)} | written
 
 
 def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:

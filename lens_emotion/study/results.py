@@ -186,7 +186,8 @@ class Evidence(Brief):
             of models that the claim of another language is about.
         stimuli: name of the stimulus set. ratings: people's ratings of its emotions, where it brings its own.
         lacking: step -> why it was run and gave no states to analyse.
-        matched: the bare stories over as many tokens as the passages. plain: neutral texts beyond those of the set.
+        plain: neutral texts beyond those of the set. matched, shortened: the bare stories, or the passages, whichever
+            pool more tokens a text, over as many as the other.
     """
 
     info: ModelInfo
@@ -202,13 +203,19 @@ class Evidence(Brief):
     ratings: tuple[Norm, ...] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
     everywhere: DoseResponse | None = None
-    matched: PooledActivations | None = None
     plain: PooledActivations | None = None
+    matched: PooledActivations | None = None
+    shortened: PooledActivations | None = None
 
     @property
     def bare(self) -> PooledActivations | None:
         """The stories without their instruction, over as many tokens as the passages where such a reading is there."""
         return self.reread if self.matched is None else self.matched
+
+    @property
+    def passages(self) -> PooledActivations:
+        """The passages, over no more tokens than the stories where such a reading is there."""
+        return self.comprehension if self.shortened is None else self.shortened
 
     @property
     def name(self) -> str:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.display import Brief
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings
-from lens_emotion.extraction.generation import NoStoriesError, extract_generation
-from lens_emotion.extraction.pooling import last_token, story_mean
+from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings, read_stimuli
+from lens_emotion.extraction.generation import STORY_START, NoStoriesError, extract_generation
+from lens_emotion.extraction.pooling import Pooling, last_token, story_mean
 from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.models.templates import chat_prompt, has_chat_template
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     EVERYWHERE_TOKENS,
@@ -29,12 +31,12 @@ from lens_emotion.run.inputs import (
     scenarios_for,
     step_inputs,
 )
-from lens_emotion.run.store import Inputs, Store
+from lens_emotion.run.store import Inputs, Store, hash_of
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
-from lens_emotion.stimuli.library import WORLDS, load_stimuli
+from lens_emotion.stimuli.library import WORLDS, load_stimuli, more_neutral
 from lens_emotion.stimuli.sets import StimulusSet, read_written, write_written
 from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -93,6 +95,7 @@ def gather(run: ModelRun) -> Evidence:
     run.store.save("vectors.safetensors", emotion_vectors(story).save)
     stories, jeong = write(run) if run.config.generation else (None, None)
     lacking = {step: found.why for step, found in ((WRITING, stories), (PRESET, jeong)) if found and found.why}
+    beside = controls(run, story, stories)
     steering, every = steer(run, story) if run.config.steering else (None, None)
     spec = find_spec(run.info.name)
     return Evidence(
@@ -109,6 +112,9 @@ def gather(run: ModelRun) -> Evidence:
         stimuli=run.texts.name,
         ratings=run.texts.norms,
         lacking=lacking,
+        plain=beside.plain,
+        matched=beside.stories,
+        shortened=beside.passages,
     )
 
 
@@ -180,6 +186,89 @@ def load_written(folder: Path) -> Written:
 
     stories, why = read_written(folder / STORIES)
     return Written(stories, acts("conditioned"), acts("reread"), why)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Controls(Brief):
+    """Readings that claims are controlled by.
+
+    Attributes:
+        plain: neutral texts beyond those of the set; None where there are none of its kind.
+        stories, passages: those of the two that pool more tokens a text, over as many as the others; else None.
+    """
+
+    plain: PooledActivations | None = None
+    stories: PooledActivations | None = None
+    passages: PooledActivations | None = None
+
+
+_CONTROLS = ("plain", "stories", "passages")  # and their files
+
+
+def controls(run: ModelRun, story: PooledActivations, written: Written | None) -> Controls:
+    """More neutral texts, and stories or passages over as many tokens as the other of the two."""
+
+    def experiment(journal: Journal) -> Controls:
+        return Controls(
+            **{
+                name: read_stimuli(run.model, texts, [pooling], journal=journal)[0]
+                for name, (texts, pooling) in _controls_of(run, story, written).items()
+            }
+        )
+
+    run.doing("reading controls")
+    stories = run.store.digest(WRITING, STORIES) if written is not None else None
+    inputs = run.inputs(CONTROLS, control_digest(run.store.digest(READING, "story_mean.safetensors"), stories))
+    return run.store.step(CONTROLS, inputs, load_controls, experiment, _save_controls)
+
+
+def _controls_of(
+    run: ModelRun, story: PooledActivations, written: Written | None
+) -> dict[str, tuple[StimulusSet, Pooling]]:
+    found: dict[str, tuple[StimulusSet, Pooling]] = {}
+    if len(plain := more_neutral(run.texts)):
+        found["plain"] = plain, story_mean()
+    if written is None or written.reread is None:
+        return found
+    kept = {r.text_id for r in written.reread.records}
+    told = [s for s in written.stories.items if s.text_id in kept]
+    sizes = [sum(tokenise_text(run.model, s.text).content) - STORY_START for s in told]
+    told = [s for s, n in zip(told, sizes, strict=True) if n > 0]
+    sizes, others = [n for n in sizes if n > 0], [r.n_pooled for r in story.emotional.records]
+    if not sizes:
+        return found
+    if mean(sizes) > mean(others):
+        stop = STORY_START + as_long(sizes, mean(others))
+        found["stories"] = StimulusSet("stories", tuple(told)), story_mean(STORY_START, stop)
+    else:
+        found["passages"] = run.texts, story_mean(0, as_long(others, mean(sizes)))
+    return found
+
+
+def as_long(sizes: Sequence[int], target: float) -> int:
+    """The number of tokens to which texts of these sizes are cut so that they hold `target` each, on average."""
+    return next((n for n in range(1, max(sizes)) if mean(min(size, n) for size in sizes) >= target), max(sizes))
+
+
+def control_digest(read: str, stories: str | None) -> str:
+    """Of what the controls are read beside."""
+    return hash_of([read, stories])
+
+
+def _save_controls(found: Controls, folder: Path) -> None:
+    for name in _CONTROLS:
+        if (acts := getattr(found, name)) is not None:
+            acts.save(folder / f"{name}.safetensors")
+
+
+def load_controls(folder: Path) -> Controls:
+    """What a stored step holds; nothing where versions before 0.3 made none.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    files = {name: folder / f"{name}.safetensors" for name in _CONTROLS}
+    return Controls(**{name: PooledActivations.load(path) for name, path in files.items() if path.exists()})
 
 
 Steered = tuple[DoseResponse, DoseResponse | None]

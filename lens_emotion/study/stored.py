@@ -21,7 +21,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.read import read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
 from lens_emotion.run.store import Store
 from lens_emotion.stimuli.emotions import Norm
@@ -29,7 +29,7 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
-from lens_emotion.study.steps import DOSES, STORIES, Say, load_steered, load_written, silent
+from lens_emotion.study.steps import DOSES, STORIES, Say, load_controls, load_steered, load_written, silent
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,11 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     shape = (info.n_layers, info.d_model)
     if shape != (story.n_layers, story.d_model) or not 0 <= lens.layer < info.n_layers == lens.n_layers:
         raise ArtifactError(f"{path} speaks of another model than the activations beside it are of{again}")
-    if gone := [step for step in config.steps if step != PRESET and not (folder / step).is_dir()]:
+    if gone := [step for step in config.steps if step not in (PRESET, CONTROLS) and not (folder / step).is_dir()]:
         raise ArtifactError(f"{folder} lacks {', '.join(gone)}, which its settings ask for{again}")
     steered = (folder / STEERING / DOSES).exists()
     steering, every = load_steered(folder / STEERING) if steered else (None, None)
+    beside = load_controls(folder / CONTROLS)
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
     lacking = {step: load_written(folder / step).why for step in told}
     evidence = Evidence(
@@ -120,6 +121,9 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         jeong=acts(f"{PRESET}/conditioned"),
         steering=steering,
         everywhere=every,
+        plain=beside.plain,
+        matched=beside.stories,
+        shortened=beside.passages,
         stimuli=facts.stimuli,
         ratings=tuple(record(Norm, rating, f"a rating of {path}") for rating in facts.ratings),
         lacking={step: why for step, why in lacking.items() if why},

@@ -26,11 +26,11 @@ from lens_emotion.files.checksums import Files, check_inside, read_files, write_
 from lens_emotion.files.journal import Part, PartDone, append
 from lens_emotion.memory import out_of_memory
 from lens_emotion.models.access import Model
-from lens_emotion.run.config import ALL_STEPS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
+from lens_emotion.run.config import ALL_STEPS, CONTROLS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
 from lens_emotion.run.places import Place
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
 from lens_emotion.study.one_model import LOADED_WITH, Outcome, loaded, study_model
-from lens_emotion.study.steps import ModelRun, Say, open_model, read, silent, steer, write
+from lens_emotion.study.steps import ModelRun, Say, controls, open_model, read, silent, steer, write
 
 PARTS_PER_SLOT = 2  # parts that are not equally long even out, and a worker that dies costs less
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class _Distributed:
         self.complete(READING)
         wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}
         _together([partial(self.complete, method) for method, asked in wanted.items() if asked], self.stop)
+        self.complete(CONTROLS)
         self.say(self.label, "analysing")
         outcome, files = self.result(finish, self.job, self.files(ALL_STEPS))
         check_inside(self.store.root, files)
@@ -347,11 +348,13 @@ SURVEY = Part(0, 0)
 METHODS: dict[str, Callable[[ModelRun], Any]] = {
     READING: read,
     WRITING: write,
+    CONTROLS: lambda run: controls(run, read(run)[0], write(run)[0] if run.config.generation else None),
     STEERING: lambda run: steer(run, read(run)[0]),
 }
 STEPS = {  # that a method reads or writes
     READING: (READING,),
     WRITING: (WRITING, PRESET),
+    CONTROLS: (READING, WRITING, PRESET, CONTROLS),
     STEERING: (READING, STEERING),
 }
 

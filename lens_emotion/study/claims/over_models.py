@@ -171,7 +171,7 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
     beside = other_readings(study.versus, study.jeong, study.jeong_reading)
     left = without_neutral(evidence.comprehension, reading.decoding, evidence.plain, n, seed)
     return (
-        better_by_writing(name, evidence.bare, evidence.comprehension, beside, smallest["C1"], why, seed),
+        better_by_writing(name, evidence.bare, evidence.passages, beside, smallest["C1"], why, seed),
         middle_layers(name, reading.sweep),
         u_shape(name, reading.sweep, reading.separation),
         beyond_anisotropy(name, left, smallest["C4"]),
