@@ -32,8 +32,8 @@ def say_wrapped(head: Text, words: str, style: str = "", indent: int | None = No
     indent = head.cell_len if indent is None else indent
     taken = " " * head.cell_len  # the head's room: it keeps its own style
     width = max(out.width, indent + 20)
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    lines = textwrap.wrap(printable(words), width, initial_indent=taken, subsequent_indent=" " * indent, **whole)
+    wrap = textwrap.TextWrapper(width, taken, " " * indent, break_long_words=False, break_on_hyphens=False)
+    lines = wrap.wrap(printable(words))
     say_line(head, (lines[0][head.cell_len :] if lines else "", style))
     for line in lines[1:]:
         say_line((line, style))

@@ -166,7 +166,7 @@ def regime_map(result: RegimeMap) -> go.Figure:
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
         f"n = {span(result.table['n'])} texts per cell",
         "* also loops",
-        f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
+        f"explosive above a surprise (perplexity over expected) of {result.thresholds.explosive_ratio:.2g}",
         f"judge: {result.judge}",
     )
     titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
@@ -209,8 +209,9 @@ def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
         f"layer {r['layer']} (depth {r['depth']:.2f}), dose {r['dose_natural']:.3g} natural = "
         f"{r['dose_relative']:.2g} relative<br><b>{r['regime']}</b>{' (loops)' * bool(r['looping'])}: success "
         f"{r['success_rate']:.2f} [{r['success_low']:.2f}, {r['success_high']:.2f}], random {r['control_rate']:.2f}"
-        f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, distinct-2 {r['distinct_2']:.2f}, loop share "
-        f"{r['loop_share']:.2f}, n = {r['n']}"
+        f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, "
+        f"surprise {r['surprise']:.3g}, distinct-2 {r['distinct_2']:.2f}, "
+        f"loop share {r['loop_share']:.2f}, n = {r['n']}"
     )
     if sample is None:
         return head

@@ -221,7 +221,7 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
 
 
 def wanting(claims: Claims, over: Claim) -> tuple[str, ...]:
-    """Of a claim that is undetermined, which effect would have mattered, and which this design finds (in each model)."""
+    """Of a claim that is undetermined, what would have mattered, and what this design finds (in each model)."""
     if over.verdict != UNDETERMINED:
         return ()
     small = f"smallest effect of interest: {over.smallest:g} ({SMALLEST[over.code].unit})" if over.smallest else ""

@@ -142,7 +142,7 @@ def _paired(steering: DoseResponse) -> str:
 
 
 def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
-    """The texts behind the dose table, and some beside unsteered and randomly pushed texts at the dose that is shown."""
+    """The texts behind the dose table, and some beside unsteered and randomly pushed ones at the dose shown."""
     assert m.steering is not None
     steering, n = m.steering, 8
     dose = steering.shown_dose

@@ -18,7 +18,7 @@ from lens_emotion.files.artifacts import atomic_write, check_whole, digest
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
-from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p
+from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p, thresholds_of, with_text_regimes
 from lens_emotion.steering.paired import PairedOutcome, able, paired_outcome
 from lens_emotion.steering.regimes import REGIMES, SURGICAL, Thresholds
 from lens_emotion.stimuli.sets import has_text
@@ -36,9 +36,9 @@ class DoseResponse(Result):
         table: one row per dose and condition ("emotion", "random"): dose in both units, n, success and moved (counts,
             rates, Wilson intervals), the same for the other-emotion control (other_...; in rows of "emotion"), exact
             McNemar p against random (p_random, p_moved; p_corrected: Holm over doses) and against the other emotion
-            (p_other), top_emotions (emotions of which the target ranks first), perplexity ratio, entropy, distinct-2,
-            loop share, edit distance, looping, changed, regime; no_text and broken count texts that hold nothing, and
-            those that ended since the model's numbers overflowed.
+            (p_other), top_emotions (emotions of which the target ranks first), perplexity ratio, surprise, entropy,
+            distinct-2, loop share, edit distance, looping, changed, regime; no_text and broken count texts that hold
+            nothing, and those that ended since the model's numbers overflowed.
         texts: one row per text of these two conditions. others: the same for the other-emotion control.
         unsteered: the texts of dose 0.
         scores: the judge's scores of all of them (condition, dose, scenario, one column per emotion).
@@ -292,8 +292,8 @@ class CrossFitted(Result):
         if not self.doses:
             return "no dose was surgical on either half of the openings, so that none was tested on the other"
         return (
-            f"{self.rate} scenarios succeed, {self.controls} (dose chosen on one opening of each emotion, tested on the "
-            f"other: {self.told}; McNemar {p_text(self.p)})"
+            f"{self.rate} scenarios succeed, {self.controls} (dose chosen on one opening of each emotion, tested on "
+            f"the other: {self.told}; McNemar {p_text(self.p)})"
         )
 
 
@@ -355,7 +355,8 @@ _BIG = float(np.finfo(float).max)
 _LIMITS = {
     "dose": (-LARGEST, LARGEST), "dose_natural": (-np.inf, np.inf), "dose_relative": (-np.inf, np.inf), "n": (1, _BIG),
     "loop_share": (0, 1), "distinct_2": (0, 1), "edit_distance": (0, 1), "entropy": (-WITHIN, _BIG),
-    "perplexity_ratio": (0, np.inf), "nll": (-WITHIN, np.inf), "unsteered_nll": (-WITHIN, np.inf),
+    "perplexity_ratio": (0, np.inf), "surprise": (0, np.inf), "nll": (-WITHIN, np.inf),
+    "unsteered_nll": (-WITHIN, np.inf),
     **dict.fromkeys(_COUNTS, (0, _BIG)), "top_emotions": (0, _BIG),
 }  # fmt: skip
 _NAMED = {"condition": {*CONDITIONS, "unsteered"}, "regime": {*REGIMES, ""}, "text_regime": set(REGIMES)}
@@ -414,10 +415,28 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         notes = data["notes"]
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
             raise ValueError("its notes are no list of texts")
+        if "surprise" not in held["table"]:
+            thresholds = _judged_anew(held)
         return DoseResponse(**held, thresholds=thresholds, notes=tuple(notes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
+
+
+def _judged_anew(held: dict[str, Any]) -> Thresholds:
+    """Give a file from before regimes rested on surprise those of today: its texts hold all that they take."""
+    thresholds = thresholds_of(held["unsteered"])
+    for name in ("texts", "others"):
+        if len(held[name]):
+            held[name] = with_text_regimes(held[name], thresholds)
+    table, texts, found = held["table"], held["texts"], list[dict[str, Any]]()
+    for dose, condition in zip(table["dose"], table["condition"], strict=True):
+        of_dose = dict(list(texts[texts["dose"] == dose].sort_values("scenario").groupby("condition")))
+        found.append(condition_row(of_dose[condition], of_dose["random"], None, thresholds))
+    held["table"] = table.assign(**{name: [row[name] for row in found] for name in ("surprise", "looping", "regime")})
+    regimes = held["table"].set_index(["condition", "dose"])["regime"]
+    held["texts"]["regime"] = [regimes[of] for of in zip(texts["condition"], texts["dose"], strict=True)]
+    return thresholds
 
 
 def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
