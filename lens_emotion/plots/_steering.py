@@ -84,7 +84,8 @@ def _facts(result: DoseResponse) -> tuple[str, ...]:
     if "accuracy" not in result.judge:
         measured = result.judge_accuracy
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
-    return said, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", judge
+    explosive = f"explosive above {result.thresholds.explosive_ratio:.1f} times the expected perplexity"
+    return said, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", explosive, judge
 
 
 def _responses(
@@ -166,7 +167,7 @@ def regime_map(result: RegimeMap) -> go.Figure:
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
         f"n = {span(result.table['n'])} texts per cell",
         "* also loops",
-        f"explosive above a surprise (perplexity over expected) of {result.thresholds.explosive_ratio:.2g}",
+        f"explosive above {result.thresholds.explosive_ratio:.2g} times the expected perplexity",
         f"judge: {result.judge}",
     )
     titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)

@@ -48,8 +48,8 @@ def text_cells(steering: DoseResponse) -> TextCells:
 def _cell(r: Mapping[Any, Any], frame: DataFrame) -> TextCell:
     facts = (
         f"{r['regime']}{', looping' * bool(r['looping'])}: {r['success']:.0f} of {r['n']:.0f} scenarios succeed (95% "
-        f"{r['success_low']:.2f} to {r['success_high']:.2f}), perplexity ratio {r['perplexity_ratio']:.2f}, distinct-2 "
-        f"{r['distinct_2']:.2f}, loop share {r['loop_share']:.2f}"
+        f"{r['success_low']:.2f} to {r['success_high']:.2f}), perplexity ratio {r['perplexity_ratio']:.2f} and "
+        f"{r['surprise']:.2f} times the expected, distinct-2 {r['distinct_2']:.2f}, loop share {r['loop_share']:.2f}"
     )
     note = f"{r['success']:.0f}/{r['n']:.0f}, ×{_ratio(r['perplexity_ratio'])}"
     return TextCell(f"{r['regime']}{'*' * bool(r['looping'])}", note, str(r["regime"]), facts, _texts(r["dose"], frame))
