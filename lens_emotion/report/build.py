@@ -61,7 +61,10 @@ def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
     lead = "Beside the claims, which do not rest on it: emotions, topics and models as samples of others, all at once. "
     tables = tuple((f"{m.outcome} (mixed effects)", m.table, f"tables/{name}.csv") for name, m in mixed.items())
     return Section(
-        "What does the outcome go with?", lead + " ".join(f"{m.summary()}." for m in mixed.values()), (), tables
+        "What does the outcome go with?",
+        lead + " ".join(f"{(s := m.summary())[0].upper()}{s[1:]}." for m in mixed.values()),
+        (),
+        tables,
     )
 
 
@@ -70,6 +73,8 @@ def summary_row(m: ModelStudy) -> Row:
     sweep = m.comprehension.sweep
     low, high = sweep.best_depth_low, sweep.best_depth_high
     interval = "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
+    if sweep.standardised is not None:
+        interval += f"{'; ' if interval else ''}standardised {sweep.standardised.best_depth:.0%}"
     return {
         "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
         "reads emotion": _decoding_cell(m.comprehension),
@@ -85,7 +90,19 @@ def _decoding_cell(method: MethodStudy) -> Cell:
     p = float(best.p_corrected)
     if method.decoding.tied:
         return Cell("not testable", note="copies leave no text that was not also learnt")
-    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", f"chance {best.chance:.2f}, {p_text(p)}")
+    note = f"chance {best.chance:.2f}, {p_text(p)}{_standardised(method)}"
+    if hangs := method.decoding.hangs():
+        return Cell(f"{best.accuracy:.2f}", "plain", f"{note}; {hangs}")
+    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", note)
+
+
+def _standardised(method: MethodStudy) -> str:
+    """What the other decoder finds at its own best layer."""
+    other = method.decoding.standardised
+    if other is None:
+        return ""
+    best = other.table.iloc[other.best_layer]
+    return f"; standardised per dimension {best.accuracy:.2f}, {p_text(float(best.p_corrected))}"
 
 
 def _not_run(m: ModelStudy, part: str) -> Cell:
@@ -180,8 +197,10 @@ def _method_finding(method: MethodStudy) -> Finding:
         f"{method.name}: held-out decoding, {len(method.decoding.emotions)} emotions",
         f"{best.accuracy:.2f} at depth {best.depth:.0%}",
         f"chance {best.chance:.2f}, permuted labels {best.null_low:.2f} to {best.null_high:.2f}, "
-        f"{p_text(float(best.p_corrected))}",
-        _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied),
+        f"{p_text(float(best.p_corrected))}{_standardised(method)}",
+        _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied)
+        if not method.decoding.hangs()
+        else "reported",
         method.decoding.summary() + (f" Note: {notes}." if notes else ""),
     )
 
@@ -215,7 +234,8 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         sentences = tuple(dict.fromkeys([over.sentence, *(c.sentence for c in per_model.values())]))
         whole = Cell(over.verdict, _TONES.get(over.verdict, "plain"), over.reason)
         effect = str(over.effect) if over.effect is not None and math.isfinite(over.effect.value) else ""
-        facts = effect, over.null, over.n, wanting(run.claims, over)
+        more = tuple(line for line in wanting(run.claims, over) if line not in over.reason)
+        facts = effect, over.null, over.n, more
         rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, *facts))
     return tuple(rows)
 

@@ -174,7 +174,10 @@ def _leakage_words(m: ModelStudy) -> str:
 PLANS = (
     Plan(
         "Where emotion can be read",
-        lambda m: "Held-out decoding at every layer, folds by topic, with the band of permuted labels.",
+        lambda m: (
+            "Held-out decoding at every layer, folds by topic, with the band of permuted labels, by two decoders: the "
+            "centred cosine, which a few massive dimensions can blind, and standardised per dimension."
+        ),
         ("layer_sweep_comprehension", "layer_sweep_generation_conditioned", "layer_sweep_generation_reread"),
         opened=True,
     ),
@@ -183,7 +186,7 @@ PLANS = (
         "Separation, and why it needs company",
         lambda m: (
             "Mean pairwise cosine between the unit vectors (lower looks better) with its permutation null, above the "
-            "held-out decoding of the same states. The cosine alone proves nothing: noise lowers it too."
+            "decoding of the same states by both decoders. The cosine alone proves nothing: noise lowers it too."
         ),
         ("separation_comprehension", "separation_the_papers_generation_preset"),
     ),
