@@ -71,8 +71,8 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     if result.standardised is None:
         figure.add_trace(_best_depth(result))
     else:  # each in the colour of its curve; one ring around the other where both are best at one layer
-        figure.add_trace(_best_depth(result, BLUE, "centred: "))
-        figure.add_trace(_best_depth(result.standardised, VERMILLION, "standardised: ", size=20))
+        figure.add_trace(_best_depth(result, BLUE, "centred"))
+        figure.add_trace(_best_depth(result.standardised, VERMILLION, "standardised", size=20))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
     shape = _shape(result)
@@ -109,7 +109,7 @@ def separation(result: Separation) -> go.Figure:
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
     given = "accuracy_standardised" in table
-    other = _standardised(table, "accuracy", "accuracy_p_standardised", ORANGE) if given else ()
+    other = _standardised(table, "accuracy", "accuracy_p_standardised", PURPLE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
     figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
@@ -170,7 +170,8 @@ def _best_depth(result: LayerSweep, colour: str = ORANGE, which: str = "", size:
         interval = f" [{low:.2f}, {high:.2f}]"
         reach = {"array": [high - best], "arrayminus": [best - low]}
         error = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.6, "width": 5, **reach}
-    name = f"{which}best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
+    words = f"best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
+    name = f"{which} best {result.best_depth:.2f}{interval}" if which else words  # short: a legend has little room
     return go.Scatter(
         x=[result.best_depth],
         y=[row["value"]],
@@ -178,7 +179,7 @@ def _best_depth(result: LayerSweep, colour: str = ORANGE, which: str = "", size:
         mode="markers",
         name=name,
         marker={"symbol": "circle-open", "size": size, "color": colour, "line": {"width": 2.4}},
-        hovertemplate=f"{name}<extra></extra>",
+        hovertemplate=f"{which} {words}<extra></extra>",
     )
 
 

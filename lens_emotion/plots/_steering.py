@@ -78,14 +78,15 @@ def _facts(result: DoseResponse) -> tuple[str, ...]:
     elif not found.doses:
         said = "no dose was surgical on either half of the openings"
     else:
-        said = f"dose chosen on other openings: {found.rate} succeed, {found.controls}"
+        said = f"dose chosen on other openings: {found.rate} succeed"
     layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
     judge = f"judge: {result.judge}"
     if "accuracy" not in result.judge:
         measured = result.judge_accuracy
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
     explosive = f"explosive above {result.thresholds.explosive_ratio:.1f} times the expected perplexity"
-    return said, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", explosive, judge
+    controls = found.controls if found is not None and found.doses else ""
+    return said, controls, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", explosive, judge
 
 
 def _responses(
