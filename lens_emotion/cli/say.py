@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,22 @@ def say_line(*parts: str | Text | tuple[str, str]) -> None:
         parts: text as it is, or (text, style).
     """
     out.print(Text.assemble(*map(_spelled, parts)), soft_wrap=True)
+
+
+def say_wrapped(head: Text, words: str, style: str = "", indent: int | None = None) -> None:
+    """A head and a sentence behind it, broken between words at the terminal's width (80 in a pipe) and indented.
+
+    Args:
+        indent: of the lines after the first; None for the width of the head.
+    """
+    indent = head.cell_len if indent is None else indent
+    taken = " " * head.cell_len  # the head's room: it keeps its own style
+    width = max(out.width, indent + 20)
+    wrap = textwrap.TextWrapper(width, taken, " " * indent, break_long_words=False, break_on_hyphens=False)
+    lines = wrap.wrap(printable(words))
+    say_line(head, (lines[0][head.cell_len :] if lines else "", style))
+    for line in lines[1:]:
+        say_line((line, style))
 
 
 def _spelled(part: Any) -> Any:

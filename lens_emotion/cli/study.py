@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.model import Device, Quantise, Stimuli
-from lens_emotion.cli.say import duration, out, say_line, short, size, table
+from lens_emotion.cli.say import duration, out, say_line, say_wrapped, short, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
@@ -102,7 +102,7 @@ def study(
 def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.memory import room_for
-    from lens_emotion.report.build import build_report
+    from lens_emotion.report.build import build_report, wanting
     from lens_emotion.run.lock import writing
     from lens_emotion.run.store import check_is_free
     from lens_emotion.study.pipeline import run_study
@@ -130,22 +130,23 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
-        say_line(Text(f"  {claim.code}  ").append(verdict).append(claim.statement))
+        say_wrapped(Text(f"  {claim.code}  ").append(verdict), claim.statement)
+        for line in wanting(run.claims, claim):
+            say_wrapped(Text(" " * 6), line, "dim")
     say_line("\nreport: ", (str(report), "bold"))
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 
 
 def _print_summary(row: dict[str, object]) -> None:
-    """One line per finding, so that it fits a narrow terminal."""
+    """One paragraph per finding, with its note, that fits a narrow terminal."""
     from lens_emotion.report.page import as_cell, number
 
     styles = {"good": "green", "noise": "yellow", "plain": ""}
     for i, (label, value) in enumerate(row.items()):
         cell = as_cell(value)
         shown = Text(number(cell.value), style="bold" if i == 0 else styles[cell.tone])
-        if cell.note:
-            shown.append(f"  ({cell.note})", style="dim")
-        say_line(shown if i == 0 else Text(f"  {label:<15} ").append(shown))
+        head = shown if i == 0 else Text(f"  {label:<15} ").append(shown)
+        say_wrapped(head.append("  "), f"({cell.note})" if cell.note else "", "dim", indent=18)
 
 
 def print_plan(config: StudyConfig, folder: Path) -> None:

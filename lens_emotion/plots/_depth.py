@@ -68,17 +68,28 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
             figure.add_traces(_standardised(table, "value"))
     else:
         figure.add_trace(curve(table, "value", result.metric, BLUE, "circle"))
-    figure.add_trace(_best_depth(result))
-    if result.standardised is not None:
-        figure.add_trace(_best_depth(result.standardised, VERMILLION))
+    if result.standardised is None:
+        figure.add_trace(_best_depth(result))
+    else:  # each in the colour of its curve; one ring around the other where both are best at one layer
+        figure.add_trace(_best_depth(result, BLUE, "centred"))
+        figure.add_trace(_best_depth(result.standardised, VERMILLION, "standardised", size=20))
     better = "higher" if result.higher_is_better else "lower"
     null = SIGNIFICANCE if tested else "this measure has no label null"
-    shape = "" if result.shape is None else f"two-lines test: {result.shape.verdict}"
+    shape = _shape(result)
     counts = counted(result, "texts", "permutations")
     facts = (counts, f"{len(table)} layers", f"{better} is better", shape, null)
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
     return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+
+
+def _shape(result: LayerSweep) -> str:
+    """The verdict of the two-lines test, and that of the other decoder where it differs."""
+    if result.shape is None:
+        return ""
+    other = None if result.standardised is None else result.standardised.shape
+    apart = "" if other is None or other.verdict == result.shape.verdict else f" (standardised: {other.verdict})"
+    return f"two-lines test: {result.shape.verdict}{apart}"
 
 
 def _standardised(
@@ -98,7 +109,7 @@ def separation(result: Separation) -> go.Figure:
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
     given = "accuracy_standardised" in table
-    other = _standardised(table, "accuracy", "accuracy_p_standardised", ORANGE) if given else ()
+    other = _standardised(table, "accuracy", "accuracy_p_standardised", PURPLE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
     figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
@@ -149,7 +160,7 @@ def anisotropy(result: Anisotropy) -> go.Figure:
     return titled(figure, "Anisotropy", facts, height=400)
 
 
-def _best_depth(result: LayerSweep, colour: str = ORANGE) -> go.Scatter:
+def _best_depth(result: LayerSweep, colour: str = ORANGE, which: str = "", size: int = 15) -> go.Scatter:
     """A ring on the best layer's value and, where known, the interval of its depth as a horizontal bar."""
     row = result.table.loc[result.table["layer"] == result.best_layer].iloc[0]
     low, high = result.best_depth_low, result.best_depth_high
@@ -159,15 +170,16 @@ def _best_depth(result: LayerSweep, colour: str = ORANGE) -> go.Scatter:
         interval = f" [{low:.2f}, {high:.2f}]"
         reach = {"array": [high - best], "arrayminus": [best - low]}
         error = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.6, "width": 5, **reach}
-    name = f"best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
+    words = f"best depth {result.best_depth:.2f}{interval}, layer {result.best_layer}"
+    name = f"{which} best {result.best_depth:.2f}{interval}" if which else words  # short: a legend has little room
     return go.Scatter(
         x=[result.best_depth],
         y=[row["value"]],
         error_x=error,
         mode="markers",
         name=name,
-        marker={"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 2.4}},
-        hovertemplate=f"{name}<extra></extra>",
+        marker={"symbol": "circle-open", "size": size, "color": colour, "line": {"width": 2.4}},
+        hovertemplate=f"{which} {words}<extra></extra>",
     )
 
 

@@ -57,26 +57,36 @@ def dose_response(result: DoseResponse) -> go.Figure:
         figure.add_traces(_responses(rows, place, style), rows=[1, 2], cols=[1, 1])
     figure.add_trace(_regimes(table, doses), row=3, col=1)
     figure.add_hline(1, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=2, col=1)
-    dose = result.surgical_dose
-    if dose is not None and float(dose) in place:
+    found = result.headline
+    if found is not None and found.doses:
         line = {"color": GREEN, "width": 1.6, "dash": "dot"}
-        key = go.Scatter(x=[None], y=[None], mode="lines", line=line, name=f"surgical dose {dose:g}")
-        figure.add_trace(key, row=1, col=1)
-        for row in (1, 2):
-            figure.add_vline(place[float(dose)], line=line, row=row, col=1)
+        words = f"dose chosen on other openings: {found.told}"
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", line=line, name=words), row=1, col=1)
+        for dose in found.doses:
+            for row in (1, 2):
+                figure.add_vline(place[dose], line=line, row=row, col=1)
     _axes(figure, table, doses)
     titled(figure, "Dose and response", _facts(result), height=620)
     return figure
 
 
-def _facts(result: DoseResponse) -> tuple[str, str, str]:
-    """Layer, n per point, and the judge with its measured accuracy."""
+def _facts(result: DoseResponse) -> tuple[str, ...]:
+    """Success at doses chosen on other openings, layer, n per point, and the judge with its measured accuracy."""
+    found = result.headline
+    if found is None:
+        said = "one opening an emotion: no dose chosen on other texts"
+    elif not found.doses:
+        said = "no dose was surgical on either half of the openings"
+    else:
+        said = f"dose chosen on other openings: {found.rate} succeed"
     layer = f"layer {result.layer}" if isinstance(result.layer, int) else f"layers: {result.layer}"
     judge = f"judge: {result.judge}"
     if "accuracy" not in result.judge:
         measured = result.judge_accuracy
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
-    return layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", judge
+    explosive = f"explosive above {result.thresholds.explosive_ratio:.1f} times the expected perplexity"
+    controls = found.controls if found is not None and found.doses else ""
+    return said, controls, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", explosive, judge
 
 
 def _responses(
@@ -158,7 +168,7 @@ def regime_map(result: RegimeMap) -> go.Figure:
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
         f"n = {span(result.table['n'])} texts per cell",
         "* also loops",
-        f"explosive above a perplexity ratio of {result.thresholds.explosive_ratio:.2g}",
+        f"explosive above {result.thresholds.explosive_ratio:.2g} times the expected perplexity",
         f"judge: {result.judge}",
     )
     titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
@@ -201,8 +211,9 @@ def _hover(r: Mapping[Any, Any], sample: Mapping[Any, Any] | None) -> str:
         f"layer {r['layer']} (depth {r['depth']:.2f}), dose {r['dose_natural']:.3g} natural = "
         f"{r['dose_relative']:.2g} relative<br><b>{r['regime']}</b>{' (loops)' * bool(r['looping'])}: success "
         f"{r['success_rate']:.2f} [{r['success_low']:.2f}, {r['success_high']:.2f}], random {r['control_rate']:.2f}"
-        f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, distinct-2 {r['distinct_2']:.2f}, loop share "
-        f"{r['loop_share']:.2f}, n = {r['n']}"
+        f"<br>perplexity ratio {r['perplexity_ratio']:.3g}, "
+        f"surprise {r['surprise']:.3g}, distinct-2 {r['distinct_2']:.2f}, "
+        f"loop share {r['loop_share']:.2f}, n = {r['n']}"
     )
     if sample is None:
         return head

@@ -18,9 +18,10 @@ from lens_emotion.report.sections import sections
 from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
-from lens_emotion.steering.dose_result import DoseResponse
+from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
+from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
-from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, Claim
+from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, UNDETERMINED, Claim, Claims
 
 ALPHA = 0.05
 Row = dict[str, object]
@@ -60,7 +61,10 @@ def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
     lead = "Beside the claims, which do not rest on it: emotions, topics and models as samples of others, all at once. "
     tables = tuple((f"{m.outcome} (mixed effects)", m.table, f"tables/{name}.csv") for name, m in mixed.items())
     return Section(
-        "What does the outcome go with?", lead + " ".join(f"{m.summary()}." for m in mixed.values()), (), tables
+        "What does the outcome go with?",
+        lead + " ".join(f"{(s := m.summary())[0].upper()}{s[1:]}." for m in mixed.values()),
+        (),
+        tables,
     )
 
 
@@ -69,6 +73,8 @@ def summary_row(m: ModelStudy) -> Row:
     sweep = m.comprehension.sweep
     low, high = sweep.best_depth_low, sweep.best_depth_high
     interval = "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
+    if sweep.standardised is not None:
+        interval += f"{'; ' if interval else ''}standardised {sweep.standardised.best_depth:.0%}"
     return {
         "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
         "reads emotion": _decoding_cell(m.comprehension),
@@ -84,7 +90,19 @@ def _decoding_cell(method: MethodStudy) -> Cell:
     p = float(best.p_corrected)
     if method.decoding.tied:
         return Cell("not testable", note="copies leave no text that was not also learnt")
-    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", f"chance {best.chance:.2f}, {p_text(p)}")
+    note = f"chance {best.chance:.2f}, {p_text(p)}{_standardised(method)}"
+    if hangs := method.decoding.hangs():
+        return Cell(f"{best.accuracy:.2f}", "plain", f"{note}; {hangs}")
+    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", note)
+
+
+def _standardised(method: MethodStudy) -> str:
+    """What the other decoder finds at its own best layer."""
+    other = method.decoding.standardised
+    if other is None:
+        return ""
+    best = other.table.iloc[other.best_layer]
+    return f"; standardised per dimension {best.accuracy:.2f}, {p_text(float(best.p_corrected))}"
 
 
 def _not_run(m: ModelStudy, part: str) -> Cell:
@@ -106,19 +124,17 @@ def _jeong_cell(m: ModelStudy) -> Cell:
 def _steering_cell(steering: DoseResponse | None) -> Cell:
     if steering is None:
         return Cell("not run")
-    dose = steering.surgical_dose
     if steering.silent:
         return Cell("not testable", "plain", steering.silent)
-    if dose is None:
+    found = steering.headline
+    if found is None:
+        return Cell("no success rate", "plain", NO_HEADLINE)
+    if not found.doses:
         rows = steering.table[steering.table.condition == "emotion"].sort_values("dose")
         path = " -> ".join(dict.fromkeys(rows.regime))  # as the dose grows
         return Cell("no surgical dose", "noise", path + steering.spoilt)
-    mine, control = steering.at(dose), steering.at(dose, "random")
-    return Cell(
-        f"{mine.success:.0f}/{mine.n:.0f} at dose {dose:g}",
-        "good" if mine.success_low > control.success_high else "noise",
-        f"random {control.success:.0f}/{control.n:.0f}, perplexity x{mine.perplexity_ratio:.2f}",
-    )
+    note = f"{found.controls}; dose chosen on other openings: {found.told}"
+    return Cell(found.rate, "good" if found.beyond else "noise", note + steering.spoilt)
 
 
 def model_report(m: ModelStudy, store: Store) -> ModelReport:
@@ -181,25 +197,28 @@ def _method_finding(method: MethodStudy) -> Finding:
         f"{method.name}: held-out decoding, {len(method.decoding.emotions)} emotions",
         f"{best.accuracy:.2f} at depth {best.depth:.0%}",
         f"chance {best.chance:.2f}, permuted labels {best.null_low:.2f} to {best.null_high:.2f}, "
-        f"{p_text(float(best.p_corrected))}",
-        _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied),
+        f"{p_text(float(best.p_corrected))}{_standardised(method)}",
+        _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied)
+        if not method.decoding.hangs()
+        else "reported",
         method.decoding.summary() + (f" Note: {notes}." if notes else ""),
     )
 
 
 def _steering_finding(steering: DoseResponse) -> Finding:
-    dose = steering.surgical_dose
+    found, said = steering.headline, steering.summary()
     if steering.silent:
-        return Finding("steering", "not testable", steering.silent, "reported", steering.summary())
-    if dose is None:
-        return Finding("steering", "no surgical dose", steering.judge, _verdict(False), steering.summary())
-    mine, control = steering.at(dose), steering.at(dose, "random")
+        return Finding("steering", "not testable", steering.silent, "reported", said)
+    if found is None:
+        return Finding("steering", "no success rate", NO_HEADLINE, "not testable", said)
+    if not found.doses:
+        return Finding("steering", "no surgical dose", steering.judge, _verdict(False), said)
     return Finding(
-        f"steering at dose {dose:g} natural ({mine.dose_relative:.2g} relative), layer {steering.layer}",
-        f"{mine.success:.0f}/{mine.n:.0f} scenarios, perplexity ratio {mine.perplexity_ratio:.2f}",
-        f"random directions {control.success:.0f}/{control.n:.0f}, perplexity ratio {control.perplexity_ratio:.2f}",
-        _verdict(bool(mine.success_low > control.success_high)),
-        steering.summary(),
+        f"steering at layer {steering.layer}, dose chosen on other openings: {found.told}",
+        f"{found.rate} scenarios succeed",
+        f"{found.controls}, McNemar {p_text(found.p)}",
+        _verdict(found.beyond),
+        said,
     )
 
 
@@ -215,8 +234,20 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         sentences = tuple(dict.fromkeys([over.sentence, *(c.sentence for c in per_model.values())]))
         whole = Cell(over.verdict, _TONES.get(over.verdict, "plain"), over.reason)
         effect = str(over.effect) if over.effect is not None and math.isfinite(over.effect.value) else ""
-        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, over.null, over.n))
+        more = tuple(line for line in wanting(run.claims, over) if line not in over.reason)
+        facts = effect, over.null, over.n, more
+        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, *facts))
     return tuple(rows)
+
+
+def wanting(claims: Claims, over: Claim) -> tuple[str, ...]:
+    """Of a claim that is undetermined, what would have mattered, and what this design finds (in each model)."""
+    if over.verdict != UNDETERMINED:
+        return ()
+    small = f"smallest effect of interest: {over.smallest:g} ({SMALLEST[over.code].unit})" if over.smallest else ""
+    mine = [c for c in claims.claims if c.code == over.code and c.scope != over.scope and c.verdict == UNDETERMINED]
+    found = [over.reach] if over.reach else [f"{c.scope}: {c.reach}" for c in mine if c.reach]
+    return tuple(line for line in (small, *found) if line)
 
 
 def _cell(claim: Claim) -> Cell:

@@ -31,7 +31,6 @@ def text_cells(steering: DoseResponse) -> TextCells:
     first = steering.texts.drop_duplicates("scenario").sort_values("scenario").to_dict("records")
     plain = steering.unsteered.to_dict("records")
     doses = [float(r["dose"]) for r in mine]
-    at = doses.index(steering.surgical_dose) if steering.surgical_dose in doses else len(doses) // 2
     return TextCells(
         caption="Regime, scenarios that succeed, and perplexity ratio (× the unsteered texts'). Open a cell for its "
         "texts. * also loops.",
@@ -42,15 +41,15 @@ def text_cells(steering: DoseResponse) -> TextCells:
             PlainText(str(t["emotion"]), str(t["prompt"]), str(u["text"]), str(u["top_emotion"]), t["unsteered_score"])
             for t, u in zip(first, plain, strict=True)
         ),
-        opened=(0, at),
+        opened=(0, doses.index(steering.shown_dose)),
     )
 
 
 def _cell(r: Mapping[Any, Any], frame: DataFrame) -> TextCell:
     facts = (
         f"{r['regime']}{', looping' * bool(r['looping'])}: {r['success']:.0f} of {r['n']:.0f} scenarios succeed (95% "
-        f"{r['success_low']:.2f} to {r['success_high']:.2f}), perplexity ratio {r['perplexity_ratio']:.2f}, distinct-2 "
-        f"{r['distinct_2']:.2f}, loop share {r['loop_share']:.2f}"
+        f"{r['success_low']:.2f} to {r['success_high']:.2f}), perplexity ratio {r['perplexity_ratio']:.2f} and "
+        f"{r['surprise']:.2f} times the expected, distinct-2 {r['distinct_2']:.2f}, loop share {r['loop_share']:.2f}"
     )
     note = f"{r['success']:.0f}/{r['n']:.0f}, ×{_ratio(r['perplexity_ratio'])}"
     return TextCell(f"{r['regime']}{'*' * bool(r['looping'])}", note, str(r["regime"]), facts, _texts(r["dose"], frame))

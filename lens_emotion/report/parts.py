@@ -193,6 +193,7 @@ class ClaimRow:
     Attributes:
         overall: verdict over all models, with the reason. effect, null, n: what the verdict rests on.
         models: verdict on each model. sentences: behind the verdicts.
+        wanting: of an undetermined claim, what would have mattered and what this design finds.
     """
 
     code: str
@@ -203,6 +204,7 @@ class ClaimRow:
     effect: str = ""
     null: str = ""
     n: str = ""
+    wanting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lens_emotion import plots
+from lens_emotion.errors import AnalysisError
 from lens_emotion.report.cells import text_cells
 from lens_emotion.report.parts import LayerSlider, LayerStop, Section, TextPair
 from lens_emotion.run.store import Store
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.exhibits import Exhibit, results_of
 from lens_emotion.study.results import ModelStudy
@@ -121,22 +123,29 @@ def _versus_words(m: ModelStudy) -> str:
 
 def _steering_words(m: ModelStudy) -> str:
     assert m.steering is not None
+    paired = _paired(m.steering)
     spill = f"\n\nSide effects: {m.side_effects.summary()}." if m.side_effects else ""
     return (
         f"{m.steering.summary()}. Success: the target's score rises above the unsteered text's and above the 95th "
-        "percentile of random directions of the same length; a second set of random directions is the control shown."
-        f"{spill}"
+        "percentile of random directions of the same length; a second set of random directions is the control shown. "
+        "The table by dose is detail: the best of its doses was not chosen elsewhere."
+        f"{paired}{spill}"
     )
 
 
+def _paired(steering: DoseResponse) -> str:
+    """The gain of the target's score over both controls, which the claim rests on; nothing where there is none."""
+    try:
+        return f"\n\nIn scores rather than successes: {steering.paired().summary()}."
+    except AnalysisError:
+        return ""
+
+
 def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
-    """The texts behind the dose table, and some beside unsteered and randomly pushed texts at the surgical dose (or
-    the middle one).
-    """
+    """The texts behind the dose table, and some beside unsteered and randomly pushed ones at the dose shown."""
     assert m.steering is not None
     steering, n = m.steering, 8
-    doses = sorted(steering.table.dose.unique())
-    dose = steering.surgical_dose or doses[len(doses) // 2]
+    dose = steering.shown_dose
     texts = steering.texts[steering.texts.dose == dose]
     mine = texts[texts.condition == "emotion"]
     random = texts[texts.condition == "random"]
@@ -165,7 +174,10 @@ def _leakage_words(m: ModelStudy) -> str:
 PLANS = (
     Plan(
         "Where emotion can be read",
-        lambda m: "Held-out decoding at every layer, folds by topic, with the band of permuted labels.",
+        lambda m: (
+            "Held-out decoding at every layer, folds by topic, with the band of permuted labels, by two decoders: the "
+            "centred cosine, which a few massive dimensions can blind, and standardised per dimension."
+        ),
         ("layer_sweep_comprehension", "layer_sweep_generation_conditioned", "layer_sweep_generation_reread"),
         opened=True,
     ),
@@ -174,7 +186,7 @@ PLANS = (
         "Separation, and why it needs company",
         lambda m: (
             "Mean pairwise cosine between the unit vectors (lower looks better) with its permutation null, above the "
-            "held-out decoding of the same states. The cosine alone proves nothing: noise lowers it too."
+            "decoding of the same states by both decoders. The cosine alone proves nothing: noise lowers it too."
         ),
         ("separation_comprehension", "separation_the_papers_generation_preset"),
     ),

@@ -27,7 +27,7 @@ from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.hooks import Positions, check_fits, check_positions
-from lens_emotion.steering.measures import edit_distance, mean_nll, repetition
+from lens_emotion.steering.measures import edit_distance, excess, likelihood, repetition
 from lens_emotion.steering.regimes import INERT, SURGICAL, Thresholds, text_regimes, thresholds_from
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
@@ -41,7 +41,7 @@ class TextComparison(Result):
     """One prompt's texts beside one another.
 
     Attributes:
-        table: one row per column: text, n_tokens, perplexity_ratio, distinct_2, loop_share, edit_distance,
+        table: one row per column: text, n_tokens, perplexity_ratio, surprise, distinct_2, loop_share, edit_distance,
             reading: how much further along the vector than the unsteered text the model reads it, in natural units,
             and damage: "explosive", "repetitive collapse" or "".
         regime: of the steered text: inert, surgical, repetitive collapse, explosive, or "effect not judged" where
@@ -73,8 +73,9 @@ class TextComparison(Result):
         else:
             beside = "no random direction beside it, so the effect has no control"
         return (
-            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's "
-            f"(explosive above {self.thresholds.explosive_ratio:.1f}, set by {self.n_unsteered} unsteered texts), "
+            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's and "
+            f"{row.surprise:.2f} times the expected one (explosive above {self.thresholds.explosive_ratio:.1f}, set by "
+            f"{self.n_unsteered} unsteered texts), "
             f"{row.loop_share:.0%} of it one loop; {effect} ({beside}; the model's own reading, not an outside judge)"
         )
 
@@ -97,9 +98,8 @@ def own_thresholds(
         model, conditions, (0,), max_new_tokens=max_new_tokens, sampling=sampling, progress=False, on_ids=tick
     )
     distinct, loops = repetition([w.new_ids for w in written])
-    return thresholds_from(
-        mean_nll(model, [w.prompt_ids for w in written], [w.new_ids for w in written]), distinct, loops
-    )
+    scored = likelihood(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
+    return thresholds_from(excess(scored.nll, scored.entropy), distinct, loops)
 
 
 def compare_texts(
@@ -170,17 +170,18 @@ def _table(
 ) -> pd.DataFrame:
     texts = list(written.values())
     ids = [t.new_ids for t in texts]
-    nll = mean_nll(model, [t.prompt_ids for t in texts], ids)
-    nll[[t.broken for t in texts]] = np.inf
-    ratio = np.exp(nll - nll[0])
+    scored = likelihood(model, [t.prompt_ids for t in texts], ids)
+    nll = np.where([t.broken for t in texts], np.inf, scored.nll)
+    surprise = np.exp(excess(nll, scored.entropy))
     distinct, loops = repetition(ids)
-    regimes = text_regimes(ratio, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
+    regimes = text_regimes(surprise, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
     return pd.DataFrame(
         {
             "column": list(written),
             "text": [t.text for t in texts],
             "n_tokens": [len(row) for row in ids],
-            "perplexity_ratio": ratio,
+            "perplexity_ratio": np.exp(nll - nll[0]),
+            "surprise": surprise,
             "distinct_2": distinct,
             "loop_share": loops,
             "edit_distance": [edit_distance(row, ids[0]) for row in ids],

@@ -18,12 +18,13 @@ from lens_emotion.files.artifacts import atomic_write, check_whole, digest
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p, wilson_interval
-from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p
+from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p, thresholds_of, with_text_regimes
 from lens_emotion.steering.paired import PairedOutcome, able, paired_outcome
 from lens_emotion.steering.regimes import REGIMES, SURGICAL, Thresholds
 from lens_emotion.stimuli.sets import has_text
 from lens_emotion.vectors.emotion_vectors import LARGEST
 
+NO_HEADLINE = "no success rate can be given, since with one opening an emotion every dose is chosen on its own texts"
 LEAST_TOLD = 0.5  # share of texts that hold any, below which nothing can be said of them
 
 
@@ -35,9 +36,9 @@ class DoseResponse(Result):
         table: one row per dose and condition ("emotion", "random"): dose in both units, n, success and moved (counts,
             rates, Wilson intervals), the same for the other-emotion control (other_...; in rows of "emotion"), exact
             McNemar p against random (p_random, p_moved; p_corrected: Holm over doses) and against the other emotion
-            (p_other), top_emotions (emotions of which the target ranks first), perplexity ratio, entropy, distinct-2,
-            loop share, edit distance, looping, changed, regime; no_text and broken count texts that hold nothing, and
-            those that ended since the model's numbers overflowed.
+            (p_other), top_emotions (emotions of which the target ranks first), perplexity ratio, surprise, entropy,
+            distinct-2, loop share, edit distance, looping, changed, regime; no_text and broken count texts that hold
+            nothing, and those that ended since the model's numbers overflowed.
         texts: one row per text of these two conditions. others: the same for the other-emotion control.
         unsteered: the texts of dose 0.
         scores: the judge's scores of all of them (condition, dose, scenario, one column per emotion).
@@ -89,7 +90,7 @@ class DoseResponse(Result):
     def surgical_dose(self) -> float | None:
         """The surgical dose with the highest success rate (the smaller of equals), None if no dose is surgical.
 
-        Picked on the scenarios it is reported on; `cross_fitted` is the unbiased form.
+        Picked on the scenarios of its own success, which is therefore no result; that is `headline`.
         """
         rows = self.table[(self.table.condition == "emotion") & (self.table.regime == SURGICAL)]
         if rows.empty:
@@ -134,6 +135,22 @@ class DoseResponse(Result):
         return table.sort_values(
             keys, key=lambda c: c.map(order.index) if c.name == "emotion" else c, ignore_index=True
         )
+
+    @property
+    def headline(self) -> CrossFitted | None:
+        """What steering does, in one number: success at doses that other openings chose. None where no emotion has a
+        second opening: the best of the doses on the texts that chose it would say more than it knows."""
+        try:
+            return self.cross_fitted()
+        except AnalysisError:
+            return None
+
+    @property
+    def shown_dose(self) -> float:
+        """The dose whose texts are shown: the first that `headline` tests, else the middle one of those run."""
+        doses = sorted(float(d) for d in self.table["dose"].unique())
+        found = self.headline
+        return found.doses[0] if found is not None and found.doses else doses[len(doses) // 2]
 
     def cross_fitted(self) -> CrossFitted:
         """The dose chosen on one opening of each emotion and tested on the other, and the other way round.
@@ -208,21 +225,17 @@ class DoseResponse(Result):
         return "".join(parts)
 
     def summary(self) -> str:
-        dose = self.surgical_dose
-        if dose is None:
-            return f"no dose was surgical at layer {self.layer} (judge: {self.judge}){self.spoilt}"
-        mine, control = self.at(dose), self.at(dose, "random")
-        tried = self.table.dose.nunique()
-        other = f" and {mine.other_success:.0f}/{mine.n:.0f} for another emotion's vector" if len(self.others) else ""
-        return (
-            f"at dose {mine.dose_natural:g} natural ({mine.dose_relative:.2g} of the norm, layer {self.layer}; "
-            f"the best surgical one of {tried} tried on these scenarios) {mine.success:.0f}/{mine.n:.0f} scenarios "
-            f"succeed against {control.success:.0f}/{control.n:.0f} for random directions{other}; by the paper's rule "
-            f"(score above unsteered) {mine.moved:.0f}/{mine.n:.0f} against {control.moved:.0f}/{control.n:.0f}; the "
-            f"target ranks first in {mine.top_emotions:.0f} of {self.n_emotions} emotions "
-            f"({control.top_emotions:.0f} for random); perplexity ratio {mine.perplexity_ratio:.2f} "
-            f"({control.perplexity_ratio:.2f}); judge: {self.judge}{self.spoilt}"
-        )
+        """Success at doses that other openings chose, with its interval and both controls; the table has every dose."""
+        found = self.headline
+        if found is None:
+            said = f"{NO_HEADLINE}; the table has what came of each"
+        else:
+            said = found.summary()
+            if found.doses:
+                rows = [[self.at(d, c).perplexity_ratio for d in found.doses] for c in CONDITIONS[:2]]
+                mine, control = (" and ".join(f"{x:.2f}" for x in row) for row in rows)
+                said += f"; perplexity ratio {mine} (random {control})"
+        return f"steering at layer {self.layer}: {said}; judge: {self.judge}{self.spoilt}"
 
 
 # The best dose without picking it on the scenarios it is reported on.
@@ -248,13 +261,39 @@ class CrossFitted(Result):
     other: int | None
     p: float
 
-    def summary(self) -> str:
-        doses = ", ".join("none" if pd.isna(d) else f"{d:g}" for d in self.table.dose)
+    @property
+    def doses(self) -> tuple[float, ...]:
+        """The doses that were tested, each once."""
+        return tuple(dict.fromkeys(float(d) for d in self.table["dose"].dropna()))
+
+    @property
+    def told(self) -> str:
+        """Those of both halves in words: "3", "2 and 4", "3 and none"."""
+        return " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in self.table["dose"]))
+
+    @property
+    def rate(self) -> str:
+        """Success with its 95% interval, in words."""
+        return f"{self.success}/{self.n} [{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def controls(self) -> str:
+        """Successes of the controls, in words."""
         other = "" if self.other is None else f", another emotion's vector {self.other}/{self.n}"
+        return f"random directions {self.random}/{self.n}{other}"
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the interval of success lies above those of both controls."""
+        tops = [wilson_interval(k, self.n)[1] for k in (self.random, self.other) if k is not None]
+        return self.low > max(tops)
+
+    def summary(self) -> str:
+        if not self.doses:
+            return "no dose was surgical on either half of the openings, so that none was tested on the other"
         return (
-            f"dose chosen on one opening of each emotion, tested on the other: {self.success}/{self.n} "
-            f"[{self.low:.2f}, {self.high:.2f}] (doses {doses}); random directions {self.random}/{self.n}{other}; "
-            f"McNemar {p_text(self.p)}"
+            f"{self.rate} scenarios succeed, {self.controls} (dose chosen on one opening of each emotion, tested on "
+            f"the other: {self.told}; McNemar {p_text(self.p)})"
         )
 
 
@@ -267,7 +306,7 @@ def cross_fit(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds)
     Raises:
         AnalysisError: fewer than two openings per emotion.
     """
-    parity = texts["opening"] % 2
+    parity = texts.get("opening", pd.Series(dtype=int)) % 2  # a table without its texts has none
     if parity.nunique() < 2:
         raise AnalysisError("cross-fitting needs two openings per emotion; give two scenarios of each")
     rows, mine_all, random_all = [], [], []
@@ -316,7 +355,8 @@ _BIG = float(np.finfo(float).max)
 _LIMITS = {
     "dose": (-LARGEST, LARGEST), "dose_natural": (-np.inf, np.inf), "dose_relative": (-np.inf, np.inf), "n": (1, _BIG),
     "loop_share": (0, 1), "distinct_2": (0, 1), "edit_distance": (0, 1), "entropy": (-WITHIN, _BIG),
-    "perplexity_ratio": (0, np.inf), "nll": (-WITHIN, np.inf), "unsteered_nll": (-WITHIN, np.inf),
+    "perplexity_ratio": (0, np.inf), "surprise": (0, np.inf), "nll": (-WITHIN, np.inf),
+    "unsteered_nll": (-WITHIN, np.inf),
     **dict.fromkeys(_COUNTS, (0, _BIG)), "top_emotions": (0, _BIG),
 }  # fmt: skip
 _NAMED = {"condition": {*CONDITIONS, "unsteered"}, "regime": {*REGIMES, ""}, "text_regime": set(REGIMES)}
@@ -375,10 +415,28 @@ def load_dose_response(path: str | Path) -> DoseResponse:
         notes = data["notes"]
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
             raise ValueError("its notes are no list of texts")
+        if "surprise" not in held["table"]:
+            thresholds = _judged_anew(held)
         return DoseResponse(**held, thresholds=thresholds, notes=tuple(notes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArtifactError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(f"{path} is not a readable steering result ({what}); run the step again") from None
+
+
+def _judged_anew(held: dict[str, Any]) -> Thresholds:
+    """Give a file from before regimes rested on surprise those of today: its texts hold all that they take."""
+    thresholds = thresholds_of(held["unsteered"])
+    for name in ("texts", "others"):
+        if len(held[name]):
+            held[name] = with_text_regimes(held[name], thresholds)
+    table, texts, found = held["table"], held["texts"], list[dict[str, Any]]()
+    for dose, condition in zip(table["dose"], table["condition"], strict=True):
+        of_dose = dict(list(texts[texts["dose"] == dose].sort_values("scenario").groupby("condition")))
+        found.append(condition_row(of_dose[condition], of_dose["random"], None, thresholds))
+    held["table"] = table.assign(**{name: [row[name] for row in found] for name in ("surprise", "looping", "regime")})
+    regimes = held["table"].set_index(["condition", "dose"])["regime"]
+    held["texts"]["regime"] = [regimes[of] for of in zip(texts["condition"], texts["dose"], strict=True)]
+    return thresholds
 
 
 def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:

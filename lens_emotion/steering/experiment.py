@@ -30,8 +30,8 @@ from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.judges import Judge, decided
 from lens_emotion.steering.measures import edit_distance, likelihood, repetition
-from lens_emotion.steering.outcomes import dose_table, score_columns, with_targets
-from lens_emotion.steering.regimes import Thresholds, thresholds_from
+from lens_emotion.steering.outcomes import dose_table, score_columns, thresholds_of, with_targets
+from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -127,7 +127,7 @@ def _judged(
     measured = pd.concat([frame, pd.DataFrame(scores, columns=[f"score_{e}" for e in judge.emotions])], axis=1)
     unsteered = measured.iloc[:n].assign(prompt=[s.opening for s in scenarios])
     texts = pd.concat([plan, measured.iloc[n:].reset_index(drop=True)], axis=1)
-    thresholds = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
+    thresholds = thresholds_of(unsteered)
     texts = with_targets(texts, unsteered, scenarios, judge, thresholds)
     return texts, unsteered, thresholds
 

@@ -127,6 +127,20 @@ def perplexity_ratio(steered_nll: Sequence[float] | np.ndarray, unsteered_nll: S
     return float(np.exp(steered - unsteered))
 
 
+def excess(nll: Float[np.ndarray, " n"], entropy: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """NLL less entropy of each text, in nats per token: how much less likely it is than the scorer itself expected.
+
+    0 on average for whatever the scorer samples at temperature 1, whichever the prompt: the entropy is the expected NLL
+    of every token. Below 0 for sharper sampling and greedy text; inf for a text that broke off, nan without tokens.
+    """
+    return np.where(np.isposinf(nll), np.inf, np.asarray(nll, dtype=float) - np.asarray(entropy, dtype=float))
+
+
+def surprise(nll: Float[np.ndarray, " n"], entropy: Float[np.ndarray, " n"]) -> float:
+    """exp of the mean `excess` of some texts: perplexity over the expected one; nan if no text has tokens."""
+    return perplexity_ratio(excess(nll, entropy), [0.0])
+
+
 def distinct_n(ids: Sequence[int], n: int = 2) -> float:
     """Share of distinct n-grams of tokens; 1 for a text too short to hold two of them."""
     grams = list(zip(*(ids[i:] for i in range(n)), strict=False))

@@ -12,8 +12,8 @@ from scipy.stats import binomtest, wilcoxon
 
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.judges import Judge
-from lens_emotion.steering.measures import perplexity_ratio
-from lens_emotion.steering.regimes import Thresholds, looping, regime, text_regimes
+from lens_emotion.steering.measures import excess, perplexity_ratio, surprise
+from lens_emotion.steering.regimes import Thresholds, looping, regime, text_regimes, thresholds_from
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.stimuli.sets import has_text
 
@@ -41,9 +41,20 @@ def with_targets(
     out["success"] = out["moved"] & (out["target_score"] > out["dose"].map(null))
     out["unsteered_nll"] = unsteered["nll"].to_numpy()[index]
     out["perplexity_ratio"] = np.exp(out["nll"] - out["unsteered_nll"])
-    ratio, distinct, loops = (out[c].to_numpy() for c in ("perplexity_ratio", "distinct_2", "loop_share"))
-    out["text_regime"] = text_regimes(ratio, distinct, loops, out["success"].to_numpy(), thresholds)
-    return out
+    return with_text_regimes(out, thresholds)
+
+
+def with_text_regimes(texts: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
+    """Add surprise and regime of every text, from nll, entropy, distinct_2, loop_share and success."""
+    out = texts.assign(surprise=np.exp(excess(texts["nll"].to_numpy(), texts["entropy"].to_numpy())))
+    ratio, distinct, loops, success = (out[c].to_numpy() for c in ("surprise", "distinct_2", "loop_share", "success"))
+    return out.assign(text_regime=text_regimes(ratio, distinct, loops, success, thresholds))
+
+
+def thresholds_of(unsteered: pd.DataFrame) -> Thresholds:
+    """Where regimes begin, from the unsteered texts: columns nll, entropy, distinct_2, loop_share."""
+    nll, entropy, distinct, loops = (unsteered[c].to_numpy() for c in ("nll", "entropy", "distinct_2", "loop_share"))
+    return thresholds_from(excess(nll, entropy), distinct, loops)
 
 
 def score_columns(frame: pd.DataFrame) -> list[str]:
@@ -84,7 +95,9 @@ def condition_row(
     mine: pd.DataFrame, random: pd.DataFrame, other: pd.DataFrame | None, thresholds: Thresholds
 ) -> dict[str, Any]:
     """Rates, tests against the controls, damage and regime of one condition; rows of all frames in scenario order."""
-    damage = {"perplexity_ratio": perplexity_ratio(mine.nll.to_numpy(), mine.unsteered_nll.to_numpy())}
+    nll = mine.nll.to_numpy()
+    damage = {"perplexity_ratio": perplexity_ratio(nll, mine.unsteered_nll.to_numpy())}
+    damage["surprise"] = surprise(nll, mine.entropy.to_numpy())
     damage |= {c: float(mine[c].mean()) for c in ("entropy", "distinct_2", "loop_share", "edit_distance")}
     row: dict[str, Any] = rate("success", mine.success) | rate("moved", mine.moved) | damage
     gain = float(mine.success.mean() - random.success.mean())
@@ -95,10 +108,10 @@ def condition_row(
     if other is not None and not itself:
         row |= {f"other_{k}": v for k, v in (rate("success", other.success) | rate("moved", other.moved)).items()}
         row["p_other"] = mcnemar_p(mine.success.to_numpy(), other.success.to_numpy())
-    ratio, distinct, loops = (damage[c] for c in ("perplexity_ratio", "distinct_2", "loop_share"))
+    distinct, loops = damage["distinct_2"], damage["loop_share"]
     row["looping"] = looping(distinct, loops, thresholds)
     row["changed"] = not itself and changed(mine, random, thresholds.alpha)
-    row["regime"] = regime(ratio, distinct, loops, gain, thresholds, p)
+    row["regime"] = regime(damage["surprise"], distinct, loops, gain, thresholds, p)
     return {"n": len(mine), **row}
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import Estimate, estimate
+from lens_emotion.steering.measures import surprise
 from lens_emotion.steering.regimes import Thresholds, looping
 
 CONTROLS = ("random", "other")
@@ -105,9 +106,8 @@ def _wide(texts: pd.DataFrame) -> pd.DataFrame:
 def _broken(texts: pd.DataFrame, dose: float, thresholds: Thresholds) -> bool:
     """Whether the emotion's texts at this dose are no longer the model's, or loop, in the mean over all openings."""
     at = texts[(texts["dose"] == dose) & (texts["condition"] == "emotion")]
-    ratio = float(np.exp(np.nanmean(at["nll"] - at["unsteered_nll"])))
     loops = looping(float(at["distinct_2"].mean()), float(at["loop_share"].mean()), thresholds)
-    return ratio > thresholds.explosive_ratio or loops
+    return surprise(at["nll"].to_numpy(), at["entropy"].to_numpy()) > thresholds.explosive_ratio or loops
 
 
 def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:

@@ -132,7 +132,7 @@ def _onsets(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
     rows = []
     for layer, group in table[table.condition == "emotion"].groupby("layer"):
         group = group.sort_values("dose")
-        ratio = group.perplexity_ratio.to_numpy()
+        ratio = group.surprise.to_numpy()
         natural, censored = onset_dose(group.dose_natural.to_numpy(), ratio, threshold)
         relative, _ = onset_dose(group.dose_relative.to_numpy(), ratio, threshold)
         place = {"layer": layer, "depth": float(group.depth.iloc[0])}

@@ -2,10 +2,10 @@
 
 Two questions, asked in this order:
 
-1. Is the text still one the model would write? If its perplexity ratio is above the ceiling it is **explosive**,
-   looping or not: a word said forty times that the model never saw repeated is as unlikely as any word salad. If it is
-   below the ceiling but loops, it has **collapsed**: a loop that the model finds likely, which a ceiling on perplexity
-   alone would bless.
+1. Is the text still one the model would write? If its surprise, exp(NLL - entropy), is above the ceiling it is
+   **explosive**, looping or not: a word said forty times that the model never saw repeated is as unlikely as any word
+   salad. If it is below the ceiling but loops, it has **collapsed**: a loop that the model finds likely, which a
+   ceiling alone would bless.
 2. If it is, did the steering do anything? **Surgical** with an effect beyond the random control, else **inert**.
 
 `looping` is a flag of its own, so that an explosive condition that also loops can be told from one that does not.
@@ -37,7 +37,8 @@ class Thresholds:
     """Where regimes begin.
 
     Attributes:
-        explosive_ratio: perplexity ratio above which text is no longer the model's.
+        explosive_ratio: surprise (perplexity over the expected one, see `measures.surprise`) above which text is no
+            longer the model's.
         loop_share: mean share of its texts that is one loop, above which a condition loops.
         distinct_2: mean share of distinct token pairs below which it loops.
         min_gain: rise in the judge's success rate over the random control that counts as an effect.
@@ -66,19 +67,26 @@ class Thresholds:
 
 
 def thresholds_from(
-    nll: Float[np.ndarray, " n"], distinct_2: Float[np.ndarray, " n"], loop_share: Float[np.ndarray, " n"]
+    excess: Float[np.ndarray, " n"], distinct_2: Float[np.ndarray, " n"], loop_share: Float[np.ndarray, " n"]
 ) -> Thresholds:
-    """Thresholds from unsteered texts of the same model on the same prompts.
+    """Thresholds from unsteered texts of the same model on the same prompts, sampled alike.
 
-    explosive: three standard deviations of the unsteered per-text NLL, but a ratio of at least 3 (a model that writes
-    very evenly would otherwise explode at once) and at most 10 (one that writes unevenly would never).
+    explosive: what the model samples at temperature 1 has an excess of 0 on average, by definition; greedy and sharper
+    texts lie below, hotter ones above, where their own mean counts. From there three standard deviations of the
+    unsteered texts' excess, but a factor of at least 3 (a model that writes very evenly would otherwise explode at
+    once) and at most 10 (one that writes unevenly would never).
     looping: mean loop share 0.25 above the unsteered mean, or mean distinct-2 below 0.7 of it: the bar is relative,
     since greedy texts of small models loop on their own. A single text must also be beyond 95% of the unsteered texts.
+
+    Args:
+        excess: NLL less entropy of each text, in nats (see `measures.excess`); texts without tokens (nan) do not count.
     """
-    spread = float(np.nanstd(nll, ddof=1)) if np.isfinite(nll).sum() > 1 else 0.0
+    known = excess[np.isfinite(excess)]
+    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    centre = max(0.0, float(known.mean())) if len(known) else 0.0
     loops, distinct = float(loop_share.mean() + 0.25), float(0.7 * distinct_2.mean())
     return Thresholds(
-        explosive_ratio=float(np.clip(np.exp(3 * spread), 3.0, 10.0)),
+        explosive_ratio=float(np.exp(centre) * np.clip(np.exp(3 * spread), 3.0, 10.0)),
         loop_share=loops,
         distinct_2=distinct,
         text_loop_share=max(loops, float(np.quantile(loop_share, 0.95))),
@@ -92,22 +100,17 @@ def looping(distinct_2: float, loop_share: float, thresholds: Thresholds) -> boo
 
 
 def regime(
-    perplexity_ratio: float,
-    distinct_2: float,
-    loop_share: float,
-    gain: float,
-    thresholds: Thresholds,
-    p: float | None = None,
+    surprise: float, distinct_2: float, loop_share: float, gain: float, thresholds: Thresholds, p: float | None = None
 ) -> str:
     """The regime of a condition from its means.
 
     Args:
-        perplexity_ratio: against the unsteered texts.
+        surprise: of the condition's texts.
         distinct_2, loop_share: means over the condition's texts.
         gain: success rate minus that of the random-direction control.
         p: of the paired test of that gain, if there is one: an effect must also be significant.
     """
-    if perplexity_ratio > thresholds.explosive_ratio:
+    if surprise > thresholds.explosive_ratio:
         return EXPLOSIVE
     if looping(distinct_2, loop_share, thresholds):
         return COLLAPSE
@@ -116,7 +119,7 @@ def regime(
 
 
 def text_regimes(
-    perplexity_ratio: Float[np.ndarray, " n"],
+    surprise: Float[np.ndarray, " n"],
     distinct_2: Float[np.ndarray, " n"],
     loop_share: Float[np.ndarray, " n"],
     success: Bool[np.ndarray, " n"],
@@ -125,17 +128,13 @@ def text_regimes(
     """The regime of every single text, by the same rules; its effect is whether it succeeds.
 
     Args:
-        perplexity_ratio: each text against its own unsteered text; nan (nothing was written) counts as no damage, inf
-            (the model's numbers overflowed) as explosive.
+        surprise: of each text; nan (nothing was written) counts as no damage, inf (the model's numbers overflowed) as
+            explosive.
     """
     t = thresholds
     loop_above = t.loop_share if t.text_loop_share is None else t.text_loop_share
     distinct_below = t.distinct_2 if t.text_distinct_2 is None else t.text_distinct_2
-    conditions = [
-        perplexity_ratio > t.explosive_ratio,
-        (loop_share > loop_above) | (distinct_2 < distinct_below),
-        success,
-    ]
+    conditions = [surprise > t.explosive_ratio, (loop_share > loop_above) | (distinct_2 < distinct_below), success]
     return [str(name) for name in np.select(conditions, [EXPLOSIVE, COLLAPSE, SURGICAL], INERT)]
 
 
@@ -151,7 +150,7 @@ def regime_shares(labels: Sequence[str] | pd.Series) -> dict[str, float]:
 
 
 def onset_dose(doses: Float[np.ndarray, " n"], ratio: Float[np.ndarray, " n"], threshold: float) -> tuple[float, str]:
-    """The dose at which the perplexity ratio first passes a threshold, interpolated in log dose and log ratio.
+    """The dose at which a ratio (the surprise) first passes a threshold, interpolated in log dose and log ratio.
 
     Args:
         doses: positive, ascending.

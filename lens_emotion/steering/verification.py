@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.display import Result
-from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.dose_result import DoseResponse
 
@@ -50,13 +49,9 @@ def _rows(model: str, steering: DoseResponse) -> Iterator[dict[str, object]]:
     forms: list[tuple[str, str, dict[str, Any], int]] = []
     base = {"model": model, "judge": steering.judge, "judge_accuracy": steering.judge_accuracy}
     base["chance"] = 1 / steering.n_emotions
-    try:
-        fitted = steering.cross_fitted()
-        doses = " and ".join(dict.fromkeys("none" if pd.isna(d) else f"{d:g}" for d in fitted.table["dose"]))
+    if (fitted := steering.headline) is not None:  # else one opening an emotion: no dose can be chosen on the other
         counts = {"emotion": fitted.success, "random": fitted.random, "other": fitted.other}
-        forms.append((CROSSED, doses, counts, fitted.n))
-    except AnalysisError:
-        pass  # one opening per emotion: no dose can be chosen on the other
+        forms.append((CROSSED, fitted.told, counts, fitted.n))
     dose = steering.surgical_dose
     if dose is not None:
         at, control = steering.at(dose), steering.at(dose, "random")

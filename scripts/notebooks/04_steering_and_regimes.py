@@ -48,8 +48,8 @@ print(result.summary())
 le.plots.dose_response(result).show()
 
 # %% [markdown]
-# The best dose above was picked on the scenarios it is reported on. Chosen on one opening of each emotion and tested on the
-# other, it is an estimate:
+# The success told above is not that of the best dose on its own texts: the dose was chosen on one opening of each emotion and
+# tested on the other. Alone:
 
 # %%
 print(result.cross_fitted().summary() if result.surgical_dose else "no dose is surgical: nothing to choose")

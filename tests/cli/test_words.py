@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 from conftest import tiny
@@ -81,3 +83,34 @@ def test_nothing_of_nothing_is_no_deviation_and_nan_has_words_of_its_own(monkeyp
     monkeypatch.setattr("lens_emotion.models.conversion.deviations", lambda *a: [("layer 0", float("nan"))])
     with pytest.raises(NotFiniteError, match="NaN or infinity at layer 0"):
         check_conversion(model, trace, "m", "bridge")
+
+
+def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_columns(monkeypatch):
+    """Of every claim that is undetermined, the smallest effect of interest and the reach of each model's design."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from lens_emotion.cli import say
+    from lens_emotion.report.build import wanting
+    from lens_emotion.study.verdict import ALL_MODELS, SUPPORTED, UNDETERMINED, Claim, Claims
+
+    reach = "12 topics find an effect of 0.12 with power .8, 17 would find 0.1"
+    mine = [Claim("C1", f"model-{i}", UNDETERMINED, "open", "s", smallest=0.1, reach=f"{reach} ({i})") for i in "ab"]
+    over = Claim("C1", ALL_MODELS, UNDETERMINED, "open", "s", smallest=0.1)
+    sure = Claim("C5", ALL_MODELS, SUPPORTED, "shown", "s", smallest=0.8, reach=reach)
+    claims = Claims((*mine, over, sure))
+    lines = wanting(claims, over)
+    assert lines == (
+        "smallest effect of interest: 0.1 (held-out accuracy)",
+        f"model-a: {reach} (a)",
+        f"model-b: {reach} (b)",
+    )
+    assert wanting(claims, sure) == ()
+
+    screen = Console(width=80, record=True, highlight=False, markup=False, emoji=False, file=io.StringIO())
+    monkeypatch.setattr(say, "out", screen)
+    for words in (*lines, over.statement * 3, "x" * 100):
+        say.say_wrapped(Text("  C1  ").append(Text("undetermined      ", style="dim")), words, "dim")
+    shown = screen.export_text().splitlines()
+    assert all(len(line) <= 80 for line in shown if "xxx" not in line) and shown[0].startswith("  C1  undetermined")
+    assert " ".join(" ".join(shown).split()).count("17 would find 0.1") == 2

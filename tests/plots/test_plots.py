@@ -130,7 +130,7 @@ def dose_result(seed: int = 0, doses: tuple[float, ...] = (0, 0.5, 1, 2, 4, 6, 8
             rows.append(
                 {"dose": float(dose), "dose_relative": 0.093 * dose, "condition": condition, "n": 40,
                  "success_rate": rate, "success_low": max(0, rate - 0.12), "success_high": min(1, rate + 0.12),
-                 "perplexity_ratio": float(np.exp(2.2 * strong**1.5)), "distinct_2": 0.9 - 0.4 * strong,
+                 "perplexity_ratio": float(np.exp(2.2 * strong**1.5)), "surprise": 1, "distinct_2": 0.9 - 0.4 * strong,
                  "top_emotions": 0, "loop_share": 0.3 * strong, "regime": regime}
             )  # fmt: skip
     none = pd.DataFrame()
@@ -267,8 +267,25 @@ def test_dose_response_carries_rates_intervals_perplexity_and_regimes():
     strip = next(trace for trace in figure.data if trace.type == "heatmap")
     kinds = list(REGIME_COLOURS)
     assert [kinds[code] for code in strip.z[list(strip.y).index("emotion")]] == list(mine["regime"])
-    assert f"surgical dose {result.surgical_dose:g}" in [trace.name for trace in figure.data]
     assert "accuracy 0.61" in figure.layout.title.subtitle.text
+    assert "no dose chosen on other texts" in figure.layout.title.subtitle.text  # it holds no openings
+
+
+def test_the_dose_that_is_marked_was_chosen_on_other_openings_and_its_success_is_the_headline():
+    """Of eight doses the best on these texts is neither marked nor told."""
+    rng, rows = np.random.default_rng(0), []
+    for dose in (1.0, 2.0, 4.0):
+        for condition in ("emotion", "random"):
+            for i in range(40):
+                hit = bool(rng.random() < (0.8 if condition == "emotion" and dose == 2 else 0.1))
+                rows.append({"condition": condition, "dose": dose, "scenario": i, "opening": i % 2, "success": hit,
+                             "moved": hit, "nll": 1.0, "unsteered_nll": 1.0, "entropy": 1.0, "distinct_2": 0.9,
+                             "loop_share": 0.0, "edit_distance": 0.5, "target_score": 0.1})  # fmt: skip
+    result = replace(dose_result(doses=(1, 2, 4)), texts=pd.DataFrame(rows))
+    figure, found = plots.dose_response(result), result.headline
+    assert "dose chosen on other openings: 2" in [trace.name for trace in figure.data]
+    assert f"{found.rate} succeed<br>{found.controls}" in figure.layout.title.subtitle.text
+    assert not any("surgical dose" in (trace.name or "") for trace in figure.data)
 
 
 def test_dose_response_without_surgical_dose_or_measured_judge():

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import tiny
 
 from lens_emotion.errors import AnalysisError
+from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering.architecture import by_architecture
+from lens_emotion.steering.comparison import own_thresholds
+from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.judges import word_count_judge, world_words
+from lens_emotion.steering.measures import excess, likelihood
 from lens_emotion.steering.regime_map import regime_map
 from lens_emotion.steering.regimes import (
     ABOVE,
@@ -50,23 +55,69 @@ def test_surgical_needs_an_effect_that_is_large_and_significant():
 
 def test_thresholds_are_relative_to_how_the_model_writes_on_its_own():
     rng = np.random.default_rng(0)
-    nll, distinct = rng.normal(3, 0.5, 100), rng.uniform(0.8, 1.0, 100)
-    calm = thresholds_from(nll, distinct, np.zeros(100))
-    loops = thresholds_from(nll, distinct, np.linspace(0, 0.9, 100))
+    excess, distinct = rng.normal(-1, 0.5, 100), rng.uniform(0.8, 1.0, 100)
+    calm = thresholds_from(excess, distinct, np.zeros(100))
+    loops = thresholds_from(excess, distinct, np.linspace(0, 0.9, 100))
     assert calm.loop_share == 0.25
     assert loops.loop_share == pytest.approx(0.45 + 0.25)
     assert loops.text_loop_share > loops.loop_share
-    assert calm.explosive_ratio == pytest.approx(np.exp(3 * nll.std(ddof=1)))
-    assert thresholds_from(nll * 0 + 3, distinct, np.zeros(100)).explosive_ratio == 3.0
-    assert thresholds_from(nll * 4, distinct, np.zeros(100)).explosive_ratio == 10.0
+    assert calm.explosive_ratio == pytest.approx(np.exp(3 * excess.std(ddof=1)))
+    assert thresholds_from(excess * 0 - 1, distinct, np.zeros(100)).explosive_ratio == 3.0
+    assert thresholds_from(excess * 4, distinct, np.zeros(100)).explosive_ratio == 10.0
+    assert thresholds_from(np.array([np.nan, np.inf]), distinct[:2], np.zeros(2)).explosive_ratio == 3.0  # none known
+    hot = thresholds_from(excess * 0 + 2, distinct, np.zeros(100))  # sampled hotter than the model is: its own mean
+    assert hot.explosive_ratio == pytest.approx(3 * np.exp(2))
+
+
+# (mean, SD) of NLL and entropy of ordinary text of 24 tokens, as SmolLM2-135M-Instruct writes it, and a model that is
+# sure of itself; greedy text first, whose thresholds must do for all
+ORDINARY = {
+    "SmolLM2": [(1.17, 0.18, -1.82, 0.24), (2.01, 0.39, -1.11, 0.24), (3.27, 0.74, -0.02, 0.43)],
+    "sure": [(0.3, 0.1, -0.3, 0.1), (0.5, 0.2, -0.1, 0.2), (0.6, 0.3, 0.0, 0.3)],
+}
+
+
+@pytest.mark.parametrize("model", ORDINARY)
+@pytest.mark.parametrize("n", [4, 20, 40])
+def test_ordinary_text_is_hardly_ever_explosive_however_it_is_sampled(model, n):
+    """Held-out texts of every sampling, by thresholds of n texts of the same one, and by those of greedy text."""
+    rng, none = np.random.default_rng(1), np.zeros(2000)
+    for _, _, mean, spread in ORDINARY[model]:
+        for centre, sd in {ORDINARY[model][0][2:], (mean, spread)}:
+            limits = thresholds_from(rng.normal(centre, sd, n), none[:n] + 1, none[:n])
+            labels = text_regimes(np.exp(rng.normal(mean, spread, 2000)), none + 1, none, none > 0, limits)
+            assert labels.count(EXPLOSIVE) <= 0.05 * 2000, (mean, centre)
+    greedy = thresholds_from(rng.normal(*ORDINARY[model][0][2:], n), none[:n] + 1, none[:n])
+    assert text_regimes(np.exp(np.full(1, 2.5)), none[:1] + 1, none[:1], none[:1] > 0, greedy) == [EXPLOSIVE]
 
 
 def test_hardly_any_unsteered_text_is_labelled_broken():
     rng = np.random.default_rng(1)
-    nll, distinct, loops = rng.normal(3, 0.3, 400), rng.uniform(0.4, 1.0, 400), rng.beta(1, 3, 400)
-    limits = thresholds_from(nll, distinct, loops)
-    labels = text_regimes(np.exp(nll - 3), distinct, loops, np.zeros(400, dtype=bool), limits)
+    excess, distinct, loops = rng.normal(0, 0.3, 400), rng.uniform(0.4, 1.0, 400), rng.beta(1, 3, 400)
+    limits = thresholds_from(excess, distinct, loops)
+    labels = text_regimes(np.exp(excess), distinct, loops, np.zeros(400, dtype=bool), limits)
     assert labels.count(INERT) >= 0.88 * 400
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 1.4])
+def test_sampled_text_of_a_model_is_not_explosive_by_its_greedy_or_sampled_thresholds(temperature):
+    """Other draws than those behind the thresholds, by the rules that an experiment and the playground use."""
+    model, sampling = tiny(), Sampling(temperature)
+    openings = tuple(dict.fromkeys(s.opening for s in scenarios("world-en")))[:16]
+    draws = [Condition(opening, seed=100 + 7 * i + k) for i, opening in enumerate(openings) for k in range(2)]
+    options = {"max_new_tokens": 20, "progress": False}
+    written = generate_steered(model, draws, (0,), sampling=sampling, **options)
+    ids = [w.new_ids for w in written]
+    scored = likelihood(model, [w.prompt_ids for w in written], ids)
+    any_tokens = [torch.randint(10, 400, (20,), generator=torch.Generator().manual_seed(i)).tolist() for i in range(16)]
+    salad = likelihood(model, [w.prompt_ids for w in written[:16]], any_tokens)
+    broken = excess(salad.nll, salad.entropy)
+    surprises, none = np.exp(excess(scored.nll, scored.entropy)), np.zeros(len(ids))
+    references = [sampling] if temperature > 1 else [sampling, Sampling()]
+    for limits in (own_thresholds(model, openings[:8], reference, 20) for reference in references):
+        labels = text_regimes(surprises, none + 1, none, none > 0, limits)
+        assert labels.count(EXPLOSIVE) <= 0.07 * len(labels)
+        assert (np.exp(broken) > limits.explosive_ratio).mean() > 0.9  # and text of any tokens is
 
 
 def test_texts_are_labelled_by_the_same_questions_as_conditions():

@@ -43,6 +43,7 @@ function measureList(m, isFirst) {
   const list = element("dl", "", "measures");
   const rows = [
     ["perplexity ratio", isFirst ? "1" : times(m.perplexity_ratio)],
+    ["over the expected", times(m.surprise)],
     ["in one loop", share(m.loop_share)],
     ["distinct token pairs", share(m.distinct_2)],
     ["tokens changed", isFirst ? "–" : share(m.edit_distance)],

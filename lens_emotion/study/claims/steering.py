@@ -130,11 +130,8 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     control = steering.table[steering.table.condition == "random"].sort_values("dose").regime
     limit = steering.thresholds.explosive_ratio
     natural, relative, censored = onset_of(steering)
-    where = (
-        f"the perplexity ratio passes {limit:.1f} " + censored
-        if censored
-        else f"the perplexity ratio passes {limit:.1f} at dose {natural:.1f} natural, {relative:.2f} of the norm"
-    )
+    at = censored or f"at dose {natural:.1f} natural, {relative:.2f} of the norm"
+    where = f"perplexity passes {limit:.1f} times the expected one {at}"
     return Claim(
         "C6",
         name,
@@ -150,9 +147,9 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
 
 
 def onset_of(steering: DoseResponse) -> tuple[float, float, str]:
-    """Dose (natural, relative) at which perplexity passes the explosive threshold, and why it is NaN if it is."""
+    """Dose (natural, relative) at which surprise passes the explosive threshold, and why it is NaN if it is."""
     rows = steering.table[steering.table.condition == "emotion"].sort_values("dose")
-    ratio, limit = rows.perplexity_ratio.to_numpy(), steering.thresholds.explosive_ratio
+    ratio, limit = rows.surprise.to_numpy(), steering.thresholds.explosive_ratio
     natural, censored = onset_dose(rows.dose_natural.to_numpy(), ratio, limit)
     relative, _ = onset_dose(rows.dose_relative.to_numpy(), ratio, limit)
     return natural, relative, censored
