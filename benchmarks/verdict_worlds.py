@@ -12,10 +12,12 @@ import torch
 
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.steering.dose_result import DoseResponse, dose_table, with_targets
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import Judge
+from lens_emotion.steering.outcomes import dose_table, with_targets
 from lens_emotion.steering.regimes import thresholds_from
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
+from lens_emotion.stimuli.lexicon import lexicon
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.study.results import Evidence
 
@@ -35,8 +37,10 @@ class States:
         signal: length of each emotion's displacement, one or per layer. noise: of each text's own vector. topic: of
             what texts of a topic share. tokens: pooled per text. tail: degrees of freedom of a factor that stretches
             whole texts (0: none). massive: mean of three dimensions, whose SD is a tenth of it.
+        topic_tail: the same for whole topics, some of which are told wildly.
         subspace: dimensions in which neutral texts vary beside their noise, of size `spread`; where: "inside",
-            "outside" or "both" of it lies the signal. doubled: this many topics repeat the texts of others.
+            "outside" or "both" of it lies the signal. doubled: this many topics repeat the texts of others, word for
+            word, or but for a word and a little noise if `nearly`. uneven: one to three texts a cell, as it comes.
     """
 
     signal: float | tuple[float, ...] = 1.3
@@ -44,16 +48,23 @@ class States:
     topic: float = 1.0
     tokens: int = 60
     tail: float = 0.0
+    topic_tail: float = 0.0
     massive: float = 0.0
     subspace: int = 0
     spread: float = 4.0
     where: str = "both"
     doubled: int = 0
+    nearly: bool = False
+    uneven: bool = False
     n_emotions: int = 20
     n_topics: int = 12
     n_layers: int = 4
     n_neutral: int = 12
     d_model: int = 64
+
+
+def rng_of(*seed: int) -> np.random.Generator:
+    return np.random.default_rng([int(x) for x in seed])
 
 
 def states(world: States, seed: int) -> PooledActivations:
@@ -70,6 +81,8 @@ def states(world: States, seed: int) -> PooledActivations:
     directions = rng.standard_normal((w.n_emotions, w.n_layers, len(basis))) @ basis
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     label, topic = np.repeat(np.arange(w.n_emotions), w.n_topics), np.tile(np.arange(w.n_topics), w.n_emotions)
+    if w.uneven:
+        label, topic = (np.repeat(x, rng_of(seed).integers(1, 4, w.n_emotions * w.n_topics)) for x in (label, topic))
     strength = np.broadcast_to(np.asarray(w.signal, dtype=float), (w.n_layers,))[:, None]
 
     def vary(n: int) -> np.ndarray:
@@ -84,12 +97,15 @@ def states(world: States, seed: int) -> PooledActivations:
     texts = [f"text {seed} {i}" for i in range(len(rows))]
     for k in range(w.doubled):  # the texts of one topic again under another
         here, there = (np.flatnonzero(topic == t) for t in (2 * k, 2 * k + 1))
-        rows[there] = rows[here]
+        rows[there] = rows[here] + (0.05 * w.noise * draw(len(here)) if w.nearly else 0.0)
         for a, b in zip(here, there, strict=True):
-            texts[b] = texts[a] = f"a story of {label[a]} that is told once more, word for word, number {k} {seed}"
+            texts[a] = texts[b] = " ".join(f"w{rng_of(seed, label[a], k, i).integers(10**6)}" for i in range(40))
+            texts[b] += " indeed" * w.nearly
     every = np.concatenate([rows, plain])
     if w.tail:
         every *= 0.5 + np.abs(rng.standard_t(w.tail, (len(every), 1, 1)))
+    if w.topic_tail:
+        every[: len(rows)] *= (0.5 + np.abs(rng.standard_t(w.topic_tail, w.n_topics)))[topic, None, None]
     if w.massive:
         every[..., :3] += w.massive + w.massive / 10 * rng.standard_normal((*every.shape[:2], 3))
     names = [(EMOTIONS[k], f"topic{t}") for k, t in zip(label, topic, strict=True)]
@@ -103,10 +119,12 @@ def states(world: States, seed: int) -> PooledActivations:
     return PooledActivations(values, records, values.norm(dim=-1).mean(0), HEADER)
 
 
-def evidence(name: str, kind: str, bare: PooledActivations, passages: PooledActivations) -> Evidence:
-    """What C8 is asked of."""
+def evidence(
+    name: str, kind: str, bare: PooledActivations, passages: PooledActivations, told: PooledActivations | None = None
+) -> Evidence:
+    """What C8 is asked of. told: the stories read with their instruction in front, if not as the bare ones."""
     info = ModelInfo(name, "llama", "bridge", 4, 64, 256, 1000, "float32", "cpu", "0" * 64, False, "3.9.0")
-    return Evidence(info, kind, 1.0, passages, passages, bare, bare, None, None, "planted")
+    return Evidence(info, kind, 1.0, passages, passages, told or bare, bare, None, None, "planted")
 
 
 def flat(dose: float) -> float:
@@ -124,73 +142,130 @@ def step(size: float) -> Callable[[float], float]:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """What steered texts hold in another script, from some dose on: shares of the texts with a word of their emotion
+    (own), of another one (other), of none (plain); random: the same three under random directions."""
+
+    own: float = 0.0
+    other: float = 0.0
+    plain: float = 0.0
+    random: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    start: float = 3.0
+
+    def written(self, emotions: list[str], shares: tuple[float, ...], rng: np.random.Generator) -> list[str]:
+        names, words = list(dict.fromkeys(emotions)), lexicon("zh").words
+        out = []
+        for emotion in emotions:
+            own, other, plain = rng.random(3) < shares
+            another = names[(names.index(emotion) + 1 + rng.integers(len(names) - 1)) % len(names)]
+            said = [rng.choice(words[e]) for e, there in ((emotion, own), (another, other)) if there]
+            out.append(" ".join(map(str, said + ["椅子"] * bool(plain))))
+        return out
+
+
+@dataclass(frozen=True)
 class Steered:
     """A planted steering experiment.
 
     Attributes:
         own, other: gain of the target's score by dose, under the emotion's vector and under another's, in SDs of the
-            scores under random directions. judge: its accuracy. independent: of the model.
-        breaks: dose from which texts explode; loops: from which they loop (inf: never). tail: degrees of freedom of
-            the scores' noise (0: normal). sd_emotion: spread of the gain between emotions. groups: of the judge.
-        doses: those run. controls: whether another emotion's vector was tried.
+            scores under random directions; common: under any direction. judge: its accuracy. independent: of the model.
+        breaks: dose from which texts explode; loops: from which they loop, up to `mends` (inf: never).
+        tail: degrees of freedom of the scores' noise (0: normal); skew: it is exponential; full: scores are 0 or 1.
+        sd_emotion: spread of the gain between emotions, as a share of it; scatter: the same in SDs, whatever the gain
+            is; gaining: share of the emotions that gain at all. groups: of the judge.
+        doses: those run. controls: whether another emotion's vector was tried. openings: of the emotions, in turn.
     """
 
     own: Callable[[float], float] = flat
     other: Callable[[float], float] = flat
+    common: Callable[[float], float] = flat
     judge: float | None = 0.6
     independent: bool = True
     breaks: float = 10.0
     loops: float = 7.0
+    mends: float = np.inf
     tail: float = 0.0
+    skew: bool = False
+    full: bool = False
     sd_emotion: float = 0.3
+    scatter: float = 0.0
+    gaining: float = 1.0
     groups: dict[str, str] | None = None
     doses: tuple[float, ...] = DOSES
     controls: bool = True
     n_emotions: int = 20
-    openings: int = OPENINGS
+    openings: tuple[int, ...] = (OPENINGS,)
+    foreign: Foreign | None = None
 
 
-def steered(world: Steered, seed: int) -> DoseResponse:
-    """A draw of the experiment, through the package's own tables."""
+def steered(world: Steered, seed: int, tabled: bool = True) -> DoseResponse:
+    """A draw of the experiment, through the package's own tables. tabled: whether the rates of every dose and its regime
+    are made too, which C5 does without."""
     rng, w = np.random.default_rng(seed), world
     emotions = EMOTIONS[: w.n_emotions]
-    scenarios = [Scenario(f"{e}-{k}", e, f"opening {e} {k}") for e in emotions for k in range(w.openings)]
+    turns = [w.openings[k % len(w.openings)] for k in range(w.n_emotions)]
+    scenarios = [
+        Scenario(f"{e}-{k}", e, f"opening {e} {k}") for e, m in zip(emotions, turns, strict=True) for k in range(m)
+    ]
+    code = np.repeat(np.arange(w.n_emotions), turns)
     n = len(scenarios)
-    of_emotion = np.repeat(rng.normal(1, w.sd_emotion, w.n_emotions), w.openings)
-    level = np.repeat(rng.normal(0, 1, w.n_emotions), w.openings) + rng.normal(0, 0.5, n)  # what a judge says anyway
+    of_emotion = (rng.normal(1, w.sd_emotion, w.n_emotions) * (np.arange(w.n_emotions) < w.gaining * w.n_emotions))[
+        code
+    ]
+    shift = (w.scatter * rng.normal(size=w.n_emotions))[code]  # some gain, some lose: nothing in the mean
+    level = rng.normal(0, 1, w.n_emotions)[code] + rng.normal(0, 0.5, n)  # what a judge says anyway
 
     def noise() -> np.ndarray:
-        return rng.standard_normal(n) if not w.tail else rng.standard_t(w.tail, n)
+        return rng.exponential(size=n) if w.skew else rng.standard_t(w.tail, n) if w.tail else rng.standard_normal(n)
 
-    def frame(condition: str, dose: float, gain: float) -> pd.DataFrame:
-        target = level + noise() + gain * of_emotion
-        damaged = condition != "unsteered"
-        explodes, loops = damaged and dose >= w.breaks, damaged and w.loops <= dose < w.breaks
+    def block(condition: str, dose: float, gain: float) -> dict[str, np.ndarray]:
+        target = (
+            level + noise() + gain * of_emotion + (w.common(dose) if dose else 0) + shift * (condition == "emotion")
+        )
+        explodes, loops = w.breaks <= dose, w.loops <= dose < w.mends
+        explodes, loops = (explodes, loops and not explodes) if w.loops < w.breaks else (explodes and not loops, loops)
         scores = rng.standard_normal((n, w.n_emotions))
-        scores[np.arange(n), np.repeat(np.arange(w.n_emotions), w.openings)] = target
-        out = pd.DataFrame(scores, columns=[f"score_{e}" for e in emotions])
-        out["text"] = [f"words {condition} {dose:g} {i}" for i in range(n)]
-        out["nll"] = 1.5 + 0.2 * rng.standard_normal(n) + (3.0 if explodes else 0.0)
-        out["entropy"], out["broken"] = 1.5, False
-        out["distinct_2"] = 0.95 + 0.02 * rng.standard_normal(n) - (0.6 if loops else 0.0)
-        out["loop_share"] = np.abs(0.02 * rng.standard_normal(n)) + (0.7 if loops else 0.0)
-        out["edit_distance"] = rng.uniform(0.5, 1, n)
-        out["top_emotion"] = emotions[0]
-        return out.assign(condition=condition, dose=dose, scenario=np.arange(n))
+        scores[np.arange(n), code] = target
+        if w.full:
+            scores = (scores > 0.5).astype(float)
+        words = [f"words {condition} {dose:g} {i}" for i in range(n)]
+        if w.foreign and dose >= w.foreign.start and condition in ("emotion", "random"):
+            f = w.foreign
+            shares = (f.own, f.other, f.plain) if condition == "emotion" else f.random
+            said = f.written([s.emotion for s in scenarios], shares, rng)
+            words = [f"{a} {b}" for a, b in zip(words, said, strict=True)]
+        return {
+            **{f"score_{e}": scores[:, k] for k, e in enumerate(emotions)},
+            "text": np.array(words, dtype=object),
+            "nll": 1.5 + 0.2 * rng.standard_normal(n) + (3.0 if explodes else 0.0),
+            "distinct_2": np.clip(0.95 + 0.02 * rng.standard_normal(n) - (0.6 if loops else 0.0), 0, 1),
+            "loop_share": np.clip(np.abs(0.02 * rng.standard_normal(n)) + (0.7 if loops else 0.0), 0, 1),
+            "edit_distance": rng.uniform(0.5, 1, n),
+            "condition": np.full(n, condition, dtype=object),
+            "dose": np.full(n, dose),
+            "scenario": np.arange(n),
+        }
 
-    unsteered = frame("unsteered", 0.0, 0.0).assign(prompt=[s.opening for s in scenarios])
+    def frame(blocks: list[dict[str, np.ndarray]]) -> pd.DataFrame:
+        made = pd.DataFrame({c: np.concatenate([b[c] for b in blocks]) for c in blocks[0]})
+        return made.assign(entropy=1.5, broken=False, top_emotion=emotions[0])
+
+    unsteered = frame([block("unsteered", 0.0, 0.0)]).assign(prompt=[s.opening for s in scenarios])
     conditions: dict[str, Callable[[float], float]] = {"emotion": w.own, "random": flat, "null": flat}
     conditions |= {"other": w.other} if w.controls else {}
-    texts = pd.concat([frame(c, d, gain(d)) for d in w.doses for c, gain in conditions.items()], ignore_index=True)
+    texts = frame([block(c, d, gain(d)) for d in w.doses for c, gain in conditions.items()])
     judge = Judge("planted", emotions, lambda t: np.zeros((len(t), len(emotions))), accuracy=w.judge)
     limits = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
     texts = with_targets(texts, unsteered, scenarios, judge, limits)
-    table = dose_table(texts, {d: (d, d / 10) for d in w.doses}, limits, w.groups)
     kept = texts[texts.condition != "null"]
     scores = kept[["condition", "dose", "scenario", *(f"score_{e}" for e in emotions)]]
     plain: dict[str, Any] = {"layer": 2, "judge": "planted", "judge_accuracy": w.judge}
+    places = [{"dose": d, "condition": c, "regime": ""} for d in w.doses for c in ("emotion", "random")]
     return DoseResponse(
-        table=table,
+        table=dose_table(texts, {d: (d, d / 10) for d in w.doses}, limits, w.groups)
+        if tabled
+        else pd.DataFrame(places),
         texts=kept[kept.condition != "other"].reset_index(drop=True),
         others=kept[kept.condition == "other"].reset_index(drop=True),
         unsteered=unsteered,

@@ -34,7 +34,7 @@ from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import ALPHA, check_permutations, noise_note, null_columns, p_text, wilson_interval
 from lens_emotion.stimuli.emotions import NEUTRAL
 
-CENTRED, STANDARDISED = "centred cosine", "standardised"  # the decoders
+DECODERS = CENTRED, STANDARDISED = "centred cosine", "standardised"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from lens_emotion.analysis.decoding import Decoding, decoding
+from lens_emotion.analysis.decoding import CENTRED
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations, restricted
 from lens_emotion.stats.decide import Estimate, estimate
-from lens_emotion.stats.design import Design, design_of, grams
-from lens_emotion.stats.gram import TINY
+from lens_emotion.stats.design import Design, design_of, grams, tied
+from lens_emotion.stats.gram import TINY, fold_gram, fold_standardised, moments, observed_scores
 
 ALIKE = 1.25  # ratio of pooled tokens up to which two sets count as equally long
 LEAST = 3  # topics; fewer have no interval worth the name
@@ -27,7 +28,7 @@ MIN_HALF, SPLITS, HALF_LAYERS = 3, 8, 3  # topics a half, ways to halve them, la
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TopicAccuracy(Result):
-    """Held-out accuracy of one set, topic by topic, mean over layers.
+    """Held-out accuracy of one set by one decoder, topic by topic, mean over layers.
 
     Attributes:
         topics: names, sorted. units: accuracy on each, its emotions weighing alike. chance: 1 / n_emotions.
@@ -60,28 +61,39 @@ class TopicAccuracy(Result):
         return f"accuracy {self.value:.2f} (chance {self.chance:.2f}), {self.n_texts} texts, {self.tokens:.0f} tokens"
 
 
-def topic_accuracy(acts: PooledActivations, seed: int = 0) -> TopicAccuracy:
-    """Held-out accuracy on every topic.
+def topic_accuracy(acts: PooledActivations, seed: int = 0, decoder: str = CENTRED) -> TopicAccuracy:
+    """Held-out accuracy on every topic, by one of the two decoders of `decoding`.
 
     Raises:
         StimulusError: texts that cannot be decoded, or fewer than 3 topics.
     """
-    found: Decoding = decoding(acts, 1, seed)
-    topics = tuple(sorted(set(found.topic.tolist())))
+    design, texts = design_of(acts), acts.emotional
+    topics, of, label = tuple(sorted(texts.topics)), texts.topic, design.label
     if len(topics) < LEAST:
         raise StimulusError(f"{len(topics)} topics have no interval; give texts of at least {LEAST}")
-    right = found.correct.mean(0)
-    cells = [
-        np.mean([right[(found.topic == t) & (found.label == k)].mean() for k in set(found.label[found.topic == t])])
-        for t in topics
-    ]
-    units, chance = np.array(cells), 1 / len(found.emotions)
-    shared = 1 / max(int(found.fold.max()), 1)
-    pooled = float(np.mean([r.n_pooled for r in acts.emotional.records]))
-    halves = _halves(acts.emotional, seed)
+    right = _right(design, texts.values.detach().cpu(), decoder).mean(0)
+    cells = [np.mean([right[(of == t) & (label == k)].mean() for k in set(label[of == t])]) for t in topics]
+    units, chance = np.array(cells), 1 / design.n_classes
+    shared = 1 / max(int(design.fold.max()), 1)
+    pooled = float(np.mean([r.n_pooled for r in texts.records]))
+    halves = _halves(design, texts, seed, decoder)
     above = _estimate(units - chance, shared, halves, seed)
-    tied = found.copies if found.tied else ""
-    return TopicAccuracy(topics, units, chance, above, shared, halves, pooled, len(found.label), tied)
+    return TopicAccuracy(topics, units, chance, above, shared, halves, pooled, len(label), copies_tie(design))
+
+
+def copies_tie(design: Design) -> str:
+    """Why copies leave nothing to test, "" if they do not."""
+    return design.copies if tied(design.copies) else ""
+
+
+def _right(design: Design, values: Float[Tensor, "n n_layers d"], decoder: str) -> Bool[np.ndarray, "n_layers n"]:
+    """Whether each held-out text is given its class, by layer: what `decoding` finds, without its null."""
+    folded = (
+        (fold_gram(design, gram) for gram in grams(values))
+        if decoder == CENTRED
+        else (fold_standardised(design, rows) for rows in values.unbind(1))
+    )
+    return np.stack([observed_scores(layer).argmax(1) == design.label for layer in folded])
 
 
 def weighed(parts: Sequence[tuple[float, TopicAccuracy]], seed: int = 0) -> Estimate:
@@ -99,16 +111,19 @@ def _estimate(
     return estimate(units, "topics", shared, seed).widened(apart)
 
 
-def _halves(acts: PooledActivations, seed: int) -> Float[np.ndarray, "splits 2"]:
+def _halves(design: Design, acts: PooledActivations, seed: int, decoder: str) -> Float[np.ndarray, "splits 2"]:
     """Held-out accuracy within either half of the topics; none where a half could not both learn and test."""
-    design = design_of(acts)
     names = sorted(acts.topics)
     order = np.array([names.index(t) for t in design.topics])  # of the names, so that other sets are halved alike
     if len(names) < 2 * MIN_HALF:
         return np.zeros((0, 2))
     rng = np.random.default_rng(seed)
     chosen = np.unique(np.linspace(0, acts.n_layers - 1, min(acts.n_layers, HALF_LAYERS)).astype(int))
-    products = [gram.numpy() for gram in grams(acts.values[:, chosen])]
+    values = acts.values[:, chosen].detach().cpu()
+    if decoder != CENTRED:  # one scale for all halves: labels have no part in it
+        centre, unit = moments(values)
+        values = (values - centre) / unit
+    products = [gram.numpy() for gram in grams(values)]
     found = np.zeros((SPLITS, 2))
     for row in found:
         first = rng.permutation(len(names)) < len(names) // 2

@@ -10,6 +10,7 @@ of held-out accuracy.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,16 @@ from jaxtyping import Float
 from scipy.stats import t as student
 from torch import Tensor
 
-from lens_emotion.analysis.decoding import decoding
+from lens_emotion.analysis.decoding import CENTRED, decoding, permuted
 from lens_emotion.analysis.matched import topic_accuracy
 from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
 from lens_emotion.stats.decide import Estimate
+from lens_emotion.stats.design import Design, grams
+from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, moments, over_blocks
+from lens_emotion.stats.tests import null_columns
 from lens_emotion.vectors.recipes import neutral_components
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
@@ -41,7 +45,10 @@ class Removal(Result):
             displacement that is left), neutral (the same of held-out neutral texts), more (emotion less neutral) with
             low and high (95%), accuracy, null_high (97.5% of the label permutations) and p.
         layer, n_layers: where. n_neutral: neutral texts. before: accuracy with everything; chance.
+        before_p: p-value of the accuracy with everything, at this layer.
         after: accuracy less chance at the largest share, with its interval.
+        decoder: "centred cosine"; or "standardised", where every dimension is first brought to SD 1.
+        standardised: the same, standardised; None in that one itself, or where it was not asked for.
     """
 
     table: pd.DataFrame
@@ -50,7 +57,10 @@ class Removal(Result):
     n_neutral: int
     before: float
     chance: float
+    before_p: float
     after: Estimate
+    decoder: str = CENTRED
+    standardised: Removal | None = None
 
     def row(self, share: float) -> pd.Series:
         return self.table[np.isclose(self.table["share"], share)].iloc[0]
@@ -73,8 +83,12 @@ def removal(
     layer: int | None = None,
     n_permutations: int = 200,
     seed: int = 0,
+    decoder: str = CENTRED,
 ) -> Removal:
     """Project the main components of neutral text out of one layer, share by share.
+
+    A few massive dimensions are most of the variance of any text, so that removing their components says nothing about
+    the others: with decoder="standardised" every dimension is brought to SD 1 over the emotional texts before all else.
 
     Args:
         neutral: more neutral texts of the same model and pooling, beside those of `acts`.
@@ -84,27 +98,38 @@ def removal(
         StimulusError: fewer than 6 neutral texts, or texts that cannot be decoded.
     """
     at = decoding(acts, 1, seed).best_layer if layer is None else layer
-    rows = [x.neutral.values[:, at].cpu().double() for x in (acts, neutral) if x is not None]
-    plain = torch.cat(rows)
+    rows = acts.emotional.values[:, at].cpu().double()
+    plain = torch.cat([x.neutral.values[:, at].cpu().double() for x in (acts, neutral) if x is not None])
     if len(plain) < LEAST_NEUTRAL:
         raise StimulusError(f"{len(plain)} neutral texts; give {LEAST_NEUTRAL} at least, best 40 or more")
-    emotional = replace(acts.emotional, values=acts.emotional.values[:, at : at + 1])
-    emotional = replace(emotional, residual_norm=acts.residual_norm[at : at + 1])
-    topics = _topic_displacements(emotional)
+    if decoder != CENTRED:
+        centre, unit = moments(rows)
+        rows, plain = (rows - centre) / unit, (plain - centre) / unit
+    emotional = replace(acts.emotional, values=rows[:, None].float(), residual_norm=acts.residual_norm[at : at + 1])
+    topics, null = _topic_displacements(emotional), permuted(emotional, n_permutations, seed)
     found = []
     for share in SHARES:
         basis = neutral_components(plain[:, None], share)[0]
-        kept = replace(emotional, values=_without(emotional.values[:, 0].cpu().double(), basis)[:, None].float())
-        judged = decoding(kept, n_permutations, seed).table.iloc[0]
+        left = _without(rows, basis)
         mine, theirs = _left(topics, basis), _left_of_neutral(plain, share)
         more, half = mine[0] - theirs[0], _half(mine[1], theirs[1], len(topics), len(plain))
         ends = {"low": more - half, "high": more + half}
         found.append(
             {"share": share, "components": len(basis), "emotion": mine[0], "neutral": theirs[0], "more": more, **ends}
-            | {name: float(judged[name]) for name in ("accuracy", "null_high", "p")}
+            | _judged(left, *null)
         )
-    before, after = topic_accuracy(emotional, seed), topic_accuracy(kept, seed)
-    return Removal(pd.DataFrame(found), at, acts.n_layers, len(plain), before.value, after.chance, after.above)
+    before, after = (topic_accuracy(replace(emotional, values=x[:, None].float()), seed) for x in (rows, left))
+    shown = _judged(rows, *null)["p"]
+    table, n = pd.DataFrame(found), len(plain)
+    return Removal(table, at, acts.n_layers, n, before.value, after.chance, shown, after.above, decoder)
+
+
+def _judged(rows: Float[Tensor, "n d"], design: Design, blocks: list[Labellings]) -> dict[str, float]:
+    """Held-out accuracy and its null, as `decoding` has them, by the centred cosine alone."""
+    folded = fold_gram(design, next(grams(rows[:, None].float())))
+    found = over_blocks(partial(accuracies, folded), blocks)[:, None]
+    null = null_columns(found[0], found[1:])
+    return {"accuracy": float(found[0, 0]), "null_high": float(null["null_high"][0]), "p": float(null["p"][0])}
 
 
 def _without(rows: Float[Tensor, "n d"], basis: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:

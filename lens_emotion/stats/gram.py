@@ -279,11 +279,8 @@ def _evened(design: Design, rows: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor,
     Training moments come of those of the folds (Chan et al. 1983), so that nothing cancels.
     """
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    centre = rows.mean(0, dtype=torch.float64)
-    even = rows - centre.to(rows.dtype)
-    sd = torch.linalg.vector_norm(even, dim=0, dtype=torch.float64) / len(rows) ** 0.5
-    unit = torch.where(sd > CONSTANT * centre.abs(), sd, torch.inf)
-    even = (even / unit.to(rows.dtype)).float()
+    centre, unit = moments(rows)
+    even = ((rows - centre) / unit).float()
     fold = torch.from_numpy(design.fold)
     member = torch.nn.functional.one_hot(fold).T.float()
     size = member.sum(1)
@@ -294,6 +291,14 @@ def _evened(design: Design, rows: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor,
     between = torch.stack([k @ (means - m) ** 2 for k, m in zip(kept, mean, strict=True)])
     spread = ((scatter.sum(0) - scatter + between) / kept.sum(1, keepdim=True)).sqrt()
     return even, mean, torch.where(spread > SINGLE, 1 / spread, 0.0)
+
+
+def moments(rows: Float[Tensor, "n *shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Mean and SD of every dimension; the SD of one that is constant is inf, so that dividing by it leaves it out."""
+    centre = rows.mean(0, dtype=torch.float64)
+    sd = torch.linalg.vector_norm(rows - centre.to(rows.dtype), dim=0, dtype=torch.float64) / len(rows) ** 0.5
+    unit = torch.where(sd > CONSTANT * centre.abs(), sd, torch.inf)
+    return centre.to(rows.dtype), unit.to(rows.dtype)
 
 
 def _paired_squares(pairs: Float[Tensor, "nn n_folds"], block: Labellings, _: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
+
+
+def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
+    """One verdict from those by either decoder (see `analysis.decoding`): undetermined where they differ. Where they
+    agree, the weaker of the two speaks in verdicts over models."""
+    sentence = f"{cosine.sentence} Standardised per dimension: {standardised.sentence}"
+    if cosine.verdict != standardised.verdict:
+        said = f"centred cosine: {cosine.verdict}, {cosine.reason}; standardised: {standardised.verdict}"
+        reason = f"it hangs on the decoder ({said}, {standardised.reason})"
+        return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
+    both = cosine.evidence, standardised.evidence
+    weaker = None if both[0] is None or both[1] is None else (max(p) for p in zip(*both, strict=True))
+    return replace(cosine, sentence=sentence, evidence=weaker and tuple(weaker))
 
 
 def untestable(code: str, scope: str, why: str) -> Claim:

@@ -12,13 +12,23 @@ from dataclasses import replace
 import numpy as np
 
 from lens_emotion.analysis.compare import PAIRED, Comparison, unpaired
+from lens_emotion.analysis.decoding import DECODERS
 from lens_emotion.analysis.matched import ALIKE, TopicAccuracy, alike, longer, topic_accuracy, weighed
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
 from lens_emotion.stats.tests import p_text
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
-from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, combined, untestable
+from lens_emotion.study.verdict import (
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDETERMINED,
+    Claim,
+    Effect,
+    combined,
+    hangs_on_decoder,
+    untestable,
+)
 
 NO_WRITING = "the model was not asked to write"
 
@@ -36,7 +46,7 @@ def better_by_writing(
 
     Supported if the whole interval of the difference lies above 0. Not supported if it lies below the smallest effect
     of interest, and a difference could have shown: one of the two decodes, and neither is at its ceiling. Undetermined
-    otherwise, and where one side pools more tokens than the other.
+    otherwise, where one side pools more tokens than the other, and where the decoders differ.
 
     Args:
         bare: the model's own stories without the instruction; None if it was not asked to write.
@@ -46,11 +56,18 @@ def better_by_writing(
     if bare is None:
         return untestable("C1", name, why or NO_WRITING)
     try:
-        written, read = (topic_accuracy(x, seed) for x in alike(bare, passages))
+        sets = alike(bare, passages)
+        both = [[topic_accuracy(x, seed, decoder) for x in sets] for decoder in DECODERS]
     except (StimulusError, AnalysisError) as error:
         return untestable("C1", name, str(error))
-    if tied := written.tied or read.tied:
+    if tied := next((x.tied for x in both[0] if x.tied), ""):
         return untestable("C1", name, tied)
+    claim = hangs_on_decoder(*(_against_reading(name, *pair, smallest, seed) for pair in both))
+    return replace(claim, sentence=" ".join([claim.sentence, *beside]))
+
+
+def _against_reading(name: str, written: TopicAccuracy, read: TopicAccuracy, smallest: float, seed: int) -> Claim:
+    """C1 by one decoder."""
     found = weighed(((1, written), (-1, read)), seed)
     blind, said = _blind(smallest, written, read), found.says(smallest)
     if longer(written, read) > ALIKE:
@@ -73,7 +90,7 @@ def better_by_writing(
         name,
         verdict,
         reason,
-        " ".join([sentence, *beside]),
+        sentence,
         Effect("accuracy, writing less reading", found.value, found.low, found.high),
         f"0; no less than {smallest:g} would matter",
         found.p_above(),
@@ -137,7 +154,8 @@ def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.1, seed: int 
 
     Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0).
     Not supported if one of the two lies below the smallest effect of interest where it could have shown. Undetermined
-    otherwise: also where reading is at its floor or ceiling, for then it could not have gained as much.
+    otherwise: also where reading is at its floor or ceiling, for then it could not have gained as much, and where the
+    decoders differ.
     """
     scope = f"{base.name} -> {instruct.name}"
     bare = base.bare, instruct.bare
@@ -145,21 +163,27 @@ def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.1, seed: int 
         return untestable("C8", scope, next(iter((*base.lacking.values(), *instruct.lacking.values())), NO_WRITING))
     try:
         sets = alike(bare[0], bare[1], base.comprehension, instruct.comprehension)
-        before, after, read_before, read_after = found = [topic_accuracy(x, seed) for x in sets]
+        both = [[topic_accuracy(x, seed, decoder) for x in sets] for decoder in DECODERS]
     except (StimulusError, AnalysisError) as error:  # too few stories are left to hold topics out
         return untestable("C8", scope, str(error))
-    if tied := next((x.tied for x in found if x.tied), ""):
+    if tied := next((x.tied for x in both[0] if x.tied), ""):
         return untestable("C8", scope, tied)
+    return hangs_on_decoder(*(_gained(base.name, instruct.name, four, smallest, seed) for four in both))
+
+
+def _gained(base: str, instruct: str, four: Sequence[TopicAccuracy], smallest: float, seed: int) -> Claim:
+    """C8 by one decoder: of writing before and after, then of reading before and after."""
+    before, after, read_before, read_after = four
     gain = weighed(((1, after), (-1, before)), seed)
     more = weighed(((1, after), (-1, before), (-1, read_after), (1, read_before)), seed)
     verdict, reason = _tuned(gain, more, smallest, (before, after), (read_before, read_after))
     weaker = max((gain, more), key=lambda e: e.p_above())
     return Claim(
         "C8",
-        scope,
+        f"{base} -> {instruct}",
         verdict,
         reason,
-        f"From {base.name} to {instruct.name} accuracy, mean over layers, changes by {_signed(gain)} in writing "
+        f"From {base} to {instruct} accuracy, mean over layers, changes by {_signed(gain)} in writing "
         f"({before.value:.2f} to {after.value:.2f}) and by {read_after.value - read_before.value:+.2f} in reading "
         f"({read_before.value:.2f} to {read_after.value:.2f}): {reason}.",
         Effect("gain of writing less gain of reading", more.value, more.low, more.high),

@@ -13,7 +13,15 @@ from lens_emotion.analysis.separation import Separation
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.tests import ALPHA, p_text
-from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
+from lens_emotion.study.verdict import (
+    NOT_SUPPORTED,
+    SUPPORTED,
+    UNDETERMINED,
+    Claim,
+    Effect,
+    hangs_on_decoder,
+    untestable,
+)
 
 MIDDLE = (1 / 3, 2 / 3)  # "the middle": the middle third of the depth; the paper says about 50%
 
@@ -96,33 +104,29 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     )
 
 
-def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
-    """One verdict from those by either decoder (see `analysis.decoding`): undetermined where they differ."""
-    said = f"centred cosine: {cosine.verdict}, {cosine.reason}; standardised: {standardised.verdict}"
-    if cosine.verdict == standardised.verdict:
-        return replace(cosine, sentence=f"{cosine.sentence} Standardised per dimension: {standardised.sentence}")
-    reason = f"it hangs on the decoder ({said}, {standardised.reason})"
-    sentence = f"{cosine.sentence} Standardised per dimension: {standardised.sentence}"
-    return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
-
-
 def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> Claim:
     """C4: is emotion more than the main directions in which texts without emotion vary?
 
     Supported if more is left of the emotions' displacement than of what held-out neutral texts differ by, once nine
     tenths of neutral variance are projected out (interval of the difference above 0), and emotion is still decoded
     there, p <= 0.05. Not supported if what is decoded then lies less than the smallest effect of interest above chance.
-    Undetermined otherwise: neutral texts may vary in every direction alike, or be too few to say.
+    Undetermined otherwise: neutral texts may vary in every direction alike, or be too few to say; and where the answer
+    hangs on the decoder.
 
     Args:
         left: see `analysis.removal`; in words, why it cannot be had.
     """
     if isinstance(left, str):
         return untestable("C4", name, left)
+    if left.standardised is not None:
+        either = replace(left, standardised=None), left.standardised
+        return hangs_on_decoder(*(beyond_anisotropy(name, x, smallest) for x in either))
     most = left.table.iloc[-1]
     kept = most.low > 0
     if kept and most.p <= ALPHA:
         verdict, reason = SUPPORTED, "emotion lies outside the main directions of neutral text"
+    elif left.before_p > ALPHA:
+        verdict, reason = UNDETERMINED, "emotion cannot be decoded above chance to begin with"
     elif left.after.high < smallest and not kept:
         verdict, reason = NOT_SUPPORTED, f"what is decoded without them lies less than {smallest:g} above chance"
     else:
@@ -149,12 +153,14 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
 def without_neutral(
     acts: PooledActivations, before: Decoding, neutral: PooledActivations | None, n_permutations: int, seed: int
 ) -> Removal | str:
-    """What is left at the layer that decodes best, or why that cannot be asked."""
+    """What is left at the layer that decodes best, by either decoder, or why that cannot be asked."""
     if before.tied:
         return f"copies leave nothing to test: {before.copies}"
-    if before.table.p_corrected.min() > ALPHA:
+    either = [d for d in (before, before.standardised) if d is not None]
+    if not any(d.above_chance() for d in either):
         return "emotion cannot be decoded above chance to begin with"
     try:
-        return removal(acts, neutral, before.best_layer, n_permutations, seed)
+        found = [removal(acts, neutral, d.best_layer, n_permutations, seed, d.decoder) for d in either]
+        return replace(found[0], standardised=found[1] if len(found) > 1 else None)
     except StimulusError as error:
         return str(error)
