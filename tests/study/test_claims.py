@@ -120,7 +120,7 @@ def test_c8_is_supported_only_where_writing_gains_more_than_reading():
     assert tuning(base, gained).verdict == SUPPORTED
     assert tuning(base, evidence("i", "instruct", weak, passages)).verdict == NOT_SUPPORTED
     alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong))
-    assert alike.verdict == NOT_SUPPORTED and alike.effect.value == 0
+    assert alike.verdict == NOT_SUPPORTED and abs(alike.effect.value) < 1e-12
 
 
 def test_c8_pairs_the_topics_that_are_left():
