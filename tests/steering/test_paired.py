@@ -84,6 +84,16 @@ def test_doses_span_if_some_leave_text_whole_and_some_do_not():
     assert experiment().paired().spans
     assert experiment(loops=(), breaks=(8.0,)).paired().spans and experiment(loops=(8.0,), breaks=()).paired().spans
     assert not experiment(loops=(), breaks=()).paired().spans
+    made = experiment()
+    calm = {
+        "nll": 1.0,
+        "distinct_2": 0.9,
+        "loop_share": 0.0,
+    }  # random directions break nothing: the emotion's texts decide
+    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "emotion", x) for c, x in calm.items()})
+    assert replace(made, texts=texts).paired().spans
+    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "random", x) for c, x in calm.items()})
+    assert not replace(made, texts=texts).paired().spans
     none = experiment(steady(2.0), loops=DOSES[:2], breaks=DOSES[2:]).paired()
     assert not none.spans and none.random is None and none.other is None and none.doses == (None, None)
     assert none.table.empty and none.summary() == "every dose breaks the text, so that nothing can be compared"

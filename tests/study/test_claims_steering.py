@@ -76,8 +76,13 @@ def test_c5(case):
     assert claim.effect.value == pytest.approx(table.random.mean())
     assert claim.effect.low <= claim.effect.value <= claim.effect.high
     controls = [table[c] for c in ("random", "other") if table[c].notna().all()]
-    above = max(ttest_1samp(c, 0, alternative="greater").pvalue if c.std() else float(c.mean() <= 0) for c in controls)
-    below = min(ttest_1samp(c, 0.8, alternative="less").pvalue if c.std() else float(c.mean() >= 0.8) for c in controls)
+
+    def p(gains, limit, side):
+        if gains.std() > 1e-9:
+            return float(ttest_1samp(gains, limit, alternative=side).pvalue)
+        return float(gains.mean() <= limit if side == "greater" else gains.mean() >= limit)
+
+    above, below = max(p(c, 0, "greater") for c in controls), min(p(c, 0.8, "less") for c in controls)
     assert claim.p == pytest.approx(above)  # the weaker of both controls
     assert claim.evidence == pytest.approx((above, min(1.0, 2 * below)))  # either control would do for a no
     assert claim.n == "8 emotions, 16 scenarios"
@@ -100,6 +105,9 @@ def test_c5_is_not_testable_without_an_experiment_that_speaks():
     assert "was not run" in causal("m", None).reason and "was not run" in regimes("m", None).reason
     few = causal("m", experiment(openings=1))
     assert few.verdict == NOT_TESTABLE and "two scenarios of each" in few.reason
+    silent = replace(made := experiment(steady(2.0)), unsteered=made.unsteered.assign(text="\n"))
+    for claim in (causal("m", silent), regimes("m", silent)):
+        assert (claim.verdict, claim.reason) == (NOT_TESTABLE, "16 of 16 unsteered texts hold no text")
     two = causal("m", experiment(n_emotions=2))
     assert two.verdict == NOT_TESTABLE and "at least 3 finite emotions" in two.reason
 
@@ -179,14 +187,14 @@ class Unread(Lens):
 
 def leaked(
     letters=(0.0, 0.0, 0.0), p_letters=1.0, target=(0.0, 0.0, 0.0), p_random=1.0, p_others=1.0, n=40, spanned=True,
-    recall=0.9, layer=3, words=True,
+    recall=0.9, layer=3, words=True, random=(0.0,) * 3,
 ):  # fmt: skip
     """Leakage with these shares of texts at doses 1, 2 and 4, and these p-values, equal over doses."""
     doses = (1.0, 2.0, 4.0)
     rows = [
         {"dose": d, "condition": c, "n": n, "foreign": x / 4, "low": x / 8, "high": x / 2, "texts": x, "texts_low": 0.0,
-         "texts_high": 1.0, "p": p, "p_corrected": p}
-        for c, shares, p in (("emotion", letters, p_letters), ("random", (0.0,) * 3, np.nan))
+         "texts_high": 1.0, "p": p / 10, "p_corrected": p}
+        for c, shares, p in (("emotion", letters, p_letters), ("random", random, np.nan))
         for d, x in zip(doses, shares, strict=True)
     ]  # fmt: skip
     told = pd.DataFrame(
@@ -263,7 +271,7 @@ def test_c7_shown_is_the_largest_of_three_p_values():
     assert leaked(**LEAKS | {"p_random": 0.01}).p_shown == 0.005  # two-sided, and above
     assert leaked(**LEAKS | {"p_letters": 0.04}).p_shown == 0.04
     assert leaked(**LEAKS | {"target": (0.0, 0.0, 0.0)}).p_shown == 1.0  # fewer than under random directions
-    at_one_dose = leaked(**LEAKS)
+    at_one_dose = leaked(**LEAKS | {"target": (0.2, 0.5, 1.0)})
     words = at_one_dose.words.assign(p_random=[0.001, 0.9, 0.9], p_others=[0.9, 0.001, 0.9])
     assert replace(at_one_dose, words=words).p_shown == pytest.approx(0.45)  # both at one dose, not each somewhere
     assert leaked(**LEAKS | {"p_others": LEVEL}).outcome(0.1) == "shown"
@@ -282,6 +290,15 @@ def test_c7_excluded_is_the_exact_binomial_at_the_worst_dose():
     assert leaked(letters=(1.0, 1.0, 1.0), n=60, recall=None).p_excluded(0.1) == 1.0
     assert leaked(n=60, spanned=False).p_excluded(0.1) == 1.0
     assert leaked(n=30).outcome(0.2) == "excluded" and leaked(n=30).outcome(0.05) == "open"
+
+
+def test_c7_the_effect_is_at_the_dose_that_differs_most_from_random():
+    made = leaked(letters=(0.2, 0.8, 1.0), random=(0.0, 0.1, 0.9))
+    claim = other_languages("m", experiment(), Unread(), made)
+    assert made.peak.dose == 2.0 and claim.effect.value == pytest.approx(0.2)
+    assert (claim.effect.low, claim.effect.high) == (0.1, 0.4) and claim.null.startswith(
+        "random directions 2.5%, p = 1"
+    )
 
 
 def test_c7_a_users_own_smallest_share_decides():
