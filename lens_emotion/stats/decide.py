@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.intervals import mean_interval
 
-POWER = 0.8
+POWER, ROUNDING = 0.8, 1e-12
 SHOWN, EXCLUDED, OPEN = "shown", "excluded", "open"
 
 
@@ -97,6 +97,7 @@ def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, see
     """
     if len(units) < 3 or not np.isfinite(units).all():
         raise AnalysisError(f"an interval needs at least 3 finite {unit}; got {len(units)}")
+    units = np.where(np.abs(units) > ROUNDING, units, 0.0)  # a difference of equal gains is none
     found = mean_interval(units, np.arange(len(units)), seed=seed)
     wider = math.sqrt(1 + len(units) * shared)
     value = float(found.value)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from planted import HEADER, planted
+from planted_doses import experiment
 
 from lens_emotion.analysis.compare import compare
 from lens_emotion.analysis.decoding import decoding
@@ -18,12 +18,9 @@ from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.analysis.separation import separation
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.report.build import _steering_cell
-from lens_emotion.steering.experiment import dose_response
-from lens_emotion.steering.judges import word_count_judge, world_words
-from lens_emotion.stimuli.prompts import scenarios
-from lens_emotion.study.claims.methods import better_by_writing, tuning
+from lens_emotion.study.claims.methods import better_by_writing, other_readings, tuning
 from lens_emotion.study.claims.over_models import partner_of
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape
+from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
 from lens_emotion.study.claims.steering import causal, leakage_of, other_languages, regimes
 from lens_emotion.study.results import Evidence, JeongStudy
 from lens_emotion.study.verdict import (
@@ -74,79 +71,78 @@ def test_an_inverted_u_of_accuracy_supports_c3_and_a_rising_curve_never_does():
 
 def test_emotion_along_what_neutral_texts_vary_by_contradicts_c4():
     made = planted(n_emotions=2, n_topics=12, n_layers=2, d_model=32, signal=3.0, n_neutral=40)
-    holds = beyond_anisotropy("m", made.acts, decoding(made.acts, N), N, 0)
-    assert holds.verdict == SUPPORTED and holds.effect.value > -0.2
-    values, neutral = made.acts.values.clone(), torch.from_numpy(made.acts.emotion == "neutral")
-    size = 30 * torch.randn(int(neutral.sum()), 1, 1, generator=torch.Generator().manual_seed(0))
-    values[neutral] += size * (made.directions[0] - made.directions[1])  # all that tells the two apart
-    inside = replace(made.acts, values=values)
-    claim = beyond_anisotropy("m", inside, decoding(inside, N), N, 0)
-    assert claim.verdict == NOT_SUPPORTED and claim.effect.high < -0.2
+    neutral, draw = torch.from_numpy(made.acts.emotion == "neutral"), torch.Generator().manual_seed(0)
+    elsewhere = torch.linalg.qr(torch.randn(32, 1, generator=draw))[0].T
+    inside = made.directions[0] - made.directions[1]  # all that tells the two apart
+    for axis, verdict in ((elsewhere, SUPPORTED), (inside, NOT_SUPPORTED)):
+        values = made.acts.values.clone()
+        values[neutral] += 30 * torch.randn(int(neutral.sum()), 1, 1, generator=draw) * axis
+        acts = replace(made.acts, values=values)
+        claim = beyond_anisotropy("m", without_neutral(acts, decoding(acts, N), None, N, 0), smallest=0.3)
+        assert claim.verdict == verdict and (claim.effect.low > 0.5) == (verdict == SUPPORTED), claim
 
 
 def test_c4_is_not_testable_where_nothing_is_decoded():
     acts = read(0.0)
-    assert beyond_anisotropy("m", acts, decoding(acts, N), N, 0).verdict == NOT_TESTABLE
+    left = without_neutral(acts, decoding(acts, N), None, N, 0)
+    claim = beyond_anisotropy("m", left)
+    assert claim.verdict == NOT_TESTABLE and claim.reason == left
 
 
-@pytest.mark.parametrize(("writing", "reading", "verdict"), [(4.0, 1.0, SUPPORTED), (1.0, 4.0, NOT_SUPPORTED)])
+@pytest.mark.parametrize(("writing", "reading", "verdict"), [(2.5, 0.5, SUPPORTED), (0.5, 2.5, NOT_SUPPORTED)])
 def test_c1_goes_by_held_out_accuracy_not_by_the_cosine(writing, reading, verdict):
-    written, passages = read(writing, 1), read(reading, 2)
-    versus, by_cosine = compare(written, passages), compare(written, passages, "separation")
-    claim = better_by_writing("m", versus, by_cosine, preset(written), preset(passages))
+    written, passages = read(writing, 1, n_layers=2), read(reading, 2, n_layers=2)
+    beside = other_readings(compare(written, passages), preset(written), preset(passages))
+    claim = better_by_writing("m", written, passages, beside)
     assert claim.verdict == verdict
     assert np.sign(claim.effect.value) == (1 if verdict == SUPPORTED else -1)
-    assert "cosine" in claim.sentence
+    assert "cosine" in claim.sentence and "With the instruction in front" in claim.sentence
 
 
 def test_noise_with_a_low_cosine_does_not_support_c1():
     """The trap of the field: noise vectors lie far apart, and a common offset makes real ones look alike."""
-    written, passages = read(0.0, 3), read(4.0, 4, common=0.0, n_neutral=4)
-    versus = compare(written, passages)
-    claim = better_by_writing("m", versus, compare(written, passages, "separation"), preset(written), preset(passages))
-    assert claim.verdict == NOT_SUPPORTED
+    written, passages = read(0.0, 3, n_layers=2), read(4.0, 4, n_layers=2, n_neutral=4)
+    assert better_by_writing("m", written, passages).verdict == NOT_SUPPORTED
 
 
 def test_c1_without_writing_is_not_testable():
-    assert better_by_writing("m", None, None, None, preset(read(2.0))).verdict == NOT_TESTABLE
+    assert better_by_writing("m", None, read(2.0)).verdict == NOT_TESTABLE
 
 
 def evidence(name, kind, written, passages):
     info = ModelInfo(name, "llama", "bridge", 9, 32, 256, 1000, "float32", "cpu", "0" * 64, False, "3.9.0")
-    return Evidence(info, kind, 1.0, passages, passages, written, None, None, None, "planted")
+    return Evidence(info, kind, 1.0, passages, passages, written, written, None, None, "planted")
 
 
 def test_c8_is_supported_only_where_writing_gains_more_than_reading():
-    weak, strong, passages = read(0.7, 5), read(4.0, 5), read(2.0, 6)
+    weak, strong, passages = (read(size, seed, n_layers=2) for size, seed in ((0.3, 5), (2.0, 5), (0.5, 6)))
     base, gained = evidence("b", "base", weak, passages), evidence("i", "instruct", strong, passages)
-    assert tuning(base, gained, N, 0).verdict == SUPPORTED
-    assert tuning(base, evidence("i", "instruct", weak, passages), N, 0).verdict == NOT_SUPPORTED
-    alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong), N, 0)
-    assert alike.verdict == NOT_SUPPORTED and alike.effect.value == 0
+    assert tuning(base, gained).verdict == SUPPORTED
+    assert tuning(base, evidence("i", "instruct", weak, passages)).verdict == NOT_SUPPORTED
+    alike = tuning(evidence("b", "base", weak, weak), evidence("i", "instruct", strong, strong))
+    assert alike.verdict == NOT_SUPPORTED and abs(alike.effect.value) < 1e-12
 
 
 def test_c8_pairs_the_topics_that_are_left():
     """A topic whose stories hold no text was a KeyError; where nothing is left, the claim is not testable."""
-    passages, strong = read(2.0, 6), read(4.0, 5)
+    passages, strong = read(1.5, 6, n_layers=2), read(2.5, 5, n_layers=2)
     lacks = strong.only(strong.topic != strong.topics[0])
-    gained = tuning(evidence("b", "base", lacks, passages), evidence("i", "instruct", strong, passages), N, 0)
+    gained = tuning(evidence("b", "base", lacks, passages), evidence("i", "instruct", strong, passages))
     assert gained.n == f"{len(strong.emotional.topics) - 1} topics"
     single = strong.only((strong.topic == strong.topics[0]) | (strong.emotion == "neutral"))
-    left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages), N, 0)
+    left = tuning(evidence("b", "base", single, passages), evidence("i", "instruct", strong, passages))
     assert left.verdict == NOT_TESTABLE
 
 
-@pytest.fixture(scope="module")
-def steered(vectors):
-    judge = word_count_judge(world_words("world-en"))
-    chosen = scenarios("world-en")[:8:2]
-    return dose_response(tiny(), vectors, chosen, judge, doses=(0.5, 3.0), max_new_tokens=8, progress=False)
+@pytest.fixture
+def steered():
+    return experiment(doses=(0.5, 3.0), n_emotions=4, breaks=(3.0,))
 
 
 EMPTY = {
-    "nothing at all": ("", 1.0, r"8 of 8 steered texts hold no text"),
-    "line breaks, and unsteered too": ("\n\n", 1.0, r"4 of 4 unsteered texts hold no text"),
-    "most at every dose": ("", 0.75, r"6 of 8 steered texts"),
+    "nothing at all": ("", 1.0, r"16 of 16 steered texts hold no text"),
+    "line breaks, and unsteered too": ("\n\n", 1.0, r"8 of 8 unsteered texts hold no text"),
+    "most at every dose": ("", 0.75, r"12 of 16 steered texts"),
 }
 
 
@@ -193,11 +189,15 @@ def claim(scope, verdict, code="C2", value=0.5):
 
 def test_verdicts_over_models_follow_one_rule():
     yes, no, open_ = claim("a", SUPPORTED), claim("b", NOT_SUPPORTED), claim("c", UNDETERMINED)
+    clear = replace(no, evidence=(1.0, 0.01))
     out = claim("d", NOT_TESTABLE)
     assert combined("C2", [yes, yes, out], universal=True).verdict == SUPPORTED
-    assert combined("C2", [yes, no], universal=True).verdict == NOT_SUPPORTED
+    assert combined("C2", [yes, no], universal=True).verdict == UNDETERMINED  # one of two at the level is chance
+    assert combined("C2", [yes, clear], universal=True).verdict == NOT_SUPPORTED
     assert combined("C2", [yes, no], universal=False).verdict == UNDETERMINED
-    assert combined("C2", [no, open_], universal=False).verdict == NOT_SUPPORTED
+    assert combined("C2", [no, open_], universal=False).verdict == UNDETERMINED  # most of two are both
+    assert combined("C2", [no, no, open_], universal=False).verdict == UNDETERMINED
+    assert combined("C2", [clear, clear, open_], universal=False).verdict == NOT_SUPPORTED
     assert combined("C2", [yes, open_], universal=True).verdict == UNDETERMINED
     assert combined("C2", [out], universal=True).verdict == NOT_TESTABLE
     assert combined("C2", [], universal=True).scope == ALL_MODELS
@@ -212,7 +212,7 @@ def test_claims_json_holds_plain_values_and_no_nan():
 
 
 def test_a_verdict_that_hangs_on_the_decoder_is_undetermined_and_says_so():
-    from lens_emotion.study.claims.reading import hangs_on_decoder
+    from lens_emotion.study.verdict import hangs_on_decoder
 
     one = Claim("C2", "m", "supported", "inside", "In m, inside.")
     other = replace(one, verdict="not supported", reason="outside", sentence="In m, outside.")

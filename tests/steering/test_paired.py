@@ -1,0 +1,130 @@
+"""Paired gains at a dose that other openings chose: every number against one said in a line, on planted experiments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted_doses import DOSES, LIMITS, experiment, spread, steady
+
+from lens_emotion.errors import AnalysisError
+from lens_emotion.steering.dose_result import cross_fit
+from lens_emotion.steering.paired import ABLE, able
+
+SD = spread(8, 2 * 8 * len(DOSES))
+
+
+def best_apart(k, opening, dose):
+    """Opening 0 gains most at dose 1, opening 1 at dose 2."""
+    return 0.1 * (-1) ** k + (4.0 if dose == opening + 1 else 2.0 if dose < 3 else 0.0)
+
+
+def test_a_dose_is_chosen_on_the_other_openings():
+    found = experiment(best_apart).paired()
+    assert found.doses == (2.0, 1.0)  # opening 0 is tested at the best dose of opening 1
+    assert found.random.value == pytest.approx(2.0 / SD)  # at the dose it would have chosen itself: 4
+    assert found.table.dose.tolist() == [1.5] * 8
+    same = experiment(lambda k, opening, dose: best_apart(k, 0, dose)).paired()
+    assert same.doses == (1.0, 1.0) and same.random.value == pytest.approx(4.0 / SD)
+
+
+def test_the_control_of_another_emotion_plays_no_part_in_the_choice():
+    found = experiment(best_apart, lambda k, opening, dose: 9.0 * (dose == opening + 1)).paired()
+    assert found.doses == (2.0, 1.0)
+    assert found.random.value == pytest.approx(2.0 / SD) and found.other.value == pytest.approx(2.0 / SD)
+
+
+def test_success_is_tested_at_the_dose_of_the_other_openings_too():
+    made = experiment(best_apart)
+    hits = (made.texts.condition == "emotion") & (
+        (made.texts.dose == made.texts.opening + 1) | (made.texts.scenario < 6)
+    )
+    texts = made.texts.assign(success=hits & (made.texts.dose < 3))
+    found = cross_fit(texts, made.others.assign(success=False), LIMITS)
+    assert found.table.dose.tolist() == [2.0, 1.0]
+    assert found.success == 6 and found.n == 16 and found.table.success.tolist() == [3, 3]
+
+
+def test_the_smaller_of_equal_doses_is_taken_and_one_that_breaks_text_never_is():
+    level = experiment(steady(1.0, 0.0))
+    assert level.paired().doses == (1.0, 1.0)
+    rising = experiment(lambda k, opening, dose: dose)
+    assert rising.paired().doses == (2.0, 2.0)  # text loops at 4 and explodes at 8
+    assert rising.paired().random.value == pytest.approx(2.0 / SD)
+    texts = level.texts.assign(success=level.texts.condition.eq("emotion"))
+    assert cross_fit(texts, level.others, LIMITS).table.dose.tolist() == [1.0, 1.0]
+    table = level.table.assign(regime="surgical", success=3, success_rate=3 / 16, top_emotions=2)
+    assert replace(level, table=table.iloc[::-1]).surgical_dose == 1.0
+    assert replace(level, table=table.assign(top_emotions=[0, 0, 2, 0, 2, 0, 1, 0])).surgical_dose == 2.0
+
+
+def test_gains_are_in_sds_of_random_scores_within_emotions():
+    """The mean of each emotion is estimated, which costs a degree of freedom; emotions' own levels are no spread."""
+    made = experiment(steady(1.0, 0.0), n_emotions=4)
+    assert made.paired().random.value == pytest.approx(1.0 / spread(4, 32))
+    level = made.texts.scenario // 2 * 100.0  # what the judge gives an emotion whatever it reads
+    moved = replace(made, texts=made.texts.assign(target_score=made.texts.target_score + level))
+    moved = replace(
+        moved, others=made.others.assign(target_score=made.others.target_score + made.others.scenario // 2 * 100.0)
+    )
+    assert moved.paired().random.value == pytest.approx(1.0 / spread(4, 32))
+    assert moved.paired().other.value == pytest.approx(1.0 / spread(4, 32))
+
+
+def test_emotions_are_the_units_and_an_interval_knows_their_spread():
+    found = experiment(steady(1.0, 0.5), openings=4).paired()
+    assert found.random.n == found.other.n == 8 and found.table.n.tolist() == [4] * 8
+    gains = np.array([1.5, 0.5] * 4) / spread(8, 4 * 8 * len(DOSES))
+    assert found.random.error == pytest.approx(gains.std(ddof=1) / np.sqrt(8))
+    assert found.table.random.tolist() == pytest.approx(gains.tolist())
+
+
+def test_doses_span_if_some_leave_text_whole_and_some_do_not():
+    assert experiment().paired().spans
+    assert experiment(loops=(), breaks=(8.0,)).paired().spans and experiment(loops=(8.0,), breaks=()).paired().spans
+    assert not experiment(loops=(), breaks=()).paired().spans
+    made = experiment()
+    calm = {
+        "nll": 1.0,
+        "distinct_2": 0.9,
+        "loop_share": 0.0,
+    }  # random directions break nothing: the emotion's texts decide
+    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "emotion", x) for c, x in calm.items()})
+    assert replace(made, texts=texts).paired().spans
+    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "random", x) for c, x in calm.items()})
+    assert not replace(made, texts=texts).paired().spans
+    none = experiment(steady(2.0), loops=DOSES[:2], breaks=DOSES[2:]).paired()
+    assert not none.spans and none.random is None and none.other is None and none.doses == (None, None)
+    assert none.table.empty and none.summary() == "every dose breaks the text, so that nothing can be compared"
+
+
+def test_what_was_not_run_is_not_compared():
+    found = experiment(steady(1.0), other=None).paired()
+    assert found.other is None and found.table.other.isna().all() and "another emotion" not in found.summary()
+    said = experiment(steady(1.0, 0.0)).paired().summary()
+    assert "+0.94 [+0.94, +0.94] over random directions, +0.94 [+0.94, +0.94] over another emotion's vector" in said
+    assert "mean over 8 emotions (dose 1, chosen on other openings)" in said
+    assert "dose 2 and 1" in experiment(best_apart).paired().summary()
+
+
+def test_one_opening_or_two_emotions_do_not_suffice():
+    with pytest.raises(AnalysisError, match="two scenarios of each"):
+        experiment(openings=1).paired()
+    with pytest.raises(AnalysisError, match="at least 3 finite emotions"):
+        experiment(n_emotions=2).paired()
+    assert experiment(n_emotions=3).paired().random.n == 3
+
+
+def test_a_judge_is_able_a_fifth_of_the_way_from_its_own_chance():
+    ten, twenty = tuple("abcdefghij"), tuple("abcdefghijklmnopqrst")
+    assert able(None, ten, {}) == (False, 0.1)
+    for names, chance in ((ten, 0.1), (twenty, 0.05)):
+        least = chance + ABLE * (1 - chance)
+        assert able(least, names, {}) == (True, chance) and able(least - 1e-9, names, {}) == (False, chance)
+        assert not able(1.5 * chance, names, {})[0]
+    # nine of ten are one group: naming that group every time is right in nine of ten
+    groups = {e: "rest" for e in ten[1:]}
+    assert able(0.9, ten, groups) == (False, 0.9) and able(0.92, ten, groups)[0]
+    made = experiment(judge=0.3, groups={e: "joy" for e in experiment().scores.columns[3:9]})
+    assert made.able == (False, 0.75) and experiment(judge=0.31).able == (True, 0.125)
