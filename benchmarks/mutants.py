@@ -109,7 +109,9 @@ def table(results: Sequence[tuple[Mutant, str]]) -> str:
     """Counts by part, in Markdown."""
     columns = [o for o in OUTCOMES if o in OUTCOMES[:3] or any(outcome == o for _, outcome in results)]
     lines = [f"| part | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
-    counts = {part: Counter(o for m, o in results if m.part == part) for part in dict.fromkeys(m.part for m, _ in results)}
+    counts: dict[str, Counter[str]] = {}
+    for mutant, outcome in results:
+        counts.setdefault(mutant.part, Counter())[outcome] += 1
     for part, count in [*counts.items(), ("in all", sum(counts.values(), Counter()))]:
         lines.append(f"| {part} | {' | '.join(str(count[c]) for c in columns)} |")
     return "\n".join(lines)

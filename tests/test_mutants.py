@@ -1,4 +1,4 @@
-"""The list of mistakes (benchmarks/mutants) stays true: every place is found, every mistake is Python, every test is there."""
+"""The list of mistakes (benchmarks/mutants) stays true: places are found, mistakes are Python, tests are there."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def _planted(tmp_path: Path, test: str = "assert double(2) == 4") -> Path:
     (copy / "lens_emotion").mkdir(parents=True)
     (copy / "tests").mkdir()
     (copy / "lens_emotion" / "__init__.py").write_text("")
-    (copy / "lens_emotion" / "small.py").write_text("def double(x):\n    return 2 * x\n\n\ndef same(x):\n    return x\n")
+    (copy / "lens_emotion" / "small.py").write_text(
+        "def double(x):\n    return 2 * x\n\n\ndef same(x):\n    return x\n"
+    )
     (copy / "tests" / "test_small.py").write_text(
         f"from lens_emotion.small import double\n\n\ndef test_double():\n    {test}\n"
     )
