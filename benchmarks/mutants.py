@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = copied(Path(folder))
         kept = Kept(args.out)
+        fails_without(sorted({t for m in chosen for t in m.tests}), copy, kept)
         results = [(m, tried(m, copy, kept, args.timeout)) for m in _told(chosen)]
     print(table(results))
     for wanted in OUTCOMES[3:] + OUTCOMES[1:2]:
@@ -179,17 +180,18 @@ def tried(mutant: Mutant, copy: Path, kept: Kept, timeout: float) -> str:
 
 
 def fails_without(tests: Sequence[str], copy: Path, kept: Kept) -> set[str]:
-    """Those of the tests that fail, or cannot be run, without any mistake."""
+    """Those of the tests that fail, or cannot be run, without any mistake; those of one file are run at once."""
     package = [str(p.relative_to(copy)) for p in sorted((copy / "lens_emotion").rglob("*.py"))]
-    found = set()
-    for test in tests:
-        key = _hash("without", test, *_contents(copy, [*package, CONFTEST, test.partition("::")[0]]))
-        if kept[key] is None:
-            code, _ = run_tests(copy, [test], 900)
-            kept.add(key, "passes" if code == PASSED else "fails", name=test)
-        if kept[key] == "fails":
-            found.add(test)
-    return found
+    known = _hash(*_contents(copy, package))
+    keys = {t: _hash("without", t, known, *_contents(copy, [CONFTEST, t.partition("::")[0]])) for t in tests}
+    for file in dict.fromkeys(test.partition("::")[0] for test in tests):
+        asked = [t for t in keys if t.partition("::")[0] == file and kept[keys[t]] is None]
+        if asked:
+            code, failed = run_tests(copy, asked, 900)
+            for test in asked:
+                wrong = code not in (PASSED, FAILED) or any(name.startswith(test) for name in failed)
+                kept.add(keys[test], "fails" if wrong else "passes", name=test)
+    return {test for test, key in keys.items() if kept[key] == "fails"}
 
 
 _written = [0]

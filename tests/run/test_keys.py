@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import tiny
-from steered import EMOTIONS, OTHER, PROMPT, vectors_of
+from steered import EMOTIONS, PROMPT, vectors_of
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction import comprehension, generation, reader
@@ -37,7 +37,7 @@ ROW = {"prompt_ids": (1, 2, 3), "sampling": DRAWN, "positions": "all", "max_new_
 @pytest.fixture(scope="module")
 def two():
     vectors = vectors_of(tiny())
-    return vectors[EMOTIONS[0]], vectors[OTHER]
+    return vectors[EMOTIONS[0]], vectors[EMOTIONS[1]]
 
 
 def text_key(two, info=None, condition=None, **change):
@@ -58,7 +58,6 @@ CHANGES_OF_A_TEXT = {
     "places": {"positions": [0, 1]},
     "layer": {"layers": (3,)},
     "layers": {"layers": (2, 3)},
-    "layer of its own": {"condition": {"layers": 3}},
     "dose": {"condition": {"dose": Dose(2.5)}},
     "unit": {"condition": {"dose": Dose(2.0, "relative")}},
     "mode": {"condition": {"mode": "ablate", "dose": Dose(1.0)}},
@@ -85,6 +84,7 @@ def test_a_texts_key_changes_with_all_that_it_depends_on(two):
 def test_what_changes_no_text_changes_no_key(two):
     greedy = {"sampling": GREEDY}
     assert text_key(two, **greedy) == text_key(two, condition={"seed": 9}, **greedy)
+    assert text_key(two, layers=(3,)) == text_key(two, condition={"layers": 3})
     idle = {"dose": Dose(0.0)}
     assert text_key(two, condition=idle) == text_key(two, condition=idle, layers=(4,))
     assert text_key(two) == text_key(two, info={"device": "cuda:1", "name": "other"})
@@ -208,7 +208,8 @@ def test_a_steps_key_changes_with_its_texts_prompts_openings_and_what_was_read(t
     assert step_key(STEERING, read="s") != step_key(STEERING) != step_key(STEERING, family="qwen")
     assert step_key(READING, read="s") == step_key(READING)
     opening = '[[scenarios]]\nemotion = "calm"\nopening = "{0}"\n'
-    prompt = 'templates = ["{0} {{topic}}, {{emotion}}."]\ntopics.a = "a dog"\nemotions.calm = "calm"\n'
+    prompt = 'templates = ["{0} {{topic}}, {{emotion}}."]\ntopics = {{ a = "dogs", b = "cats" }}\n'
+    prompt += 'emotions = {{ calm = "calm", angry = "angry" }}\n'
     for setting, form, step in (("scenarios", opening, STEERING), ("prompts", prompt, WRITING)):
         made = []
         for words in ("Tell of", "Write of"):
