@@ -14,7 +14,17 @@ from lens_emotion.extraction import generation, reader
 from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
-from lens_emotion.files.journal import Journal, Record, append, are_ids, record_bytes, remembered_batches, scan
+from lens_emotion.files.journal import (
+    Journal,
+    Part,
+    PartDone,
+    Record,
+    append,
+    are_ids,
+    record_bytes,
+    remembered_batches,
+    scan,
+)
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
@@ -261,3 +271,29 @@ def test_a_reading_does_not_use_a_batch_of_another_form(name, tmp_path):
     with pytest.warns(UserWarning, match="another form"):
         again = extract_poolings(model, [story_mean()], texts, journal=Journal.open(tmp_path / "j"), **options)
     assert torch.equal(whole[0].values, again[0].values) and whole[0].records == again[0].records
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_parts_of_a_step_are_done_once_each_and_together_are_the_whole(n, tmp_path):
+    """Each of n workers, on a machine of its own, does its share of what the journal lacks."""
+    done: list[int] = []
+
+    def run(batch: int) -> Record:
+        done.append(batch)
+        return Record({"batch": batch})
+
+    def batches(name: str, part: Part | None = None):
+        journal = Journal.open(tmp_path / name, part)
+        return list(remembered_batches(journal, range(7), str, run, lambda batch, kept: True))
+
+    for index in range(n):
+        before = len(done)
+        with pytest.raises(PartDone) as stopped:
+            batches(f"of-{index}", Part(index, n))
+        assert done[before:] == list(range(7))[index::n] and stopped.value.missing == 7
+    assert sorted(done) == list(range(7))
+    with pytest.raises(PartDone):
+        batches("none", Part())  # 0 of 0
+    (tmp_path / "whole").write_bytes(b"".join((tmp_path / f"of-{index}").read_bytes() for index in range(n)))
+    assert [record.values["batch"] for _, record in batches("whole")] == list(range(7)) and len(done) == 7
+    assert len(batches("whole", Part(0, 2))) == 7  # nothing is missing
