@@ -246,8 +246,8 @@ def _controls_of(
 
 
 def as_long(sizes: Sequence[int], target: float) -> int:
-    """The number of tokens to which texts of these sizes are cut so that they hold `target` each, on average."""
-    return next((n for n in range(1, max(sizes)) if mean(min(size, n) for size in sizes) >= target), max(sizes))
+    """The number of tokens to which texts of these sizes are cut so that they hold about `target` each, on average."""
+    return min(range(1, max(sizes) + 1), key=lambda n: abs(mean(min(size, n) for size in sizes) - target))
 
 
 def control_digest(read: str, stories: str | None) -> str:

@@ -31,12 +31,12 @@ def test_a_mean_that_stops_takes_the_tokens_between_its_ends():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "target", "length"), [([10, 10], 4, 4), ([2, 10, 10], 6, 8), ([3, 5], 4, 5), ([5, 7], 9, 7), ([1], 1, 1)]
+    ("sizes", "target", "length"), [([10, 10], 4.4, 4), ([2, 10, 10], 6, 8), ([3, 5], 4, 5), ([5, 7], 9, 7), ([1], 1, 1)]
 )
 def test_texts_are_cut_where_they_hold_as_many_tokens_on_average(sizes, target, length):
     assert steps.as_long(sizes, target) == length
     held = np.mean([min(s, length) for s in sizes])
-    assert held >= target or length == max(sizes)
+    assert abs(held - target) <= 0.5 or length == max(sizes)
 
 
 def test_more_neutral_texts_are_of_the_kind_of_the_set_and_none_of_it():
