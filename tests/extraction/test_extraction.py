@@ -232,6 +232,9 @@ def test_jeong_preset_reads_the_last_prompt_token_of_very_short_stories(llama):
     assert short.content == (False, False, True, False, False)
     longer = _conditioned(Story(prompt, (1, 2, 3), tuple(range(10, 22)), "x"), frozenset(), jeong=True)
     assert sum(longer.content) == 12
+    for n, read in ((10, [2]), (11, list(range(3, 14)))):  # ten are few, eleven are not
+        found = _conditioned(Story(prompt, (1, 2, 3), tuple(range(10, 10 + n)), "x"), frozenset(), jeong=True).content
+        assert [i for i, is_read in enumerate(found) if is_read] == read
 
 
 def test_greedy_duplicates_are_written_once_and_reported(llama):

@@ -56,6 +56,9 @@ def test_the_smaller_of_equal_doses_is_taken_and_one_that_breaks_text_never_is()
     assert cross_fit(texts, level.others, LIMITS).table.dose.tolist() == [1.0, 1.0]
     table = level.table.assign(regime="surgical", success=3, success_rate=3 / 16, top_emotions=2)
     assert replace(level, table=table.iloc[::-1]).surgical_dose == 1.0
+    more = table.success.where(table.dose != 2.0, 5)  # more successes beat more emotions that rank first
+    ranked = table.assign(success=more, success_rate=more / 16, top_emotions=table.dose.astype(int) % 2)
+    assert replace(level, table=ranked).surgical_dose == 2.0
     assert replace(level, table=table.assign(top_emotions=[0, 0, 2, 0, 2, 0, 1, 0])).surgical_dose == 2.0
 
 

@@ -19,6 +19,7 @@ from lens_emotion.analysis.ushape import Coefficient, UShape
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.stats.decide import Estimate, estimate
+from lens_emotion.stats.design import TIED
 from lens_emotion.study.claims import methods, reading
 from lens_emotion.study.claims.methods import NO_WRITING, better_by_writing, tuning
 from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
@@ -210,6 +211,12 @@ def test_c8_a_users_own_smallest_gain_decides(accurate, four):
         assert tuning(*models(four), smallest=smallest).verdict == verdict
 
 
+def test_c8_is_undetermined_where_the_decoders_differ(accurate, four):
+    accurate(right(0.3), right(0.6), *SAME, standardised=(right(0.3), right(0.3), *SAME))
+    claim = tuning(*models(four))
+    assert claim.verdict == UNDETERMINED and "hangs on the decoder (centred cosine: supported" in claim.reason
+
+
 def test_c8_is_not_testable_without_the_stories_of_both(accurate, four):
     base, instruct = models(four)
     for pair in ((replace(base, reread=None), instruct), (base, replace(instruct, reread=None))):
@@ -398,6 +405,7 @@ def test_c4_is_asked_where_either_decoder_sees_emotion_after_correction(monkeypa
 
     begin = "emotion cannot be decoded above chance to begin with"
     assert says(0.06, 0.06) == begin  # p <= .05 < p corrected
+    assert says(0.01, 0.01, copies=f"all are; {TIED}") == f"copies leave nothing to test: all are; {TIED}"
     for pair in ((0.05, 1.0), (1.0, 0.05)):
         assert isinstance(says(*pair), Removal)
     assert asked == [(1, CENTRED), (0, STANDARDISED)] * 2 and says(0.01, 0.01).standardised is not None
