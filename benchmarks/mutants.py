@@ -237,6 +237,7 @@ def _run_in_child(copy: Path, arguments: Sequence[str], told: Path) -> None:
                 os.dup2(out.fileno(), descriptor)
         os.chdir(copy)
         os.environ |= {"PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1", "LENS_EMOTION_PROGRESS": "0"}
+        sys.dont_write_bytecode = False  # compiled once, which takes longer than most tests do
         sys.path[:] = [str(copy), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
         for name in [n for n in sys.modules if n.partition(".")[0] in ("benchmarks", "lens_emotion")]:
             del sys.modules[name]

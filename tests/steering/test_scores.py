@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import wilcoxon
 
 from lens_emotion.errors import StimulusError
 from lens_emotion.steering.classifier_judge import _check_map
 from lens_emotion.steering.judges import UNDECIDED, Judge, as_judge, centroid_scores, decided, held_out_accuracy
-from lens_emotion.steering.outcomes import dose_table, holm, with_targets
+from lens_emotion.steering.outcomes import changed, dose_table, holm, with_targets
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.prompts import Scenario
 
@@ -130,3 +131,17 @@ def test_the_tables_p_are_corrected_over_doses_for_the_emotion_alone():
         assert row.success == found.success.sum() and row.n == 6 and row.success_rate == row.success / 6
     assert (mine.dose_natural.tolist(), mine.dose_relative.tolist()) == ([1.0, 4.0], [0.1, 0.4])
     np.testing.assert_allclose(holm(np.array([0.01, 0.04])), [0.02, 0.04])
+
+
+def test_texts_are_changed_at_a_level_that_both_measures_share():
+    """Between half the level and the level, one measure alone is not enough."""
+    options, seen = {"zero_method": "zsplit", "method": "asymptotic"}, set()
+    for seed in range(60):
+        difference = np.random.default_rng(seed).standard_normal(12) + 0.6
+        p = wilcoxon(difference, **options).pvalue
+        control = pd.DataFrame({"edit_distance": np.zeros(12), "nll": np.ones(12)})
+        for column in control:
+            mine = control.assign(**{column: control[column] + difference})
+            assert changed(mine, control, 0.05) == (p <= 0.025), (seed, column)
+        seen.add(int(p <= 0.025) + int(p <= 0.05))
+    assert seen == {0, 1, 2} and not changed(control, control)
