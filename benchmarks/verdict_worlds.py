@@ -14,8 +14,7 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import Judge
-from lens_emotion.steering.outcomes import dose_table, with_targets
-from lens_emotion.steering.regimes import thresholds_from
+from lens_emotion.steering.outcomes import dose_table, thresholds_of, with_targets
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.lexicon import lexicon
 from lens_emotion.stimuli.prompts import Scenario
@@ -288,7 +287,7 @@ def steered(world: Steered, seed: int, tabled: bool = True) -> DoseResponse:
     conditions |= {"other": w.other} if w.controls else {}
     texts = frame([block(c, d, gain(d)) for d in w.doses for c, gain in conditions.items()])
     judge = Judge("planted", emotions, lambda t: np.zeros((len(t), len(emotions))), accuracy=w.judge)
-    limits = thresholds_from(*(unsteered[c].to_numpy() for c in ("nll", "distinct_2", "loop_share")))
+    limits = thresholds_of(unsteered)
     texts = with_targets(texts, unsteered, scenarios, judge, limits)
     kept = texts[texts.condition != "null"]
     scores = kept[["condition", "dose", "scenario", *(f"score_{e}" for e in emotions)]]
