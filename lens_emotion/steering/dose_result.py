@@ -446,8 +446,12 @@ def _frame_to_json(frame: pd.DataFrame) -> dict[str, Any]:
     return {"columns": [str(c) for c in frame.columns], "types": types, "data": rows}
 
 
+_FLOAT = (int, float, type(None))  # judges score in the precision that they have
+_HELD = {"bool": (bool,), "int32": (int,), "int64": (int,), "float16": _FLOAT, "float32": _FLOAT, "float64": _FLOAT}
+
+
 def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
-    if unknown := set(data["types"].values()) - {"bool", "int64", "float64"}:
+    if unknown := set(data["types"].values()) - _HELD.keys():
         raise ValueError(f"a column is of the unknown type {min(map(str, unknown))[:40]}")
     if not all(isinstance(name, str) for name in data["columns"]):
         raise ValueError("its columns are not named by texts")
@@ -457,8 +461,7 @@ def _frame_from_json(data: dict[str, Any]) -> pd.DataFrame:
         raise ValueError(f"row {wrong} has another length than the columns")
     plain = pd.DataFrame(data["data"], columns=data["columns"], dtype=object)
     for name, kind in data["types"].items():
-        fits = {"bool": (bool,), "int64": (int,), "float64": (int, float, type(None))}[kind]
-        if not plain[name].map(lambda x, fits=fits: type(x) in fits).all():
+        if not plain[name].map(lambda x, fits=_HELD[kind]: type(x) in fits).all():
             raise ValueError(f"column {name} holds what is no {kind}")
     return plain.infer_objects().astype(data["types"])
 

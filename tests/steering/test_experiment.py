@@ -277,6 +277,18 @@ def test_a_result_survives_the_disk_in_every_part(result, tmp_path):
     assert again.side_effects(3.0).summary() == result.side_effects(3.0).summary()
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_result_comes_back_in_the_precision_of_its_judge(result, tmp_path, kind):
+    """Sentence encoders score in single precision: a study that had steered for an hour could not be read."""
+    frames = {n: getattr(result, n) for n in ("texts", "others", "scores")}
+    judged = {"target_score", "unsteered_score", *result.scores.columns} - {"condition", "dose", "scenario"}
+    kinds = {n: {c: kind for c in f.columns if c in judged} for n, f in frames.items()}
+    lower = replace(result, **{n: f.astype(kinds[n]) for n, f in frames.items()})
+    again = load_dose_response(save_dose_response(lower, tmp_path / "s.json"))
+    for name in frames:
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(lower, name))
+
+
 def test_a_file_of_a_former_schema_is_refused_so_that_the_step_runs_again(result, tmp_path):
     path = save_dose_response(result, tmp_path / "s.json")
     data = json.loads(path.read_text())
