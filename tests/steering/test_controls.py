@@ -122,7 +122,7 @@ def test_a_condition_gains_over_its_control_and_is_changed_at_the_level_of_its_t
     sure = condition_row(texts(56), control, None, LIMITS)  # 6 of 100 more: p = .031, and less than a tenth
     assert sure["regime"] == INERT and sure["p_random"] == pytest.approx(2 * 0.5**6) and not sure["changed"]
     assert condition_row(texts(61), control, None, LIMITS)["regime"] == SURGICAL
-    wave = np.where(np.arange(100) % 9 < 5, 0.1, -0.1)  # p = .2 or so
+    wave = np.where(np.arange(100) % 9 < 5, 0.125, -0.125)  # p = .2 or so
     assert not condition_row(texts(50, wave), control, None, LIMITS)["changed"]
     assert condition_row(texts(50, 0.1), control, None, LIMITS)["changed"]
 
