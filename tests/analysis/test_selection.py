@@ -7,7 +7,7 @@ import pytest
 from planted import planted
 
 from lens_emotion.analysis.decoding import decoding
-from lens_emotion.analysis.layers import layer_sweep
+from lens_emotion.analysis.layers import Curve, _sweep, layer_sweep
 from lens_emotion.analysis.separation import separation
 from lens_emotion.stats.tests import bootstrap_over_groups
 
@@ -108,3 +108,14 @@ def test_the_first_of_equal_layers_is_the_best():
     acts = planted(n_emotions=3, n_topics=4, n_layers=3, d_model=12, signal=9.0).acts
     assert decoding(acts, 1).table.accuracy.tolist() == [1.0] * 3
     assert decoding(acts, 1).best_layer == layer_sweep(acts, n_permutations=1).best_layer == 0
+
+
+def test_the_ends_of_the_best_depth_are_the_quantiles_of_the_draws():
+    """Of 200 draws 6 are best at the first layer and 6 at the last: 95% reach both, 90% would reach neither."""
+    for rare, ends in ((6, (1 / 9, 1.0)), (4, (5 / 9, 5 / 9))):
+        best = np.r_[np.zeros(rare), np.full(200 - 2 * rare, 4), np.full(rare, 8)].astype(int)
+        draws = np.eye(9)[best]
+        for higher in (True, False):
+            curve = Curve(draws.mean(0), None, higher, draws if higher else -draws)
+            found = _sweep("mine", curve, np.arange(1, 10) / 9, 20)
+            assert (found.best_depth_low, found.best_depth_high) == pytest.approx(ends)

@@ -15,7 +15,7 @@ from test_judges import save_classifier
 from lens_emotion.steering.experiment import _plan
 from lens_emotion.steering.grid import _control
 from lens_emotion.steering.judges import Judge, encoder_judge, held_out_accuracy, states_judge
-from lens_emotion.steering.outcomes import changed, dose_table, rate, with_targets
+from lens_emotion.steering.outcomes import changed, condition_row, dose_table, rate, with_targets
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL, looping, regime, text_regimes
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
@@ -96,11 +96,35 @@ def test_the_table_of_doses_tests_emotion_against_random_and_corrects_for_the_do
     random = made.table[made.table.condition == "random"]
     assert random.p_random.isna().all() and random.p_corrected.isna().all() and random.success.tolist() == [0] * 4
     assert set(emotion.regime) == {SURGICAL} and set(random.regime) == {INERT} and not random.changed.any()
+    moved = made.texts.assign(  # what random directions do as well is no gain, and says so
+        success=True, nll=made.texts.nll + 1e-3 * np.arange(len(made.texts)) * made.texts.condition.eq("emotion")
+    )
+    same = dose_table(moved, {d: (d, d) for d in set(moved.dose)}, LIMITS)
+    assert set(same.regime) == {INERT} and set(same[same.condition == "emotion"].changed) == {True}
+    assert not same[same.condition == "random"].changed.any()
+    few = moved.assign(success=moved.condition.eq("emotion") & (moved.scenario < 5))  # 5 of 16 more, p = .0625
+    assert set(dose_table(few, {d: (d, d) for d in set(few.dose)}, LIMITS).regime) == {INERT}
+    six = moved.assign(success=moved.condition.eq("emotion") & (moved.scenario < 6))
+    assert SURGICAL in set(dose_table(six, {d: (d, d) for d in set(six.dose)}, LIMITS).regime)
     texts = pd.concat([made.texts, made.others])
     again = dose_table(texts.assign(score_sad=0.0), {d: (d, d) for d in set(texts.dose)}, LIMITS)
     assert again.success.tolist() == made.table.success.tolist()
     low, high = rate("success", pd.Series([True] * 37 + [False] * 3))["success_low"], 0.974
     assert round(low, 3) == 0.801 and round(rate("x", pd.Series([True] * 37 + [False] * 3))["x_high"], 3) == high
+
+
+def test_a_condition_gains_over_its_control_and_is_changed_at_the_level_of_its_thresholds():
+    def texts(hits, nll=0.0):
+        rows = {"success": np.arange(100) < hits, "moved": True, "nll": 1.0 + nll, "unsteered_nll": 1.0, "entropy": 1.0}
+        return pd.DataFrame(rows | {"distinct_2": 0.9, "loop_share": 0.0, "edit_distance": 0.5})
+
+    control = texts(50)
+    sure = condition_row(texts(56), control, None, LIMITS)  # 6 of 100 more: p = .031, and less than a tenth
+    assert sure["regime"] == INERT and sure["p_random"] == pytest.approx(2 * 0.5**6) and not sure["changed"]
+    assert condition_row(texts(61), control, None, LIMITS)["regime"] == SURGICAL
+    wave = np.where(np.arange(100) % 9 < 5, 0.125, -0.125)  # p = .2 or so
+    assert not condition_row(texts(50, wave), control, None, LIMITS)["changed"]
+    assert condition_row(texts(50, 0.1), control, None, LIMITS)["changed"]
 
 
 def test_texts_are_changed_at_a_level_that_two_measures_share():

@@ -14,11 +14,12 @@ from planted_doses import DOSES, experiment
 
 from lens_emotion.errors import AnalysisError
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.catalog import CATALOG
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.architecture import ArchitectureTest, by_architecture
 from lens_emotion.study.claims import over_models as over
 from lens_emotion.study.claims.methods import over_models as writing_over_models
-from lens_emotion.study.claims.over_models import architecture, entanglement, instruction_tuning, onsets_of
+from lens_emotion.study.claims.over_models import architecture, entanglement, instruction_tuning, onsets_of, partner_of
 from lens_emotion.study.claims.smallest import SMALLEST, smallest_of
 from lens_emotion.study.results import Evidence, JeongStudy, ModelStudy
 from lens_emotion.study.verdict import (
@@ -262,6 +263,13 @@ def test_c8_pairs_each_base_model_with_its_instruct_version_once(monkeypatch):
     assert asked == [("llama-3.2-3b", "llama-3.2-3b-instruct", 0.3, 4)]
     assert [c.scope for c in found] == ["llama-3.2-3b -> llama-3.2-3b-instruct", ALL_MODELS]
     assert found[1].verdict == SUPPORTED
+    names = [s.name for s in CATALOG]
+    bases = [s.name for s in CATALOG if s.kind == "base" and partner_of(s.name, names)][:3]
+    kinds = {n: kind for b in bases for n, kind in ((b, "base"), (partner_of(b, names), "instruct"))}
+    made = iter((yes, yes, unsure))
+    monkeypatch.setattr(over, "tuning", lambda base, *given: replace(next(made)(base.name), code="C8"))
+    found = instruction_tuning({n: Measured(n, kind) for n, kind in kinds.items()}, config)
+    assert len(found) == 4 and found[-1].verdict == SUPPORTED  # of most pairs, not of each
     alone = instruction_tuning({"gpt2": Measured("gpt2")}, config)
     assert [c.verdict for c in alone] == [NOT_TESTABLE] and "no base model and its instruct" in alone[0].reason
 
