@@ -75,9 +75,9 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     """C6 over models: do the regimes occur in order in each, and does family rather than size set their onset?
 
     Both halves are needed: the order in every model, and family explaining the onset given size (p <= 0.05, in natural
-    units), by more at least (lower end) than size could at most (upper end). Not supported if the order is contradicted,
-    or size matters where family is not shown to. Where neither is shown, or both matter, the verdict stays open. One
-    unit is one checkpoint, and models that do not break within their doses count as that.
+    units), by more at least (lower end) than size could at most (upper end). Not supported if the order is
+    contradicted, or size matters where family is not shown to. Where neither is shown, or both matter, the verdict
+    stays open. One unit is one checkpoint, and models that do not break within their doses count as that.
     """
     onsets = onsets_of(models)
     try:
