@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import t
+from scipy.optimize import brentq
+from scipy.stats import f, ncf, t
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
@@ -25,6 +26,7 @@ from lens_emotion.steering.regime_map import RegimeMap
 UNITS = ("natural", "relative")
 NOT_TESTABLE = "not testable"
 MIN_MODELS = 4
+END = 0.1  # beyond either end: two ends that do not overlap then go with a test at about .04
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,8 +37,8 @@ class ArchitectureTest(Result):
         table: one row per unit (natural, relative) and factor (family, log size): share (of the variance of log onset
             that the other factor leaves: partial eta squared), null_mean (the same by permutation: with few models it
             is large by chance), p (Freedman and Lane 1983), verdict ("p = ...", or "not testable" and why); spread (SD
-            between models of what goes with the factor, given the other) and most (of size: its upper 95% end, over
-            all sizes; NaN of family, and where one of the two is not testable).
+            between models of what goes with the factor, given the other), least (of family: its lower end, 90%
+            one-sided) and most (of size: its upper end, over all sizes); NaN where it is not testable.
         models: the rows that went in, one per checkpoint.
         variance_ratio: variance of log onset between models in the natural unit over that in the relative unit; low,
             high: 95% bootstrap over models. nan with fewer than four models. Below 1: the natural unit carries better.
@@ -188,7 +190,7 @@ def _spread(onset: Float[np.ndarray, " n"], family: np.ndarray, size: np.ndarray
     Size is allowed all that its slope may be, over all sizes, so that sizes which nearly go with the families leave it
     open; family is left what no size explains.
     """
-    none = {"spread": np.nan, "most": np.nan}
+    none = {"spread": np.nan, "least": np.nan, "most": np.nan}
     if _no_family(family, size) or _no_size(family, size):
         return none
     line = np.log(size)[:, None] - np.log(size).mean()
@@ -199,14 +201,25 @@ def _spread(onset: Float[np.ndarray, " n"], family: np.ndarray, size: np.ndarray
     if free < 1 or np.linalg.matrix_rank(full) < full.shape[1]:
         return none
     beta = np.linalg.lstsq(full, onset, rcond=None)[0]
+    noise = float(((onset - full @ beta) ** 2).sum() / free)
     if factor == "family":
         part = dummies @ beta[2:]
-        return none | {"spread": float((part - known @ np.linalg.lstsq(known, part, rcond=None)[0]).std())}
-    error = np.sqrt(((onset - full @ beta) ** 2).sum() / free * np.linalg.inv(full.T @ full)[1, 1])
-    return {
-        "spread": float(abs(beta[1]) * line.std()),
-        "most": float((abs(beta[1]) + t.ppf(0.975, free) * error) * line.std()),
-    }
+        spread = float((part - known @ np.linalg.lstsq(known, part, rcond=None)[0]).std())
+        least = _noncentral(len(onset) * spread**2 / max(noise, 1e-12), dummies.shape[1], free)
+        return none | {"spread": spread, "least": float(np.sqrt(least * noise / len(onset)))}
+    error = float(np.sqrt(noise * np.linalg.inv(full.T @ full)[1, 1]))
+    slope = abs(float(beta[1]))
+    ends = {"spread": slope, "most": slope + float(t.ppf(1 - END, free)) * error}
+    return none | {name: value * float(line.std()) for name, value in ends.items()}
+
+
+def _noncentral(chi: float, df: int, free: int) -> float:
+    """Lower end of the noncentrality behind a sum of squares over the error's mean square; 0 if it may be none."""
+    if not f.sf(chi / df, df, free) < END:
+        return 0.0
+    if chi > 1e4 * df:  # hardly any error
+        return chi
+    return float(brentq(lambda x: float(ncf.sf(chi / df, df, free, x)) - END, 0.0, chi))
 
 
 def _variance_ratio(models: pd.DataFrame, n_draws: int, rng: np.random.Generator) -> tuple[float, float, float]:

@@ -119,10 +119,10 @@ def test_words_of_the_target_emotion_are_told_from_any_foreign_word():
 
 
 def test_a_favourite_emotion_of_the_model_is_no_alignment():
-    """A model that always says 高兴 hits the target in a quarter of the scenarios, and the others as often."""
+    """A model that always says 高兴 hits its emotion in a quarter of the scenarios, another in the rest."""
     found = leakage(planted(emotion=(1.0, 1.0, 1.0), foreign="高兴"), WORDS)
     row = found.words.iloc[0]
-    assert row.target == 0.25 and row.others == pytest.approx(0.25)
+    assert row.target == 0.25 and row.others == pytest.approx(0.75)
     assert row.p_others > 0.1
 
 

@@ -75,9 +75,9 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     """C6 over models: do the regimes occur in order in each, and does family rather than size set their onset?
 
     Both halves are needed: the order in every model, and family explaining the onset given size (p <= 0.05, in natural
-    units), by more than size could at most (upper 95% end). Not supported if the order is contradicted, or size matters
-    where family is not shown to. Where neither is shown, or both matter, the verdict stays open. One unit is one
-    checkpoint, and models that do not break within their doses count as that.
+    units), by more at least (lower end) than size could at most (upper end). Not supported if the order is
+    contradicted, or size matters where family is not shown to. Where neither is shown, or both matter, the verdict
+    stays open. One unit is one checkpoint, and models that do not break within their doses count as that.
     """
     onsets = onsets_of(models)
     try:
@@ -91,7 +91,7 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
         return replace(regimes, verdict=UNDETERMINED, reason=unknown) if regimes.verdict == SUPPORTED else regimes
     natural = test.table[test.table.unit == "natural"].set_index("factor")
     family_p, size_p = float(natural.p["family"]), float(natural.p["log size"])
-    by_family = family_p <= ALPHA and natural.spread["family"] > natural.most["log size"]
+    by_family = family_p <= ALPHA and natural.least["family"] > natural.most["log size"]
     if regimes.verdict == NOT_SUPPORTED or (size_p <= ALPHA and family_p > ALPHA):
         verdict = NOT_SUPPORTED
     else:
