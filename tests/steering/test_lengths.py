@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import tiny
 from steered import EMOTIONS, OTHER, PROMPT, vectors_of
 
+from lens_emotion.models.access import describe
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.steering.dose import Dose, displacement
-from lens_emotion.steering.generate import Condition, generate_steered
+from lens_emotion.steering.generate import Condition, generate_steered, row_key
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 
@@ -32,3 +35,22 @@ def test_a_text_is_drawn_with_its_own_seed_whatever_its_place():
     whole = [c.new_ids for c in generate_steered(model, conditions, [2], **run)]
     assert [c.new_ids for c in generate_steered(model, conditions[::-1], [2], **run)] == whole[::-1]
     assert whole[0] != whole[1] and whole[2] != whole[3]
+
+
+def test_a_condition_is_done_at_its_own_layers_else_at_those_of_the_call():
+    vector = vectors_of(tiny())[EMOTIONS[0]]
+    for own, done in ((None, (2,)), (4, (4,)), ("1-2", (1, 2)), ("all", tuple(range(vector.n_layers)))):
+        what = Condition(PROMPT, vector, Dose(1.0), layers=own).intervention((2,), vector.n_layers)
+        assert what.layers == done, own
+
+
+def test_equal_pushes_at_other_layers_have_other_keys():
+    """One vector that stands at every layer: what is added is the same, where it is added is not."""
+    vector = vectors_of(tiny())[EMOTIONS[0]]
+    held = {name: getattr(vector, name)[:1] for name in ("norm", "natural", "residual_norm")}
+    same = {name: x.repeat(vector.n_layers) for name, x in held.items()}
+    everywhere = replace(vector, direction=vector.direction[:1].repeat(vector.n_layers, 1), **same)
+    told = {"prompt_ids": (1, 2), "sampling": Sampling(), "positions": "all", "max_new_tokens": 4}
+    condition = Condition(PROMPT, everywhere, Dose(1.0))
+    keys = {row_key(describe(tiny()), condition, layers=layers, **told) for layers in ((2,), (3,), (2, 3), (2, 4))}
+    assert len(keys) == 4
