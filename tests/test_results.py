@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import tiny
+from planted_doses import experiment, steady
 
 import lens_emotion as le
+from lens_emotion.analysis.matched import topic_accuracy
+from lens_emotion.analysis.removal import removal
 from lens_emotion.display import Brief, Result
 from lens_emotion.run.look import compare_runs
 from lens_emotion.stats.tests import cohens_d
@@ -73,7 +76,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def every(results, vectors, run):
+def every(acts, results, vectors, run):
     """One real result of every class."""
     model, rng = tiny(), np.random.default_rng(0)
     push = Push("Anna ran", vectors["calm"], le.Dose(3.0), (3,), random_like(vectors, vectors["calm"], 1), 8)
@@ -91,6 +94,9 @@ def every(results, vectors, run):
         le.check(model, compare=False),
         compare_runs(run.folder, run.folder),
         verification({"tiny-llama": results["dose_response"]}),
+        topic_accuracy(acts),
+        removal(acts, n_permutations=20),
+        experiment(steady(2.0)).paired(),
         run,
         *run.models,
         *run.mixed.values(),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 
 import lens_emotion as le
 from lens_emotion.errors import StimulusError
@@ -14,7 +15,6 @@ from lens_emotion.run.store import Store
 from lens_emotion.stimuli.library import load_stimuli, more_neutral
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 from lens_emotion.study import steps
-from tests.conftest import tiny
 
 WORLD = load_stimuli("world-en")
 SET = StimulusSet("world-en", tuple(i for i in WORLD.items if i.emotion in ("happy", "sad", "neutral")))
@@ -31,7 +31,8 @@ def test_a_mean_that_stops_takes_the_tokens_between_its_ends():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "target", "length"), [([10, 10], 4.4, 4), ([2, 10, 10], 6, 8), ([3, 5], 4, 5), ([5, 7], 9, 7), ([1], 1, 1)]
+    ("sizes", "target", "length"),
+    [([10, 10], 4.4, 4), ([2, 10, 10], 6, 8), ([3, 5], 4, 5), ([5, 7], 9, 7), ([1], 1, 1)],
 )
 def test_texts_are_cut_where_they_hold_as_many_tokens_on_average(sizes, target, length):
     assert steps.as_long(sizes, target) == length
