@@ -245,7 +245,7 @@ def wanting(claims: Claims, over: Claim) -> tuple[str, ...]:
     if over.verdict != UNDETERMINED:
         return ()
     unit = f" ({SMALLEST[over.code].unit})" if over.code in SMALLEST else ""
-    small = f"smallest effect of interest: {over.smallest:g}{unit}" if over.smallest else ""
+    small = f"smallest effect of interest: {over.smallest:.2g}{unit}" if over.smallest else ""
     mine = [c for c in claims.claims if c.code == over.code and c.scope != over.scope and c.verdict == UNDETERMINED]
     found = [over.reach] if over.reach else [f"{c.scope}: {c.reach}" for c in mine if c.reach]
     return tuple(line for line in (small, *found) if line)
