@@ -217,7 +217,7 @@ def _model(name: str, family: str, millions: float, onset: float, shift: float, 
     doses = np.array([d for d in np.geomspace(0.1, 200, 24) if d <= never])
     ratio = np.where(doses < onset, 1.0, 30.0)
     rows = {"condition": "emotion", "dose": doses, "dose_natural": doses, "dose_relative": doses * np.exp(shift) / 10}
-    table = pd.DataFrame(rows | {"perplexity_ratio": ratio})
+    table = pd.DataFrame(rows | {"surprise": ratio})
     steering = bare(DoseResponse, table=table, thresholds=Thresholds(3.0, 0.5, 0.5))
     return bare(ModelStudy, info=info(name, family), millions=millions, steering=steering)
 

@@ -71,8 +71,10 @@ WRITING = {  # accuracy of stories, of passages -> C1, and why
     "both at the ceiling": (right(0.95 + WAVE), right(0.95 - WAVE), UNDETERMINED, "both are at the ceiling, so that"),
     "one at the ceiling": (right(0.85 + WAVE), right(0.95 - WAVE), NOT_SUPPORTED, "reading tells them apart better"),
     "open": (right(0.5 + NOISE), right(0.5), UNDETERMINED, "neither a gain nor its absence is shown; 12 topics find"),
-    "a quarter more tokens": (right(0.6, 75.0), right(0.3), SUPPORTED, "writing tells the emotions apart better"),
-    "more tokens": (right(0.6, 76.0), right(0.3), UNDETERMINED, "the stories pool 76 tokens a text, the passages 60"),
+    "two in a hundred more tokens": (right(0.6, 61.2), right(0.3), SUPPORTED, "tells the emotions apart better"),
+    "more tokens": (right(0.6, 75.0), right(0.3), UNDETERMINED, "the stories pool 75 tokens a text, the passages 60"),
+    "better with fewer tokens": (right(0.6, 60.0), right(0.3, 75.0), SUPPORTED, "tells the emotions apart better"),
+    "worse with more tokens": (right(0.3, 75.0), right(0.6, 60.0), NOT_SUPPORTED, "reading tells them apart better"),
     "fewer tokens": (right(0.3, 60.0), right(0.6, 76.0), UNDETERMINED, "the stories pool 60 tokens a text, the"),
 }  # fmt: skip
 
