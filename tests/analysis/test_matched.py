@@ -11,7 +11,7 @@ from planted import planted, pooled
 
 from lens_emotion.analysis.decoding import CENTRED, STANDARDISED, decoding
 from lens_emotion.analysis.matched import alike, comparable, topic_accuracy, weighed
-from lens_emotion.analysis.removal import SHARES, removal
+from lens_emotion.analysis.removal import SHARES, _left, removal
 from lens_emotion.errors import StimulusError
 from lens_emotion.stats.decide import estimate
 from lens_emotion.vectors.recipes import neutral_components
@@ -138,6 +138,23 @@ def test_removal_counts_what_lies_outside_of_neutral_variance():
     assert found.table.neutral.is_monotonic_decreasing
     assert found.before == 1.0 and found.chance == 0.25 and found.before_p == 0.1
     assert (found.layer, found.n_layers, found.n_neutral) == (1, 2, 30)
+
+
+def test_what_is_left_counts_pairs_of_topics_and_its_error_is_a_jackknife():
+    """Products of a topic with itself hold its noise, and are left out."""
+    draw = torch.Generator().manual_seed(0)
+    shared = torch.randn(1, 3, 8, generator=draw, dtype=torch.double)
+    topics = shared + torch.randn(6, 3, 8, generator=draw, dtype=torch.double)
+    basis = torch.linalg.qr(torch.randn(8, 2, generator=draw, dtype=torch.double))[0].T
+
+    def share(chosen):
+        pairs = [(s, t) for s in chosen for t in chosen if s != t]
+        inside = [((topics[s] @ basis.T) * (topics[t] @ basis.T)).sum() for s, t in pairs]
+        return 1 - float(sum(inside) / sum((topics[s] * topics[t]).sum() for s, t in pairs))
+
+    without = np.array([share([t for t in range(6) if t != k]) for k in range(6)])
+    error = np.sqrt(5 / 6 * ((without - without.mean()) ** 2).sum())
+    assert _left(topics, basis) == pytest.approx((share(range(6)), error))
 
 
 def test_removal_takes_neutral_texts_that_had_no_say_and_needs_six():

@@ -100,6 +100,18 @@ def test_c5_a_users_own_smallest_effect_decides():
     assert "is below 0.7" in causal("m", none, 0.7).reason and "0.2" in causal("m", none, 0.2).reason
 
 
+def test_c5_either_control_may_say_no_at_half_the_level():
+    """A gain of nothing with p = .02 against 0.8: enough where one control was tried, not where either of two may."""
+    spread_out = (-1.5, -0.9, -0.5, -0.2, 0.2, 0.5, 0.9, 1.5)
+
+    def own(k, opening, dose):
+        return 0.92 * spread_out[k]
+
+    one, two = causal("m", experiment(own, None)), causal("m", experiment(own))
+    assert 0.0125 < two.evidence[1] / 2 < 0.025
+    assert (one.verdict, two.verdict) == (NOT_SUPPORTED, UNDETERMINED)
+
+
 def test_c5_is_not_testable_without_an_experiment_that_speaks():
     assert causal("m", None).verdict == regimes("m", None).verdict == NOT_TESTABLE
     assert "was not run" in causal("m", None).reason and "was not run" in regimes("m", None).reason
@@ -192,7 +204,11 @@ def test_c6_the_effect_is_where_perplexity_passes_its_limit():
     late, early = experiment(breaks=()), experiment(loops=(), breaks=DOSES)
     for made, why in ((late, "not up to the last dose"), (early, "before the first dose")):
         claim = regimes("m", made)
-        assert claim.effect is None and f"passes 4.0 times the expected one {why}" in claim.sentence and onset_of(made)[2] == why
+        assert (
+            claim.effect is None
+            and f"passes 4.0 times the expected one {why}" in claim.sentence
+            and onset_of(made)[2] == why
+        )
 
 
 class Unread(Lens):

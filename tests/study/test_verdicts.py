@@ -193,7 +193,9 @@ def test_c6_over_models_needs_the_order_and_family_without_size(case, monkeypatc
     order, family, size, other, verdict = ARCHITECTURE[case]
     ratio = math.nan if "not testable" in case else 0.7
     most = math.nan if "size not" in case else 0.5 if "as much" in case else 0.2
-    made = ArchitectureTest(table(family, size, other, most=most), pd.DataFrame({"model": list("abcd")}), ratio, 0.2, 1.4)
+    made = ArchitectureTest(
+        table(family, size, other, most=most), pd.DataFrame({"model": list("abcd")}), ratio, 0.2, 1.4
+    )
     monkeypatch.setattr(over, "by_architecture", lambda onsets: made)
     found = architecture([Studied(steering=experiment())], order)
     assert (found.code, found.scope, found.verdict) == ("C6", ALL_MODELS, verdict)
