@@ -10,8 +10,8 @@ import torch
 from planted import planted, pooled
 
 from lens_emotion.analysis.decoding import CENTRED, STANDARDISED, decoding
-from lens_emotion.analysis.matched import alike, longer, topic_accuracy, weighed
-from lens_emotion.analysis.removal import SHARES, removal
+from lens_emotion.analysis.matched import alike, comparable, topic_accuracy, weighed
+from lens_emotion.analysis.removal import SHARES, _left, removal
 from lens_emotion.errors import StimulusError
 from lens_emotion.stats.decide import estimate
 from lens_emotion.vectors.recipes import neutral_components
@@ -92,10 +92,14 @@ def test_a_difference_is_paired_by_topic_and_its_error_is_the_larger_one():
     assert again.value == pytest.approx(0, abs=1e-12) and again.says(0.1) == "excluded"
 
 
-def test_the_ratio_of_tokens_knows_no_side():
-    one = topic_accuracy(planted(**READ).acts)
-    long, short = replace(one, tokens=90.0), replace(one, tokens=60.0)
-    assert longer(long, short) == longer(short, long) == 1.5 and longer(long, long) == 1.0
+@pytest.mark.parametrize(
+    ("tokens", "better", "no_better"),
+    [(100.0, True, True), (102.0, True, True), (102.1, False, True), (125.0, False, True), (125.1, False, False),
+     (98.1, True, True), (98.0, True, False), (80.0, True, False), (79.9, False, False)],
+)  # fmt: skip
+def test_more_tokens_are_no_merit_of_the_side_that_pools_them(tokens, better, no_better):
+    one = topic_accuracy(planted(n_topics=3, n_layers=1, d_model=8).acts)
+    assert comparable(replace(one, tokens=tokens), replace(one, tokens=100.0)) == (better, no_better)
 
 
 def test_few_topics_have_no_interval():
@@ -106,7 +110,12 @@ def test_few_topics_have_no_interval():
 
 
 def test_removal_counts_what_lies_outside_of_neutral_variance():
-    """Displacements without noise: the share left is that of the emotions' directions, in one line."""
+    """Displacements without noise: the share left is that of the emotions' directions, in one line. Of neutral texts,
+    as of emotional ones, the directions from the median text count, not the lengths."""
+
+    def turned(rows):
+        return (rows - rows.median(0).values) / (rows - rows.median(0).values).norm(dim=1, keepdim=True)
+
     made = planted(
         n_emotions=4, n_topics=6, n_layers=2, d_model=24, signal=3.0, noise=0.0, topic_effect=0.0, n_neutral=30
     )
@@ -116,9 +125,11 @@ def test_removal_counts_what_lies_outside_of_neutral_variance():
     values[neutral] = torch.randn(30, 2, 24, generator=torch.Generator().manual_seed(0)) * sizes
     acts = replace(made.acts, values=values)
     found = removal(acts, layer=1, n_permutations=9)
-    centred = made.directions[:, 1].double() - made.directions[:, 1].double().mean(0)
+    rows, emotion = turned(acts.emotional.values[:, 1].double()), acts.emotional.emotion
+    centred = torch.stack([rows[torch.from_numpy(emotion == e)].mean(0) for e in acts.emotions])
+    centred, plain = centred - centred.mean(0), turned(values[neutral][:, 1].double())
     for share in SHARES:
-        basis = neutral_components(values[neutral][:, 1].double()[:, None], share)[0]
+        basis = neutral_components(plain[:, None], share)[0]
         row = found.row(share)
         left = 1 - float(((centred @ basis.T) ** 2).sum() / (centred**2).sum())
         assert row.emotion == pytest.approx(left, abs=1e-5) and row.components == len(basis)
@@ -127,6 +138,23 @@ def test_removal_counts_what_lies_outside_of_neutral_variance():
     assert found.table.neutral.is_monotonic_decreasing
     assert found.before == 1.0 and found.chance == 0.25 and found.before_p == 0.1
     assert (found.layer, found.n_layers, found.n_neutral) == (1, 2, 30)
+
+
+def test_what_is_left_counts_pairs_of_topics_and_its_error_is_a_jackknife():
+    """Products of a topic with itself hold its noise, and are left out."""
+    draw = torch.Generator().manual_seed(0)
+    shared = torch.randn(1, 3, 8, generator=draw, dtype=torch.double)
+    topics = shared + torch.randn(6, 3, 8, generator=draw, dtype=torch.double)
+    basis = torch.linalg.qr(torch.randn(8, 2, generator=draw, dtype=torch.double))[0].T
+
+    def share(chosen):
+        pairs = [(s, t) for s in chosen for t in chosen if s != t]
+        inside = [((topics[s] @ basis.T) * (topics[t] @ basis.T)).sum() for s, t in pairs]
+        return 1 - float(sum(inside) / sum((topics[s] * topics[t]).sum() for s, t in pairs))
+
+    without = np.array([share([t for t in range(6) if t != k]) for k in range(6)])
+    error = np.sqrt(5 / 6 * ((without - without.mean()) ** 2).sum())
+    assert _left(topics, basis) == pytest.approx((share(range(6)), error))
 
 
 def test_removal_takes_neutral_texts_that_had_no_say_and_needs_six():

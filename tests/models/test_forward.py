@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import tiny
@@ -14,7 +16,14 @@ from lens_emotion.extraction.reader import pooled_reader
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import Sampling, generate_tokens
-from lens_emotion.models.forward import CPU_BUDGET, TOKEN_BUDGET, budget_for, residual_cache, shortcut
+from lens_emotion.models.forward import (
+    CPU_BUDGET,
+    TOKEN_BUDGET,
+    _fused_attention_fits,
+    budget_for,
+    residual_cache,
+    shortcut,
+)
 from lens_emotion.models.prompting import encode, pad
 from lens_emotion.stimuli.prompts import story_prompts
 
@@ -196,6 +205,15 @@ def test_states_watched_are_those_of_each_token_though_rows_leave_the_batch(mode
             torch.testing.assert_close(got, truth, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("odd", ["attn_logit_softcapping", "reorder_and_upcast_attn", "output_attentions", None])
+def test_attention_is_fused_only_where_that_computes_the_same(odd):
+    """Some releases of transformers say of Gemma 2 that it has fused attention, which leaves its soft cap out."""
+    config = SimpleNamespace(_attn_implementation="eager", **({odd: 50.0} if odd else {}))
+    config.get_text_config = lambda: config
+    assert _fused_attention_fits(SimpleNamespace(config=config, _supports_sdpa=True)) == (odd is None)
+    assert not _fused_attention_fits(SimpleNamespace(config=config, _supports_sdpa=False))
+
+
 def test_an_unknown_capture_is_refused(llama):
     with pytest.raises(StimulusError, match="while writing"):
         extract_generation(llama, capture="live")
@@ -206,8 +224,6 @@ def test_a_cpu_reads_smaller_batches(llama):
 
 
 def test_a_wide_model_is_watched_in_smaller_batches():
-    from types import SimpleNamespace
-
     from lens_emotion.extraction.generation import WATCHED_BYTES, watched_length
     from lens_emotion.models.forward import GENERATION_BUDGET
 

@@ -17,7 +17,7 @@ from lens_emotion.extraction import activations
 from lens_emotion.models.access import architecture_of, describe
 from lens_emotion.models.catalog import TINY
 from lens_emotion.models.forward import shortcut
-from lens_emotion.models.identity import VERSION, identity_of
+from lens_emotion.models.identity import VERSION, _checkpoint, _converted, _sample, identity_of
 from lens_emotion.models.loading import load_model, tiny_folder
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -74,6 +74,19 @@ def test_a_hooked_object_in_hand_has_the_fingerprint_of_its_checkpoint(name):
     model = load_model(name, backend="hooked", device="cpu")
     del model.lens_emotion_identity  # as if the user had converted it
     assert of(model) == describe(tiny(name)).fingerprint
+
+
+@needs_hooked
+def test_what_gemmas_conversion_did_is_undone_up_to_rounding():
+    """Its numbers are no longer those of the checkpoint to the last bit, so that no hash tells whether it is undone."""
+    whole = 1 << 62
+    converted = {p[0]: _sample(whole, *p) for p in _converted(tiny("tiny-gemma", "hooked"))}
+    source = {p[0]: _sample(whole, *p) for p in _checkpoint(tiny("tiny-gemma").original_model)}
+    shared = [n for n in converted if n in source]
+    assert sum("norm" in n for n in shared) > 20 and "model.embed_tokens.weight" in shared
+    for name in shared:
+        found, truth = (x[name].view(torch.bfloat16).float() for x in (converted, source))
+        torch.testing.assert_close(found, truth, rtol=2**-7, atol=1e-6, msg=name)
 
 
 def test_every_row_and_every_column_of_a_large_matrix_counts(monkeypatch):

@@ -94,6 +94,14 @@ def test_without_leakage_an_onset_is_rare_though_several_doses_are_tried():
     assert sum(onset is not None for onset in same) <= 3
 
 
+def test_p_values_over_doses_are_those_of_the_best_dose_in_sds_of_its_flips():
+    found = leakage(planted((0.5, 0.4, 0.4), (0.3,) * 3, seed=2, n=16))
+    rows = found.table[found.table.condition == "emotion"]
+    best = rows.p.min()
+    assert 0.01 < best < 0.2 and 1.5 * best < rows.p_corrected.min() <= 3.5 * best  # of three doses, hardly dependent
+    assert (rows.p_corrected > rows.p).all()
+
+
 def test_the_home_script_is_the_prompts_and_any_other_counts():
     cyrillic = leakage(planted(emotion=(0.0, 1.0, 1.0), foreign="доми"))
     assert cyrillic.onset is not None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 import torch
 from conftest import tiny
+from scipy.stats import ncf
+from scipy.stats import t as student
 
 from lens_emotion.errors import AnalysisError
 from lens_emotion.models.decoding import Sampling
-from lens_emotion.steering.architecture import by_architecture
+from lens_emotion.steering.architecture import _scores, by_architecture
 from lens_emotion.steering.comparison import own_thresholds
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.judges import word_count_judge, world_words
@@ -192,6 +195,30 @@ def test_an_effect_that_is_only_the_units_vanishes_in_the_natural_unit():
     assert test.high < 1
     same = by_architecture(planted_onsets(family=0.0))
     assert same.variance_ratio == pytest.approx(1.0)
+
+
+def test_family_at_least_and_size_at_most_are_ends_of_their_intervals():
+    """By least squares: what all families explain beside size (noncentral F), and the slope of size either way."""
+    for size in (0.4, -0.4):
+        made = planted_onsets(size=size, seed=3)
+        test, y = by_architecture(made, n_draws=9), np.log(made.onset_natural.to_numpy())
+        log = np.log(made["size"].to_numpy())
+        families = np.array([made.family == f for f in "bc"], dtype=float).T
+        small, full = (sm.OLS(y, sm.add_constant(x)).fit() for x in (log, np.c_[log, families]))
+        row = verdict(test, "natural", "log size")
+        assert row.spread == pytest.approx(abs(full.params[1]) * log.std())
+        assert row.most == pytest.approx((abs(full.params[1]) + student.ppf(0.9, 8) * full.bse[1]) * log.std())
+        row, f = verdict(test, "natural", "family"), full.compare_f_test(small)[0]
+        assert row.spread == pytest.approx(np.sqrt((small.ssr - full.ssr) / 12))
+        assert ncf.sf(f, 2, 8, 12 * row.least**2 / full.mse_resid) == pytest.approx(0.1)
+    assert verdict(by_architecture(planted_onsets(family=0.0, seed=3), n_draws=9), "natural", "family").least == 0
+
+
+def test_censored_onsets_are_ranked_by_what_is_surely_below_and_above():
+    """Broken at 1 and at 2, not up to 4, before 1.5: the last may lie on either side of the first."""
+    models = pd.DataFrame({"low_natural": [1.0, 2.0, 4.0, 0.0], "high_natural": [1.0, 2.0, np.inf, 1.5]})
+    assert _scores(models, "natural").tolist() == [-2, 1, 3, -2]
+    assert _scores(models.iloc[:2], "natural").tolist() == pytest.approx([0, np.log(2)])
 
 
 def test_p_values_of_family_and_size_are_uniform_without_an_effect():

@@ -71,8 +71,10 @@ WRITING = {  # accuracy of stories, of passages -> C1, and why
     "both at the ceiling": (right(0.95 + WAVE), right(0.95 - WAVE), UNDETERMINED, "both are at the ceiling, so that"),
     "one at the ceiling": (right(0.85 + WAVE), right(0.95 - WAVE), NOT_SUPPORTED, "reading tells them apart better"),
     "open": (right(0.5 + NOISE), right(0.5), UNDETERMINED, "neither a gain nor its absence is shown; 12 topics find"),
-    "a quarter more tokens": (right(0.6, 75.0), right(0.3), SUPPORTED, "writing tells the emotions apart better"),
-    "more tokens": (right(0.6, 76.0), right(0.3), UNDETERMINED, "the stories pool 76 tokens a text, the passages 60"),
+    "two in a hundred more tokens": (right(0.6, 61.2), right(0.3), SUPPORTED, "tells the emotions apart better"),
+    "more tokens": (right(0.6, 75.0), right(0.3), UNDETERMINED, "the stories pool 75 tokens a text, the passages 60"),
+    "better with fewer tokens": (right(0.6, 60.0), right(0.3, 75.0), SUPPORTED, "tells the emotions apart better"),
+    "worse with more tokens": (right(0.3, 75.0), right(0.6, 60.0), NOT_SUPPORTED, "reading tells them apart better"),
     "fewer tokens": (right(0.3, 60.0), right(0.6, 76.0), UNDETERMINED, "the stories pool 60 tokens a text, the"),
 }  # fmt: skip
 
@@ -273,6 +275,16 @@ def test_c2_needs_emotion_to_be_decoded_after_correction():
             assert claim.verdict == UNDETERMINED and "cannot be decoded above chance at any layer" in claim.reason
 
 
+def test_c2_evidence_counts_draws_with_a_best_layer_outside_and_with_one_inside():
+    """Of 20 draws 16 are best at half depth alone, 3 tie it with the last layer, 1 is best at the last alone."""
+    best = np.array([(0.5, 0.5)] * 16 + [(0.5, 1.0)] * 3 + [(1.0, 1.0)])
+    claim = middle_layers("m", replace(sweep(p_corrected=0.04), best_draws=best))
+    assert claim.evidence == pytest.approx((5 / 21, 20 / 21))
+    sure = middle_layers("m", replace(sweep(p_corrected=0.04), best_draws=best[:1].repeat(999, 0)))
+    assert sure.evidence == pytest.approx((0.04, 1.0))  # no surer than that anything is decoded
+    assert middle_layers("m", sweep()).evidence is None
+
+
 def test_c2_and_c3_are_undetermined_where_the_decoders_differ(separated):
     late = sweep(0.7, 1.0, shape=shaped("monotone or flat"))
     both = sweep(shape=shaped("inverted U"), standardised=late)
@@ -307,6 +319,7 @@ def test_c3(shape, separated):
     claim = u_shape("m", sweep(shape=shaped(shape)), separated)
     assert (claim.code, claim.verdict) == ("C3", verdict) and claim.reason.startswith(why)
     assert (claim.effect.value, claim.effect.low, claim.effect.high) == (-0.8, -1.2, -0.4)
+    assert claim.evidence == (0.002, shaped(shape).p_no_turn(rising=True))  # the weaker slope, one-sided
     assert claim.p == 0.004 and claim.smallest == 0.05 and claim.n == "10 topics, 9 layers"
     assert "+0.90 (p = 0.002) per unit depth before the break at 56%" in claim.sentence
     assert f"-0.80 (p = 0.004) after it (two-lines test: {shape})" in claim.sentence

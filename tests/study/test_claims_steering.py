@@ -100,6 +100,18 @@ def test_c5_a_users_own_smallest_effect_decides():
     assert "is below 0.7" in causal("m", none, 0.7).reason and "0.2" in causal("m", none, 0.2).reason
 
 
+def test_c5_either_control_may_say_no_at_half_the_level():
+    """A gain of nothing with p = .02 against 0.8: enough where one control was tried, not where either of two may."""
+    spread_out = (-1.5, -0.9, -0.5, -0.2, 0.2, 0.5, 0.9, 1.5)
+
+    def own(k, opening, dose):
+        return 0.92 * spread_out[k]
+
+    one, two = causal("m", experiment(own, None)), causal("m", experiment(own))
+    assert 0.0125 < two.evidence[1] / 2 < 0.025
+    assert (one.verdict, two.verdict) == (NOT_SUPPORTED, UNDETERMINED)
+
+
 def test_c5_is_not_testable_without_an_experiment_that_speaks():
     assert causal("m", None).verdict == regimes("m", None).verdict == NOT_TESTABLE
     assert "was not run" in causal("m", None).reason and "was not run" in regimes("m", None).reason
@@ -120,16 +132,19 @@ def test_c5_tells_the_papers_count_beside_it():
     assert "In the paper's form" not in causal("m", experiment()).sentence
 
 
+SURELY = steady(3.0, 0.1)  # every steered text succeeds, and no other does
 REGIMES = {  # the regimes in the order of the doses -> C6, and why
     "in order": (IN_ORDER, SUPPORTED, "follow each other as the dose grows (inert -> surgical -> repetitive collapse"),
     "at once surgical": ((SURGICAL, SURGICAL, COLLAPSE, EXPLOSIVE), SUPPORTED, "(surgical -> repetitive collapse"),
-    "explosive before collapse": ((INERT, SURGICAL, EXPLOSIVE, COLLAPSE), SUPPORTED, "(inert -> surgical -> explosive"),
+    "explosive before collapse": (
+        (INERT, SURGICAL, EXPLOSIVE, COLLAPSE), NOT_SUPPORTED, "do not follow each other as the dose grows (inert"),
     "surgical after a broken dose": (
         (INERT, SURGICAL, COLLAPSE, SURGICAL), NOT_SUPPORTED, "do not follow each other as the dose grows (inert"),
     "surgical after an explosive dose": ((INERT, EXPLOSIVE, SURGICAL, COLLAPSE), NOT_SUPPORTED, "do not follow each"),
     "broken, then surgical": ((COLLAPSE, EXPLOSIVE, COLLAPSE, SURGICAL), NOT_SUPPORTED, "do not follow each other"),
     "inert after a broken dose": ((SURGICAL, COLLAPSE, INERT, EXPLOSIVE), SUPPORTED, "follow each other"),
-    "no surgical": ((INERT, INERT, COLLAPSE, EXPLOSIVE), NOT_SUPPORTED, "no dose steers without breaking the text ("),
+    "no surgical, though it steers": (
+        (INERT, INERT, COLLAPSE, EXPLOSIVE), UNDETERMINED, f"not seen at these doses: {SURGICAL} ("),
     "no collapse": ((INERT, SURGICAL, EXPLOSIVE, EXPLOSIVE), UNDETERMINED, f"not seen at these doses: {COLLAPSE} ("),
     "no explosion": ((INERT, SURGICAL, COLLAPSE, COLLAPSE), UNDETERMINED, f"not seen at these doses: {EXPLOSIVE} ("),
     "nothing breaks": ((INERT, SURGICAL, SURGICAL, SURGICAL), UNDETERMINED, f"doses: {COLLAPSE}, {EXPLOSIVE} ("),
@@ -139,9 +154,25 @@ REGIMES = {  # the regimes in the order of the doses -> C6, and why
 @pytest.mark.parametrize("case", REGIMES)
 def test_c6(case):
     seen, verdict, why = REGIMES[case]
-    claim = regimes("m", experiment(regimes=seen))
+    claim = regimes("m", experiment(SURELY, regimes=seen))
     assert (claim.code, claim.verdict) == ("C6", verdict) and why in claim.reason, claim.reason
     assert claim.reason in claim.sentence and claim.p is None and claim.n == "4 doses, 16 scenarios each"
+
+
+def test_c6_needs_that_it_steers_and_a_turn_back_that_is_no_chance():
+    late = (INERT, SURGICAL, COLLAPSE, SURGICAL)
+    for planted, why in (({}, "over random directions is below 0.8"), ({"own": wild}, "neither shown nor excluded")):
+        claim = regimes("m", experiment(regimes=IN_ORDER, **planted))
+        assert claim.verdict == UNDETERMINED and "it is not shown that it steers: " in claim.reason
+        assert why in claim.reason
+    assert regimes("m", experiment(regimes=late)).verdict == UNDETERMINED  # p of that dose is large
+    assert regimes("m", experiment(SURELY, regimes=late, judge=0.1)).verdict == UNDETERMINED
+    turned = regimes("m", experiment(SURELY, regimes=late))
+    table = experiment(SURELY).table
+    assert turned.evidence[1] == pytest.approx(table[table.condition == "emotion"].p_corrected.iloc[-1] / 2)
+    assert regimes("m", experiment(regimes=(SURGICAL, EXPLOSIVE, COLLAPSE, INERT))).evidence[1] == LEVEL
+    steers = causal("m", made := experiment(SURELY, regimes=IN_ORDER))
+    assert regimes("m", made).evidence == steers.evidence
 
 
 def test_c6_no_surgical_dose_is_a_no_only_where_steering_is_excluded():
@@ -167,12 +198,17 @@ def test_c6_the_effect_is_where_perplexity_passes_its_limit():
     claim = regimes("m", made)
     expected = 4 * 2 ** (np.log(4) / np.log(50))
     assert claim.effect.value == pytest.approx(expected) and onset_of(made)[1] == pytest.approx(expected / 10)
-    assert f"passes 4.0 at dose {expected:.1f} natural, {expected / 10:.2f} of the norm" in claim.sentence
+    at = f"passes 4.0 times the expected one at dose {expected:.1f} natural, {expected / 10:.2f} of the norm"
+    assert at in claim.sentence
     assert claim.null == "random directions: inert -> repetitive collapse -> explosive"
     late, early = experiment(breaks=()), experiment(loops=(), breaks=DOSES)
     for made, why in ((late, "not up to the last dose"), (early, "before the first dose")):
         claim = regimes("m", made)
-        assert claim.effect is None and f"passes 4.0 {why}" in claim.sentence and onset_of(made)[2] == why
+        assert (
+            claim.effect is None
+            and f"passes 4.0 times the expected one {why}" in claim.sentence
+            and onset_of(made)[2] == why
+        )
 
 
 class Unread(Lens):

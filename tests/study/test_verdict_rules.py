@@ -21,11 +21,7 @@ def said(code, name, seed=1):
 
 @pytest.mark.parametrize(
     ("code", "name", "seed"),
-    [
-        ("C1", "alike, massive dimensions when written", 1),
-        ("C4", "neutral text varies everywhere, massive", 1),
-        ("C4", "wholly inside, heavier tails", 1),
-    ],
+    [("C1", "alike, massive dimensions when written", 1), ("C4", "neutral text varies everywhere, massive", 1)],
 )
 def test_a_verdict_that_one_decoder_gives_alone_is_undetermined_and_says_so(code, name, seed):
     claim = said(code, name, seed)
@@ -49,6 +45,10 @@ def test_a_verdict_that_one_decoder_gives_alone_is_undetermined_and_says_so(code
 )
 def test_what_this_design_cannot_know_is_undetermined(code, name):
     assert said(code, name).verdict == UNDETERMINED
+
+
+def test_a_few_texts_that_lie_far_out_do_not_carry_c4():
+    assert said("C4", "wholly inside, heavier tails").verdict != SUPPORTED
 
 
 @pytest.mark.parametrize("name", ["loops, mends, then steers", "explodes before it loops"])

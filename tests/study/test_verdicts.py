@@ -56,17 +56,22 @@ def unsure(scope="c", **more):
 
 
 def conjunction(p, u):
-    """The largest of Bonferroni's p over all choices of n - u + 1: each must hold one that is not null."""
-    return max(min(1.0, len(s) * min(s)) for s in combinations(p, len(p) - u + 1))
+    """The largest of Simes' p over all choices of n - u + 1: each must hold one that is not null."""
+
+    def simes(some):
+        return min(1.0, *(len(some) / i * x for i, x in enumerate(sorted(some), 1)))
+
+    return max(map(simes, combinations(p, len(p) - u + 1)))
 
 
-def test_at_least_u_of_n_is_bonferronis_worst_over_all_choices():
+def test_at_least_u_of_n_is_the_worst_of_simes_over_all_choices():
     rng = np.random.default_rng(0)
     for n in range(1, 7):
         for u in range(1, n + 1):
             for p in rng.random((6, n)) ** 3:
                 assert at_least(p, u) == pytest.approx(conjunction(p.tolist(), u))
     assert at_least(np.array([0.9, 0.01, 0.02]), 2) == pytest.approx(0.04)
+    assert at_least(np.full(5, 0.02), 1) == pytest.approx(0.02)  # five that agree are no weaker than one
 
 
 @pytest.mark.parametrize("universal", [True, False])
@@ -154,26 +159,30 @@ class Studied(ModelStudy):
             object.__setattr__(self, key, value)
 
 
-def table(family, size, other=0.5):
-    """p-values of family and size in the natural unit; the relative unit says the opposite."""
-    rows = [("natural", "family", family), ("natural", "log size", size), ("relative", "family", other),
-            ("relative", "log size", other)]  # fmt: skip
-    return pd.DataFrame([{"unit": u, "factor": f, "p": p, "share": 0.5, "null_mean": 0.2, "verdict": f"p = {p:.3f}"}
-                         for u, f, p in rows])  # fmt: skip
+def table(family, size, other=0.5, least=0.5, most=0.2):
+    """p-values of family and size in the natural unit, and what they explain: family at least, size at most; the
+    relative unit says the opposite."""
+    rows = [("natural", "family", family, least, np.nan), ("natural", "log size", size, np.nan, most),
+            ("relative", "family", other, most, np.nan), ("relative", "log size", other, np.nan, least)]  # fmt: skip
+    return pd.DataFrame([{"unit": u, "factor": f, "p": p, "share": 0.5, "null_mean": 0.2, "verdict": f"p = {p:.3f}",
+                          "spread": 0.4, "least": least, "most": most} for u, f, p, least, most in rows])  # fmt: skip
 
 
 IN_ORDER, CONTRADICTED, OPEN = (claim(ALL_MODELS, v, code="C6") for v in (SUPPORTED, NOT_SUPPORTED, UNDETERMINED))
 ARCHITECTURE = {  # the order of regimes, p of family, p of size, p in the other unit -> C6
     "only family": (IN_ORDER, 0.05, 0.051, 0.5, SUPPORTED),
     "only family, the other unit says both": (IN_ORDER, 0.01, 0.5, 0.01, SUPPORTED),
-    "family and size both": (IN_ORDER, 0.01, 0.05, 0.5, NOT_SUPPORTED),
+    "family and size both, family by more": (IN_ORDER, 0.01, 0.05, 0.5, SUPPORTED),
+    "family and size both, size by as much": (IN_ORDER, 0.01, 0.05, 0.5, UNDETERMINED),
+    "only family, size may do as much": (IN_ORDER, 0.01, 0.5, 0.5, UNDETERMINED),
+    "only size, by less than family may": (IN_ORDER, 0.051, 0.05, 0.5, NOT_SUPPORTED),
     "only size": (IN_ORDER, 0.5, 0.01, 0.5, NOT_SUPPORTED),
     "only size, the order open": (OPEN, 0.5, 0.01, 0.5, NOT_SUPPORTED),
     "neither": (IN_ORDER, 0.051, 0.5, 0.01, UNDETERMINED),
     "only family, the order open": (OPEN, 0.01, 0.5, 0.5, UNDETERMINED),
     "only family, the order contradicted": (CONTRADICTED, 0.01, 0.5, 0.5, NOT_SUPPORTED),
     "family not testable": (IN_ORDER, math.nan, 0.5, 0.01, UNDETERMINED),
-    "family not testable, size matters": (IN_ORDER, math.nan, 0.01, 0.5, NOT_SUPPORTED),
+    "family not testable, size matters": (IN_ORDER, math.nan, 0.01, 0.5, UNDETERMINED),
     "size not testable": (IN_ORDER, 0.01, math.nan, 0.5, UNDETERMINED),
     "neither testable, the order contradicted": (CONTRADICTED, math.nan, math.nan, 0.5, NOT_SUPPORTED),
 }
@@ -183,7 +192,10 @@ ARCHITECTURE = {  # the order of regimes, p of family, p of size, p in the other
 def test_c6_over_models_needs_the_order_and_family_without_size(case, monkeypatch):
     order, family, size, other, verdict = ARCHITECTURE[case]
     ratio = math.nan if "not testable" in case else 0.7
-    made = ArchitectureTest(table(family, size, other), pd.DataFrame({"model": list("abcd")}), ratio, 0.2, 1.4)
+    most = math.nan if "size not" in case else 0.5 if "as much" in case else 0.2
+    made = ArchitectureTest(
+        table(family, size, other, most=most), pd.DataFrame({"model": list("abcd")}), ratio, 0.2, 1.4
+    )
     monkeypatch.setattr(over, "by_architecture", lambda onsets: made)
     found = architecture([Studied(steering=experiment())], order)
     assert (found.code, found.scope, found.verdict) == ("C6", ALL_MODELS, verdict)
@@ -196,9 +208,11 @@ def test_c6_over_models_needs_the_order_and_family_without_size(case, monkeypatc
         assert (found.effect.value, found.effect.low, found.effect.high) == (0.7, 0.2, 1.4)
 
 
-def test_c6_over_models_is_the_order_alone_where_no_onset_is_known(monkeypatch):
-    assert architecture([Studied()], IN_ORDER) == IN_ORDER
-    assert architecture([Studied(steering=experiment(breaks=()))], IN_ORDER) == IN_ORDER  # nothing breaks
+def test_c6_over_models_is_at_best_open_where_no_onset_is_known(monkeypatch):
+    for studied in (Studied(), Studied(steering=experiment(breaks=()))):  # not steered, or nothing breaks
+        found = architecture([studied], IN_ORDER)
+        assert found.verdict == UNDETERMINED and "cannot be asked, since no model breaks" in found.reason
+        assert architecture([studied], CONTRADICTED) == CONTRADICTED
 
     def refuse(onsets):
         raise AnalysisError("no model has an onset")
@@ -309,14 +323,16 @@ def test_every_claim_of_a_model_is_asked_with_its_own_smallest_effect(monkeypatc
     object.__setattr__(comprehension, "separation", "separation")
     study = Studied(comprehension=comprehension, versus=None, jeong=None, jeong_reading=None, lens="lens",
                     leakage="one", leakage_everywhere="all", lacking={"generation": "nothing written"})  # fmt: skip
-    bare = planted(n_emotions=2, n_topics=2, n_layers=1, d_model=4).acts
-    evidence = Measured(comprehension="passages", reread=None, matched=bare, plain="plain", steering="steering")
+    bare, passages, shorter = (planted(n_emotions=2, n_topics=2, n_layers=1, d_model=4).acts for _ in range(3))
+    evidence = Measured(
+        comprehension=passages, shortened=shorter, reread=None, matched=bare, plain="plain", steering="steering"
+    )
     config = StudyConfig(models=("gpt2",), smallest=own, seed=3, n_permutations=21)
     found = over.claims_of(evidence, study, config)
     assert [c.code for c in found] == ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
-    assert asked["C1"] == ("m", bare, "passages", ("beside",), 0.11, "nothing written", 3)
+    assert asked["C1"] == ("m", bare, shorter, ("beside",), 0.11, "nothing written", 3)
     assert asked["C2"] == ("m", "sweep") and asked["C3"] == ("m", "sweep", "separation")
-    assert asked["C4"] == ("m", ("left", "passages", "decoding", "plain", 21, 3), 0.14)
+    assert asked["C4"] == ("m", ("left", passages, "decoding", "plain", 21, 3), 0.14)
     assert asked["C5"] == ("m", "steering", 0.15) and asked["C6"] == ("m", "steering", 0.15)
     assert asked["C7"] == ("m", "steering", "lens", "one", "all", 0.17)
 
