@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2
 
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import Judge
@@ -18,6 +19,7 @@ from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL, 
 from lens_emotion.stimuli.emotions import EMOTIONS
 from lens_emotion.stimuli.prompts import Scenario
 
+WHOLE = 2  # of the doses below: text loops at 4 and explodes at 8
 LIMITS = Thresholds(explosive_ratio=4.0, loop_share=0.4, distinct_2=0.5)
 DOSES = (1.0, 2.0, 4.0, 8.0)
 IN_ORDER = (INERT, SURGICAL, COLLAPSE, EXPLOSIVE)
@@ -30,8 +32,10 @@ def steady(size: float, sd: float = 0.3) -> Gain:
 
 
 def spread(n_emotions: int, n: int) -> float:
-    """SD within emotions of n scores that are +1 and -1 in turn, each emotion's mean being estimated."""
-    return float(np.sqrt(n / (n - n_emotions)))
+    """SD within emotions of n scores that are +1 and -1 in turn, each emotion's mean being estimated, and their median
+    being that of normal scores."""
+    each = n // n_emotions
+    return float(np.sqrt(each / chi2.ppf(0.5, each - 1)))
 
 
 def nothing(emotion: int, opening: int, dose: float) -> float:

@@ -7,7 +7,7 @@ by topic, as the mean over layers; its interval knows that folds share their tra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -36,7 +36,7 @@ class TopicAccuracy(Result):
         above: accuracy less chance with its interval over topics. tokens: pooled per text, mean. n_texts: emotional.
         shared: texts tested over texts learnt from, in one fold. halves: accuracy within either half of the topics,
             for some ways to halve them, the same ones for sets of the same topics.
-        tied: why copies leave nothing to test, "" if they do not.
+        tied: why copies leave nothing to test, "" if they do not. layers: accuracy at each.
     """
 
     topics: tuple[str, ...]
@@ -48,6 +48,7 @@ class TopicAccuracy(Result):
     tokens: float
     n_texts: int
     tied: str = ""
+    layers: Float[np.ndarray, " n_layers"] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def value(self) -> float:
@@ -72,14 +73,17 @@ def topic_accuracy(acts: PooledActivations, seed: int = 0, decoder: str = CENTRE
     topics, of, label = tuple(sorted(texts.topics)), texts.topic, design.label
     if len(topics) < LEAST:
         raise StimulusError(f"{len(topics)} topics have no interval; give texts of at least {LEAST}")
-    right = _right(design, texts.values.detach().cpu(), decoder).mean(0)
+    found = _right(design, texts.values.detach().cpu(), decoder)
+    right = found.mean(0)
     cells = [np.mean([right[(of == t) & (label == k)].mean() for k in set(label[of == t])]) for t in topics]
     units, chance = np.array(cells), 1 / design.n_classes
     shared = 1 / max(int(design.fold.max()), 1)
     pooled = float(np.mean([r.n_pooled for r in texts.records]))
     halves = _halves(design, texts, seed, decoder)
     above = _estimate(units - chance, shared, halves, seed)
-    return TopicAccuracy(topics, units, chance, above, shared, halves, pooled, len(label), copies_tie(design))
+    return TopicAccuracy(
+        topics, units, chance, above, shared, halves, pooled, len(label), copies_tie(design), found.mean(1)
+    )
 
 
 def copies_tie(design: Design) -> str:
@@ -102,6 +106,34 @@ def weighed(parts: Sequence[tuple[float, TopicAccuracy]], seed: int = 0) -> Esti
     units = sum(weight * x.units for weight, x in parts)
     halves = sum(weight * x.halves for weight, x in parts)
     return _estimate(np.asarray(units), max(x.shared for _, x in parts), np.asarray(halves), seed)
+
+
+def odds(parts: Sequence[tuple[float, TopicAccuracy]], seed: int = 0) -> Estimate:
+    """The same sum of log odds of accuracy beyond chance, by jackknife over topics: where one set has little room left,
+    or hardly any accuracy, equal changes of the states are unequal ones of accuracy."""
+    n = len(parts[0][1].units)
+
+    def log_odds(x: TopicAccuracy) -> Float[np.ndarray, " n"]:
+        means = np.array([x.value, *((x.units.sum() - x.units) / (n - 1))])
+        beyond, least = (means - x.chance) / (1 - x.chance), 0.5 / x.n_texts
+        share = np.clip(beyond, least, 1 - least)
+        return np.log(share / (1 - share))
+
+    found = np.sum([weight * log_odds(x) for weight, x in parts], axis=0)
+    return estimate(n * found[0] - (n - 1) * found[1:], "topics", max(x.shared for _, x in parts), seed)
+
+
+def blind(smallest: float, *sets: TopicAccuracy) -> str:
+    """Why no difference of the smallest size of interest could have shown between these sets, "" if one could."""
+    if not any(x.decodable for x in sets):
+        return "emotion cannot be decoded above chance in either, so that there is nothing to compare"
+    if min(x.value for x in sets) > 1 - smallest:
+        return "both are at the ceiling, so that neither can be better"
+    layers = np.stack([x.layers for x in sets])
+    floor = np.array([x.chance + 2 * np.sqrt(x.chance * (1 - x.chance) / x.n_texts) for x in sets])[:, None]
+    if layers.size and ((layers < floor).all(0) | (layers > 1 - smallest).all(0)).mean() > 0.5:
+        return "at most layers both are at the floor or at the ceiling, so that neither can be better there"
+    return ""
 
 
 def _estimate(

@@ -166,7 +166,14 @@ class DoseResponse(Result):
         Raises:
             AnalysisError: fewer than two openings per emotion, or fewer than three emotions.
         """
-        return paired_outcome(self.texts, self.others, self.thresholds)
+        return paired_outcome(self.texts, self.others)
+
+    @property
+    def sight(self) -> float:
+        """How far the judge's scores move beside those of a judge that is half way from its chance to perfect, up to 1:
+        what would matter to the text is less to a judge that hardly sees it."""
+        sees, chance = self.able
+        return min(1.0, 2 * ((self.judge_accuracy or 0.0) - chance) / (1 - chance)) if sees and chance < 1 else 1.0
 
     @property
     def able(self) -> tuple[bool, float]:

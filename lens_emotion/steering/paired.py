@@ -2,8 +2,8 @@
 
 A text's score for its target is compared with that of the texts of the same opening under a random direction, and under
 the vector of another emotion, of equal length: the difference is this emotion's doing. Openings of one emotion are not
-independent, so that the emotions are the units. The dose of each opening is chosen on the other openings; what counts
-as success is decided emotion by emotion, since a judge scores some emotions high whatever it reads.
+independent, so that the emotions are the units. The dose of each opening is chosen on the other openings. Only whole
+texts are compared, on either side: a judge's score of a broken text says nothing of steering.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import Estimate, estimate
-from lens_emotion.steering.measures import surprise
-from lens_emotion.steering.regimes import Thresholds, looping
+from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE
 
 CONTROLS = ("random", "other")
+BROKEN = (COLLAPSE, EXPLOSIVE)
+WHOLE = 0.5  # of the openings, that must be whole under every condition at a dose that is compared
+LEAST = 3  # emotions with whole texts; fewer have no interval
+GAP = 3.0  # ratio of the first broken dose to the last whole one, from which what steers may lie between them
 ABLE = 0.2  # of the way from chance to perfect, from which a judge can be believed (Landis and Koch 1977: "fair")
 
 
@@ -29,11 +33,11 @@ class PairedOutcome(Result):
     """Gain of the target's score under its vector, in SDs of the scores under random directions.
 
     Attributes:
-        table: one row per emotion: n (openings), dose (mean of those chosen), gain over "random" and over "other" (NaN
-            if it was not run).
+        table: one row per emotion that has whole texts: n (openings), dose (mean of those chosen), gain over "random"
+            and over "other" (NaN if it was not run).
         random, other: the mean gain over each control with its interval over emotions; None if it was not run.
         doses: the dose that each half of the openings was tested at, None where every dose broke the text.
-        spans: True if the doses run from unbroken to broken texts.
+        spans: True if the doses run from whole to broken texts, without a gap in which steering could hide.
     """
 
     table: pd.DataFrame
@@ -58,56 +62,68 @@ class PairedOutcome(Result):
         )
 
 
-def paired_outcome(texts: pd.DataFrame, others: pd.DataFrame, thresholds: Thresholds) -> PairedOutcome:
+def paired_outcome(texts: pd.DataFrame, others: pd.DataFrame) -> PairedOutcome:
     """Paired gains at cross-fitted doses.
 
     Args:
         texts: of the conditions "emotion" and "random" (`DoseResponse.texts`). others: of the control "other".
-        thresholds: where text is broken; a dose is chosen among those that leave it whole.
 
     Raises:
         AnalysisError: fewer than two openings per emotion, or fewer than three emotions.
     """
+    if (n := texts["emotion"].nunique()) < LEAST:
+        raise AnalysisError(f"an interval needs at least {LEAST} emotions; got {n}")
     half = texts["opening"].to_numpy() % 2
     if len(set(half)) < 2:
         raise AnalysisError("cross-fitting needs two openings per emotion; give two scenarios of each")
     wide = _wide(pd.concat([texts, others]) if len(others) else texts)
-    whole = {dose: not _broken(texts, dose, thresholds) for dose in sorted(set(texts["dose"]))}
-    doses, rows = [], []
+    sound = wide.groupby("dose")["whole"].mean() >= WHOLE  # by dose, in rising order
+    wide, doses, rows = wide[wide["whole"]], [], []
     for tested in (0, 1):
-        dose = _chosen(wide[wide["half"] != tested], [d for d, sound in whole.items() if sound])
+        dose = _chosen(wide[wide["half"] != tested], [float(str(d)) for d, fit in sound.items() if fit])
         doses.append(dose)
         if dose is not None:
             rows.append(wide[(wide["half"] == tested) & (wide["dose"] == dose)])
-    # damaged from some dose on, whole below it: between the two, whatever steering can do would have been seen
-    spans = any(whole.values()) and not all(whole.values())
     columns = {"n": ("dose", "size"), "dose": ("dose", "mean"), **{c: (c, "mean") for c in CONTROLS}}
     table = pd.concat(rows).groupby("emotion", sort=False).agg(**columns).reset_index() if rows else pd.DataFrame()
     found = {c: _over_emotions(table, c) for c in CONTROLS}
-    return PairedOutcome(table, found["random"], found["other"], tuple(doses), spans)
+    return PairedOutcome(table, found["random"], found["other"], tuple(doses), _spans(sound, texts))
+
+
+def _spans(sound: pd.Series, texts: pd.DataFrame) -> bool:
+    """Whether a dose that was compared is followed by one, not far above, that breaks the emotion's own texts: what
+    steers in between would have been seen."""
+    own = texts[texts["condition"] == "emotion"]
+    share = own["text_regime"].isin(BROKEN).groupby(own["dose"]).mean()
+    broken = [float(str(d)) for d, much in share.items() if much > 1 - WHOLE]
+    return any(fit and any(float(str(d)) < b <= GAP * float(str(d)) for b in broken) for d, fit in sound.items())
 
 
 def _wide(texts: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario and dose: emotion, half, gain over each control in SDs of the random scores of its emotion.
+    """One row per scenario and dose: emotion, half, whether the text is whole under every condition, gain over each
+    control in SDs of the random scores of an emotion.
 
-    The SD is pooled within emotions, over openings and doses: with two openings an emotion has none of its own.
+    The SD is that of the middle emotion, over openings and doses with whole texts: with two openings a dose has none.
     """
-    random = texts[texts["condition"] == "random"]
-    within = random["target_score"] - random.groupby("emotion")["target_score"].transform("mean")
-    free = len(random) - random["emotion"].nunique()
-    spread = float(np.sqrt((within**2).sum() / max(free, 1))) or 1.0
+    texts = texts.assign(whole=~texts["text_regime"].isin(BROKEN))
+    random = texts[(texts["condition"] == "random") & texts["whole"]]
+    spread = _spread(random) or float(random["target_score"].std(ddof=1))
+    spread = spread if spread > 0 else 1.0
+    whole = texts.groupby(["scenario", "dose"])["whole"].all()
     scores = texts.pivot_table(index=["scenario", "dose"], columns="condition", values="target_score")
     facts = texts.drop_duplicates("scenario").set_index("scenario")[["emotion", "opening"]]
-    wide = scores.reset_index().join(facts.rename(columns={"emotion": "of"}), on="scenario")
+    wide = scores.assign(whole=whole).reset_index().join(facts.rename(columns={"emotion": "of"}), on="scenario")
     gains = {c: (wide["emotion"] - wide[c]) / spread if c in wide else np.nan for c in CONTROLS}
-    return wide[["scenario", "dose"]].assign(**gains, emotion=wide["of"], half=wide["opening"] % 2)
+    return wide[["scenario", "dose", "whole"]].assign(**gains, emotion=wide["of"], half=wide["opening"] % 2)
 
 
-def _broken(texts: pd.DataFrame, dose: float, thresholds: Thresholds) -> bool:
-    """Whether the emotion's texts at this dose are no longer the model's, or loop, in the mean over all openings."""
-    at = texts[(texts["dose"] == dose) & (texts["condition"] == "emotion")]
-    loops = looping(float(at["distinct_2"].mean()), float(at["loop_share"].mean()), thresholds)
-    return surprise(at["nll"].to_numpy(), at["entropy"].to_numpy()) > thresholds.explosive_ratio or loops
+def _spread(random: pd.DataFrame) -> float:
+    """SD of the scores of the middle emotion: a few that scatter wildly are not the unit of all. 0 if there is none."""
+    within = random.groupby("emotion")["target_score"].agg(["var", "size"]).dropna()
+    if within.empty:
+        return 0.0
+    free = int(within["size"].median()) - 1
+    return float(np.sqrt(within["var"].median() / (chi2.ppf(0.5, free) / free)))  # of normal scores, without bias
 
 
 def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:
@@ -117,7 +133,7 @@ def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:
 
 
 def _over_emotions(table: pd.DataFrame, control: str) -> Estimate | None:
-    if table.empty or table[control].isna().any():
+    if len(table) < LEAST or table[control].isna().any():
         return None
     return estimate(table[control].to_numpy(), "emotions")
 

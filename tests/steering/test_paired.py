@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted_doses import DOSES, LIMITS, experiment, spread, steady
+from planted_doses import DOSES, LIMITS, WHOLE, experiment, spread, steady
 
 from lens_emotion.errors import AnalysisError
 from lens_emotion.steering.dose_result import cross_fit
 from lens_emotion.steering.paired import ABLE, able
+from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT
 
-SD = spread(8, 2 * 8 * len(DOSES))
+SD = spread(8, 2 * 8 * WHOLE)
 
 
 def best_apart(k, opening, dose):
@@ -65,20 +66,20 @@ def test_the_smaller_of_equal_doses_is_taken_and_one_that_breaks_text_never_is()
 def test_gains_are_in_sds_of_random_scores_within_emotions():
     """The mean of each emotion is estimated, which costs a degree of freedom; emotions' own levels are no spread."""
     made = experiment(steady(1.0, 0.0), n_emotions=4)
-    assert made.paired().random.value == pytest.approx(1.0 / spread(4, 32))
+    assert made.paired().random.value == pytest.approx(1.0 / spread(4, 16))
     level = made.texts.scenario // 2 * 100.0  # what the judge gives an emotion whatever it reads
     moved = replace(made, texts=made.texts.assign(target_score=made.texts.target_score + level))
     moved = replace(
         moved, others=made.others.assign(target_score=made.others.target_score + made.others.scenario // 2 * 100.0)
     )
-    assert moved.paired().random.value == pytest.approx(1.0 / spread(4, 32))
-    assert moved.paired().other.value == pytest.approx(1.0 / spread(4, 32))
+    assert moved.paired().random.value == pytest.approx(1.0 / spread(4, 16))
+    assert moved.paired().other.value == pytest.approx(1.0 / spread(4, 16))
 
 
 def test_emotions_are_the_units_and_an_interval_knows_their_spread():
     found = experiment(steady(1.0, 0.5), openings=4).paired()
     assert found.random.n == found.other.n == 8 and found.table.n.tolist() == [4] * 8
-    gains = np.array([1.5, 0.5] * 4) / spread(8, 4 * 8 * len(DOSES))
+    gains = np.array([1.5, 0.5] * 4) / spread(8, 4 * 8 * WHOLE)
     assert found.random.error == pytest.approx(gains.std(ddof=1) / np.sqrt(8))
     assert found.table.random.tolist() == pytest.approx(gains.tolist())
 
@@ -88,15 +89,10 @@ def test_doses_span_if_some_leave_text_whole_and_some_do_not():
     assert experiment(loops=(), breaks=(8.0,)).paired().spans and experiment(loops=(8.0,), breaks=()).paired().spans
     assert not experiment(loops=(), breaks=()).paired().spans
     made = experiment()
-    calm = {
-        "nll": 1.0,
-        "distinct_2": 0.9,
-        "loop_share": 0.0,
-    }  # random directions break nothing: the emotion's texts decide
-    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "emotion", x) for c, x in calm.items()})
-    assert replace(made, texts=texts).paired().spans
-    texts = made.texts.assign(**{c: made.texts[c].where(made.texts.condition == "random", x) for c, x in calm.items()})
-    assert not replace(made, texts=texts).paired().spans
+    for condition, spans in (("emotion", True), ("random", False)):  # the emotion's own texts have to break
+        texts = made.texts.assign(text_regime=made.texts.text_regime.where(made.texts.condition == condition, INERT))
+        assert replace(made, texts=texts).paired().spans == spans
+    assert not experiment(doses=(0.1, 0.2, 8.0), loops=()).paired().spans  # what steers may lie between .2 and 8
     none = experiment(steady(2.0), loops=DOSES[:2], breaks=DOSES[2:]).paired()
     assert not none.spans and none.random is None and none.other is None and none.doses == (None, None)
     assert none.table.empty and none.summary() == "every dose breaks the text, so that nothing can be compared"
@@ -106,7 +102,7 @@ def test_what_was_not_run_is_not_compared():
     found = experiment(steady(1.0), other=None).paired()
     assert found.other is None and found.table.other.isna().all() and "another emotion" not in found.summary()
     said = experiment(steady(1.0, 0.0)).paired().summary()
-    assert "+0.94 [+0.94, +0.94] over random directions, +0.94 [+0.94, +0.94] over another emotion's vector" in said
+    assert "+0.77 [+0.77, +0.77] over random directions, +0.77 [+0.77, +0.77] over another emotion's vector" in said
     assert "mean over 8 emotions (dose 1, chosen on other openings)" in said
     assert "dose 2 and 1" in experiment(best_apart).paired().summary()
 
@@ -114,7 +110,7 @@ def test_what_was_not_run_is_not_compared():
 def test_one_opening_or_two_emotions_do_not_suffice():
     with pytest.raises(AnalysisError, match="two scenarios of each"):
         experiment(openings=1).paired()
-    with pytest.raises(AnalysisError, match="at least 3 finite emotions"):
+    with pytest.raises(AnalysisError, match="at least 3 emotions"):
         experiment(n_emotions=2).paired()
     assert experiment(n_emotions=3).paired().random.n == 3
 
@@ -131,3 +127,33 @@ def test_a_judge_is_able_a_fifth_of_the_way_from_its_own_chance():
     assert able(0.9, ten, groups) == (False, 0.9) and able(0.92, ten, groups)[0]
     made = experiment(judge=0.3, groups={e: "joy" for e in experiment().scores.columns[3:9]})
     assert made.able == (False, 0.75) and experiment(judge=0.31).able == (True, 0.125)
+
+
+def test_broken_texts_are_compared_with_nothing():
+    """A gain in texts that are broken, on whichever side, is none: also where most texts of the dose are whole."""
+
+    def gain(k, opening, dose):
+        return 6.0 * (k < 3)
+
+    made = experiment(gain)
+    torn = (made.texts.scenario < 6) & (made.texts.dose < 3) & (made.texts.condition == "emotion")
+    for regime in (EXPLOSIVE, COLLAPSE):
+        found = replace(made, texts=made.texts.assign(text_regime=made.texts.text_regime.mask(torn, regime))).paired()
+        assert found.random.value == pytest.approx(0.0) and found.random.n == found.other.n == 5
+    control = (made.texts.dose < 3) & (made.texts.condition == "random") & (made.texts.scenario < 10)
+    texts = made.texts.assign(text_regime=made.texts.text_regime.mask(control, EXPLOSIVE))
+    assert replace(made, texts=texts).paired().random is None  # five of eight emotions have nothing to be compared with
+
+
+def test_wild_scores_of_broken_texts_and_of_few_emotions_are_not_the_unit():
+    made = experiment(steady(1.0, 0.0))
+    wild = made.texts.target_score.where(made.texts.dose < 3, made.texts.target_score * 20)
+    assert replace(made, texts=made.texts.assign(target_score=wild)).paired().random.value == pytest.approx(1.0 / SD)
+    few = made.texts.target_score.where(made.texts.scenario >= 4, made.texts.target_score * 20)
+    assert replace(made, texts=made.texts.assign(target_score=few)).paired().table.random[3] == pytest.approx(1.0 / SD)
+
+
+@pytest.mark.parametrize(("accuracy", "sight"), [(0.6, 1.0), (0.35, 18 / 35), (0.4, 22 / 35), (None, 1.0), (0.2, 1.0)])
+def test_what_matters_is_less_to_a_judge_that_hardly_sees_it(accuracy, sight):
+    """Half way from its chance (1/8) to perfect it is the whole; a judge that is not able decides nothing anyway."""
+    assert experiment(judge=accuracy).sight == pytest.approx(sight)

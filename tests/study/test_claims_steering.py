@@ -16,7 +16,7 @@ from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
 from lens_emotion.study.claims.steering import PAPER, causal, leakage_of, onset_of, other_languages, regimes
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
 
-SD = spread(8, 2 * 8 * len(DOSES))
+SD = spread(8, 2 * 8 * 2)
 WHOLE = {"loops": (), "breaks": ()}
 BOTH = "beyond both controls, seen by an outside judge"
 
@@ -91,7 +91,7 @@ def test_c5(case):
 def test_c5_the_effect_is_that_of_random_directions_in_their_sds():
     claim = causal("m", experiment(steady(2.0), steady(1.0)))
     assert claim.effect.value == pytest.approx(2.0 / SD)
-    assert "gains +1.87" in claim.sentence and "+0.94" in claim.sentence
+    assert "gains +1.54" in claim.sentence and "+0.77" in claim.sentence
 
 
 def test_c5_a_users_own_smallest_effect_decides():
@@ -105,7 +105,7 @@ def test_c5_either_control_may_say_no_at_half_the_level():
     spread_out = (-1.5, -0.9, -0.5, -0.2, 0.2, 0.5, 0.9, 1.5)
 
     def own(k, opening, dose):
-        return 0.92 * spread_out[k]
+        return 1.12 * spread_out[k]
 
     one, two = causal("m", experiment(own, None)), causal("m", experiment(own))
     assert 0.0125 < two.evidence[1] / 2 < 0.025
@@ -121,7 +121,7 @@ def test_c5_is_not_testable_without_an_experiment_that_speaks():
     for claim in (causal("m", silent), regimes("m", silent)):
         assert (claim.verdict, claim.reason) == (NOT_TESTABLE, "16 of 16 unsteered texts hold no text")
     two = causal("m", experiment(n_emotions=2))
-    assert two.verdict == NOT_TESTABLE and "at least 3 finite emotions" in two.reason
+    assert two.verdict == NOT_TESTABLE and "at least 3 emotions" in two.reason
 
 
 def test_c5_tells_the_papers_count_beside_it():

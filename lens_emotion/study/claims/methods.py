@@ -13,7 +13,7 @@ import numpy as np
 
 from lens_emotion.analysis.compare import PAIRED, Comparison, unpaired
 from lens_emotion.analysis.decoding import DECODERS
-from lens_emotion.analysis.matched import TopicAccuracy, alike, comparable, topic_accuracy, weighed
+from lens_emotion.analysis.matched import TopicAccuracy, alike, blind, comparable, odds, topic_accuracy, weighed
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
@@ -69,18 +69,18 @@ def better_by_writing(
 def _against_reading(name: str, written: TopicAccuracy, read: TopicAccuracy, smallest: float, seed: int) -> Claim:
     """C1 by one decoder."""
     found = weighed(((1, written), (-1, read)), seed)
-    blind, said = _blind(smallest, written, read), found.says(smallest)
+    unseen, said = blind(smallest, written, read), found.says(smallest)
     fit = dict(zip((SHOWN, EXCLUDED), comparable(written, read), strict=True)).get(said, True)
     if not fit:
         verdict = UNDETERMINED
         reason = f"the stories pool {written.tokens:.0f} tokens a text, the passages {read.tokens:.0f}"
     elif said == SHOWN:
         verdict, reason = SUPPORTED, "writing tells the emotions apart better"
-    elif said == EXCLUDED and not blind:
+    elif said == EXCLUDED and not unseen:
         verdict = NOT_SUPPORTED
         reason = "reading tells them apart better" if found.high < 0 else f"writing gains less than {smallest:g}"
     else:
-        verdict, reason = UNDETERMINED, blind or f"neither a gain nor its absence is shown; {found.reach(smallest)}"
+        verdict, reason = UNDETERMINED, unseen or f"neither a gain nor its absence is shown; {found.reach(smallest)}"
     sentence = (
         f"In {name}, held-out accuracy, mean over layers, is {written.value:.2f} for the model's own stories without "
         f"their instruction and {read.value:.2f} for passages (difference {_signed(found)}, {found.n} topics, "
@@ -100,15 +100,6 @@ def _against_reading(name: str, written: TopicAccuracy, read: TopicAccuracy, sma
         found.reach(smallest),
         (found.p_above(), found.p_below(smallest)),
     )
-
-
-def _blind(smallest: float, *sets: TopicAccuracy) -> str:
-    """Why no difference could have shown between these sets, "" if one could."""
-    if not any(x.decodable for x in sets):
-        return "emotion cannot be decoded above chance in either, so that there is nothing to compare"
-    if min(x.value for x in sets) > 1 - smallest:
-        return "both are at the ceiling, so that neither can be better"
-    return ""
 
 
 def _signed(found: Estimate) -> str:
@@ -153,7 +144,8 @@ def over_models(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Cla
 def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.1, seed: int = 0) -> Claim:
     """C8 for one pair: change in accuracy of the bare stories against that of passages, paired by topic.
 
-    Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0).
+    Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0, in
+    accuracy and in log odds).
     Not supported if one of the two lies below the smallest effect of interest where it could have shown. Undetermined
     otherwise: also where reading is at its floor or ceiling, for then it could not have gained as much, and where the
     decoders differ.
@@ -176,8 +168,9 @@ def _gained(base: str, instruct: str, four: Sequence[TopicAccuracy], smallest: f
     """C8 by one decoder: of writing before and after, then of reading before and after."""
     before, after, read_before, read_after = four
     gain = weighed(((1, after), (-1, before)), seed)
-    more = weighed(((1, after), (-1, before), (-1, read_after), (1, read_before)), seed)
-    verdict, reason = _tuned(gain, more, smallest, (before, after), (read_before, read_after))
+    parts = (1, after), (-1, before), (-1, read_after), (1, read_before)
+    more = weighed(parts, seed)
+    verdict, reason = _tuned(gain, more, odds(parts, seed), smallest, (before, after), (read_before, read_after))
     weaker = max((gain, more), key=lambda e: e.p_above())
     return Claim(
         "C8",
@@ -200,12 +193,13 @@ def _gained(base: str, instruct: str, four: Sequence[TopicAccuracy], smallest: f
 def _tuned(
     gain: Estimate,
     more: Estimate,
+    in_odds: Estimate,
     smallest: float,
     written: tuple[TopicAccuracy, TopicAccuracy],
     read: tuple[TopicAccuracy, TopicAccuracy],
 ) -> tuple[str, str]:
-    blind = _blind(smallest, *written)
-    reading = _blind(smallest, *read)
+    unseen = blind(smallest, *written)
+    reading = blind(smallest, *read)
     before, after = written
     aye, nay = comparable(after, before)
     shown, excluded = ([e.says(smallest) == x for e in (gain, more)] for x in (SHOWN, EXCLUDED))
@@ -215,12 +209,14 @@ def _tuned(
     if all(shown):
         if reading:
             return UNDETERMINED, f"writing gains, but reading could not have: {reading}"
+        if in_odds.low <= 0:
+            return UNDETERMINED, f"writing gains more in accuracy, but not in odds (log odds {_signed(in_odds)})"
         return SUPPORTED, "writing gains, and gains more than reading"
-    if excluded[0] and not blind:
+    if excluded[0] and not unseen:
         return NOT_SUPPORTED, f"writing gains less than {smallest:g}"
-    if excluded[1] and not (blind or reading):
+    if excluded[1] and not (unseen or reading):
         return NOT_SUPPORTED, f"writing gains less than {smallest:g} more than reading"
     return (
         UNDETERMINED,
-        blind or f"a gain of writing over reading is neither shown nor excluded; {more.reach(smallest)}",
+        unseen or f"a gain of writing over reading is neither shown nor excluded; {more.reach(smallest)}",
     )

@@ -76,8 +76,8 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
 
     Both halves are needed: the order in every model, and family explaining the onset given size (p <= 0.05, in natural
     units), by more at least (lower end) than size could at most (upper end). Not supported if the order is
-    contradicted, or size matters where family is not shown to. Where neither is shown, or both matter, the verdict
-    stays open. One unit is one checkpoint, and models that do not break within their doses count as that.
+    contradicted, or size matters, and more, where family is not shown to. Where neither is shown, or both matter, the
+    verdict stays open. One unit is one checkpoint, and models that do not break within their doses count as that.
     """
     onsets = onsets_of(models)
     try:
@@ -92,7 +92,8 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
     natural = test.table[test.table.unit == "natural"].set_index("factor")
     family_p, size_p = float(natural.p["family"]), float(natural.p["log size"])
     by_family = family_p <= ALPHA and natural.least["family"] > natural.most["log size"]
-    if regimes.verdict == NOT_SUPPORTED or (size_p <= ALPHA and family_p > ALPHA):
+    by_size = natural.spread["log size"] > natural.spread["family"]
+    if regimes.verdict == NOT_SUPPORTED or (size_p <= ALPHA < family_p and by_size):
         verdict = NOT_SUPPORTED
     else:
         verdict = SUPPORTED if by_family and regimes.verdict == SUPPORTED else UNDETERMINED

@@ -10,6 +10,7 @@ from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.layers import LayerSweep, curve_shape
 from lens_emotion.analysis.removal import Removal, removal
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.analysis.ushape import UShape
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.tests import ALPHA, p_text
@@ -66,7 +67,7 @@ def _evidence_of_place(sweep: LayerSweep, decoded: float) -> tuple[float, float]
         return None
     inside = (sweep.best_draws >= MIDDLE[0]) & (sweep.best_draws <= MIDDLE[1])
     out, within = ((1 + int(x.sum())) / (1 + len(inside)) for x in (~inside.all(1), inside.any(1)))
-    return max(out, decoded), max(within, decoded)
+    return (out, within) if decoded <= ALPHA else (1.0, 1.0)
 
 
 def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
@@ -95,6 +96,8 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         verdict, reason = SUPPORTED, "accuracy rises, then falls, both beyond chance"
     elif shape.verdict == "undetermined":
         verdict, reason = UNDETERMINED, "neither an inverted U nor its absence is established"
+    elif full := _at_ceiling(sweep, shape):
+        verdict, reason = UNDETERMINED, f"accuracy is at its ceiling {full} the break, so that no turn could show"
     else:
         verdict, reason = NOT_SUPPORTED, f"accuracy over depth is {shape.verdict}"
     rise = f"{shape.first_slope:+.2f} ({p_text(shape.first_p)})"
@@ -113,6 +116,13 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         shape.margin,
         evidence=(max(shape.first_p, shape.second_p) / 2, shape.p_no_turn(rising=True)),
     )
+
+
+def _at_ceiling(sweep: LayerSweep, shape: UShape) -> str:
+    """On which side of the break accuracy is at its ceiling at every layer, "" on none."""
+    depth, value = sweep.table.depth.to_numpy(), sweep.table.value.to_numpy()
+    sides = {"before": value[depth <= shape.break_depth], "after": value[depth >= shape.break_depth]}
+    return next((side for side, x in sides.items() if len(x) > 1 and x.min() > 1 - shape.margin), "")
 
 
 def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> Claim:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import ttest_1samp
+
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import EXCLUDED, SHOWN, Estimate
@@ -16,6 +21,7 @@ from lens_emotion.stimuli.library import WORLDS
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
 
 NO_STEERING = "the steering experiment was not run"
+MOST_OVER = 3.0  # nats above the limit that a text counts with; one that broke off has no number
 PAPER = "37/40"  # scenarios whose target score rose, arXiv 2604.04064
 
 
@@ -24,8 +30,8 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
 
     Supported if they gain over random directions of equal length AND over another emotion's vector (both intervals
     above 0), seen by a judge from outside the model that can tell emotions apart. Not supported if either gain lies
-    below the smallest effect of interest, an able judge looked, and the doses run from whole texts to broken ones.
-    Undetermined otherwise.
+    below the smallest effect of interest (a weak judge moves less: it is scaled by what this one sees), an able judge
+    looked, and the doses run from whole texts to broken ones without a gap. Undetermined otherwise.
     """
     if steering is None:
         return untestable("C5", name, NO_STEERING)
@@ -37,9 +43,10 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         return untestable("C5", name, str(error))
     random, other = found.random, found.other
     if random is None:
-        reason = "every dose breaks the text; give smaller doses"
+        reason = "every dose breaks the text, of the emotion or of a control; give smaller doses"
         return Claim("C5", name, UNDETERMINED, reason, f"In {name}, {reason}.", smallest=smallest)
     weaker = max((e for e in (random, other) if e is not None), key=lambda e: e.p_above())
+    smallest *= steering.sight
     verdict, reason = _steered(steering, found, weaker, smallest)
     return Claim(
         "C5",
@@ -48,7 +55,7 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         reason,
         f"In {name} {found.summary()}: {reason}. {_in_paper_form(steering)}Judge: {steering.judge}.",
         Effect("gain of the target's score, in SDs under random directions", random.value, random.low, random.high),
-        f"0, for random directions and for another emotion's vector; no less than {smallest:g} would matter",
+        f"0, for random directions and for another emotion's vector; no less than {smallest:.2g} would matter",
         weaker.p_above(),
         f"{random.n} emotions, {int(found.table.n.sum())} scenarios",
         smallest,
@@ -68,7 +75,7 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
     ]
     if not able:
         return UNDETERMINED, f"the judge can hardly tell emotions apart (accuracy {measured}, its chance {chance:.2f})"
-    if weaker.says(smallest) == SHOWN:
+    if all(e.says(smallest) == SHOWN for e in known.values()):
         if found.other is None:
             return UNDETERMINED, "another emotion's vector was not tried, which may do as well"
         if not steering.judge_independent:
@@ -76,7 +83,7 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
         return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
     sensitive = found.random is not None and found.random.low > 0 and found.random.value >= smallest
     if excluded and (found.spans or sensitive):
-        return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:g}"
+        return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:.2g}"
     if excluded:
         return UNDETERMINED, "there is no gain, but the doses stop before the text breaks; give larger doses"
     return UNDETERMINED, f"a gain is neither shown nor excluded; {weaker.reach(smallest)}"
@@ -114,13 +121,15 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     unseen, steers = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen], causal(name, steering, smallest)
     sure = rows.p_corrected.to_numpy() <= ALPHA
     late = [i for i in surgical if broken and i > min(broken) and sure[i] and steering.able[0]]
-    turned = EXPLOSIVE in seen and COLLAPSE in seen and seen.index(EXPLOSIVE) < seen.index(COLLAPSE)
+    turned = _p_turned(steering, seen)
     for_it, against = steers.evidence or (1.0, 1.0)
-    if late or turned:
-        against = LEVEL if turned else float(rows.p_corrected.iloc[late].min()) / 2
+    if late or turned <= LEVEL:
+        against = min([turned, *(rows.p_corrected.iloc[late] / 2)])
         verdict, reason = NOT_SUPPORTED, f"the regimes do not follow each other as the dose grows ({path})"
     elif not surgical and steers.verdict == NOT_SUPPORTED:
         verdict, reason = NOT_SUPPORTED, f"no dose steers without breaking the text ({path})"
+    elif turned < 1:
+        verdict, reason = UNDETERMINED, f"which of repetitive and explosive comes first is not clear ({path})"
     elif unseen:
         verdict, reason = UNDETERMINED, f"not seen at these doses: {', '.join(unseen)} ({path})"
     elif steers.verdict != SUPPORTED:
@@ -144,6 +153,19 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
         f"{len(seen)} doses, {rows.n.iloc[0]:.0f} scenarios each",
         evidence=(for_it, against),
     )
+
+
+def _p_turned(steering: DoseResponse, seen: Sequence[str]) -> float:
+    """One-sided p-value of "no dose before the first repetitive one is explosive": its texts' surprise against the
+    limit. 1 where none seems to be."""
+    if COLLAPSE not in seen:
+        return 1.0
+    texts, limit = steering.texts[steering.texts.condition == "emotion"], np.log(steering.thresholds.explosive_ratio)
+    doses = sorted(set(texts.dose))
+    early = [d for d, r in zip(doses, seen[: seen.index(COLLAPSE)], strict=False) if r == EXPLOSIVE]
+    found = [np.clip(np.log(texts.surprise[texts.dose == d].dropna()), None, limit + MOST_OVER) for d in early]
+    p = [float(ttest_1samp(x, limit, alternative="greater").pvalue) if np.ptp(x) else 0.0 for x in found]
+    return min([1.0, *(len(p) * x for x in p)])
 
 
 def onset_of(steering: DoseResponse) -> tuple[float, float, str]:
