@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = copied(Path(folder))
         kept = Kept(args.out)
-        fails_without(sorted({t for m in chosen for t in m.tests}), copy, kept)
+        new = [m for m in chosen if not m.equivalent and not kept[m.key(copy)]]
+        fails_without(sorted({t for m in new for t in m.tests}), copy, kept)
         results = [(m, tried(m, copy, kept, args.timeout)) for m in _told(chosen)]
     print(table(results))
     for wanted in OUTCOMES[3:] + OUTCOMES[1:2]:

@@ -94,7 +94,8 @@ def test_side_effects_are_against_the_control_and_do_not_cancel():
 
 
 def test_a_result_that_was_changed_on_the_disk_is_refused(tmp_path):
-    table = pd.DataFrame({"dose": [1.0], "condition": ["emotion"], "n": [4], "success": [2], "success_rate": [0.5]})
+    row = {"dose": 1.0, "condition": "emotion", "n": 4, "success": 2, "success_rate": 0.5, "surprise": 1.0}
+    table = pd.DataFrame([row])
     empty = pd.DataFrame({"condition": ["random"], "dose": [1.0]})
     made = DoseResponse(table, empty, empty, empty, empty, 2, "a judge", 0.7, True, WHOLE, 3)
     path = save_dose_response(made, tmp_path / "a.json")
