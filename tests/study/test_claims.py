@@ -137,7 +137,7 @@ def test_c8_pairs_the_topics_that_are_left():
 
 @pytest.fixture
 def steered():
-    return experiment(doses=(0.5, 3.0), n_emotions=4, breaks=(3.0,))
+    return experiment(doses=(1.0, 3.0), n_emotions=4, breaks=(3.0,))
 
 
 EMPTY = {

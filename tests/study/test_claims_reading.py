@@ -213,6 +213,27 @@ def test_c8_a_users_own_smallest_gain_decides(accurate, four):
         assert tuning(*models(four), smallest=smallest).verdict == verdict
 
 
+def test_c8_gains_in_odds_too(accurate, four):
+    """Where reading is near its floor or its ceiling, an equal gain of its states hardly shows in accuracy."""
+    for few in ((0.06, 0.08), (0.88, 0.93)):
+        accurate(right(0.30, wave=0.02), right(0.42, wave=0.01), *(right(x, wave=0.002) for x in few))
+        claim = tuning(*models(four))
+        assert claim.verdict == UNDETERMINED and "more in accuracy, but not in odds (log odds " in claim.reason
+    accurate(right(0.30, wave=0.02), right(0.55, wave=0.01), right(0.4), right(0.4))
+    assert tuning(*models(four)).verdict == SUPPORTED
+
+
+def test_layers_at_the_floor_and_at_the_ceiling_show_no_difference(accurate, four):
+    """Each set is in the middle on average, but at no layer could either be better."""
+    layers = np.array([0.05, 0.06, 0.99, 0.98])
+    ends, middle = (replace(right(0.5 + WAVE), layers=x) for x in (layers, np.full(4, 0.5)))
+    accurate(ends, replace(right(0.5 - WAVE), layers=layers[::1]), ends, ends)
+    for claim in (better_by_writing("m", four[0], four[1]), tuning(*models(four))):
+        assert claim.verdict == UNDETERMINED and "at the floor or at the ceiling" in claim.reason
+    accurate(ends, middle, middle, middle)
+    assert better_by_writing("m", four[0], four[1]).verdict == NOT_SUPPORTED
+
+
 def test_c8_is_undetermined_where_the_decoders_differ(accurate, four):
     accurate(right(0.3), right(0.6), *SAME, standardised=(right(0.3), right(0.3), *SAME))
     claim = tuning(*models(four))
@@ -281,7 +302,9 @@ def test_c2_evidence_counts_draws_with_a_best_layer_outside_and_with_one_inside(
     claim = middle_layers("m", replace(sweep(p_corrected=0.04), best_draws=best))
     assert claim.evidence == pytest.approx((5 / 21, 20 / 21))
     sure = middle_layers("m", replace(sweep(p_corrected=0.04), best_draws=best[:1].repeat(999, 0)))
-    assert sure.evidence == pytest.approx((0.04, 1.0))  # no surer than that anything is decoded
+    assert sure.evidence == pytest.approx((0.001, 1.0))  # that anything is decoded is a condition, not a part
+    nothing = middle_layers("m", replace(sweep(p_corrected=0.06), best_draws=best))
+    assert nothing.evidence == (1.0, 1.0)
     assert middle_layers("m", sweep()).evidence is None
 
 
@@ -328,11 +351,22 @@ def test_c3(shape, separated):
         floor = u_shape("m", sweep(p_corrected=p, shape=shaped(shape)), separated)
         assert floor.verdict == UNDETERMINED and "cannot be decoded above chance at any layer" in floor.reason
     for level, ceiling in ((0.75, False), (0.7501, True)):
-        at = u_shape("m", sweep(value=np.r_[level, np.full(8, 0.9)], shape=shaped(shape, margin=0.25)), separated)
+        at = u_shape(
+            "m", sweep(value=np.r_[level, np.full(7, 0.9), level], shape=shaped(shape, margin=0.25)), separated
+        )
         assert (at.verdict, "at its ceiling at every layer" in at.reason) == (
             UNDETERMINED if ceiling else verdict,
             ceiling,
         )
+
+
+@pytest.mark.parametrize(("value", "side"), [([0.2, 0.5, 0.8], "after"), ([0.96] * 3, "before")])
+def test_c3_a_side_at_its_ceiling_hides_a_turn(value, side, separated):
+    curve = np.r_[value, np.full(6, 0.96)] if side == "after" else np.r_[np.full(6, 0.96), 0.7, 0.4, 0.2]
+    claim = u_shape("m", sweep(value=curve, shape=shaped("monotone or flat")), separated)
+    assert claim.verdict == UNDETERMINED and f"at its ceiling {side} the break" in claim.reason
+    low = u_shape("m", sweep(value=curve - 0.1, shape=shaped("monotone or flat")), separated)
+    assert low.verdict == NOT_SUPPORTED
 
 
 def test_c3_is_not_testable_without_a_shape(separated):

@@ -100,6 +100,17 @@ def test_c5_a_users_own_smallest_effect_decides():
     assert "is below 0.7" in causal("m", none, 0.7).reason and "0.2" in causal("m", none, 0.2).reason
 
 
+def test_c5_a_weak_judge_excludes_less():
+    """What would matter is scaled by what the judge sees: half way from chance (1/8) to perfect it is the whole."""
+
+    def little(k, opening, dose):
+        return 0.25 + 0.4 * (-1) ** k
+
+    assert causal("m", experiment(little, judge=0.6)).verdict == NOT_SUPPORTED
+    weak = causal("m", experiment(little, judge=0.35))
+    assert weak.verdict == UNDETERMINED and weak.smallest == pytest.approx(0.8 * 18 / 35)
+
+
 def test_c5_either_control_may_say_no_at_half_the_level():
     """A gain of nothing with p = .02 against 0.8: enough where one control was tried, not where either of two may."""
     spread_out = (-1.5, -0.9, -0.5, -0.2, 0.2, 0.5, 0.9, 1.5)
@@ -137,7 +148,7 @@ REGIMES = {  # the regimes in the order of the doses -> C6, and why
     "in order": (IN_ORDER, SUPPORTED, "follow each other as the dose grows (inert -> surgical -> repetitive collapse"),
     "at once surgical": ((SURGICAL, SURGICAL, COLLAPSE, EXPLOSIVE), SUPPORTED, "(surgical -> repetitive collapse"),
     "explosive before collapse": (
-        (INERT, SURGICAL, EXPLOSIVE, COLLAPSE), NOT_SUPPORTED, "do not follow each other as the dose grows (inert"),
+        (INERT, SURGICAL, EXPLOSIVE, COLLAPSE), UNDETERMINED, "which of repetitive and explosive comes first"),
     "surgical after a broken dose": (
         (INERT, SURGICAL, COLLAPSE, SURGICAL), NOT_SUPPORTED, "do not follow each other as the dose grows (inert"),
     "surgical after an explosive dose": ((INERT, EXPLOSIVE, SURGICAL, COLLAPSE), NOT_SUPPORTED, "do not follow each"),
@@ -170,7 +181,11 @@ def test_c6_needs_that_it_steers_and_a_turn_back_that_is_no_chance():
     turned = regimes("m", experiment(SURELY, regimes=late))
     table = experiment(SURELY).table
     assert turned.evidence[1] == pytest.approx(table[table.condition == "emotion"].p_corrected.iloc[-1] / 2)
-    assert regimes("m", experiment(regimes=(SURGICAL, EXPLOSIVE, COLLAPSE, INERT))).evidence[1] == LEVEL
+    early = (SURGICAL, EXPLOSIVE, COLLAPSE, COLLAPSE)
+    turned = regimes("m", experiment(regimes=early, breaks=(2.0,)))
+    assert turned.verdict == NOT_SUPPORTED and turned.evidence[1] == 0.0  # every text of that dose is explosive
+    hardly = regimes("m", experiment(regimes=early))  # called so by the table, its texts are whole
+    assert hardly.verdict == UNDETERMINED and "which of repetitive and explosive comes first" in hardly.reason
     steers = causal("m", made := experiment(SURELY, regimes=IN_ORDER))
     assert regimes("m", made).evidence == steers.evidence
 

@@ -121,14 +121,15 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     unseen, steers = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen], causal(name, steering, smallest)
     sure = rows.p_corrected.to_numpy() <= ALPHA
     late = [i for i in surgical if broken and i > min(broken) and sure[i] and steering.able[0]]
-    turned = _p_turned(steering, seen)
+    turned = EXPLOSIVE in seen and COLLAPSE in seen and seen.index(EXPLOSIVE) < seen.index(COLLAPSE)
+    p_turned = _p_turned(steering, seen)
     for_it, against = steers.evidence or (1.0, 1.0)
-    if late or turned <= LEVEL:
-        against = min([turned, *(rows.p_corrected.iloc[late] / 2)])
+    if late or p_turned <= LEVEL:
+        against = min([p_turned, *(rows.p_corrected.iloc[late] / 2)])
         verdict, reason = NOT_SUPPORTED, f"the regimes do not follow each other as the dose grows ({path})"
     elif not surgical and steers.verdict == NOT_SUPPORTED:
         verdict, reason = NOT_SUPPORTED, f"no dose steers without breaking the text ({path})"
-    elif turned < 1:
+    elif turned:
         verdict, reason = UNDETERMINED, f"which of repetitive and explosive comes first is not clear ({path})"
     elif unseen:
         verdict, reason = UNDETERMINED, f"not seen at these doses: {', '.join(unseen)} ({path})"
@@ -164,7 +165,10 @@ def _p_turned(steering: DoseResponse, seen: Sequence[str]) -> float:
     doses = sorted(set(texts.dose))
     early = [d for d, r in zip(doses, seen[: seen.index(COLLAPSE)], strict=False) if r == EXPLOSIVE]
     found = [np.clip(np.log(texts.surprise[texts.dose == d].dropna()), None, limit + MOST_OVER) for d in early]
-    p = [float(ttest_1samp(x, limit, alternative="greater").pvalue) if np.ptp(x) else 0.0 for x in found]
+    p = [
+        float(ttest_1samp(x, limit, alternative="greater").pvalue) if np.ptp(x) else float(x.mean() <= limit)
+        for x in found
+    ]
     return min([1.0, *(len(p) * x for x in p)])
 
 
