@@ -79,8 +79,8 @@ class Estimate:
     def reach(self, smallest: float) -> str:
         """What this design finds with power .8, and what would find the smallest effect of interest, in words."""
         need = self.needed(smallest)
-        more = f"{need} would find" if need > self.n else "which is no more than the smallest of interest,"
-        return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:g}"
+        more = f"{need} {self.unit} would find" if need > self.n else "which is no more than the smallest of interest,"
+        return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:.2g}"
 
 
 def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, seed: int = 0) -> Estimate:

@@ -51,7 +51,7 @@ class ArchitectureTest(Result):
     high: float
 
     def summary(self) -> str:
-        found = []
+        n, found = len(self.models), []
         for row in self.table.to_dict("records"):
             words = str(row["verdict"])
             if not words.startswith(NOT_TESTABLE):
@@ -65,7 +65,7 @@ class ArchitectureTest(Result):
                 f"the variance between models in the natural unit is {self.variance_ratio:.2f} "
                 f"[{self.low:.2f}, {self.high:.2f}] of that in the relative unit{sure}"
             )
-        return f"onset of broken text in {len(self.models)} models: {'; '.join(found)}; {units}"
+        return f"onset of broken text in {n} model{'s' * (n != 1)}: {'; '.join(found)}; {units}"
 
 
 @numbers_fit(AnalysisError)

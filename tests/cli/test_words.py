@@ -94,7 +94,7 @@ def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_column
     from lens_emotion.report.build import wanting
     from lens_emotion.study.verdict import ALL_MODELS, SUPPORTED, UNDETERMINED, Claim, Claims
 
-    reach = "12 topics find an effect of 0.12 with power .8, 17 would find 0.1"
+    reach = "12 topics find an effect of 0.12 with power .8, 17 topics would find 0.1"
     mine = [Claim("C1", f"model-{i}", UNDETERMINED, "open", "s", smallest=0.1, reach=f"{reach} ({i})") for i in "ab"]
     over = Claim("C1", ALL_MODELS, UNDETERMINED, "open", "s", smallest=0.1)
     sure = Claim("C5", ALL_MODELS, SUPPORTED, "shown", "s", smallest=0.8, reach=reach)
@@ -113,4 +113,4 @@ def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_column
         say.say_wrapped(Text("  C1  ").append(Text("undetermined      ", style="dim")), words, "dim")
     shown = screen.export_text().splitlines()
     assert all(len(line) <= 80 for line in shown if "xxx" not in line) and shown[0].startswith("  C1  undetermined")
-    assert " ".join(" ".join(shown).split()).count("17 would find 0.1") == 2
+    assert " ".join(" ".join(shown).split()).count("17 topics would find 0.1") == 2

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.steering.leakage import LEVEL, Leakage
-from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL
+from lens_emotion.steering.regimes import ABOVE, BELOW, COLLAPSE, EXPLOSIVE, INERT, SURGICAL
 from lens_emotion.study.claims.steering import PAPER, causal, leakage_of, onset_of, other_languages, regimes
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
 
@@ -217,11 +217,11 @@ def test_c6_the_effect_is_where_perplexity_passes_its_limit():
     assert at in claim.sentence
     assert claim.null == "random directions: inert -> repetitive collapse -> explosive"
     late, early = experiment(breaks=()), experiment(loops=(), breaks=DOSES)
-    for made, why in ((late, "not up to the last dose"), (early, "before the first dose")):
+    for made, why, at in ((late, ABOVE, "at no dose"), (early, BELOW, "at every dose")):
         claim = regimes("m", made)
         assert (
             claim.effect is None
-            and f"passes 4.0 times the expected one {why}" in claim.sentence
+            and f"passes 4.0 times the expected one {at}" in claim.sentence
             and onset_of(made)[2] == why
         )
 

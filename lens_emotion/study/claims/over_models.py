@@ -97,7 +97,7 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
         verdict = NOT_SUPPORTED
     else:
         verdict = SUPPORTED if by_family and regimes.verdict == SUPPORTED else UNDETERMINED
-    known = not np.isnan(test.variance_ratio)
+    known, n = not np.isnan(test.variance_ratio), len(test.models)
     effect = Effect(
         "variance of log onset between models, natural / relative", test.variance_ratio, test.low, test.high
     )
@@ -110,7 +110,7 @@ def architecture(models: Sequence[ModelStudy], regimes: Claim) -> Claim:
         effect if known else None,
         "1: the unit of dose makes no difference" if known else "",
         None if np.isnan(family_p) else family_p,
-        f"{len(test.models)} checkpoints",
+        f"{n} checkpoint{'s' * (n != 1)}",
     )
 
 

@@ -15,7 +15,7 @@ from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import world_words
 from lens_emotion.steering.leakage import LEVEL, Leakage, leakage
 from lens_emotion.steering.paired import PairedOutcome
-from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
+from lens_emotion.steering.regimes import ABOVE, BELOW, COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
 from lens_emotion.stimuli.lexicon import Lexicon, lexicon
 from lens_emotion.stimuli.library import WORLDS
 from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDETERMINED, Claim, Effect, untestable
@@ -140,7 +140,8 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     control = steering.table[steering.table.condition == "random"].sort_values("dose").regime
     limit = steering.thresholds.explosive_ratio
     natural, relative, censored = onset_of(steering)
-    at = censored or f"at dose {natural:.1f} natural, {relative:.2f} of the norm"
+    at = f"at dose {natural:.1f} natural, {relative:.2f} of the norm"
+    at = {ABOVE: "at no dose", BELOW: "at every dose"}.get(censored, at)
     where = f"perplexity passes {limit:.1f} times the expected one {at}"
     return Claim(
         "C6",
