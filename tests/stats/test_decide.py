@@ -107,7 +107,7 @@ def test_the_units_needed_are_the_first_number_that_suffices(smallest, n):
 
 
 def test_the_reach_says_what_is_found_and_how_many_would_do():
-    assert between(0, 1, error=0.1, n=9, unit="topics").reach(0.05) == (
-        f"9 topics find an effect of 0.32 with power .8, {between(0, 1, error=0.1, n=9).needed(0.05)} topics would find 0.05"
-    )
+    found = between(0, 1, error=0.1, n=9, unit="topics")
+    more = f"{found.needed(0.05)} topics would find 0.05"
+    assert found.reach(0.05) == f"9 topics find an effect of 0.32 with power .8, {more}"
     assert "which is no more than the smallest of interest, 0.5" in between(0, 1, error=0.1, n=9).reach(0.5)
