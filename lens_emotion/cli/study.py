@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset"}
-SHORT |= {"controls": "controls", "steering": "steer"}
+SHORT |= {"controls": "ctrl", "steering": "steer"}
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[

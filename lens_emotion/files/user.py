@@ -336,7 +336,7 @@ def shown(value: Any) -> str:
 
 def _parse(path: Path, text: str) -> Any:
     try:
-        return _toml(text) if path.suffix.lower() == ".toml" else strict_json(text)
+        return strict_toml(text) if path.suffix.lower() == ".toml" else strict_json(text)
     except json.JSONDecodeError as error:
         raise StimulusError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except tomllib.TOMLDecodeError as error:  # says "(at line 3, column 4)"
@@ -351,7 +351,7 @@ def _parse(path: Path, text: str) -> Any:
         raise StimulusError(f"{path}: not valid TOML ({what})") from None
 
 
-def _toml(text: str) -> Any:
+def strict_toml(text: str) -> Any:
     """The data of a TOML file, of which tomllib would take hours for some.
 
     Raises:

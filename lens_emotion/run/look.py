@@ -24,7 +24,7 @@ from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.files.read import read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
-from lens_emotion.run.config import ConfigError, StudyConfig
+from lens_emotion.run.config import CONTROLS, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
 from lens_emotion.run.lock import WRITER, writing
 from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
@@ -210,7 +210,7 @@ def _summary(path: Path) -> RunSummary:
     except ArtifactError as error:
         return RunSummary(path, n_bytes=_size(path), unreadable=str(error))
     config = facts.settings
-    steps = sum(len(config.for_model(model).steps) for model in config.models)
+    steps = sum(len(_steps(path, config.for_model(model), facts.finished)) for model in config.models)
     stored = [f for f in step_folders(path) if KEPT not in f.relative_to(path).parts]
     records = [r for r in map(read_record, stored) if r is not None]
     return RunSummary(
@@ -291,7 +291,17 @@ def _asked_for(root: Path) -> list[Path]:
     """
     facts = read_manifest(root)
     models = zip(facts.rows, facts.settings.models, strict=True) if facts.finished else ()
-    return [root / safe_name(row.name) / step for row, m in models for step in facts.settings.for_model(m).steps]
+    return [
+        root / safe_name(row.name) / step
+        for row, m in models
+        for step in _steps(root, facts.settings.for_model(m), facts.finished)
+    ]
+
+
+def _steps(root: Path, config: StudyConfig, finished: bool) -> list[str]:
+    """The steps of a run: those of its settings, but for controls in a run that was finished before there were any."""
+    before = finished and not any(root.glob(f"*/{CONTROLS}"))
+    return [step for step in config.steps if step != CONTROLS or not before]
 
 
 def _has_places(root: Path) -> bool:

@@ -7,18 +7,20 @@ are searched anywhere, others by whole words or, where the list says so, by stem
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
+from pathlib import Path
 
 import pandas as pd
 import regex
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
+from lens_emotion.files.read import read_text
+from lens_emotion.files.user import strict_toml
 from lens_emotion.stimuli.emotions import main_script
 
 LANGUAGES = ("en", "zh", "hant", "ja", "ko", "ru")
@@ -120,8 +122,8 @@ def lexicon(*languages: str) -> Lexicon:
     """
     if unknown := [x for x in languages if x not in LANGUAGES]:
         raise StimulusError(f"no words in {', '.join(unknown)}; there are {', '.join(LANGUAGES)}")
-    path = resources.files("lens_emotion.stimuli").joinpath("data/lexicon.toml")
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    path = Path(str(resources.files("lens_emotion.stimuli").joinpath("data/lexicon.toml")))
+    data = strict_toml(read_text(path))
     words = {
         emotion: tuple(dict.fromkeys(w for name in languages or LANGUAGES for w in lists[name].split()))
         for emotion, lists in data["words"].items()

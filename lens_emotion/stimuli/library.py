@@ -45,13 +45,24 @@ def more_neutral(texts: StimulusSet) -> StimulusSet:
     """Neutral texts of the same kind as a set's, none of them in it: 48 passages in English, or four stories a topic of
     the tiny models' world. None for sets in other languages, which bring their own."""
     if texts.name in WORLDS:
-        found = world_stimuli(texts.name, n_per_cell=4, seed=1)
+        found = _plain_world(texts.name)
     elif {item.language for item in texts.items} == {"en"}:
-        found = read_stimulus_file(_data("neutral.json")).stimuli
+        found = neutral_file().stimuli
     else:
         found = StimulusSet("neutral", ())
     known = set(texts.texts)
     return StimulusSet("neutral", tuple(i for i in found.items if i.emotion == NEUTRAL and i.text not in known))
+
+
+@cache
+def _plain_world(name: str) -> StimulusSet:
+    return world_stimuli(name, n_per_cell=4, seed=1, emotions=(NEUTRAL,))
+
+
+@cache
+def neutral_file() -> StimulusFile:
+    """Neutral passages beyond those of the set "passages"."""
+    return read_stimulus_file(_data("neutral.json"))
 
 
 @cache

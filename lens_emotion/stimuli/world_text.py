@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
@@ -122,7 +122,7 @@ def corpus(world: World, n_documents: int, seed: int) -> Iterator[Document]:
         yield document(world, random.Random(f"corpus/{world.language}/{seed}/{i}"))
 
 
-def world_stimuli(name: str, n_per_cell: int = 1, seed: int = 0) -> StimulusSet:
+def world_stimuli(name: str, n_per_cell: int = 1, seed: int = 0, emotions: Sequence[str] | None = None) -> StimulusSet:
     """Held-out English stories without instruction, every emotion and neutral crossed with every topic.
 
     Both names give the same texts, so that models of the two worlds can be compared on them. Their random stream is
@@ -130,7 +130,7 @@ def world_stimuli(name: str, n_per_cell: int = 1, seed: int = 0) -> StimulusSet:
     """
     world = load_world(WORLD_NAMES[name])
     items = []
-    for emotion in (*world.emotions, NEUTRAL):
+    for emotion in emotions or (*world.emotions, NEUTRAL):
         for topic in world.topics:
             for i in range(n_per_cell):
                 text_id = f"{emotion}/{topic}/{i}"

@@ -393,6 +393,7 @@ def _settings(stored: StepRecord, config: StudyConfig) -> StudyConfig:
 
 def rate(step: str, shape: Shape, device: str, dtype: str, known: Sequence[Measured]) -> tuple[float, str]:
     """Operations a second, and in words where the number comes from."""
+    step = READING if step == CONTROLS else step  # controls are texts read, too
     same = [m for m in known if (m.step, m.device, m.dtype) == (step, device, dtype)]
     near = [(abs(math.log(m.parameters / shape.parameters)), m) for m in same]
     distance, best = min(near, key=lambda pair: pair[0], default=(math.inf, None))

@@ -99,7 +99,7 @@ def test_a_folder_that_is_no_run_is_listed_with_the_reason_and_passed_over(name,
     rows = {r.path.name: r for r in list_runs(good.parent)}
     assert MANIFEST in rows["foreign"].unreadable and not rows["good"].unreadable
     planned = plan_study(CONFIG, good.parent / "new")
-    assert [s.basis for s in planned.models[0].steps] == [f"measured on {MODEL}"] * 2
+    assert [s.basis for s in planned.models[0].steps] == [f"measured on {MODEL}"] * 3
     assert len(planned.notes) == 1 and planned.notes[0].startswith("foreign: ")
 
 

@@ -66,10 +66,10 @@ def test_a_study_killed_at_a_random_moment_ends_with_byte_identical_tables(tmp_p
 
 def test_runs_lists_date_models_steps_size_and_time(study, run):
     (found,) = list_runs(study.parent)
-    assert (found.steps_done, found.steps_total, found.done, found.models) == (4, 4, True, ("tiny-llama",))
+    assert (found.steps_done, found.steps_total, found.done, found.models) == (5, 5, True, ("tiny-llama",))
     assert found.n_bytes == sum(p.stat().st_size for p in study.rglob("*") if p.is_file()) and found.seconds > 0
     said = run("runs", study.parent).stdout
-    assert "first" in said and "4/4" in said and "tiny-llama" in said and found.created[:10] in said
+    assert "first" in said and "5/5" in said and "tiny-llama" in said and found.created[:10] in said
     assert max(map(len, said.splitlines())) <= 80
     assert run("runs", study.parent).stdout == run("runs", "list", study.parent).stdout
     assert "no runs in" in run("runs", study / "tiny-llama").stdout
@@ -80,7 +80,7 @@ def test_an_unfinished_run_and_one_with_a_damaged_manifest_are_listed_as_such(co
     facts = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(facts | {"done": False}))
     shutil.rmtree(copy / "tiny-llama" / "steering")
-    assert "3/4" in run("runs", copy).stdout and "not finished" in run("runs", copy).stdout
+    assert "4/5" in run("runs", copy).stdout and "not finished" in run("runs", copy).stdout
     (copy / "manifest.json").write_text("{")
     assert "unreadable" in run("runs", copy).stdout
 
@@ -141,16 +141,22 @@ def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(
     def states(config, folder=study):
         return [s.state for s in plan_study(config, folder).models[0].steps]
 
-    assert states(CONFIG) == ["stored"] * 4
-    assert states(CONFIG.with_(doses=(3.0,))) == ["stored"] * 3 + ["to run"]
-    assert states(CONFIG.with_(seed=1)) == ["stored", "to run", "stored", "to run"]
-    assert states(CONFIG.with_(stimuli="passages")) == ["to run"] * 4
-    assert states(CONFIG.with_(steering=False, backend="hooked")) == ["to run"] * 3
-    assert states(CONFIG, study.parent / "none") == ["to run"] * 4
+    assert states(CONFIG) == ["stored"] * 5
+    assert states(CONFIG.with_(doses=(3.0,))) == ["stored"] * 4 + ["to run"]
+    assert states(CONFIG.with_(seed=1)) == ["stored", "to run", "stored", "to run", "to run"]
+    assert states(CONFIG.with_(stimuli="passages")) == ["to run"] * 5
+    assert states(CONFIG.with_(steering=False, backend="hooked")) == ["to run"] * 4
+    assert states(CONFIG, study.parent / "none") == ["to run"] * 5
     shutil.rmtree(copy / "tiny-llama" / "comprehension")
     (copy / "tiny-llama" / ".partial").mkdir()
     (copy / "tiny-llama" / ".partial" / f"comprehension-{'0' * 16}.journal").write_bytes(b"")
-    assert states(CONFIG, copy) == ["begun", "stored", "stored", "to run"]  # steering depends on what was read
+    assert states(CONFIG, copy) == [
+        "begun",
+        "stored",
+        "stored",
+        "to run",
+        "to run",
+    ]  # controls and steering depend on what was read
 
 
 def test_the_estimated_disk_use_is_within_a_fifth_of_the_actual(study):
@@ -183,7 +189,7 @@ def test_prune_lists_what_the_study_does_not_need_and_removes_it_on_demand(copy,
     shutil.rmtree(model / "generation_jeong")
     (model / ".partial" / f"generation_jeong-{'0' * 16}.journal").write_bytes(b"waits for its study")
     found = spare_in(root)
-    assert [s.path.parent.name for s in found] == [".kept", ".set_aside", ".partial"]
+    assert [s.path.parent.name for s in found] == [".kept", ".kept", ".set_aside", ".partial"]
     assert sum(s.n_bytes for s in found) > 1000
 
     prune(root, delete=False)
