@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,12 @@ from lens_emotion.cli.say import duration, out, say_line, say_wrapped, short, si
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
+    from lens_emotion.study.plan import PlannedStep
     from lens_emotion.study.workers import Executor as Runner
 
-SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset"}
-SHORT |= {"controls": "ctrl", "steering": "steer"}
+SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+CONTROLS = "controls"
+COLUMNS = {CONTROLS: "comprehension"}  # whose column tells of it too
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -157,11 +160,11 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     check_inputs(config, ask_hub=False)  # a plan is made without a network
     plan = plan_study(config, folder)
     say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
-    steps = [s.name for s in plan.models[0].steps]
-    made = table("model", *(SHORT[s] for s in steps), "memory", "RAM", "disk", "time", right=tuple(range(1, 10)))
+    names = [s.name for s in plan.models[0].steps if s.name != CONTROLS]
+    made = table("model", *(SHORT[s] for s in names), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     made.columns[0].no_wrap = False
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
-        cells = [MARKS.get(s.state, duration(s.seconds) if s.work else "?") for s in model.steps]
+        cells = [_planned([s for s in model.steps if COLUMNS.get(s.name, s.name) == name]) for name in names]
         if (needs := model.needs) is None:
             cells += ["?"] * 4
         else:
@@ -170,12 +173,21 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     out.print(made)
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
     say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
-    say_line("time it takes. memory: where the model runs, weights and largest batch; RAM: activations of all texts.")
+    say_line(
+        "time it takes; read: with the controls. memory: where the model runs, weights and largest batch; RAM: activations of all texts."
+    )
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
         say_line(f"speed: {_explained(words, plan.device)}")
     for note in plan.notes:
         say_line(("no speed taken from ", "dim"), (note, "dim"))
     say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
+
+
+def _planned(steps: Sequence[PlannedStep]) -> Text | str:
+    """What is left to do of the steps of one column."""
+    left = [s for s in steps if s.state != "stored"]
+    mark = MARKS.get(left[0].state if left else "stored")
+    return mark or (duration(sum(s.seconds for s in left)) if all(s.work for s in left) else "?")
 
 
 def _explained(basis: str, device: str) -> str:

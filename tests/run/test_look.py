@@ -176,6 +176,7 @@ def test_speeds_come_from_stored_steps_and_say_so(study):
     assert again.seconds == pytest.approx(seconds, rel=0.01)
 
 
+@pytest.mark.long
 def test_prune_lists_what_the_study_does_not_need_and_removes_it_on_demand(copy, capsys):
     root, small = copy, CONFIG.with_(generation=False)
     assert spare_in(root) == ()

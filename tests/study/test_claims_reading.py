@@ -140,7 +140,7 @@ def test_c1_is_not_testable_without_stories(four, monkeypatch):
 
         monkeypatch.setattr(methods, "alike", refuse)
         claim = better_by_writing("m", four[0], four[1])
-        assert (claim.verdict, claim.reason) == (NOT_TESTABLE, "too few topics")
+        assert claim.verdict == NOT_TESTABLE and claim.reason.endswith("too few topics")
 
 
 def models(four, base_kind="base", lacking=None):

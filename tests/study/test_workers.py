@@ -118,6 +118,7 @@ def test_what_came_back_before_an_error_is_not_done_again(here, tmp_path, monkey
     assert {k: found.get(k) == v for k, v in wanted.items()} == dict.fromkeys(wanted, True)
 
 
+@pytest.mark.long
 def test_a_damaged_step_is_set_aside_and_made_again(tmp_path):
     small, said = CONFIG.with_(generation=False, steering=False), []
     run_study(small, tmp_path / "run")
@@ -135,6 +136,7 @@ def test_a_worker_with_other_packages_takes_no_part():
         run_part(job, "comprehension", {}, SURVEY)
 
 
+@pytest.mark.long
 def test_workers_whose_batches_never_fit_are_named_instead_of_asked_for_ever(tmp_path, monkeypatch):
     def other(job, method, files, part):
         found = run_part(job, method, files, part)

@@ -59,7 +59,7 @@ def better_by_writing(
         sets = alike(bare, passages)
         both = [[topic_accuracy(x, seed, decoder) for x in sets] for decoder in DECODERS]
     except (StimulusError, AnalysisError) as error:
-        return untestable("C1", name, str(error))
+        return untestable("C1", name, f"too few stories can be compared: {error}")
     if tied := next((x.tied for x in both[0] if x.tied), ""):
         return untestable("C1", name, tied)
     claim = hangs_on_decoder(*(_against_reading(name, a, b, smallest, seed) for a, b in both))
