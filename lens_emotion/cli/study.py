@@ -173,10 +173,8 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     out.print(made)
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
     say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
-    say_line(
-        say_line("time it takes; read: with the controls. memory: where the model runs, weights and largest batch;")
-        say_line("RAM: activations of all texts.")
-    )
+    say_line("time it takes; read: with the controls. memory: where the model runs, weights and largest batch;")
+    say_line("RAM: activations of all texts.")
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
         say_line(f"speed: {_explained(words, plan.device)}")
     for note in plan.notes:
