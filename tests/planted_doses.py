@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import Judge
@@ -32,10 +31,8 @@ def steady(size: float, sd: float = 0.3) -> Gain:
 
 
 def spread(n_emotions: int, n: int) -> float:
-    """SD within emotions of n scores that are +1 and -1 in turn, each emotion's mean being estimated, and their median
-    being that of normal scores."""
-    each = n // n_emotions
-    return float(np.sqrt(each / chi2.ppf(0.5, each - 1)))
+    """SD within emotions of n scores that are +1 and -1 in turn, each emotion's mean being estimated."""
+    return float(np.sqrt(n / (n - n_emotions)))
 
 
 def nothing(emotion: int, opening: int, dose: float) -> float:

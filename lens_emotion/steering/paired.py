@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
@@ -23,6 +22,7 @@ from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE
 CONTROLS = ("random", "other")
 BROKEN = (COLLAPSE, EXPLOSIVE)
 WHOLE = 0.5  # of the openings, that must be whole under every condition at a dose that is compared
+EVEN = 0.7  # SD of the middle emotion beside the pooled one, below which a few emotions make the unit
 LEAST = 3  # emotions with whole texts; fewer have no interval
 GAP = 3.0  # ratio of the first broken dose to the last whole one, from which what steers may lie between them
 ABLE = 0.2  # of the way from chance to perfect, from which a judge can be believed (Landis and Koch 1977: "fair")
@@ -37,13 +37,15 @@ class PairedOutcome(Result):
             and over "other" (NaN if it was not run).
         random, other: the mean gain over each control with its interval over emotions; None if it was not run.
         doses: the dose that each half of the openings was tested at, None where every dose broke the text.
-        spans: True if the doses run from whole to broken texts, without a gap in which steering could hide.
+        typical: SD of the middle emotion's scores as a share of the unit; 1 unless a few emotions scatter far more than
+            the others. spans: True if the doses run from whole to broken texts, without a gap in which steering could hide.
     """
 
     table: pd.DataFrame
     random: Estimate | None
     other: Estimate | None
     doses: tuple[float | None, ...]
+    typical: float
     spans: bool
 
     def summary(self) -> str:
@@ -76,7 +78,7 @@ def paired_outcome(texts: pd.DataFrame, others: pd.DataFrame) -> PairedOutcome:
     half = texts["opening"].to_numpy() % 2
     if len(set(half)) < 2:
         raise AnalysisError("cross-fitting needs two openings per emotion; give two scenarios of each")
-    wide = _wide(pd.concat([texts, others]) if len(others) else texts)
+    wide, typical = _wide(pd.concat([texts, others]) if len(others) else texts)
     sound = wide.groupby("dose")["whole"].mean() >= WHOLE  # by dose, in rising order
     wide, doses, rows = wide[wide["whole"]], [], []
     for tested in (0, 1):
@@ -87,7 +89,7 @@ def paired_outcome(texts: pd.DataFrame, others: pd.DataFrame) -> PairedOutcome:
     columns = {"n": ("dose", "size"), "dose": ("dose", "mean"), **{c: (c, "mean") for c in CONTROLS}}
     table = pd.concat(rows).groupby("emotion", sort=False).agg(**columns).reset_index() if rows else pd.DataFrame()
     found = {c: _over_emotions(table, c) for c in CONTROLS}
-    return PairedOutcome(table, found["random"], found["other"], tuple(doses), _spans(sound, texts))
+    return PairedOutcome(table, found["random"], found["other"], tuple(doses), typical, _spans(sound, texts))
 
 
 def _spans(sound: pd.Series, texts: pd.DataFrame) -> bool:
@@ -99,31 +101,31 @@ def _spans(sound: pd.Series, texts: pd.DataFrame) -> bool:
     return any(fit and any(float(str(d)) < b <= GAP * float(str(d)) for b in broken) for d, fit in sound.items())
 
 
-def _wide(texts: pd.DataFrame) -> pd.DataFrame:
+def _wide(texts: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """One row per scenario and dose: emotion, half, whether the text is whole under every condition, gain over each
-    control in SDs of the random scores of an emotion.
+    control in SDs of the random scores of an emotion; and how typical that unit is.
 
-    The SD is that of the middle emotion, over openings and doses with whole texts: with two openings a dose has none.
+    The SD is pooled within emotions, over openings and doses with whole texts: with two openings a dose has none.
     """
     texts = texts.assign(whole=~texts["text_regime"].isin(BROKEN))
     random = texts[(texts["condition"] == "random") & texts["whole"]]
-    spread = _spread(random) or float(random["target_score"].std(ddof=1))
-    spread = spread if spread > 0 else 1.0
+    pooled, typical = _spread(random)
+    spread = pooled or 1.0
     whole = texts.groupby(["scenario", "dose"])["whole"].all()
     scores = texts.pivot_table(index=["scenario", "dose"], columns="condition", values="target_score")
     facts = texts.drop_duplicates("scenario").set_index("scenario")[["emotion", "opening"]]
     wide = scores.assign(whole=whole).reset_index().join(facts.rename(columns={"emotion": "of"}), on="scenario")
     gains = {c: (wide["emotion"] - wide[c]) / spread if c in wide else np.nan for c in CONTROLS}
-    return wide[["scenario", "dose", "whole"]].assign(**gains, emotion=wide["of"], half=wide["opening"] % 2)
+    return (wide[["scenario", "dose", "whole"]].assign(**gains, emotion=wide["of"], half=wide["opening"] % 2), typical)
 
 
-def _spread(random: pd.DataFrame) -> float:
-    """SD of the scores of the middle emotion: a few that scatter wildly are not the unit of all. 0 if there is none."""
+def _spread(random: pd.DataFrame) -> tuple[float, float]:
+    """SD of the scores within emotions, pooled; and that of the middle emotion beside it, where it is far smaller."""
     within = random.groupby("emotion")["target_score"].agg(["var", "size"]).dropna()
-    if within.empty:
-        return 0.0
-    free = int(within["size"].median()) - 1
-    return float(np.sqrt(within["var"].median() / (chi2.ppf(0.5, free) / free)))  # of normal scores, without bias
+    free = within["size"] - 1
+    pooled = float(np.sqrt((within["var"] * free).sum() / max(free.sum(), 1)))
+    middle = float(np.sqrt(within["var"].median())) if len(within) else 0.0
+    return pooled, middle / pooled if pooled and middle < EVEN * pooled else 1.0
 
 
 def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:

@@ -46,7 +46,7 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         reason = "every dose breaks the text, of the emotion or of a control; give smaller doses"
         return Claim("C5", name, UNDETERMINED, reason, f"In {name}, {reason}.", smallest=smallest)
     weaker = max((e for e in (random, other) if e is not None), key=lambda e: e.p_above())
-    smallest *= steering.sight
+    smallest *= steering.sight * found.typical
     verdict, reason = _steered(steering, found, weaker, smallest)
     return Claim(
         "C5",
