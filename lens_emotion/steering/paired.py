@@ -37,8 +37,9 @@ class PairedOutcome(Result):
             and over "other" (NaN if it was not run).
         random, other: the mean gain over each control with its interval over emotions; None if it was not run.
         doses: the dose that each half of the openings was tested at, None where every dose broke the text.
-        typical: SD of the middle emotion's scores as a share of the unit; 1 unless a few emotions scatter far more than
-            the others. spans: True if the doses run from whole to broken texts, without a gap in which steering could hide.
+        typical: SD of the middle emotion's scores as a share of the unit; 1 unless a few emotions scatter far more
+            than the others. spans: True if the doses run from whole to broken texts, without a gap in which steering
+            could hide.
     """
 
     table: pd.DataFrame
