@@ -126,7 +126,7 @@ KINDS = {  # what stands in a story's place, and whether enough is left to test
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.long] * (k == "some")) for k in KINDS])
 def test_a_study_goes_on_and_says_what_is_missing(kind, tmp_path, monkeypatch):
     texts, enough = KINDS[kind]
     instead(monkeypatch, generation, texts)
@@ -154,6 +154,7 @@ def test_a_study_goes_on_and_says_what_is_missing(kind, tmp_path, monkeypatch):
     across(stored.models, claims=stored.claims, shown=stored.models[0])
 
 
+@pytest.mark.long
 def test_the_command_line_ends_well(tmp_path, monkeypatch):
     instead(monkeypatch, generation, lambda i: "\n \n")
     asked = ["study", "tiny-llama", "--out", str(tmp_path / "run"), "--permutations", "20", "--story-tokens", "16"]
