@@ -158,3 +158,18 @@ def test_wild_scores_of_broken_texts_and_of_few_emotions_are_not_the_unit():
 def test_what_matters_is_less_to_a_judge_that_hardly_sees_it(accuracy, sight):
     """Half way from its chance (1/8) to perfect it is the whole; a judge that is not able decides nothing anyway."""
     assert experiment(judge=accuracy).sight == pytest.approx(sight)
+
+
+def test_a_dose_that_breaks_most_pairs_is_not_chosen_for_what_the_others_gain():
+    made = experiment(lambda k, opening, dose: 0.5 + 5.0 * (dose == 2))
+    torn = (made.texts.dose == 2) & (made.texts.condition == "emotion") & (made.texts.scenario < 10)
+    found = replace(made, texts=made.texts.assign(text_regime=made.texts.text_regime.mask(torn, COLLAPSE))).paired()
+    assert found.doses == (1.0, 1.0) and found.random.value == pytest.approx(0.5 / SD)
+
+
+def test_emotions_with_fewer_whole_texts_weigh_less_in_the_unit():
+    """One emotion has two whole random texts (variance 2), seven have four (variance 4/3)."""
+    made = experiment(steady(1.0, 0.0))
+    torn = (made.texts.dose == 1) & (made.texts.condition == "random") & (made.texts.scenario < 2)
+    found = replace(made, texts=made.texts.assign(text_regime=made.texts.text_regime.mask(torn, EXPLOSIVE))).paired()
+    assert found.random.n == 7 and found.random.value == pytest.approx(1 / np.sqrt((2 + 7 * 4) / 22))
