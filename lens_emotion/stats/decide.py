@@ -18,6 +18,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.intervals import mean_interval
 
 POWER, ROUNDING = 0.8, 1e-12
+MANY = 10**6  # units; more than any design has
 SHOWN, EXCLUDED, OPEN = "shown", "excluded", "open"
 
 
@@ -45,12 +46,14 @@ class Estimate:
     def needed(self, smallest: float) -> int:
         """Units that would find an effect of size `smallest` with power .8, their spread being what it is here."""
         spread, n = self.error * math.sqrt(self.n), 2
-        while n < 10**6:
+        while n < MANY:
             reach = float(student.ppf(0.975, n - 1) + student.ppf(POWER, n - 1))
             if reach * spread / math.sqrt(n) <= smallest:
                 return n
+            if reach * spread >= MANY**0.5 * smallest:  # a smallest effect of 0 needs more than anybody has
+                break
             n = max(n + 1, min(2 * n, math.ceil((reach * spread / smallest) ** 2)))
-        return 10**6
+        return MANY
 
     def widened(self, error: float) -> Estimate:
         """With an error known from elsewhere, where it is the larger one."""
@@ -79,6 +82,9 @@ class Estimate:
     def reach(self, smallest: float) -> str:
         """What this design finds with power .8, and what would find the smallest effect of interest, in words."""
         need = self.needed(smallest)
+        if need == MANY:
+            found = f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8"
+            return f"{found}; {smallest:.2g}, which would matter here, is beyond any number of them"
         more = f"{need} {self.unit} would find" if need > self.n else "which is no more than the smallest of interest,"
         return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:.2g}"
 

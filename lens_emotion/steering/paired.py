@@ -126,7 +126,9 @@ def _spread(random: pd.DataFrame) -> tuple[float, float]:
     free = within["size"] - 1
     pooled = float(np.sqrt((within["var"] * free).sum() / max(free.sum(), 1)))
     middle = float(np.sqrt(within["var"].median())) if len(within) else 0.0
-    return pooled, middle / pooled if pooled and middle < EVEN * pooled else 1.0
+    if not pooled:  # the control never moves, which makes no unit: no gain is too small to matter
+        return pooled, 0.0
+    return pooled, middle / pooled if middle < EVEN * pooled else 1.0
 
 
 def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:

@@ -106,6 +106,17 @@ def test_the_units_needed_are_the_first_number_that_suffices(smallest, n):
     assert replace(found, error=1e9).needed(1e-9) == 10**6
 
 
+@pytest.mark.parametrize("smallest", [0.0, 5e-324, 1e-200])
+@pytest.mark.parametrize("error", [1e-300, 0.1, 1e300])
+def test_an_effect_beyond_any_number_of_units_is_said_to_be(smallest, error):
+    """As it is where most emotions' scores never move under the control, which makes 0 the smallest that matters."""
+    found = between(0, 1, error=error, n=9)
+    if error / max(smallest, 1e-320) < 1e3:
+        return
+    assert found.needed(smallest) == 10**6
+    assert f"{smallest:.2g}, which would matter here, is beyond any number of them" in found.reach(smallest)
+
+
 def test_the_reach_says_what_is_found_and_how_many_would_do():
     found = between(0, 1, error=0.1, n=9, unit="topics")
     more = f"{found.needed(0.05)} topics would find 0.05"

@@ -12,6 +12,8 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.steering.dose_result import cross_fit
 from lens_emotion.steering.paired import ABLE, able
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT
+from lens_emotion.study.claims.steering import causal
+from lens_emotion.study.verdict import UNDETERMINED
 
 SD = spread(8, 2 * 8 * WHOLE)
 
@@ -152,6 +154,19 @@ def test_wild_scores_of_broken_texts_and_of_few_emotions_are_not_the_unit():
     few = made.texts.target_score.where(made.texts.scenario >= 4, made.texts.target_score * 20)
     found = replace(made, texts=made.texts.assign(target_score=few)).paired()
     assert found.typical == pytest.approx(0.1, abs=0.01) and made.paired().typical == 1.0
+
+
+@pytest.mark.parametrize("moving", [0, 2, 6])
+def test_where_most_emotions_never_move_under_the_control_nothing_is_too_small_to_matter(moving):
+    """As with a judge that counts words: random directions bring out none of most emotions."""
+    made = experiment()
+    by_emotion = 0.3 * (-1) ** (made.texts.scenario // 2)
+    scores = made.texts.target_score.where(made.texts.scenario < moving, by_emotion * (made.texts.condition == "emotion"))
+    made = replace(made, texts=made.texts.assign(target_score=scores), others=made.others.assign(target_score=0.0))
+    assert made.paired().typical == 0.0
+    claim = causal("planted", made, 0.8)
+    assert claim.verdict == UNDETERMINED and claim.smallest == 0.0
+    assert "beyond any number of them" in claim.reach
 
 
 @pytest.mark.parametrize(("accuracy", "sight"), [(0.6, 1.0), (0.35, 18 / 35), (0.4, 22 / 35), (None, 1.0), (0.2, 1.0)])
