@@ -160,8 +160,8 @@ def test_wild_scores_of_broken_texts_and_of_few_emotions_are_not_the_unit():
 def test_where_most_emotions_never_move_under_the_control_nothing_is_too_small_to_matter(moving):
     """As with a judge that counts words: random directions bring out none of most emotions."""
     made = experiment()
-    by_emotion = 0.3 * (-1) ** (made.texts.scenario // 2)
-    scores = made.texts.target_score.where(made.texts.scenario < moving, by_emotion * (made.texts.condition == "emotion"))
+    gain = 0.3 * (-1) ** (made.texts.scenario // 2) * (made.texts.condition == "emotion")
+    scores = made.texts.target_score.where(made.texts.scenario < moving, gain)
     made = replace(made, texts=made.texts.assign(target_score=scores), others=made.others.assign(target_score=0.0))
     assert made.paired().typical == 0.0
     claim = causal("planted", made, 0.8)
