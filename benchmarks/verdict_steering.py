@@ -85,6 +85,9 @@ def _steered() -> Iterator[World]:
     yield World("C5", "large gain, six emotions", TRUE, c5(Steered(own=GAIN, n_emotions=6)), powered=False)
     yield World("C5", "large gain, three emotions", TRUE, c5(Steered(own=GAIN, n_emotions=3)), powered=False)
     yield World("C5", "large gain, judge of pairs", TRUE, c5(Steered(own=GAIN, groups=PAIRS)))
+    yield World(
+        "C5", "each opening gains at doses of its own", TRUE, c5(Steered(own=step(2.0), apart=True)), powered=False
+    )
     yield World("C5", "no gain", FALSE, c5(Steered()))
     yield World("C5", "no gain, heavy tails", FALSE, c5(Steered(tail=2.0)))
     yield World("C5", "no gain, heavier tails", FALSE, c5(Steered(tail=1.2)))

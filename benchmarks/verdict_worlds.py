@@ -37,6 +37,7 @@ class States:
             what texts of a topic share. tokens: pooled per text. tail: degrees of freedom of a factor that stretches
             whole texts (0: none). massive: mean of three dimensions, whose SD is a tenth of it.
         topic_tail: the same for whole topics, some of which are told wildly.
+        plain: noise of neutral texts, as a share of that of emotional ones; long texts have little.
         subspace: dimensions in which neutral texts vary beside their noise, of size `spread`; where: "inside",
             "outside" or "both" of it lies the signal. doubled: this many topics repeat the texts of others, word for
             word, or but for a word and a little noise if `nearly`. uneven: one to three texts a cell, as it comes.
@@ -49,6 +50,7 @@ class States:
     tail: float = 0.0
     topic_tail: float = 0.0
     massive: float = 0.0
+    plain: float = 1.0
     subspace: int = 0
     spread: float = 4.0
     where: str = "both"
@@ -92,7 +94,7 @@ def states(world: States, seed: int) -> PooledActivations:
 
     own = w.noise * draw(len(label)) + 0.5 * vary(len(label))
     rows = strength * directions[label] + w.topic * draw(w.n_topics)[topic] + own
-    plain = w.topic * draw(w.n_neutral) + w.noise * draw(w.n_neutral) + vary(w.n_neutral)
+    plain = w.topic * draw(w.n_neutral) + w.plain * w.noise * draw(w.n_neutral) + vary(w.n_neutral)
     texts = [f"text {seed} {i}" for i in range(len(rows))]
     for k in range(w.doubled):  # the texts of one topic again under another
         here, there = (np.flatnonzero(topic == t) for t in (2 * k, 2 * k + 1))
@@ -223,6 +225,7 @@ class Steered:
     scatter: float = 0.0
     gaining: float = 1.0
     groups: dict[str, str] | None = None
+    apart: bool = False
     doses: tuple[float, ...] = DOSES
     controls: bool = True
     n_emotions: int = 20
@@ -244,6 +247,7 @@ def steered(world: Steered, seed: int, tabled: bool = True) -> DoseResponse:
     of_emotion = (rng.normal(1, w.sd_emotion, w.n_emotions) * (np.arange(w.n_emotions) < w.gaining * w.n_emotions))[
         code
     ]
+    opening = np.concatenate([np.arange(m) for m in turns])
     shift = (w.scatter * rng.normal(size=w.n_emotions))[code]  # some gain, some lose: nothing in the mean
     level = rng.normal(0, 1, w.n_emotions)[code] + rng.normal(0, 0.5, n)  # what a judge says anyway
 
@@ -251,9 +255,10 @@ def steered(world: Steered, seed: int, tabled: bool = True) -> DoseResponse:
         return rng.exponential(size=n) if w.skew else rng.standard_t(w.tail, n) if w.tail else rng.standard_normal(n)
 
     def block(condition: str, dose: float, gain: float) -> dict[str, np.ndarray]:
-        target = (
-            level + noise() + gain * of_emotion + (w.common(dose) if dose else 0) + shift * (condition == "emotion")
-        )
+        mine = gain * of_emotion
+        if w.apart and dose:
+            mine = np.where(opening % 2 == w.doses.index(dose) % 2, mine, 0.0)
+        target = level + noise() + mine + (w.common(dose) if dose else 0) + shift * (condition == "emotion")
         explodes, loops = w.breaks <= dose, w.loops <= dose < w.mends
         explodes, loops = (explodes, loops and not explodes) if w.loops < w.breaks else (explodes and not loops, loops)
         scores = rng.standard_normal((n, w.n_emotions))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.decoding import Decoding, beside, decoding
@@ -243,8 +245,19 @@ def _best(values: Float[np.ndarray, "b n_layers"], higher: bool) -> np.ndarray:
 
 def _of_decoding(result: Decoding, seed: int) -> Curve:
     draws = bootstrap_over_groups(result.correct.T.astype(float), result.topic, seed=seed)
+    draws = _wider(draws, result.table["accuracy"].to_numpy(), len(set(result.topic)))
     units = np.stack([result.correct[:, result.topic == t].mean(axis=1) for t in dict.fromkeys(result.topic)])
     return Curve(result.table["accuracy"].to_numpy(), result.null, draws=draws, standardise=False, units=units)
+
+
+def _wider(
+    draws: Float[np.ndarray, "b n_layers"], value: Float[np.ndarray, " n_layers"], n: int
+) -> Float[np.ndarray, "b n_layers"]:
+    """Draws as far from what was found as Student's t with n topics calls for: a bootstrap of few units is too narrow
+    by (n - 1) / n in variance, and knows nothing of the error of its own spread."""
+    if n < 2:
+        return draws
+    return value + (draws - value) * float(student.ppf(0.975, n - 1) / norm.ppf(0.975)) * np.sqrt(n / (n - 1))
 
 
 def _separation(acts: PooledActivations, n_permutations: int, seed: int) -> Curve:

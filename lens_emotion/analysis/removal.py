@@ -31,7 +31,8 @@ from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, moments, 
 from lens_emotion.stats.tests import null_columns
 from lens_emotion.vectors.recipes import neutral_components
 
-SHARES = (0.25, 0.5, 0.75, 0.9)
+SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+MOST = 0.9  # share from which on what is left decides; long texts vary along their lesser directions clearly, too
 LEAST_NEUTRAL = 6  # texts; of fewer, none can be held out of the components that they are judged by
 FOLDS = 12
 
@@ -46,7 +47,7 @@ class Removal(Result):
             low and high (95%), accuracy, null_high (97.5% of the label permutations) and p.
         layer, n_layers: where. n_neutral: neutral texts. before: accuracy with everything; chance.
         before_p: p-value of the accuracy with everything, at this layer.
-        after: accuracy less chance at the largest share, with its interval.
+        after: accuracy less chance at nine tenths, with its interval.
         decoder: "centred cosine"; or "standardised", where every dimension is first brought to SD 1.
         standardised: the same, standardised; None in that one itself, or where it was not asked for.
     """
@@ -65,9 +66,15 @@ class Removal(Result):
     def row(self, share: float) -> pd.Series:
         return self.table[np.isclose(self.table["share"], share)].iloc[0]
 
+    @property
+    def least(self) -> pd.Series:
+        """Of the shares from nine tenths on, that at which the lead of emotion over neutral text is least sure."""
+        last = self.table[self.table["share"] > MOST - 1e-9]
+        return last.iloc[int(last["low"].to_numpy().argmin())]
+
     def summary(self) -> str:
-        """What is left at half of the neutral variance, and at the most."""
-        half, most = self.row(0.5), self.table.iloc[-1]
+        """What is left at half of the neutral variance, and at nine tenths."""
+        half, most = self.row(0.5), self.row(MOST)
         where, more = place(self.layer, self.n_layers), f"{half.more:+.2f} [{half.low:+.2f}, {half.high:+.2f}]"
         return (
             f"Without the components that explain half of {self.n_neutral} neutral texts, {half.emotion:.0%} of the "
@@ -113,6 +120,8 @@ def removal(
     for share in SHARES:
         basis = neutral_components(plain[:, None], share)[0]
         left = _without(rows, basis)
+        if share == MOST:
+            last = left
         mine, theirs = _left(topics, basis), _left_of_neutral(plain, share)
         more, half = mine[0] - theirs[0], _half(mine[1], theirs[1], len(topics), len(plain))
         ends = {"low": more - half, "high": more + half}
@@ -120,7 +129,7 @@ def removal(
             {"share": share, "components": len(basis), "emotion": mine[0], "neutral": theirs[0], "more": more, **ends}
             | _judged(left, *null)
         )
-    before, after = (topic_accuracy(replace(emotional, values=x[:, None].float()), seed) for x in (rows, left))
+    before, after = (topic_accuracy(replace(emotional, values=x[:, None].float()), seed) for x in (rows, last))
     shown = _judged(rows, *null)["p"]
     table, n = pd.DataFrame(found), len(plain)
     return Removal(table, at, acts.n_layers, n, before.value, after.chance, shown, after.above, decoder)

@@ -43,8 +43,9 @@ class UShape(Result):
     """Verdict of the two-lines test.
 
     Attributes:
-        verdict: "U" or "inverted U" (both slopes significant, of opposite sign); "monotone or flat" (a turn of
-            `margin` or more is excluded by the slopes' intervals); "undetermined" (neither).
+        verdict: "U" or "inverted U" (both slopes significant, of opposite sign); "several turns" (so they are, but
+            wherever the one turn is put, the curve turns again, by `margin` or more); "monotone or flat" (a turn of
+            `margin` or more is excluded by the slopes' intervals); "undetermined" (none of these).
         break_depth: depth at which the lines meet (Robin Hood break point of all units).
         first, second: slope per unit depth up to the break and from it on.
         quadratic: coefficient of depth squared; a bend, not a U.
@@ -52,6 +53,8 @@ class UShape(Result):
             autoregressive: the weaker form, which cannot tell a turn from noise that drifts over layers.
         margin: change along a line, in units of the values, below which a turn does not matter.
         spans: depth that each line covers.
+        p_again: p-value of "there is one turn at most", against several of `margin` or more (Bonferroni over pairs of
+            layers); 1 for a single curve, which has no errors of its layers.
     """
 
     verdict: str
@@ -62,6 +65,7 @@ class UShape(Result):
     n_units: int
     margin: float
     spans: tuple[float, float] = (0.5, 0.5)
+    p_again: float = 1.0
 
     @property
     def form(self) -> str:
@@ -152,8 +156,12 @@ def two_lines(
     at, first, second, quadratic = fit(curves - curves.mean(axis=1, keepdims=True), depth)
     margin = MARGIN * float(np.abs(curves.mean(0)).max()) if margin is None else margin
     spans = (float(depth[at] - depth[0]), float(depth[-1] - depth[at]))
-    verdict = _verdict(first, second, spans, margin)
-    return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin, spans)
+    verdict, p_again = _verdict(first, second, spans, margin), 1.0
+    if len(curves) > 1 and verdict in ("U", "inverted U"):
+        p_again, corrected = _turns_again(curves if verdict == "inverted U" else -curves, margin)
+        verdict = "several turns" if corrected <= ALPHA else "undetermined" if p_again <= ALPHA else verdict
+        p_again = corrected
+    return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin, spans, p_again)
 
 
 def _check(values: np.ndarray) -> None:
@@ -178,6 +186,22 @@ def _verdict(first: Coefficient, second: Coefficient, spans: tuple[float, float]
     rises = [line.high * span > margin for line, span in zip((first, second), spans, strict=True)]
     possible = (falls[0] and rises[1]) or (rises[0] and falls[1])
     return "undetermined" if possible else "monotone or flat"
+
+
+def _turns_again(values: Float[np.ndarray, "n n_layers"], margin: float) -> tuple[float, float]:
+    """p-value of "it rises up to some layer and falls from there": of the clearest step of `margin` or more the wrong
+    way, for the layer that makes it least clear; and the same, corrected for the pairs of layers looked at."""
+    n, layers = values.shape
+    step = values[:, None, :] - values[:, :, None]  # from layer i to layer j
+    error = np.maximum(step.std(0, ddof=1) / np.sqrt(n), np.finfo(float).tiny)
+    found = {}
+    for sign in (-1, 1):
+        p = student.sf(sign * step.mean(0) / error, n - 1)
+        found[sign] = np.where(sign * step.mean(0) > margin, p, 1.0)
+        found[sign][np.tril_indices(layers)] = 1.0
+    clearest = [min(found[-1][: at + 1, : at + 1].min(), found[1][at:, at:].min()) for at in range(layers)]
+    p = float(max(clearest))
+    return p, min(1.0, p * layers * (layers - 1) / 2)
 
 
 Lines = tuple[int, Coefficient, Coefficient, Coefficient]

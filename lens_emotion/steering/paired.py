@@ -16,10 +16,10 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
-from lens_emotion.stats.decide import Estimate, estimate
+from lens_emotion.stats.decide import EXCLUDED, Estimate, estimate
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE
 
-CONTROLS = ("random", "other")
+CONTROLS = {"random": "random directions", "other": "another emotion's vector"}
 BROKEN = (COLLAPSE, EXPLOSIVE)
 WHOLE = 0.5  # of the openings, that must be whole under every condition at a dose that is compared
 EVEN = 0.7  # SD of the middle emotion beside the pooled one, below which a few emotions make the unit
@@ -37,6 +37,7 @@ class PairedOutcome(Result):
             and over "other" (NaN if it was not run).
         random, other: the mean gain over each control with its interval over emotions; None if it was not run.
         doses: the dose that each half of the openings was tested at, None where every dose broke the text.
+        at: the mean gain over each control at every dose that leaves the text whole, all openings together.
         typical: SD of the middle emotion's scores as a share of the unit; 1 unless a few emotions scatter far more
             than the others. spans: True if the doses run from whole to broken texts, without a gap in which steering
             could hide.
@@ -46,16 +47,30 @@ class PairedOutcome(Result):
     random: Estimate | None
     other: Estimate | None
     doses: tuple[float | None, ...]
+    at: Mapping[str, Mapping[float, Estimate]]
     typical: float
     spans: bool
 
+    @property
+    def over(self) -> dict[str, Estimate]:
+        """Control -> the mean gain over it, of those that were run."""
+        return {c: e for c, e in zip(CONTROLS, (self.random, self.other), strict=True) if e is not None}
+
+    def excludes(self, control: str, smallest: float) -> bool:
+        """Whether the gain over a control lies below `smallest`, at the doses chosen and at every other: the openings
+        that chose may have wanted another dose than those that were tested."""
+        return all(e.says(smallest) == EXCLUDED for e in self._everywhere(control))
+
+    def p_below(self, control: str, limit: float) -> float:
+        """One-sided p-value of "the gain over a control reaches `limit`", at the doses chosen or at another."""
+        return max(e.p_below(limit) for e in self._everywhere(control))
+
+    def _everywhere(self, control: str) -> list[Estimate]:
+        return [self.over[control], *self.at[control].values()]
+
     def summary(self) -> str:
         """The gain over each control with its interval."""
-        said = [
-            f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over {control}"
-            for control, found in (("random directions", self.random), ("another emotion's vector", self.other))
-            if found is not None
-        ]
+        said = [f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}] over {CONTROLS[c]}" for c, e in self.over.items()]
         if not said:
             return "every dose breaks the text, so that nothing can be compared"
         doses = " and ".join("none" if d is None else f"{d:g}" for d in dict.fromkeys(self.doses))
@@ -87,10 +102,16 @@ def paired_outcome(texts: pd.DataFrame, others: pd.DataFrame) -> PairedOutcome:
         doses.append(dose)
         if dose is not None:
             rows.append(wide[(wide["half"] == tested) & (wide["dose"] == dose)])
-    columns = {"n": ("dose", "size"), "dose": ("dose", "mean"), **{c: (c, "mean") for c in CONTROLS}}
-    table = pd.concat(rows).groupby("emotion", sort=False).agg(**columns).reset_index() if rows else pd.DataFrame()
+    table = _by_emotion(pd.concat(rows)) if rows else pd.DataFrame()
     found = {c: _over_emotions(table, c) for c in CONTROLS}
-    return PairedOutcome(table, found["random"], found["other"], tuple(doses), typical, _spans(sound, texts))
+    by_dose = {float(str(d)): _by_emotion(rows) for d, rows in wide.groupby("dose") if sound[d]}
+    at = {c: {d: e for d, t in by_dose.items() if (e := _over_emotions(t, c)) is not None} for c in CONTROLS}
+    return PairedOutcome(table, found["random"], found["other"], tuple(doses), at, typical, _spans(sound, texts))
+
+
+def _by_emotion(rows: pd.DataFrame) -> pd.DataFrame:
+    columns = {"n": ("dose", "size"), "dose": ("dose", "mean"), **{c: (c, "mean") for c in CONTROLS}}
+    return rows.groupby("emotion", sort=False).agg(**columns).reset_index()
 
 
 def _spans(sound: pd.Series, texts: pd.DataFrame) -> bool:

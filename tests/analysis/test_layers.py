@@ -11,7 +11,7 @@ from lens_emotion.analysis.anisotropy import anisotropy
 from lens_emotion.analysis.circumplex import circumplex
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.geometry import similarity
-from lens_emotion.analysis.layers import decoding_sweep, layer_sweep
+from lens_emotion.analysis.layers import _wider, decoding_sweep, layer_sweep
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import AnalysisError, StimulusError
@@ -248,3 +248,13 @@ def test_the_sweep_holds_both_decoders_with_their_best_depths():
     np.testing.assert_array_equal(sweep.table["value_standardised"], decoded.standardised.table["accuracy"])
     assert (sweep.standardised.best_depth_low, sweep.standardised.best_layer) == (own.best_depth_low, own.best_layer)
     assert "Standardised per dimension it is highest at" in sweep.summary()
+
+
+def test_draws_of_few_topics_are_as_wide_as_students_t_and_keep_their_ties():
+    value = np.array([0.2, 0.5, 0.5])
+    draws = np.array([[0.1, 0.6, 0.6], [0.3, 0.4, 0.4]])
+    for n, wider in ((5, 2.7764451 / 1.9599640 * np.sqrt(5 / 4)), (12, 2.2009852 / 1.9599640 * np.sqrt(12 / 11))):
+        found = _wider(draws, value, n)
+        assert found == pytest.approx(value + wider * np.array([[-0.1, 0.1, 0.1], [0.1, -0.1, -0.1]]))
+        assert (found[:, 1] == found[:, 2]).all()
+    assert _wider(draws, value, 1) is draws

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from lens_emotion.analysis.ushape import two_lines
+from lens_emotion.analysis.ushape import _turns_again, two_lines
 from lens_emotion.errors import AnalysisError
 
 ONE_LINE = {
@@ -44,6 +44,50 @@ def test_true_turns_are_found(sign, verdict, n_layers):
     found = [two_lines(_curves(rng, lambda x: sign * _hill(x), n_layers=n_layers)) for _ in range(20)]
     assert np.mean([f.verdict == verdict for f in found]) > 0.8
     assert abs(np.median([f.break_depth for f in found]) - 0.5) < 0.2
+
+
+def _humps(x):
+    """Two of the same height; between them it falls to the level of the ends."""
+    return np.abs(np.sin(2 * np.pi * x))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("size", "verdict"), [(3.0, "several turns"), (0.0, "monotone or flat")])
+def test_two_humps_are_no_u(sign, size, verdict):
+    rng = np.random.default_rng(3)
+    found = [two_lines(_curves(rng, lambda x: sign * size * _humps(x), noise=0.05), margin=0.1) for _ in range(20)]
+    assert np.mean([f.verdict in ("U", "inverted U") for f in found]) == 0.0
+    turned = [f for f in found if f.p_again < 1]
+    assert (len(turned) > 10) == bool(size) and all(f.verdict == verdict for f in turned)
+
+
+def test_a_second_turn_is_one_that_no_single_turn_explains_and_its_p_counts_pairs():
+    """Every layer is tried as the one turn, with every pair of layers on its sides."""
+    rng = np.random.default_rng(0)
+    curves = np.array([0.0, 0.2, 1.0, 0.4, 0.1, 0.5, 0.9, 0.4, 0.0]) + 0.05 * rng.standard_normal((8, 9))
+    p, corrected = _turns_again(curves, 0.1)
+    steps = {(i, j): curves[:, j] - curves[:, i] for i in range(9) for j in range(i + 1, 9)}
+    tests = {k: (v.mean(), ttest_1samp(v, 0, alternative="greater").pvalue) for k, v in steps.items()}
+
+    def clearest(at):
+        falls = [1 - p for (i, j), (m, p) in tests.items() if j <= at and m < -0.1]
+        rises = [p for (i, j), (m, p) in tests.items() if i >= at and m > 0.1]
+        return min([1.0, *falls, *rises])
+
+    assert p == pytest.approx(max(clearest(at) for at in range(9)), rel=1e-6)
+    assert corrected == pytest.approx(min(1.0, 36 * p))
+    assert _turns_again(curves, 2.0) == (1.0, 1.0)  # a step below the margin is none
+    hill = curves[:, [0, 1, 2, 2, 3, 3, 4, 8, 8]]
+    assert _turns_again(hill, 0.1) == (1.0, 1.0)
+
+
+def test_a_second_turn_that_is_not_sure_leaves_it_open():
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((5, 9))
+    curves = np.array([0, 1.5, 3, 1.6, 1.1, 1.5, 1.2, 0.7, 0.0]) + 0.3 * (noise - noise.mean(0))
+    found = two_lines(curves, margin=0.1)
+    p, corrected = _turns_again(curves, 0.1)
+    assert p <= 0.05 < corrected and found.p_again == corrected and found.verdict == "undetermined"
 
 
 def test_a_saturating_curve_fools_the_quadratic_but_not_the_lines():

@@ -100,6 +100,23 @@ def test_doses_span_if_some_leave_text_whole_and_some_do_not():
     assert none.table.empty and none.summary() == "every dose breaks the text, so that nothing can be compared"
 
 
+def test_a_gain_is_excluded_only_where_no_dose_has_it():
+    """Each opening gains at the other's dose: what was chosen shows nothing, while every dose has half of the gain."""
+    apart = experiment(lambda k, opening, dose: 2.0 * (dose == opening + 1) + 0.1 * (-1) ** k).paired()
+    assert apart.doses == (2.0, 1.0) and set(apart.at) == {"random", "other"}
+    assert set(apart.at["random"]) == {1.0, 2.0}  # text loops at 4
+    assert apart.at["other"][1.0].value == pytest.approx(1.0 / SD) and apart.at["other"][1.0].n == 8
+    assert apart.random.high < 0.5 and not apart.excludes("random", 0.5) and apart.p_below("random", 0.5) > 0.9
+    none = experiment(lambda k, opening, dose: 0.1 * (-1) ** k).paired()
+    assert none.excludes("random", 0.5) and none.excludes("other", 0.5)
+    sure = max(e.p_below(0.5) for e in (none.random, *none.at["random"].values()))
+    assert none.p_below("random", 0.5) == sure < 0.05
+    assert not none.excludes("random", 0.05)
+    wide = experiment(lambda k, opening, dose: (2.0 if dose == 2 else 0.05) * (-1) ** k + 0.2 * (dose == 1)).paired()
+    assert wide.doses == (1.0, 1.0) and wide.random.high < 0.5
+    assert not wide.excludes("random", 0.5)  # one dose that leaves it open is enough
+
+
 def test_what_was_not_run_is_not_compared():
     found = experiment(steady(1.0), other=None).paired()
     assert found.other is None and found.table.other.isna().all() and "another emotion" not in found.summary()

@@ -318,9 +318,9 @@ def test_c2_and_c3_are_undetermined_where_the_decoders_differ(separated):
     assert "45% to 55%" in middle_layers("m", same).sentence
 
 
-def shaped(verdict, margin=0.05):
+def shaped(verdict, margin=0.05, p_again=1.0):
     first, second = Coefficient(0.9, 0.5, 1.3, 0.002), Coefficient(-0.8, -1.2, -0.4, 0.004)
-    return UShape(verdict, 5 / 9, first, second, Coefficient(-1.0, -2.0, 0.0, 0.1), 10, margin)
+    return UShape(verdict, 5 / 9, first, second, Coefficient(-1.0, -2.0, 0.0, 0.1), 10, margin, p_again=p_again)
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +334,12 @@ SHAPES = {
     "U": (NOT_SUPPORTED, "accuracy over depth is U"),
     "undetermined": (UNDETERMINED, "neither an inverted U nor its absence is established"),
 }
+
+
+def test_c3_is_no_inverted_u_where_accuracy_turns_again(separated):
+    claim = u_shape("m", sweep(shape=shaped("several turns", p_again=0.003)), separated)
+    assert claim.verdict == NOT_SUPPORTED and claim.reason.startswith("accuracy over depth takes several turns")
+    assert claim.evidence == (1.0, 0.003)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -383,7 +389,8 @@ def left(low=0.1, high=0.3, p=0.01, after=(0.2, 0.4), before_p=0.01, standardise
          "accuracy": 0.4, "null_high": 0.15, "p": 1.0}
         for s in (0.25, 0.5, 0.75)
     ]  # fmt: skip
-    rows.append(rows[0] | {"share": 0.9, "more": (low + high) / 2, "low": low, "high": high, "p": p})
+    decides = rows[0] | {"more": (low + high) / 2, "low": low, "high": high, "p": p}
+    rows += [decides | {"share": s} for s in (0.9, 0.95, 0.99)]
     found = Estimate(sum(after) / 2, *after, 0.05, 12, "topics")
     return Removal(pd.DataFrame(rows), 2, 4, 40, 0.7, 0.1, before_p, found, standardised=standardised)
 
@@ -402,6 +409,20 @@ REMOVED = {
     "open, and decoding is open": ({"low": -0.1, "p": 0.5, "after": (-0.1, 0.1)}, UNDETERMINED, "; 40 neutral texts"),
     "nothing to begin with": ({"low": 0.0, "before_p": 0.06, "p": 0.5, **NONE}, UNDETERMINED, "to begin with"),
 }
+
+
+@pytest.mark.parametrize("share", [0.9, 0.95, 0.99])
+def test_c4_is_decided_where_the_lead_is_least_sure_from_nine_tenths_on(share):
+    made = left()
+    at = made.table["share"] == share
+    table = made.table.assign(
+        low=made.table["low"].mask(at, 0.0), more=made.table["more"].mask(at, 0.15), p=made.table["p"].mask(at, 0.03)
+    )
+    claim = beyond_anisotropy("m", replace(made, table=table))
+    assert claim.verdict == UNDETERMINED and (claim.effect.value, claim.effect.low, claim.p) == (0.15, 0.0, 0.03)
+    early = made.table["share"] < 0.8
+    table = made.table.assign(low=made.table["low"].mask(early, -9.0))
+    assert beyond_anisotropy("m", replace(made, table=table)).verdict == SUPPORTED
 
 
 @pytest.mark.parametrize("case", REMOVED)

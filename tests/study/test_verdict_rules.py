@@ -21,7 +21,7 @@ def said(code, name, seed=1):
 
 @pytest.mark.parametrize(
     ("code", "name", "seed"),
-    [("C1", "alike, massive dimensions when written", 1), ("C4", "neutral text varies everywhere, massive", 1)],
+    [("C1", "alike, massive dimensions when written", 1), ("C4", "neutral text varies everywhere, massive", 3)],
 )
 def test_a_verdict_that_one_decoder_gives_alone_is_undetermined_and_says_so(code, name, seed):
     claim = said(code, name, seed)

@@ -74,9 +74,9 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     """C3: the two-lines test on held-out accuracy by topic (best in the middle: an inverted U), and on the cosine.
 
     The accuracy decides, since noise moves a cosine too: supported if it is an inverted U, not supported if it is
-    monotone or flat (a turn of the margin or more is excluded) or a U; undetermined otherwise, and where accuracy is
-    at its floor or ceiling at every layer, so that no shape could show. The shape of the mean cosine (one curve,
-    weaker) is told beside it.
+    monotone or flat (a turn of the margin or more is excluded), a U, or turns several times; undetermined otherwise,
+    and where accuracy is at its floor or ceiling at every layer, so that no shape could show. The shape of the mean
+    cosine (one curve, weaker) is told beside it.
     """
     if sweep.standardised is not None:
         return hangs_on_decoder(
@@ -99,7 +99,10 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     elif full := _at_ceiling(sweep, shape):
         verdict, reason = UNDETERMINED, f"accuracy is at its ceiling {full} the break, so that no turn could show"
     else:
-        verdict, reason = NOT_SUPPORTED, f"accuracy over depth is {shape.verdict}"
+        verdict, reason = (
+            NOT_SUPPORTED,
+            f"accuracy over depth {'takes' if shape.p_again <= ALPHA else 'is'} {shape.verdict}",
+        )
     rise = f"{shape.first_slope:+.2f} ({p_text(shape.first_p)})"
     fall = f"{shape.second_slope:+.2f} ({p_text(shape.second_p)})"
     return Claim(
@@ -114,7 +117,9 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         max(shape.first_p, shape.second_p),
         f"{shape.n_units} topics, {len(sweep.table)} layers",
         shape.margin,
-        evidence=(max(shape.first_p, shape.second_p) / 2, shape.p_no_turn(rising=True)),
+        evidence=(1.0, shape.p_again)
+        if shape.verdict == "several turns"
+        else (max(shape.first_p, shape.second_p) / 2, shape.p_no_turn(rising=True)),
     )
 
 
@@ -129,10 +134,10 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
     """C4: is emotion more than the main directions in which texts without emotion vary?
 
     Supported if more is left of the emotions' displacement than of what held-out neutral texts differ by, once nine
-    tenths of neutral variance are projected out (interval of the difference above 0), and emotion is still decoded
-    there, p <= 0.05. Not supported if what is decoded then lies less than the smallest effect of interest above chance.
-    Undetermined otherwise: neutral texts may vary in every direction alike, or be too few to say; and where the answer
-    hangs on the decoder.
+    tenths of neutral variance are projected out, or 95 or 99 hundredths (all three intervals of the difference above
+    0), and emotion is still decoded there, p <= 0.05. Not supported if what is decoded without nine tenths lies less
+    than the smallest effect of interest above chance. Undetermined otherwise: neutral texts may vary in every direction
+    alike, or be too few to say; and where the answer hangs on the decoder.
 
     Args:
         left: see `analysis.removal`; in words, why it cannot be had.
@@ -142,7 +147,7 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
     if left.standardised is not None:
         either = replace(left, standardised=None), left.standardised
         return hangs_on_decoder(*(beyond_anisotropy(name, x, smallest) for x in either))
-    most = left.table.iloc[-1]
+    most = left.least
     kept = most.low > 0
     if kept and most.p <= ALPHA:
         verdict, reason = SUPPORTED, "emotion lies outside the main directions of neutral text"

@@ -14,7 +14,7 @@ from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.judges import world_words
 from lens_emotion.steering.leakage import LEVEL, Leakage, leakage
-from lens_emotion.steering.paired import PairedOutcome
+from lens_emotion.steering.paired import CONTROLS, PairedOutcome
 from lens_emotion.steering.regimes import ABOVE, BELOW, COLLAPSE, EXPLOSIVE, SURGICAL, onset_dose
 from lens_emotion.stimuli.lexicon import Lexicon, lexicon
 from lens_emotion.stimuli.library import WORLDS
@@ -41,11 +41,11 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         found = steering.paired()
     except AnalysisError as error:
         return untestable("C5", name, str(error))
-    random, other = found.random, found.other
+    random = found.random
     if random is None:
         reason = "every dose breaks the text, of the emotion or of a control; give smaller doses"
         return Claim("C5", name, UNDETERMINED, reason, f"In {name}, {reason}.", smallest=smallest)
-    weaker = max((e for e in (random, other) if e is not None), key=lambda e: e.p_above())
+    weaker = max(found.over.values(), key=lambda e: e.p_above())
     smallest *= steering.sight * found.typical
     verdict, reason = _steered(steering, found, weaker, smallest)
     return Claim(
@@ -60,7 +60,7 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         f"{random.n} emotions, {int(found.table.n.sum())} scenarios",
         smallest,
         weaker.reach(smallest),
-        (weaker.p_above(), min(1.0, 2 * min(e.p_below(smallest) for e in (random, other or random)))),
+        (weaker.p_above(), min(1.0, 2 * min(found.p_below(c, smallest) for c in found.over))),
     )
 
 
@@ -68,10 +68,9 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
     """Verdict and reason; what could not have shown either way comes first."""
     able, chance = steering.able
     measured = "not measured" if steering.judge_accuracy is None else f"{steering.judge_accuracy:.2f}"
-    controls = {"random directions": found.random, "another emotion's vector": found.other}
-    known = {c: e for c, e in controls.items() if e is not None}
+    known = found.over
     excluded = [  # either would do, so that they share the level
-        c for c, e in known.items() if e.says(smallest) == EXCLUDED and len(known) * e.p_below(smallest) <= LEVEL
+        c for c in known if found.excludes(c, smallest) and len(known) * found.p_below(c, smallest) <= LEVEL
     ]
     if not able:
         return UNDETERMINED, f"the judge can hardly tell emotions apart (accuracy {measured}, its chance {chance:.2f})"
@@ -83,7 +82,7 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
         return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
     sensitive = found.random is not None and found.random.low > 0 and found.random.value >= smallest
     if excluded and (found.spans or sensitive):
-        return NOT_SUPPORTED, f"the gain over {excluded[0]} is below {smallest:.2g}"
+        return NOT_SUPPORTED, f"the gain over {CONTROLS[excluded[0]]} is below {smallest:.2g}"
     if excluded:
         return UNDETERMINED, "there is no gain, but the doses stop before the text breaks; give larger doses"
     return UNDETERMINED, f"a gain is neither shown nor excluded; {weaker.reach(smallest)}"
