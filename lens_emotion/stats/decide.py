@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from lens_emotion.errors import AnalysisError
@@ -19,6 +20,7 @@ from lens_emotion.stats.intervals import mean_interval
 
 POWER, ROUNDING = 0.8, 1e-12
 MANY = 10**6  # units; more than any design has
+AT_LEAST = float(norm.ppf(0.975) + norm.ppf(POWER))  # errors that the smallest effect found is away from 0
 SHOWN, EXCLUDED, OPEN = "shown", "excluded", "open"
 
 
@@ -46,12 +48,12 @@ class Estimate:
     def needed(self, smallest: float) -> int:
         """Units that would find an effect of size `smallest` with power .8, their spread being what it is here."""
         spread, n = self.error * math.sqrt(self.n), 2
+        if AT_LEAST * spread >= math.sqrt(MANY) * smallest:  # a smallest effect of 0 needs more than anybody has
+            return MANY
         while n < MANY:
             reach = float(student.ppf(0.975, n - 1) + student.ppf(POWER, n - 1))
             if reach * spread / math.sqrt(n) <= smallest:
                 return n
-            if reach * spread >= MANY**0.5 * smallest:  # a smallest effect of 0 needs more than anybody has
-                break
             n = max(n + 1, min(2 * n, math.ceil((reach * spread / smallest) ** 2)))
         return MANY
 

@@ -106,13 +106,20 @@ def test_the_units_needed_are_the_first_number_that_suffices(smallest, n):
     assert replace(found, error=1e9).needed(1e-9) == 10**6
 
 
-@pytest.mark.parametrize("smallest", [0.0, 5e-324, 1e-200])
-@pytest.mark.parametrize("error", [1e-300, 0.1, 1e300])
+def test_hundreds_of_thousands_of_units_are_counted_too():
+    """So many are normal: (z + z) SDs over the effect, squared."""
+    for smallest in (0.005, 0.002):
+        needed = between(0, 1, error=0.1, n=25).needed(smallest)
+        assert needed == pytest.approx(((norm.ppf(0.975) + norm.ppf(0.8)) * 0.5 / smallest) ** 2, rel=0.02)
+
+
+BEYOND = [(0.0, 1e-300), (0.0, 0.1), (0.0, 1e300), (5e-324, 1e-300), (5e-324, 1e300), (1e-200, 0.1), (1e-200, 1e300)]
+
+
+@pytest.mark.parametrize(("smallest", "error"), BEYOND)
 def test_an_effect_beyond_any_number_of_units_is_said_to_be(smallest, error):
     """As it is where most emotions' scores never move under the control, which makes 0 the smallest that matters."""
     found = between(0, 1, error=error, n=9)
-    if error / max(smallest, 1e-320) < 1e3:
-        return
     assert found.needed(smallest) == 10**6
     assert f"{smallest:.2g}, which would matter here, is beyond any number of them" in found.reach(smallest)
 
