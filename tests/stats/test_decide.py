@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import nct, t, ttest_1samp
+from scipy.stats import nct, norm, t, ttest_1samp
 
 from lens_emotion.errors import AnalysisError
 from lens_emotion.stats.decide import EXCLUDED, OPEN, SHOWN, Estimate, estimate
