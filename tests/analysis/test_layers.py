@@ -16,6 +16,7 @@ from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.models.access import hook_name
+from lens_emotion.stats.tests import bootstrap_over_groups
 from lens_emotion.stimuli.emotions import EMOTIONS, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -258,3 +259,12 @@ def test_draws_of_few_topics_are_as_wide_as_students_t_and_keep_their_ties():
         assert found == pytest.approx(value + wider * np.array([[-0.1, 0.1, 0.1], [0.1, -0.1, -0.1]]))
         assert (found[:, 1] == found[:, 2]).all()
     assert _wider(draws, value, 1) is draws
+
+
+def test_the_best_depth_of_a_decoding_is_of_such_draws():
+    decoded = decoding(planted(n_emotions=5, n_topics=4, n_layers=6, d_model=12, signal=1.0).acts, 1)
+    plain = bootstrap_over_groups(decoded.correct.T.astype(float), decoded.topic)
+    wide = _wider(plain, decoded.table["accuracy"].to_numpy(), 4)
+    first = (wide.argmax(1) + 1) / 6
+    found = decoding_sweep(decoded).best_draws[:, 0]
+    assert found.tolist() == first.tolist() != ((plain.argmax(1) + 1) / 6).tolist()
