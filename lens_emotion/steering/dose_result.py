@@ -281,7 +281,7 @@ class CrossFitted(Result):
     @property
     def rate(self) -> str:
         """Success with its 95% interval, in words."""
-        return f"{self.success}/{self.n} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.success}/{self.n} = {self.success / self.n:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     @property
     def controls(self) -> str:

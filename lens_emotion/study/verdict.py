@@ -26,9 +26,9 @@ ALL_MODELS = "all models"
 STATEMENTS: dict[str, str] = {
     "C1": "Generation-based extraction separates emotions better than comprehension-based",
     "C2": "Emotion is represented at the middle layers, about half way up",
-    "C3": "Separation follows a U-shaped curve over depth, whatever the architecture",
+    "C3": "Separation follows a U-shaped curve over depth (accuracy: best in the middle), whatever the architecture",
     "C4": "The representations are more than anisotropy",
-    "C5": "Steering is causal, and an outside judge sees it",
+    "C5": "Steering is causal, and a judge from outside the model sees it",
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",
     "C7": "Steering English text brings out tokens of another language that fit the emotion",
     "C8": "Instruction tuning raises the generation-side signal and hardly the comprehension side",
@@ -215,7 +215,8 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
         effect or _median_effect(tested),
         tested[0].null if n == 1 else "each model's own, in its row",
         tested[0].p if n == 1 else p,
-        _models(n),
+        _models(n)
+        + (f", {'each of ' * (n > 1)}{tested[0].n}" if len({c.n for c in tested}) == 1 and tested[0].n else ""),
         tested[0].smallest,
         tested[0].reach if n == 1 else "",
         (p_for, p_against),

@@ -229,7 +229,9 @@ def test_cross_fitted_of_an_experiment_tests_each_scenario_once(result):
 def test_the_headline_is_the_cross_fitted_success_with_its_interval_and_both_controls(result):
     found = result.headline
     assert found.success == result.cross_fitted().success and found.table.equals(result.cross_fitted().table)
-    assert found.rate == f"{found.success}/{found.n} [{found.low:.2f}, {found.high:.2f}]"
+    assert (
+        found.rate == f"{found.success}/{found.n} = {found.success / found.n:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    )
     assert found.rate in result.summary() and found.controls in result.summary()
     assert f"random directions {found.random}/{found.n}" in found.controls
     assert f"another emotion's vector {found.other}/{found.n}" in found.controls

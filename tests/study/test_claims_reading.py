@@ -395,7 +395,10 @@ def left(low=0.1, high=0.3, p=0.01, after=(0.2, 0.4), before_p=0.01, standardise
     return Removal(pd.DataFrame(rows), 2, 4, 40, 0.7, 0.1, before_p, found, standardised=standardised)
 
 
-INSIDE, NONE = "emotion lies in the main directions of neutral text no less than neutral text", {"after": (-0.05, 0.05)}
+INSIDE, NONE = (
+    "not shown to lie outside the main directions of neutral text: as much is left of neutral text",
+    {"after": (-0.05, 0.05)},
+)
 OUTSIDE = "emotion lies outside the main directions of neutral text"
 REMOVED = {
     "left": ({}, SUPPORTED, OUTSIDE),

@@ -18,7 +18,7 @@ from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, U
 
 SD = spread(8, 2 * 8 * 2)
 WHOLE = {"loops": (), "breaks": ()}
-BOTH = "beyond both controls, seen by an outside judge"
+BOTH = "beyond both controls, seen by a judge from outside"
 
 
 def wild(emotion, opening, dose):

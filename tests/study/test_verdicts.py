@@ -27,6 +27,7 @@ from lens_emotion.study.verdict import (
     LEVEL,
     NOT_SUPPORTED,
     NOT_TESTABLE,
+    STATEMENTS,
     SUPPORTED,
     UNDETERMINED,
     Claim,
@@ -124,7 +125,7 @@ def test_what_a_verdict_over_models_says():
     assert whole.reason == "of 3 models (at least 2 asked for): supported in 2 (a, c); not supported in 1 (b)"
     assert (whole.effect.value, whole.effect.low, whole.effect.high) == (0.4, 0.1, 0.9)
     assert "every model asked for" in combined("C5", each, universal=True).reason
-    assert whole.sentence == f"Steering is causal, and an outside judge sees it: supported; {whole.reason}."
+    assert whole.sentence == f"{STATEMENTS['C5']}: supported; {whole.reason}."
     given = Effect("mine", 2.0)
     assert combined("C5", each, False, given).effect == given
     undefined = [yes("a", value=math.nan), yes("b", value=0.2)]
@@ -133,11 +134,19 @@ def test_what_a_verdict_over_models_says():
 
 def test_one_model_speaks_for_itself():
     one = yes("a", p=0.004, smallest=0.8)
-    one = replace(one, p=0.0042, reach="so far")
+    one = replace(one, p=0.0042, reach="so far", n="12 topics")
     whole = combined("C5", [one, untestable("C5", "b", "nothing")], universal=True)
-    assert (whole.reason, whole.p, whole.reach, whole.null, whole.n) == ("why a", 0.0042, "so far", "0", "1 model")
+    assert (whole.reason, whole.p, whole.reach, whole.null, whole.n) == (
+        "why a",
+        0.0042,
+        "so far",
+        "0",
+        "1 model, 12 topics",
+    )
     assert whole.effect == one.effect and whole.smallest == 0.8
     two = combined("C5", [one, replace(one, scope="b")], universal=True)
+    other = combined("C5", [one, replace(one, scope="b", n="9 topics")], universal=True)
+    assert (two.n, other.n) == ("2 models, each of 12 topics", "2 models")
     assert (two.reach, two.null, two.smallest) == ("", "each model's own, in its row", 0.8)
 
 

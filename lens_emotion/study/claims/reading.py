@@ -157,7 +157,7 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
         verdict, reason = NOT_SUPPORTED, f"what is decoded without them lies less than {smallest:g} above chance"
     else:
         verdict = UNDETERMINED
-        reason = "emotion lies in the main directions of neutral text no less than neutral text itself does"
+        reason = "not shown to lie outside the main directions of neutral text: as much is left of neutral text itself"
         reason = f"{reason}; {left.n_neutral} neutral texts" if most.high > 0 else reason
     p_left = float(norm.sf(most.more / max((most.high - most.more) / norm.ppf(0.975), 1e-12)))
     return Claim(

@@ -1,4 +1,4 @@
-"""Claims about steering: C5 (causal, seen by an outside judge), C6 (regimes), C7 (other languages)."""
+"""Claims about steering: C5 (causal, seen by a judge from outside the model), C6 (regimes), C7 (other languages)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, sma
             return UNDETERMINED, "another emotion's vector was not tried, which may do as well"
         if not steering.judge_independent:
             return UNDETERMINED, "it succeeds, but only the model itself says so"
-        return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by an outside judge"
+        return SUPPORTED, "the emotion's own vector raises its score beyond both controls, seen by a judge from outside"
     sensitive = found.random is not None and found.random.low > 0 and found.random.value >= smallest
     if excluded and (found.spans or sensitive):
         return NOT_SUPPORTED, f"the gain over {CONTROLS[excluded[0]]} is below {smallest:.2g}"
