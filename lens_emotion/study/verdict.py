@@ -215,8 +215,7 @@ def combined(code: str, per_model: Sequence[Claim], universal: bool, effect: Eff
         effect or _median_effect(tested),
         tested[0].null if n == 1 else "each model's own, in its row",
         tested[0].p if n == 1 else p,
-        _models(n)
-        + (f", {'each of ' * (n > 1)}{tested[0].n}" if len({c.n for c in tested}) == 1 and tested[0].n else ""),
+        _models(n, tested[0].n if len({c.n for c in tested}) == 1 else ""),
         tested[0].smallest,
         tested[0].reach if n == 1 else "",
         (p_for, p_against),
@@ -236,8 +235,9 @@ def _evidence(claim: Claim) -> tuple[float, float]:
     return for_it if claim.verdict == SUPPORTED else 1.0, against if claim.verdict == NOT_SUPPORTED else 1.0
 
 
-def _models(n: int) -> str:
-    return f"{n} model{'s' * (n != 1)}"
+def _models(n: int, each: str = "") -> str:
+    """How many, and how many of what is behind each of them."""
+    return f"{n} model{'s' * (n != 1)}" + (f", {'each of ' * (n > 1)}{each}" if each else "")
 
 
 def _median_effect(tested: Sequence[Claim]) -> Effect | None:
