@@ -194,7 +194,7 @@ TUNED = {  # writing before and after, reading before and after -> C8, and why
 def test_c8(case, accurate, four):
     (before, after), (read_before, read_after), verdict, why = TUNED[case]
     accurate(before, after, read_before, read_after)
-    claim = tuning(*models(four))
+    claim = tuning(*models(four), smallest=0.1)
     assert (claim.code, claim.scope, claim.verdict) == ("C8", "b -> i", verdict) and why in claim.reason, claim.reason
     gain = after.units - before.units
     more = gain - (read_after.units - read_before.units)
@@ -217,10 +217,10 @@ def test_c8_gains_in_odds_too(accurate, four):
     """Where reading is near its floor or its ceiling, an equal gain of its states hardly shows in accuracy."""
     for few in ((0.06, 0.08), (0.88, 0.93)):
         accurate(right(0.30, wave=0.02), right(0.42, wave=0.01), *(right(x, wave=0.002) for x in few))
-        claim = tuning(*models(four))
+        claim = tuning(*models(four), smallest=0.1)
         assert claim.verdict == UNDETERMINED and "more in accuracy, but not in odds (log odds " in claim.reason
     accurate(right(0.30, wave=0.02), right(0.55, wave=0.01), right(0.4), right(0.4))
-    assert tuning(*models(four)).verdict == SUPPORTED
+    assert tuning(*models(four), smallest=0.1).verdict == SUPPORTED
 
 
 def test_layers_at_the_floor_and_at_the_ceiling_show_no_difference(accurate, four):
@@ -228,7 +228,7 @@ def test_layers_at_the_floor_and_at_the_ceiling_show_no_difference(accurate, fou
     layers = np.array([0.05, 0.06, 0.99, 0.98])
     ends, middle = (replace(right(0.5 + WAVE), layers=x) for x in (layers, np.full(4, 0.5)))
     accurate(ends, replace(right(0.5 - WAVE), layers=layers[::1]), ends, ends)
-    for claim in (better_by_writing("m", four[0], four[1]), tuning(*models(four))):
+    for claim in (better_by_writing("m", four[0], four[1]), tuning(*models(four), smallest=0.1)):
         assert claim.verdict == UNDETERMINED and "at the floor or at the ceiling" in claim.reason
     accurate(ends, middle, middle, middle)
     assert better_by_writing("m", four[0], four[1]).verdict == NOT_SUPPORTED
@@ -236,7 +236,7 @@ def test_layers_at_the_floor_and_at_the_ceiling_show_no_difference(accurate, fou
 
 def test_c8_is_undetermined_where_the_decoders_differ(accurate, four):
     accurate(right(0.3), right(0.6), *SAME, standardised=(right(0.3), right(0.3), *SAME))
-    claim = tuning(*models(four))
+    claim = tuning(*models(four), smallest=0.1)
     assert claim.verdict == UNDETERMINED and "hangs on the decoder (centred cosine: supported" in claim.reason
 
 

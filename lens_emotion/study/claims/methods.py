@@ -141,7 +141,7 @@ def over_models(models: Sequence[ModelStudy], per_model: Sequence[Claim]) -> Cla
     return replace(whole, sentence=f"{whole.sentence} {beside}")
 
 
-def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.1, seed: int = 0) -> Claim:
+def tuning(base: Evidence, instruct: Evidence, smallest: float = 0.15, seed: int = 0) -> Claim:
     """C8 for one pair: change in accuracy of the bare stories against that of passages, paired by topic.
 
     Supported if writing gains (interval above 0) and gains more than reading (interval of the difference above 0, in
