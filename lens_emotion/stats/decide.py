@@ -91,7 +91,9 @@ class Estimate:
         return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:.2g}"
 
 
-def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, seed: int = 0) -> Estimate:
+def estimate(
+    units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, seed: int = 0, floor: float = 0.0
+) -> Estimate:
     """The mean of the units, with an interval that holds for skewed units and for folds that share their training.
 
     The interval is a bootstrap-t, nowhere nearer than Student's (`mean_interval`), widened for what the units share.
@@ -99,6 +101,7 @@ def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, see
     Args:
         shared: texts tested over texts learnt from, in one fold: their accuracies vary together with the centroids that
             they share (Nadeau and Bengio 2003). 0 for units that share nothing.
+        floor: see `mean_interval`.
 
     Raises:
         AnalysisError: fewer than 3 units, or values that are not finite.
@@ -106,7 +109,7 @@ def estimate(units: Float[np.ndarray, " n"], unit: str, shared: float = 0.0, see
     if len(units) < 3 or not np.isfinite(units).all():
         raise AnalysisError(f"an interval needs at least 3 finite {unit}; got {len(units)}")
     units = np.where(np.abs(units) > ROUNDING, units, 0.0)  # a difference of equal gains is none
-    found = mean_interval(units, np.arange(len(units)), seed=seed)
+    found = mean_interval(units, np.arange(len(units)), seed=seed, floor=floor)
     wider = math.sqrt(1 + len(units) * shared)
     value = float(found.value)
     error = float(units.std(ddof=1)) / math.sqrt(len(units)) * wider

@@ -51,6 +51,7 @@ def mean_interval(
     level: float = 0.95,
     n_draws: int = 2000,
     seed: int = 0,
+    floor: float = 0.0,
 ) -> Interval:
     """Mean over texts, with an interval over groups.
 
@@ -60,6 +61,8 @@ def mean_interval(
         method: "bootstrap-t" (studentised by the groups' own spread, neither end nearer than Student's; the default,
             which also holds for few and skewed groups), "t" (the group means taken as normal: narrower) or "bca"
             (too narrow below some 20 groups).
+        floor: least standard error of a draw, as a share of that of all groups. Where all groups but a few are alike,
+            draws of the alike ones have next to none, and an interval without it says nothing.
 
     Raises:
         AnalysisError: fewer than 2 groups (3 for a bootstrap), or an unknown method.
@@ -79,7 +82,7 @@ def mean_interval(
     reach = student.ppf(1 - tail, n_groups - 1)
     lower, upper = np.full(mean.shape, -reach), np.full(mean.shape, reach)
     if method == "bootstrap-t":
-        lowest, highest = _studentised(scatter, sizes, error, tail, n_draws, seed)
+        lowest, highest = _studentised(scatter, sizes, error, tail, n_draws, seed, floor)
         lower, upper = np.minimum(lowest, lower), np.maximum(highest, upper)
     low, high = np.asarray(mean - upper * error), np.asarray(mean - lower * error)
     return Interval(np.asarray(mean), low, high, level, method, n_groups)
@@ -111,6 +114,7 @@ def _studentised(
     tail: float,
     n_draws: int,
     seed: int,
+    floor: float = 0.0,
 ) -> tuple[Float[np.ndarray, " *shape"], Float[np.ndarray, " *shape"]]:
     """Quantiles of (mean of the draw - mean) / standard error of the draw.
 
@@ -118,7 +122,7 @@ def _studentised(
     so, both quantiles are 0.
     """
     times = redrawn(len(sizes), n_draws, np.random.default_rng(seed))
-    errors = _standard_error(scatter, sizes, times)
+    errors = np.maximum(_standard_error(scatter, sizes, times), floor * error)
     shift = np.tensordot(times, scatter, axes=1) / _tall(times @ sizes, scatter)
     usable = errors > 1e-6 * error
     t = np.where(usable, shift / np.where(usable, errors, 1.0), np.nan)

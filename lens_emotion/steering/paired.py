@@ -24,6 +24,7 @@ BROKEN = (COLLAPSE, EXPLOSIVE)
 WHOLE = 0.5  # of the openings, that must be whole under every condition at a dose that is compared
 EVEN = 0.7  # SD of the middle emotion beside the pooled one, below which a few emotions make the unit
 LEAST = 3  # emotions with whole texts; fewer have no interval
+FLOOR = 0.3  # of the standard error: a judge that counts words gives most emotions one and the same gain
 GAP = 3.0  # ratio of the first broken dose to the last whole one, from which what steers may lie between them
 ABLE = 0.2  # of the way from chance to perfect, from which a judge can be believed (Landis and Koch 1977: "fair")
 
@@ -161,7 +162,7 @@ def _chosen(wide: pd.DataFrame, sound: list[float]) -> float | None:
 def _over_emotions(table: pd.DataFrame, control: str) -> Estimate | None:
     if len(table) < LEAST or table[control].isna().any():
         return None
-    return estimate(table[control].to_numpy(), "emotions")
+    return estimate(table[control].to_numpy(), "emotions", floor=FLOOR)
 
 
 def able(

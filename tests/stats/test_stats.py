@@ -18,6 +18,7 @@ from lens_emotion.stats.tests import (
     percentile_band,
     permutation_p,
     permutation_test,
+    redrawn,
     spearman_brown,
     wilson_interval,
 )
@@ -279,3 +280,18 @@ def test_the_interval_of_topics_that_all_agree_has_no_width():
     assert 0.9 < nearly.low < nearly.high < 1.1
     with pytest.raises(AnalysisError, match="bootstrap-t, t, bca"):
         mean_interval(np.ones(4), np.arange(4), "normal")
+
+
+def test_groups_that_are_alike_but_for_a_few_have_an_interval_with_a_floor():
+    """Thirteen gain 5.7 and three nothing: the mean is 11 of Student's errors away from 0 on the alike ones alone."""
+    values = np.array([5.7] * 13 + [0.0, 0.3, 2.9]) + 0.001 * np.arange(16)
+    wild, floored = (mean_interval(values, np.arange(16), floor=f) for f in (0.0, 0.3))
+    assert wild.low < 0 < floored.low < float(mean_interval(values, np.arange(16), method="t").low)
+    times = redrawn(16, 2000, np.random.default_rng(0))
+    draws = [np.repeat(values, t.astype(int)) for t in times]
+    error = values.std(ddof=1) / 4
+    least = np.maximum([d.std(ddof=1) / 4 for d in draws], 0.3 * error)
+    t = np.array([d.mean() - values.mean() for d in draws]) / least
+    assert floored.low == pytest.approx(values.mean() - np.quantile(t, 0.975) * error)
+    skewed = np.random.default_rng(0).exponential(size=20)  # a spread of its own: the floor is not met
+    assert mean_interval(skewed, np.arange(20), floor=0.05).low == mean_interval(skewed, np.arange(20)).low

@@ -205,3 +205,10 @@ def test_emotions_with_fewer_whole_texts_weigh_less_in_the_unit():
     torn = (made.texts.dose == 1) & (made.texts.condition == "random") & (made.texts.scenario < 2)
     found = replace(made, texts=made.texts.assign(text_regime=made.texts.text_regime.mask(torn, EXPLOSIVE))).paired()
     assert found.random.n == 7 and found.random.value == pytest.approx(1 / np.sqrt((2 + 7 * 4) / 22))
+
+
+def test_an_emotion_or_three_that_stay_away_do_not_hide_what_the_others_gain():
+    """As with a judge that counts words: what gains, gains one and the same."""
+    made = experiment(lambda k, opening, dose: 0.0 if k in (3, 9, 14) else 5.0 + 0.001 * k, n_emotions=16).paired()
+    assert made.random.value == pytest.approx(13 / 16 * 5.0 / spread(16, 64), rel=0.01)
+    assert 0.0 < made.random.low < 3.0
