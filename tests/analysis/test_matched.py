@@ -157,13 +157,13 @@ def test_what_is_left_counts_pairs_of_topics_and_its_error_is_a_jackknife():
     assert _left(topics, basis) == pytest.approx((share(range(6)), error))
 
 
-def test_removal_takes_neutral_texts_that_had_no_say_and_needs_six():
+def test_removal_takes_neutral_texts_that_had_no_say_and_needs_twelve():
     """Of texts that made the components, nine tenths would be gone by construction."""
     made = planted(n_emotions=2, n_topics=4, n_layers=1, d_model=40, n_neutral=24)
     found = removal(made.acts, layer=0, n_permutations=5)
     assert found.row(0.9).neutral > 0.3  # twenty-odd directions of forty say nothing of the next text
     more = planted(n_emotions=2, n_topics=4, n_layers=1, d_model=40, n_neutral=10, seed=1).acts
     assert removal(made.acts, more, layer=0, n_permutations=5).n_neutral == 34
-    few = planted(n_emotions=2, n_topics=4, n_layers=1, d_model=40, n_neutral=5).acts
-    with pytest.raises(StimulusError, match="5 neutral texts; give 6"):
+    few = planted(n_emotions=2, n_topics=4, n_layers=1, d_model=40, n_neutral=11).acts
+    with pytest.raises(StimulusError, match="11 neutral texts; give 12"):
         removal(few, layer=0, n_permutations=5)
