@@ -197,6 +197,7 @@ def test_a_dose_that_breaks_most_pairs_is_not_chosen_for_what_the_others_gain():
     torn = (made.texts.dose == 2) & (made.texts.condition == "emotion") & (made.texts.scenario < 10)
     found = replace(made, texts=made.texts.assign(text_regime=made.texts.text_regime.mask(torn, COLLAPSE))).paired()
     assert found.doses == (1.0, 1.0) and found.random.value == pytest.approx(0.5 / SD)
+    assert set(found.at["random"]) == {1.0}  # the three emotions that are whole at 2 say nothing of it
 
 
 def test_emotions_with_fewer_whole_texts_weigh_less_in_the_unit():
