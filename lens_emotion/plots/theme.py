@@ -117,13 +117,13 @@ def about(figure: go.Figure, who: str) -> go.Figure:
 
 
 def _lines(facts: Sequence[str], width: int) -> list[str]:
-    """Facts joined with middle dots, in as many lines as they need."""
+    """Facts joined with middle dots, in as many lines as they need; a fact that is longer than a line is broken."""
     lines: list[str] = []
     for fact in facts:
         if lines and len(lines[-1]) + len(fact) + 3 <= width:
             lines[-1] += f" · {fact}"
         else:
-            lines.append(fact)
+            lines += textwrap.wrap(fact, width, break_long_words=False, break_on_hyphens=False)
     return lines
 
 

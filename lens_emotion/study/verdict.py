@@ -26,7 +26,7 @@ ALL_MODELS = "all models"
 STATEMENTS: dict[str, str] = {
     "C1": "Generation-based extraction separates emotions better than comprehension-based",
     "C2": "Emotion is represented at the middle layers, about half way up",
-    "C3": "Separation follows a U-shaped curve over depth (accuracy: best in the middle), whatever the architecture",
+    "C3": "Separation is U-shaped over depth (accuracy best in the middle), in every architecture",
     "C4": "The representations are more than anisotropy",
     "C5": "Steering is causal, and a judge from outside the model sees it",
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",

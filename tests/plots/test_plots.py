@@ -22,7 +22,7 @@ from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.plots._circumplex import LETTER, LINE_HEIGHT, around, overlap, place_labels
-from lens_emotion.plots.theme import GREY, REGIME_COLOURS
+from lens_emotion.plots.theme import GREY, LINE_LENGTH, REGIME_COLOURS
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
@@ -287,6 +287,17 @@ def test_the_dose_that_is_marked_was_chosen_on_other_openings_and_its_success_is
     told = figure.layout.title.subtitle.text
     assert f"{found.rate} succeed" in told and found.controls in told
     assert not any("surgical dose" in (trace.name or "") for trace in figure.data)
+
+
+def test_a_fact_longer_than_a_line_is_broken_and_keeps_its_words():
+    judge = (
+        "sentence encoder minilm (accuracy 0.31 [0.26, 0.37], chance 0.05; trained on the texts that made the vectors)"
+    )
+    lines = plots.dose_response(replace(dose_result(doses=(1, 4)), judge=judge)).layout.title.subtitle.text.split(
+        "<br>"
+    )
+    assert max(map(len, lines)) <= LINE_LENGTH
+    assert f"judge: {judge}" in " ".join(lines)
 
 
 def test_dose_response_without_surgical_dose_or_measured_judge():
