@@ -13,6 +13,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from PIL import Image
 
 import lens_emotion as le
 
@@ -58,6 +59,7 @@ def save(figure: go.Figure, target: Path) -> None:
     figure = on_paper(figure)
     wide, high = int(figure.layout.width or 1080), int(figure.layout.height or 520)
     figure.write_image(target, width=wide, height=high, scale=1.2)
+    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)  # few colours: half of the bytes
     size = target.stat().st_size
     print(f"{target}: {size // 1000} kB" + (" (over the limit)" if size > LIMIT else ""))
 
