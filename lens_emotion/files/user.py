@@ -142,6 +142,19 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
         file.fail(*_fault(error, form))
 
 
+def fitting(data: Any, form: type[F], what: str) -> F:
+    """Data that stands in no TOML or JSON file, in its form.
+
+    Raises:
+        StimulusError: it does not fit; with what it is, and the place.
+    """
+    try:
+        return form.model_validate(data)
+    except ValidationError as error:
+        at, words = _fault(error, form)
+        raise StimulusError(f"{', '.join(filter(None, [what, _place(at)]))}: {words}") from None
+
+
 def name_of(emotion: str) -> str:
     """An emotion's name in one form (NFC), so that an accent typed as two characters is the same letter."""
     return unicodedata.normalize("NFC", emotion.strip())
