@@ -1,4 +1,4 @@
-"""Stimulus sets by name: natural passages, and the tiny models' world in one or two languages; or your own, in any shape."""
+"""Stimulus sets by name: natural passages, the tiny models' world in one or two languages; or texts of your own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
 def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
     """As `load_stimuli`, with the word rules that the set of a file has."""
     if not isinstance(name, str | Path):
-        return StimulusFile(set_of(name, {}), {})
+        return StimulusFile(stimuli_from(name), {})
     if name == PASSAGES:
         return passages_file()
     if name in WORLDS:
@@ -52,7 +52,7 @@ def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
         return read_texts(name)
     close = get_close_matches(str(name), NAMES, n=1)
     raise StimulusError(
-        f"no stimulus set {str(name)[:60]!r}{f'; did you mean {close[0]!r}?' if close else ''}; give one of "
+        f"no stimulus set {str(name)[:60]!r}{f' (did you mean {close[0]!r}?)' if close else ''}; give one of "
         f"{', '.join(NAMES)}, a TOML, JSON, JSONL or CSV file, or texts with labels: le.stimuli_from(texts, labels)"
     )
 
@@ -99,15 +99,14 @@ def stimuli_from(
         raise StimulusError("labels= and emotion= (topics= and topic=) say the same: give values, or a column's name")
     given: dict[str, Given] = {"text": text, "emotion": emotion if labels is None else labels}
     given |= {"topic": topic if topics is None else topics, "id": id, "person": person, "language": language}
-    if (
-        label_names is None
-        and all(value is None for value in given.values())
-        and isinstance(data, str | Path | StimulusSet)
-    ):
-        return load_stimuli(data)
-    if isinstance(data, str | Path) and (rows := rows_of_file(data)) is not None:
+    if isinstance(data, StimulusSet) and all(value is None for value in given.values()):
+        return data
+    if not isinstance(data, str | Path):
+        return set_of(data, given, label_names, name)
+    if (rows := rows_of_file(data)) is not None:
         return set_of(rows, given, label_names, Path(data).stem, str(data))
-    return set_of(load_stimuli(data) if isinstance(data, str | Path) else data, given, label_names, name)
+    found = load_stimuli(data)
+    return found if all(value is None for value in given.values()) else set_of(found, given, label_names, found.name)
 
 
 def more_neutral(texts: StimulusSet) -> StimulusSet:

@@ -113,7 +113,7 @@ class StimulusSet(Result, Sequence[Stimulus]):
             return self.items[index]
         if (found := next((s for s in self.items if s.text_id == index), None)) is None:
             only = f"; .only({index!r}) gives its texts" if index in (*self.emotions, NEUTRAL) else ""
-            raise KeyError(f"no text has the id {index!r}{only}")
+            raise StimulusError(f"stimulus set '{self.name}' has no text with the id {index!r}{only}")
         return found
 
     def __add__(self, other: StimulusSet) -> StimulusSet:
@@ -133,17 +133,36 @@ class StimulusSet(Result, Sequence[Stimulus]):
         columns = ["text_id", "emotion", "topic", "text", "person", "language"]
         return pd.DataFrame([asdict(s) for s in self.items], columns=columns)
 
+    def __repr__(self) -> str:
+        more = "; .limits says what it does not suffice for" if self.limits else ""
+        return f"StimulusSet({self._counts}{more})"
+
     def summary(self) -> str:
         """What the set holds, and what it does not suffice for."""
+        return " ".join([f"{self._counts}.", *self.limits])
+
+    @property
+    def _counts(self) -> str:
         neutral = sum(s.emotion == NEUTRAL for s in self.items)
         sizes = {"text": len(self), "emotion": len(self.emotions), "topic": len(self.topics), "neutral text": neutral}
         counts = ", ".join(f"{n or 'no'} {word}{'s' * (n != 1)}" for word, n in sizes.items())
-        return " ".join([f"'{self.name}': {counts}.", *self.limits])
+        return f"'{self.name}': {counts}"
 
     @cached_property
     def limits(self) -> tuple[str, ...]:
         """What the set does not suffice for, what works all the same, and how to get there: one sentence each."""
         return limits(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the set as JSON, which `load_stimuli` and a study read."""
+        from lens_emotion.files.artifacts import atomic_write  # which needs torch
+
+        if Path(path).suffix.lower() != ".json":
+            raise StimulusError(f"a stimulus set is written as JSON; write to {Path(path).with_suffix('.json')}")
+        data: dict[str, object] = {"name": self.name, "items": [_row(item) for item in self.items]}
+        if self.norms:
+            data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in self.norms}
+        return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
     @cached_property
     def emotions(self) -> tuple[str, ...]:
@@ -339,12 +358,7 @@ def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[N
 
 def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
     """Write a stimulus set in the format that `read_stimulus_file` reads."""
-    from lens_emotion.files.artifacts import atomic_write  # which needs torch
-
-    data: dict[str, object] = {"name": stimuli.name, "items": [_row(item) for item in stimuli.items]}
-    if stimuli.norms:
-        data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in stimuli.norms}
-    return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    return stimuli.save(path)
 
 
 def _row(item: Stimulus) -> dict[str, str]:

@@ -62,11 +62,11 @@ def set_of(
         raise StimulusError(f"{what}: which column holds the texts? {_there(columns)}; give {_CALL}text='...')")
     if "emotion" not in found:
         raise StimulusError(
-            f"{what}: {n} texts without emotions ({_there(columns)}); give {_CALL}labels=[...]), one for each text, or "
+            f"{what}: {n} text{'s' * (n != 1)} without emotions ({_there(columns)}); give {_CALL}labels=[...]), one for each text, or "
             "of a table emotion='its column'"
         )
     found["emotion"] = _named(found["emotion"], names, what)
-    words = {role: [_word(value) for value in values] for role, values in found.items()}
+    words = {role: [_word(value, role == "text") for value in values] for role, values in found.items()}
     _check_whole(words, what)
     if "topic" not in words:  # a text of no topic is one of its own, as independent texts are
         words.setdefault("id", [f"{emotion}-{i + 1}" for i, emotion in enumerate(words["emotion"])])
@@ -154,7 +154,7 @@ def _of_rows(data: Any, what: str) -> Columns:
     """Rows, one after the other: texts alone, dicts, `Stimulus` and other dataclasses, named tuples."""
     if not _listed(data):
         raise StimulusError(
-            f"{what}: {type(data).__name__} is no set of texts; give a DataFrame, a list of dicts, texts with "
+            f"{what}: no set of texts; give a DataFrame, a list of dicts, texts with "
             "labels=[...], a Hugging Face dataset, or the path of a CSV, JSON, JSONL or TOML file"
         )
     rows = [_row(row) for row in data]
@@ -209,12 +209,12 @@ def _there(columns: Columns) -> str:
     return f"its columns are {', '.join(map(repr, columns))}"
 
 
-def _word(value: Any) -> Any:
-    """A cell as text, where it is a number or a name in NumPy's words; None where it is missing."""
+def _word(value: Any, only_text: bool) -> Any:
+    """A cell in Python's own words, a number as its name unless only text will do; None where it is missing."""
     value = plain(value)
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return None
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and not only_text else value
 
 
 def _check_whole(words: Columns, what: str) -> None:
@@ -296,8 +296,8 @@ def _csv_rows(path: str, text: str) -> list[dict[str, str]]:
         for row in reader:
             if None in row or None in row.values():
                 raise StimulusError(
-                    f"{path}, line {reader.line_num}: other fields than the {len(reader.fieldnames or ())} of the first "
-                    "line; a text with commas or line breaks stands in double quotes"
+                    f"{path}, line {reader.line_num}: not as many fields as in the first line "
+                    f"({len(reader.fieldnames or ())}); a text with commas or line breaks stands in double quotes"
                 )
             rows.append(row)
     except csv.Error as error:
@@ -326,9 +326,12 @@ def _json_table(path: str, text: str) -> Any:
         return None  # whose reader says it better
     if isinstance(data, list):
         return data or None
-    table = isinstance(data, dict) and "items" not in data
-    known = table and ({"columns", "data"} <= data.keys() or any(k.strip().lower() in GUESSES["text"] for k in data))
-    return data if known else None
+    if not isinstance(data, dict) or "items" in data:
+        return None
+    if isinstance(data.get("data"), list) and "columns" not in data:  # rows under a heading
+        return data["data"] or None
+    keys = {*data, *(key for value in data.values() if isinstance(value, dict) for key in value)}
+    return data if "columns" in keys or any(key.strip().lower() in GUESSES["text"] for key in keys) else None
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
