@@ -62,8 +62,8 @@ def set_of(
         raise StimulusError(f"{what}: which column holds the texts? {_there(columns)}; give {_CALL}text='...')")
     if "emotion" not in found:
         raise StimulusError(
-            f"{what}: {n} text{'s' * (n != 1)} without emotions ({_there(columns)}); give {_CALL}labels=[...]), one for each text, or "
-            "of a table emotion='its column'"
+            f"{what}: {n} text{'s' * (n != 1)} without emotions ({_there(columns)}); give {_CALL}labels=[...]), one "
+            "for each text, or of a table emotion='its column'"
         )
     found["emotion"] = _named(found["emotion"], names, what)
     words = {role: [_word(value, role == "text") for value in values] for role, values in found.items()}

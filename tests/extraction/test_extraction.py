@@ -7,6 +7,7 @@ import torch
 from conftest import tiny
 from masks import random_masks
 
+import lens_emotion as le
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.errors import ArtifactError, ProcessedModelError, StimulusError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations

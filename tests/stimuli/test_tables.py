@@ -85,9 +85,8 @@ def test_every_shape_gives_the_same_texts(shape):
 def written(path):
     name, kind = path.name.split(".")
     if kind in ("csv", "tsv"):
-        TABLE.to_csv(
-            path, sep={"tsv": "\t"}.get(kind, ";" if name == "semicolons" else ","), index=name == "index", **how
-        )
+        separator = ";" if name == "semicolons" else "\t" if kind == "tsv" else ","
+        TABLE.to_csv(path, sep=separator, index=name == "index")
     elif kind == "jsonl":
         TABLE.to_json(path, orient="records", lines=True)
     elif name == "headed":
