@@ -108,12 +108,12 @@ def extract_poolings(
     chosen = load_stimuli(default_stimuli(model) if stimuli is None else stimuli)
     if emotions is not None:
         neutral = {s.emotion for s in chosen} & {NEUTRAL}
+        chosen = chosen.only(emotions=(*names(emotions), *neutral))
         if len(named := {*names(emotions)} - neutral) == 1:
             raise StimulusError(
                 f"emotions={emotions!r:.60} leaves one emotion, and a direction is what tells it from others; leave "
-                f"it out, read all, and take emotion_vectors(acts)[{next(iter(named))!r}], or name two at least"
+                f"it out, read all, and take emotion_vectors(acts)[{next(iter(named))!r}], or name at least two"
             )
-        chosen = chosen.only(emotions=(*names(emotions), *neutral))
     check_classes(chosen)
     options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
     return read_stimuli(model, chosen, poolings, journal=journal, notes=chosen.limits, **options)
