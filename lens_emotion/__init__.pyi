@@ -81,6 +81,8 @@ from lens_emotion.steering.solve import iso_kl as iso_kl
 from lens_emotion.stimuli.emotions import EMOTIONS as EMOTIONS
 from lens_emotion.stimuli.lexicon import lexicon as lexicon
 from lens_emotion.stimuli.library import load_stimuli as load_stimuli
+from lens_emotion.stimuli.library import stimuli_from as stimuli_from
+from lens_emotion.stimuli.lint import lint as lint
 from lens_emotion.stimuli.prompts import Scenario as Scenario
 from lens_emotion.stimuli.prompts import StoryPrompt as StoryPrompt
 from lens_emotion.stimuli.prompts import scenarios as scenarios
@@ -148,6 +150,7 @@ __all__ = [
     "leakage",
     "lens",
     "lexicon",
+    "lint",
     "load_model",
     "load_stimuli",
     "middle_token",
@@ -173,6 +176,7 @@ __all__ = [
     "steer",
     "steering_grid",
     "steering_hooks",
+    "stimuli_from",
     "story_mean",
     "story_prompts",
     "to_gguf",

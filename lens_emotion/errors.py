@@ -74,6 +74,10 @@ class LayerError(DoseError, AnalysisError):
     since both take layers."""
 
 
+class ArgumentError(LensEmotionError, TypeError):
+    """An argument of a name that a function does not have; the message names the one that may be meant."""
+
+
 class OutOfMemoryError(LensEmotionError, MemoryError):
     """Memory ran out: the machine's, a GPU's, or what a limit leaves (see `memory.room_for`).
 

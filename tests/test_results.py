@@ -97,6 +97,8 @@ def every(acts, results, vectors, run):
         topic_accuracy(acts),
         removal(acts, n_permutations=20),
         experiment(steady(2.0)).paired(),
+        stories := le.load_stimuli("world-en"),
+        le.lint(stories),
         run,
         *run.models,
         *run.mixed.values(),
@@ -127,7 +129,7 @@ def test_large_objects_say_their_sizes(acts, vectors, results) -> None:
     stories = le.load_stimuli("world-en")
     for thing in (acts, vectors, vectors["calm"], stories, results["dose_response"]):
         assert len(repr(thing)) < SHORT and repr(thing).startswith(type(thing).__name__)
-    assert repr(stories).startswith(f"StimulusSet(name='world-en', items=tuple of {len(stories)}")
+    assert repr(stories).startswith(f"StimulusSet('world-en': {len(stories)} texts, 20 emotions")
 
 
 def test_a_brief_repr_gives_shapes_not_values() -> None:

@@ -34,6 +34,7 @@ class Similarity(Result):
         order: emotions as hierarchical clustering (average linkage, 1 - cosine) lays them out.
         mean_pairwise_cosine: J's separation at this layer. It is lowered by noise too: see `separation`.
         layer: the layer. n_layers: of how many. recipe: how the vectors were made.
+        forced: the vectors cancel, as centred ones do: their mean cosine lies near -1/(n-1), and is not shown.
     """
 
     matrix: pd.DataFrame
@@ -42,6 +43,7 @@ class Similarity(Result):
     layer: int
     n_layers: int
     recipe: str
+    forced: bool = False
 
     @property
     def table(self) -> pd.DataFrame:
@@ -56,11 +58,12 @@ class Similarity(Result):
         return self.matrix.loc[list(self.order), list(self.order)]
 
     def summary(self) -> str:
-        """One sentence: the mean, the nearest and the farthest pair."""
+        """One sentence: the mean, where it says anything, the nearest and the farthest pair."""
         near, far = self.table.iloc[0], self.table.iloc[-1]
+        mean = "cosines" if self.forced else f"a mean pairwise cosine of {self.mean_pairwise_cosine:.2f},"
         return (
-            f"At {place(self.layer, self.n_layers)} the {len(self.matrix)} vectors ({self.recipe}) have a "
-            f"mean pairwise cosine of {self.mean_pairwise_cosine:.2f}, from {far.emotion}-{far.other} "
+            f"At {place(self.layer, self.n_layers)} the {len(self.matrix)} vectors ({self.recipe}) have "
+            f"{mean} from {far.emotion}-{far.other} "
             f"({far.cosine:.2f}) to {near.emotion}-{near.other} ({near.cosine:.2f})."
         )
 
@@ -81,7 +84,9 @@ def similarity(vectors: EmotionVectors, layer: int | None = None) -> Similarity:
     cosine = (rows @ rows.T).clamp(-1, 1).numpy()
     matrix = pd.DataFrame(cosine, pd.Index(names, name="emotion"), names)
     mean = float(mean_pairwise_cosine(rows))
-    return Similarity(matrix, _clustered(matrix), mean, at, vectors.n_layers, vectors.header.recipe)
+    moved = rows * vectors.norms[:, at, None]
+    forced = bool(moved.sum(0).norm() <= 1e-5 * moved.norm(dim=1).sum())
+    return Similarity(matrix, _clustered(matrix), mean, at, vectors.n_layers, vectors.header.recipe, forced)
 
 
 def _clustered(matrix: pd.DataFrame) -> tuple[str, ...]:
@@ -119,7 +124,13 @@ class SimilarityByLayer(Result):
         return pd.concat(parts, ignore_index=True)
 
     def summary(self) -> str:
-        """One sentence: the range of the mean cosine, and how alike neighbouring layers are."""
+        """One sentence: the range of the mean cosine; where it is forced, of the cosines of single pairs."""
+        if all(at.forced for at in self.layers):
+            table = self.table
+            near, far = table.loc[table["cosine"].idxmax()], table.loc[table["cosine"].idxmin()]
+            ends = [f"{p.emotion}-{p.other} at layer {p.layer} ({p.cosine:.2f})" for p in (far, near)]
+            what = f"{len(self.order)} vectors ({self.layers[0].recipe})"
+            return f"The cosines of the {what} reach from {' to '.join(ends)}."
         means = np.array([at.mean_pairwise_cosine for at in self.layers])
         low, high = int(means.argmin()), int(means.argmax())
         n = len(self.layers)

@@ -35,6 +35,7 @@ from lens_emotion.vectors.recipes import (
     RECIPES,
     Recipe,
     apply_steps,
+    class_means,
     class_weights,
     recipe_steps,
     without_neutral_components,
@@ -54,6 +55,8 @@ class Separation(Result):
             decoder (accuracy_standardised, accuracy_p_standardised, accuracy_p_corrected_standardised), reliability
             (split-half, Spearman-Brown, mean over emotions; `reliability` has its null).
         recipe: recipe of the vectors whose cosine is taken.
+        forced: the recipe's vectors cancel, so that their mean cosine lies near -1/(n-1) whatever the model: it and all
+            that is made of it are NaN in the table.
         decoding: the decoding behind `accuracy`.
         null: mean cosine of each label permutation at each layer.
         why_uncorrected: per layer, why `disattenuated` is NaN; empty where it is not.
@@ -64,6 +67,7 @@ class Separation(Result):
     decoding: Decoding
     null: Float[np.ndarray, "n_permutations n_layers"]
     why_uncorrected: tuple[str, ...]
+    forced: bool = False
 
     @property
     def best_layer(self) -> int:
@@ -92,13 +96,30 @@ class Separation(Result):
         verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else verdict
         verdict = self.decoding.hangs(None if layer is None else at) or verdict
         p, corrected = ("accuracy_p_corrected", " corrected over layers") if layer is None else ("accuracy_p", "")
+        also = f"{with_copies(self.decoding.copies)}{self._forced()}"
         return (
-            f"At {place(at, len(self.table), best=layer is None)} the mean pairwise cosine is "
-            f"{row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null {row.null_low:.2f} "
-            f"to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(at)}), held-out accuracy "
-            f"{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(row[p])}{corrected}; standardised per dimension "
-            f"{row.accuracy_standardised:.2f}, {p_text(row[f'{p}_standardised'])}), "
-            f"split-half reliability {row.reliability:.2f}: {verdict}.{with_copies(self.decoding.copies)}"
+            f"At {place(at, len(self.table), best=layer is None)} {self._cosine(at)}held-out accuracy "
+            f"{'is ' * self.forced}{row.accuracy:.2f} (chance {row.chance:.2f}, {p_text(row[p])}{corrected}; "
+            f"standardised per dimension {row.accuracy_standardised:.2f}, {p_text(row[f'{p}_standardised'])}), "
+            f"split-half reliability {row.reliability:.2f}: {verdict}.{also}"
+        )
+
+    def _cosine(self, layer: int) -> str:
+        if self.forced:
+            return ""
+        row = self.table.iloc[layer]
+        return (
+            f"the mean pairwise cosine is {row.mean_cosine:.2f} by the {self.recipe} recipe (label-permutation null "
+            f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)}; {self._free_of_noise(layer)}), "
+        )
+
+    def _forced(self) -> str:
+        if not self.forced:
+            return ""
+        n = len(self.decoding.emotions)
+        return (
+            f" No mean cosine: the {self.recipe} recipe forces it near -1/(n-1) = {-1 / (n - 1):.2f}; the recipe "
+            "'neutral' has one, given neutral texts."
         )
 
     def _free_of_noise(self, layer: int) -> str:
@@ -113,14 +134,14 @@ class Separation(Result):
 
 @numbers_fit(AnalysisError)
 def separation(
-    acts: PooledActivations, recipe: Recipe = "neutral", n_permutations: int = 200, seed: int = 0
+    acts: PooledActivations, recipe: Recipe | None = None, n_permutations: int = 200, seed: int = 0
 ) -> Separation:
     """J's separation at every layer, with a label-permutation null, held-out decoding and reliability.
 
     Args:
         acts: emotional texts on crossed topics; neutral texts too where the recipe needs them.
-        recipe: of the vectors. "neutral" is J's. Under "centred" the value is forced near -1/(n-1), without noise
-            too.
+        recipe: of the vectors; by default "neutral", J's, and "centred" where there are no neutral texts. Under
+            "centred" and "neutral_pca" the mean cosine is forced near -1/(n-1), and not shown.
         n_permutations: label permutations, the same for cosine and decoding.
         seed: of permutations and splits.
 
@@ -129,6 +150,8 @@ def separation(
         UnknownRecipeError: no recipe of that name.
         AnalysisError: n_permutations below 1.
     """
+    if recipe is None:
+        recipe = "neutral" if NEUTRAL in acts.emotion else "centred"
     name, _ = recipe_steps(recipe)
     options = n_permutations, seed
     layers = _named(acts, recipe, *options) if isinstance(recipe, str) else _of_function(acts, recipe, *options)
@@ -159,7 +182,23 @@ def separation(
             "reliability": layers.reliability,
         }
     )
-    return Separation(table, name, layers.decoding, layers.null, tuple(c.why_not for c in corrected))
+    if forced := cancel(acts, recipe):
+        table[_OF_THE_COSINE] = np.nan
+    return Separation(table, name, layers.decoding, layers.null, tuple(c.why_not for c in corrected), forced)
+
+
+_OF_THE_COSINE = [
+    "mean_cosine", "cosine_low", "cosine_high", "null_low", "null_high", "p",
+    "disattenuated", "disattenuated_low", "disattenuated_high",
+]  # fmt: skip
+
+
+def cancel(acts: PooledActivations, recipe: Recipe) -> bool:
+    """Whether a recipe's vectors sum to zero at every layer, as deviations from their mean do: their mean cosine then
+    says how many they are, not how they lie."""
+    _, steps = recipe_steps(recipe)
+    made = apply_steps(steps, class_means(acts), acts.neutral.values.cpu().double())
+    return bool((made.sum(0).norm(dim=-1) <= 1e-6 * made.norm(dim=-1).sum(0)).all())
 
 
 # The mean pairwise cosine under label permutations, and with it, in one pass over the layers, its company.

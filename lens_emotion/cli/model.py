@@ -71,7 +71,10 @@ def extract(
     model: ModelName,
     out: Annotated[Path, typer.Option(help="Folder for activations and vectors.")] = Path("extracted"),
     method: Annotated[str, typer.Option(help="comprehension, generation or jeong.")] = "comprehension",
-    recipe: Annotated[str, typer.Option(help="centred, neutral or neutral_pca.")] = "centred",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="centred, neutral or neutral_pca; default: vectors by centred, separation by neutral."),
+    ] = None,
     stimuli: Stimuli = None,
     backend: Backend = "auto",
     dtype: Dtype = "auto",
@@ -92,15 +95,13 @@ def extract(
 
     if method not in METHODS:
         raise StimulusError(f"unknown method '{method}'; use comprehension, generation or jeong")
-    recipe_steps(recipe)
+    by = recipe or "centred"
+    recipe_steps(by)
     facts = {"model": resolve(model).label}
     if stimuli is not None:  # a fault in it is said before the model is loaded
         texts = load_stimuli(stimuli)
         facts |= {"stimuli": texts.name, "stimuli_sha256": texts.sha256} if method == "comprehension" else {}
-    files = {
-        "PooledActivations": out / f"{method}.safetensors",
-        "EmotionVectors": out / f"{method}_{recipe}.safetensors",
-    }
+    files = {"PooledActivations": out / f"{method}.safetensors", "EmotionVectors": out / f"{method}_{by}.safetensors"}
     if (out / MANIFEST).is_file():
         raise ArtifactError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
     for kind, path in files.items():
@@ -114,7 +115,7 @@ def extract(
     else:
         preset = "jeong" if method == "jeong" else "topic-crossed"
         acts = extract_generation(loaded, preset=preset, stimuli=stimuli).conditioned
-    vectors = emotion_vectors(acts, recipe)
+    vectors = emotion_vectors(acts, by)
     say_line(str(acts))
     say_line(separation(acts, recipe).summary())
     for note in acts.header.notes:

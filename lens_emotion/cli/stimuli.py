@@ -28,24 +28,26 @@ def list_stimuli() -> None:
 
 @stimuli_app.command("lint")
 def lint_stimuli(
-    file: Annotated[Path, typer.Argument(help="Stimulus set in TOML or JSON (see `lens-emotion stimuli format`).")],
+    file: Annotated[Path, typer.Argument(help="Texts in CSV, JSONL, JSON or TOML (see `stimuli format`).")],
     min_words: Annotated[int, typer.Option(min=0, help="Shortest text wanted.")] = 35,
     max_words: Annotated[int, typer.Option(min=1, help="Longest text wanted.")] = 70,
 ) -> None:
     """Check a stimulus set: leaked words, missing cells, duplicate openings, lengths. Exits with 1 on faults."""
     from lens_emotion.stimuli.library import NAMES
     from lens_emotion.stimuli.lint import LintRules, lint
-    from lens_emotion.stimuli.sets import read_stimulus_file
+    from lens_emotion.stimuli.tables import read_texts
 
     if str(file) in NAMES and not file.exists():
-        raise StimulusError(f"'{file}' ships with the package and was linted there; give a TOML or JSON file of yours")
-    read = read_stimulus_file(file)
+        raise StimulusError(f"'{file}' ships with the package and was linted there; give a file of yours")
+    read = read_texts(file)
     findings = lint(read, LintRules(min_words, max_words))
     for finding in findings:
         say_line(Text(str(finding)))
     texts = read.stimuli
     size = f"{len(texts)} texts, {len(texts.emotions)} emotions, {len(texts.topics)} topics"
     say_line(f"{texts.name}: {size}: {f'{len(findings)} faults' if findings else 'clean'}")
+    for limit in texts.limits:
+        say_line(f"note: {limit}")
     if findings:
         raise typer.Exit(1)
 

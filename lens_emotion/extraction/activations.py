@@ -35,7 +35,7 @@ from lens_emotion.files.artifacts import (
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.models.identity import VERSION
-from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.emotions import NEUTRAL, names
 
 KIND = "PooledActivations"
 AXES = {"values": "texts layers d_model", "residual_norm": "layers"}  # of the tensors, also in a file
@@ -174,8 +174,9 @@ class PooledActivations:
             PooledActivations, values=values, records=records, residual_norm=self.residual_norm, header=self.header
         )
 
-    def of(self, *emotions: str) -> PooledActivations:
-        """The texts of these emotions ("neutral" allowed)."""
+    def of(self, *emotions: str | Sequence[str]) -> PooledActivations:
+        """The texts of these emotions ("neutral" allowed), named one by one or in a list."""
+        emotions = tuple(e for given in emotions for e in names(given))
         if unknown := [e for e in emotions if e not in set(self.emotion)]:
             raise UnknownEmotionError(
                 f"no texts of '{unknown[0]}' in these activations; they hold: {', '.join(self.emotions)}"

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, overload
 
 import pandas as pd
@@ -37,9 +36,10 @@ from lens_emotion.models.first_token import first_token
 from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import encode, pad, tokenise_text
 from lens_emotion.stimuli.copies import copies_note
-from lens_emotion.stimuli.emotions import names
+from lens_emotion.stimuli.emotions import NEUTRAL, names
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
-from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+from lens_emotion.stimuli.sets import ONE_EMOTION, Stimulus, StimulusSet
+from lens_emotion.stimuli.tables import Data
 
 ROLES = ("pooled", "skipped", "special")
 
@@ -53,7 +53,7 @@ def default_stimuli(model: Model) -> str:
 
 def extract_comprehension(
     model: Model,
-    stimuli: StimulusSet | str | Path | None = None,
+    stimuli: Data | None = None,
     *,
     emotions: Iterable[str] | None = None,
     pooling: Pooling | None = None,
@@ -65,9 +65,10 @@ def extract_comprehension(
 
     Args:
         model: TransformerBridge or HookedTransformer.
-        stimuli: a StimulusSet, a name ("passages", "world-en", "world-en-zh") or a JSON file; None takes the set of
-            the model's catalog row.
-        emotions: only these (neutral is kept).
+        stimuli: a StimulusSet, a name ("passages", "world-en", "world-en-zh"), a DataFrame, a list of dicts, a Hugging
+            Face dataset, a CSV, JSON, JSONL or TOML file (see `stimuli_from`); None takes the set of the model's
+            catalog row.
+        emotions: only these, two at least (neutral is kept).
         pooling: default story mean over all content tokens (position 0 excluded). arXiv 2604.04064 uses `last_token()`.
         token_budget: padded tokens per forward pass; default what suits the device (`models.forward`).
         allow_processed: accept a HookedTransformer with processed weights; recorded in the header.
@@ -88,7 +89,7 @@ def extract_comprehension(
 def extract_poolings(
     model: Model,
     poolings: Sequence[Pooling],
-    stimuli: StimulusSet | str | Path | None = None,
+    stimuli: Data | None = None,
     *,
     emotions: Iterable[str] | None = None,
     token_budget: int | None = None,
@@ -104,13 +105,18 @@ def extract_poolings(
     Returns:
         One PooledActivations per pooling, in their order.
     """
-    chosen = stimuli if isinstance(stimuli, StimulusSet) else load_stimuli(stimuli or default_stimuli(model))
+    chosen = load_stimuli(default_stimuli(model) if stimuli is None else stimuli)
     if emotions is not None:
-        neutral = {s.emotion for s in chosen.items} & {"neutral"}
+        neutral = {s.emotion for s in chosen} & {NEUTRAL}
         chosen = chosen.only(emotions=(*names(emotions), *neutral))
+        if len(named := {*names(emotions)} - neutral) == 1:
+            raise StimulusError(
+                f"emotions={emotions!r:.60} leaves one emotion, and a direction is what tells it from others; leave "
+                f"it out, read all, and take emotion_vectors(acts)[{next(iter(named))!r}], or name at least two"
+            )
     check_classes(chosen)
     options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
-    return read_stimuli(model, chosen, poolings, journal=journal, **options)
+    return read_stimuli(model, chosen, poolings, journal=journal, notes=chosen.limits, **options)
 
 
 def read_stimuli(
@@ -122,14 +128,15 @@ def read_stimuli(
     allow_processed: bool = False,
     progress: bool = True,
     journal: Journal | None = None,
+    notes: tuple[str, ...] = (),
 ) -> tuple[PooledActivations, ...]:
-    """As `extract_poolings`, of texts of whatever emotions: also of neutral ones alone."""
+    """As `extract_poolings`, of texts of whatever emotions: also of neutral ones alone; `notes` go into the header."""
     check_raw_basis(model, allow_processed)
     readings = [
         Reading(tokenise_text(model, s.text), TextRecord(s.text_id, s.emotion, s.topic, s.text, s.person, s.language))
         for s in chosen.items
     ]
-    more: dict[str, Any] = {"variant": chosen.name, "notes": notes_on_copies(chosen.items)}
+    more: dict[str, Any] = {"variant": chosen.name, "notes": (*notes, *notes_on_copies(chosen.items))}
     header = make_header(
         model, "comprehension", "", chosen.name, chosen.sha256, allow_processed=allow_processed, **more
     )
@@ -146,8 +153,8 @@ def check_classes(stimuli: StimulusSet) -> None:
     """Raises StimulusError unless there are at least two emotions to tell apart."""
     if len(stimuli.emotions) < 2:
         raise StimulusError(
-            f"stimulus set '{stimuli.name}' has {len(stimuli.emotions)} emotion(s) ({', '.join(stimuli.emotions)}); "
-            "at least two are needed to tell them apart"
+            f"stimulus set '{stimuli.name}' has {len(stimuli.emotions)} emotion(s) ({', '.join(stimuli.emotions)}): "
+            f"a direction is {ONE_EMOTION}"
         )
 
 

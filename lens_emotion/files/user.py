@@ -142,6 +142,19 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
         file.fail(*_fault(error, form))
 
 
+def fitting(data: Any, form: type[F], what: str) -> F:
+    """Data that stands in no TOML or JSON file, in its form.
+
+    Raises:
+        StimulusError: it does not fit; with what it is, and the place.
+    """
+    try:
+        return form.model_validate(data)
+    except ValidationError as error:
+        at, words = _fault(error, form)
+        raise StimulusError(f"{', '.join(filter(None, [what, _place(at)]))}: {words}") from None
+
+
 def name_of(emotion: str) -> str:
     """An emotion's name in one form (NFC), so that an accent typed as two characters is the same letter."""
     return unicodedata.normalize("NFC", emotion.strip())
@@ -165,7 +178,9 @@ _NUMBERS: dict[str, Any] = {
 
 
 def plain(value: Any) -> Any:
-    """A number or a list of numbers as Python's own, where it is one of NumPy or torch."""
+    """A number or a list of numbers as Python's own, where it is one of NumPy or torch; a path as text."""
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
     return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
@@ -201,11 +216,13 @@ def refused_as(error: type[LensEmotionError]) -> Callable[[type[T]], type[T]]:
 
     def decorate(cls: type[T]) -> type[T]:
         made: Any = cls.__init__
+        names = [f.name for f in fields(cast(Any, cls))]
 
         @wraps(made)
         def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
             try:
-                made(self, *map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
+                made(self, *args[len(names) :], **{name: plain(value) for name, value in given.items()})
             except ValidationError as found:
                 at, words = _fault(found, cls)
                 raise error(f"{_place(at)}: {words}") from None
@@ -275,7 +292,9 @@ def _said(found: Any, schema: dict[str, Any]) -> str:
             return f"got {shown(given)}; a name is one line, without control characters"
         return f"got {shown(given)}, which is not {here.get('description', 'of that form')}"
     if kind.endswith("_type") and "type" in here:
-        return f"expected {_type(here)}, got {shown(given)}"
+        one = {"string": str, "number": int | float}.get(here.get("items", {}).get("type"), ())
+        hint = f"; give a list: [{shown(given)}]" if isinstance(given, one) and not isinstance(given, bool) else ""
+        return f"expected {_type(here)}, got {shown(given)}{hint}"
     if kind not in _LIMITS:
         return str(found["msg"])[:200]
     note = f" ({here['description']})" if "description" in here else ""
@@ -328,7 +347,13 @@ def shown(value: Any) -> str:
     """A wrong value in a message, on which Python's own words may be long, or none."""
     if isinstance(value, int) and abs(value) >= 10**40:  # of which Python writes 4,300 digits at most
         return "a number of more than 40 digits"
-    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:40]
+    return (
+        "a table"
+        if isinstance(value, dict)
+        else "a list"
+        if isinstance(value, list)
+        else " ".join(repr(value).split())[:40]
+    )
 
 
 # Places and their lines.

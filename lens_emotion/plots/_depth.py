@@ -105,6 +105,9 @@ def separation(result: Separation) -> go.Figure:
     reliable = "reliability" in table and bool(table["reliability"].notna().any())
     heights = [0.42, 0.34, 0.24] if reliable else [0.55, 0.45]
     figure = make_subplots(len(heights), 1, shared_xaxes=True, vertical_spacing=0.05, row_heights=heights)
+    if result.forced:
+        words = f"not shown: the {result.recipe} recipe forces it near -1/(n-1)"
+        figure.add_annotation(text=words, x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False)
     figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")

@@ -60,8 +60,8 @@ def similarity(result: Similarity) -> go.Figure:
         hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>", colorbar=colour_bar("cosine"), xgap=1, ygap=1,
     )  # fmt: skip
     figure = square(heat, "emotion", "emotion")
-    mean = f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}"
-    facts = (f"layer {result.layer}", f"n = {len(order)} emotions", mean, "clustered order")
+    mean = () if result.forced else (f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}",)
+    facts = (f"layer {result.layer}", f"n = {len(order)} emotions", *mean, "clustered order")
     return titled(figure, "Similarity of emotion vectors", facts, height=560)
 
 

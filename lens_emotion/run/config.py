@@ -20,8 +20,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import Field, WrapValidator, create_model
+from pydantic import BeforeValidator, Field, WrapValidator, create_model
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.read import kind_of
@@ -61,6 +62,25 @@ def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
     return value
 
 
+def _by_name(what: str, remedy: str) -> BeforeValidator:
+    """A study goes on where it stopped, so that what it runs on is named: an object that was given is answered."""
+
+    def check(value: Any) -> Any:
+        objects = [v for v in (value if isinstance(value, tuple | list) else [value]) if not _is_plain(v)]
+        if objects:
+            words = f"got {type(objects[0]).__name__}; a study names its {what}, so that it can go on later: {remedy}"
+            raise PydanticCustomError("by_name", "{words}", {"words": words})
+        return value
+
+    return BeforeValidator(check)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | dict | tuple | list | set)
+
+
+_STIMULI = _by_name("texts", "le.stimuli_from(data).save('mine.json'), then stimuli='mine.json'")
+_MODELS = _by_name("models", "names, hub ids, folders or GGUF files")
 OwnFile = Annotated[Name, Field(description="file")]
 Some = Field(strict=False, min_length=1)  # a list is welcome where a tuple is kept
 Dose = Annotated[float, Field(ge=SMALLEST_DOSE, le=LARGEST_DOSE), WrapValidator(_as_given)]
@@ -93,8 +113,8 @@ class StudyConfig:
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
     """
 
-    models: Annotated[tuple[Name, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE
-    stimuli: Annotated[Name, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
+    models: Annotated[tuple[Name, ...], Some, _MODELS, Field(description="see `lens-emotion models`")] = TINY_FIVE
+    stimuli: Annotated[Name, _STIMULI, Field(description=f"file, or {', '.join(NAMES)}")] | None = None
     backend: Literal["auto", "bridge", "hooked"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[Name, Field(description="cpu, cuda, mps, or auto: over every GPU there is")] | None = None

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal, Record, are_ids, batch_key, remembered_batches
+from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, broken_at, check_prompts, generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, not_finite, plan_batches, run_halving
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.progress import track
-from lens_emotion.steering.dose import Dose
+from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
 from lens_emotion.stimuli.sets import well_formed
 from lens_emotion.vectors.emotion_vectors import EmotionVector
@@ -33,6 +35,9 @@ class Condition:
         layers: where; None for the layers of the whole call.
         mode, centre: see `hooks.Intervention`.
         seed: of sampling, for this text.
+
+    Raises:
+        GenerationError: the prompt is no text. DoseError: the vector is none, the dose no number, or the seed a mode.
     """
 
     prompt: str
@@ -42,6 +47,19 @@ class Condition:
     layers: Layers = None
     mode: str = "add"
     centre: Centre = 0.0
+
+    def __post_init__(self) -> None:
+        usage = "Condition(prompt, vectors['calm'], dose, mode=...)"
+        if not isinstance(self.prompt, str):
+            raise GenerationError(f"the prompt is text, got {shown(self.prompt)}; write {usage}")
+        held = tuple(self.vector) if isinstance(self.vector, list | tuple) else self.vector
+        for vector in () if held is None else held if isinstance(held, tuple) else (held,):
+            if not isinstance(vector, EmotionVector):
+                raise DoseError(f"the vector is one of emotion_vectors(acts), got {shown(vector)}; write {usage}")
+        if isinstance(self.seed, str):
+            raise DoseError(f"the seed is a whole number, got {shown(self.seed)}; write {usage}")
+        object.__setattr__(self, "vector", held)
+        object.__setattr__(self, "dose", as_dose(self.dose))
 
     def intervention(self, default: Sequence[int], n_layers: int) -> Intervention | None:
         """What is done, or None if nothing is.

@@ -1,7 +1,8 @@
-"""Stimulus sets by name: natural passages, and the tiny models' world in one language or two; or from a file."""
+"""Stimulus sets by name: natural passages, the tiny models' world in one or two languages; or texts of your own."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from lens_emotion.files.read import kind_of
 from lens_emotion.files.user import is_user_file, numbers_fit
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_file
+from lens_emotion.stimuli.tables import Data, Given, Names, is_table_file, read_texts, rows_of_file, set_of
 from lens_emotion.stimuli.world_text import world_stimuli
 
 PASSAGES = "passages"
@@ -19,26 +21,92 @@ NAMES = (PASSAGES, *WORLDS)
 
 
 @numbers_fit(StimulusError)
-def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -> StimulusSet:
+def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
     """A stimulus set by name, or from a file.
 
     Args:
         name: "passages" (20 emotions + neutral x 12 topics of natural English), "world-en" or "world-en-zh" (held-out
-            stories of the tiny models' world), a TOML or JSON file, or a StimulusSet, which is returned as it is.
+            stories of the tiny models' world), a TOML, JSON, JSONL or CSV file, or texts in any shape that
+            `stimuli_from` takes (a StimulusSet is returned as it is).
         per_cell: stories per emotion and topic drawn from a world.
 
     Raises:
         StimulusError: an unknown name, or a file that cannot be read.
     """
-    if isinstance(name, StimulusSet):
-        return name
+    return (
+        world_stimuli(str(name), n_per_cell=per_cell)
+        if isinstance(name, str) and name in WORLDS
+        else with_rules(name).stimuli
+    )
+
+
+def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
+    """As `load_stimuli`, with the word rules that the set of a file has."""
+    if not isinstance(name, str | Path):
+        return StimulusFile(stimuli_from(name), {})
     if name == PASSAGES:
-        return passages_file().stimuli
+        return passages_file()
     if name in WORLDS:
-        return world_stimuli(str(name), n_per_cell=per_cell)
-    if is_user_file(name) or kind_of(name) == "a file":
-        return read_stimulus_file(name).stimuli
-    raise StimulusError(f"no stimulus set '{name}'; give one of {', '.join(NAMES)}, or a TOML or JSON file")
+        return StimulusFile(world_stimuli(str(name), n_per_cell=per_cell), {})
+    if is_user_file(name) or is_table_file(name) or kind_of(name) == "a file":
+        return read_texts(name)
+    close = get_close_matches(str(name), NAMES, n=1)
+    raise StimulusError(
+        f"no stimulus set {str(name)[:60]!r}{f' (did you mean {close[0]!r}?)' if close else ''}; give one of "
+        f"{', '.join(NAMES)}, a TOML, JSON, JSONL or CSV file, or texts with labels: le.stimuli_from(texts, labels)"
+    )
+
+
+def stimuli_from(
+    data: Data,
+    labels: Given = None,
+    topics: Given = None,
+    *,
+    text: str | None = None,
+    emotion: str | None = None,
+    topic: str | None = None,
+    id: Given = None,
+    person: Given = None,
+    language: Given = None,
+    label_names: Names = None,
+    name: str = "own",
+) -> StimulusSet:
+    """A stimulus set from texts in the shape in which you have them.
+
+        le.stimuli_from(df)                                        # columns text, emotion (or label), topic ...
+        le.stimuli_from(df, text="utterance", emotion="feeling", topic="situation")
+        le.stimuli_from(texts, labels)                             # two lists
+        le.stimuli_from({"calm": [...], "angry": [...]})           # texts by emotion
+        le.stimuli_from("mine.csv")                                # or .tsv, .jsonl, .json, .toml
+
+    `extract_comprehension`, `lint` and `load_stimuli` take the same shapes where their columns can be guessed.
+
+    Args:
+        data: a pandas (or polars) DataFrame, a Hugging Face dataset (one split), NumPy records, a list of dicts or of
+            texts, a dict of columns or of texts by emotion, a file's path, or a StimulusSet.
+        labels, topics: emotion and topic of each text, where they stand beside the data. "neutral" is the neutral
+            class. Texts without topics count as independent: each is a topic of its own (`StimulusSet.limits`).
+        text, emotion, topic: names of columns, where they cannot be guessed.
+        id, person, language: names of columns, or values, one per text; one language may be that of all texts ("de").
+        label_names: names of labels that are numbers: ["sad", "happy"], or {0: "sad", 1: "happy"}.
+        name: of the set, printed with every result; of a file, its own.
+
+    Raises:
+        StimulusError: columns that cannot be guessed, labels that are missing or numbers without names, an empty text,
+            an id that stands twice; with the row, and the remedy.
+    """
+    if (labels is not None and emotion is not None) or (topics is not None and topic is not None):
+        raise StimulusError("labels= and emotion= (topics= and topic=) say the same: give values, or a column's name")
+    given: dict[str, Given] = {"text": text, "emotion": emotion if labels is None else labels}
+    given |= {"topic": topic if topics is None else topics, "id": id, "person": person, "language": language}
+    if isinstance(data, StimulusSet) and all(value is None for value in given.values()):
+        return data
+    if not isinstance(data, str | Path):
+        return set_of(data, given, label_names, name)
+    if (rows := rows_of_file(data)) is not None:
+        return set_of(rows, given, label_names, Path(data).stem, str(data))
+    found = load_stimuli(data)
+    return found if all(value is None for value in given.values()) else set_of(found, given, label_names, found.name)
 
 
 def more_neutral(texts: StimulusSet) -> StimulusSet:

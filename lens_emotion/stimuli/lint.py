@@ -7,17 +7,24 @@ has, a text known from the training folds, a shared first phrase, or length.
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import overload
 
+import pandas as pd
 import regex
 
+from lens_emotion.display import Result
 from lens_emotion.stimuli.copies import copies
 from lens_emotion.stimuli.emotions import NEUTRAL
+from lens_emotion.stimuli.library import with_rules
 from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet
+from lens_emotion.stimuli.tables import Data
 
 OPENING_WORDS = 3
+MOST = 12  # topics named in one finding
 SKEW = 1.25  # mean length of the longest emotion over that of the shortest
 
 
@@ -42,18 +49,66 @@ class Finding:
         return f"{self.kind:<18} {self.text_id or '(set)':<24} {self.message}"
 
 
-def lint(file: StimulusFile, rules: LintRules | None = None) -> list[Finding]:
-    """All faults of a stimulus set, in a stable order; an empty list is a clean set."""
-    rules = rules or LintRules()
-    stimuli = file.stimuli
-    return [
-        *leaked_words(stimuli, file.forbidden),
-        *missing_cells(stimuli),
-        *copied_texts(stimuli),
-        *duplicate_openings(stimuli),
-        *lengths(stimuli, rules),
-        *length_skew(stimuli, rules),
-    ]
+@dataclass(frozen=True, repr=False)
+class Lint(Result, Sequence[Finding]):
+    """The faults of a stimulus set, in a stable order: empty for a clean one.
+
+    Attributes:
+        found: the faults. said: the set in a sentence, and what its design does not suffice for, which is no fault.
+    """
+
+    found: tuple[Finding, ...]
+    said: str
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
+
+    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
+        return self.found[index]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per fault: kind, text_id, message."""
+        return pd.DataFrame([asdict(f) for f in self.found], columns=["kind", "text_id", "message"])
+
+    def summary(self) -> str:
+        """How many faults of each kind, and what the set is."""
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(f.kind for f in self.found).items())
+        faults = f"{len(self)} fault{'s' * (len(self) != 1)} ({kinds})" if kinds else "Clean"
+        return f"{faults}. {self.said}"
+
+
+def lint(
+    stimuli: StimulusFile | Data, rules: LintRules | None = None, forbidden: Mapping[str, Sequence[str]] | None = None
+) -> Lint:
+    """All faults of a stimulus set: leaked words, missing cells, copies, duplicate openings, lengths.
+
+        found = le.lint(df)
+        found.table
+
+    Args:
+        stimuli: a set, or texts in any shape that `stimuli_from` takes; of a file or a set by name its own word rules
+            hold too.
+        rules: limits of length; by default 35 to 70 words, which suit passages.
+        forbidden: emotion -> stems that its texts must not use ("joy", or "glad$" for the whole word).
+
+    Raises:
+        StimulusError: texts that are none, or cannot be read.
+    """
+    file = stimuli if isinstance(stimuli, StimulusFile) else with_rules(stimuli)
+    rules, texts = rules or LintRules(), file.stimuli
+    words = file.forbidden | {emotion: tuple(stems) for emotion, stems in (forbidden or {}).items()}
+    found = (
+        leaked_words(texts, words), missing_cells(texts), copied_texts(texts), duplicate_openings(texts),
+        lengths(texts, rules), length_skew(texts, rules),
+    )  # fmt: skip
+    return Lint(tuple(chain.from_iterable(found)), texts.summary())
 
 
 def stem_pattern(stems: tuple[str, ...]) -> regex.Pattern[str]:
@@ -78,12 +133,18 @@ def leaked_words(stimuli: StimulusSet, forbidden: dict[str, tuple[str, ...]]) ->
 
 
 def missing_cells(stimuli: StimulusSet) -> Iterator[Finding]:
-    """Emotion x topic cells that have no text: the design must be crossed, or topic stands in for emotion."""
+    """Emotion x topic cells that have no text: the design must be crossed, or topic stands in for emotion.
+
+    Nothing is crossed where every text is a topic of its own, which `StimulusSet.limits` says.
+    """
+    if len(stimuli.topics) == len(stimuli):
+        return
     present = {(s.emotion, s.topic) for s in stimuli.items}
     emotions = [*stimuli.emotions, *([NEUTRAL] if any(s.emotion == NEUTRAL for s in stimuli.items) else [])]
     for emotion in emotions:
         if missing := [t for t in stimuli.topics if (emotion, t) not in present]:
-            yield Finding("missing cell", "", f"{emotion} has no text on: {', '.join(missing)}")
+            more = f" and {len(missing) - MOST} more" if len(missing) > MOST else ""
+            yield Finding("missing cell", "", f"{emotion} has no text on: {', '.join(missing[:MOST])}{more}")
 
 
 def copied_texts(stimuli: StimulusSet) -> Iterator[Finding]:

@@ -24,19 +24,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, overload
 
 from pydantic import Field
 
-from lens_emotion.display import Brief
-from lens_emotion.errors import ArtifactError, UnknownEmotionError
+from lens_emotion.display import Result
+from lens_emotion.errors import ArtifactError, StimulusError, UnknownEmotionError
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import Form, Label, Name, Text, UserFile, name_of, read_user_file, record
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -61,19 +65,104 @@ class Stimulus:
 
 
 @dataclass(frozen=True, repr=False)
-class StimulusSet(Brief):
-    """Labelled texts in a fixed order. Emotions and topics keep the order in which they first appear.
+class StimulusSet(Result, Sequence[Stimulus]):
+    """Labelled texts in a fixed order: `len(s)`, `for one in s`, `s[0]`, `s["happy-letter"]`, `s[:10]`, `s + other`.
+
+    Emotions and topics keep the order in which they first appear.
 
     Attributes:
         norms: people's ratings of the emotions, where the set brings its own.
+
+    Raises:
+        StimulusError: an id that stands twice, or items that are no `Stimulus`.
     """
 
     name: str
     items: tuple[Stimulus, ...]
     norms: tuple[Norm, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not all(isinstance(s, Stimulus) for s in self.items):
+            raise StimulusError(
+                "a StimulusSet is a name and its Stimulus objects, StimulusSet('mine', (Stimulus(...), ...)); "
+                "le.stimuli_from(...) makes one of a table, dicts or texts with labels"
+            )
+        object.__setattr__(self, "items", tuple(self.items))  # a list is welcome
+        ids = Counter(s.text_id for s in self.items)
+        if twice := [name for name, n in ids.items() if n > 1]:
+            more = f", and {len(twice) - 1} other ids too" * (len(twice) > 1)
+            raise StimulusError(
+                f"stimulus set '{self.name}': the id {twice[0]!r} occurs twice{more}; ids must be unique: "
+                "leave them out, and they are made"
+            )
+
     def __len__(self) -> int:
         return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int | str) -> Stimulus: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> StimulusSet: ...
+
+    def __getitem__(self, index: int | str | slice) -> Stimulus | StimulusSet:
+        """A text by number or id; of a slice, the set of its texts."""
+        if isinstance(index, slice):
+            return self._of(self.items[index])
+        if not isinstance(index, str):
+            return self.items[index]
+        if (found := next((s for s in self.items if s.text_id == index), None)) is None:
+            only = f"; .only({index!r}) gives its texts" if index in (*self.emotions, NEUTRAL) else ""
+            raise StimulusError(f"stimulus set '{self.name}' has no text with the id {index!r}{only}")
+        return found
+
+    def __add__(self, other: StimulusSet) -> StimulusSet:
+        """The texts of both."""
+        rated = {n.emotion: n for n in (*other.norms, *self.norms)}
+        return StimulusSet(f"{self.name} + {other.name}", self.items + other.items, tuple(rated.values()))
+
+    def _of(self, items: tuple[Stimulus, ...]) -> StimulusSet:
+        kept = {s.emotion for s in items}
+        return StimulusSet(self.name, items, tuple(n for n in self.norms if n.emotion in kept))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per text: text_id, emotion, topic, text, person, language."""
+        import pandas as pd  # which a look at a set's names need not load
+
+        columns = ["text_id", "emotion", "topic", "text", "person", "language"]
+        return pd.DataFrame([asdict(s) for s in self.items], columns=columns)
+
+    def __repr__(self) -> str:
+        more = "; .limits says what it does not suffice for" if self.limits else ""
+        return f"StimulusSet({self._counts}{more})"
+
+    def summary(self) -> str:
+        """What the set holds, and what it does not suffice for."""
+        return " ".join([f"{self._counts}.", *self.limits])
+
+    @property
+    def _counts(self) -> str:
+        neutral = sum(s.emotion == NEUTRAL for s in self.items)
+        sizes = {"text": len(self), "emotion": len(self.emotions), "topic": len(self.topics), "neutral text": neutral}
+        counts = ", ".join(f"{n or 'no'} {word}{'s' * (n != 1)}" for word, n in sizes.items())
+        return f"'{self.name}': {counts}"
+
+    @cached_property
+    def limits(self) -> tuple[str, ...]:
+        """What the set does not suffice for, what works all the same, and how to get there: one sentence each."""
+        return limits(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the set as JSON, which `load_stimuli` and a study read."""
+        from lens_emotion.files.artifacts import atomic_write  # which needs torch
+
+        if Path(path).suffix.lower() != ".json":
+            raise StimulusError(f"a stimulus set is written as JSON; write to {Path(path).with_suffix('.json')}")
+        data: dict[str, object] = {"name": self.name, "items": [_row(item) for item in self.items]}
+        if self.norms:
+            data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in self.norms}
+        return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
     @cached_property
     def emotions(self) -> tuple[str, ...]:
@@ -108,8 +197,42 @@ class StimulusSet(Brief):
                     f"stimulus set '{self.name}' has no {kind} {', '.join(map(repr, unknown))}; "
                     f"it has: {', '.join(known)}"
                 )
-        kept = tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set)
-        return StimulusSet(self.name, kept, tuple(n for n in self.norms if n.emotion in wanted))
+        return self._of(tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set))
+
+
+def limits(texts: StimulusSet) -> tuple[str, ...]:
+    """What a set's design does not suffice for; nothing is said of neutral texts alone, which are added to others."""
+    emotional = [s for s in texts.items if s.emotion != NEUTRAL]
+    topics = {s.topic for s in emotional}
+    if not emotional:
+        return ()
+    if len(texts.emotions) < 2:
+        return (f"'{texts.emotions[0]}' alone has no direction, which is {ONE_EMOTION}.",)
+    found = []
+    if len(topics) == 1:
+        found.append(_ONE_TOPIC)
+    elif len(topics) == len(emotional):
+        found.append(_OWN_TOPICS)
+    if len(emotional) == len(texts):
+        found.append(_NO_NEUTRAL)
+    return tuple(found)
+
+
+ONE_EMOTION = "what tells an emotion from others, so give texts of at least two emotions (neutral is none)"
+_ONE_TOPIC = (
+    "One topic: vectors, steering, similarity and token scores work; separation, decoding, reliability, probe and "
+    "layer_sweep do not, for they are tested on topics held out. Give topic=..., the situation of each text, at least "
+    "two for every emotion (eight or more give steady figures), or no topics where the texts are independent."
+)
+_OWN_TOPICS = (
+    "No two texts share a topic: everything works, but the tests hold out single texts, and cannot tell an emotion "
+    "from what its texts speak of. Give topic=..., the situation of each text, best every emotion on every topic."
+)
+_NO_NEUTRAL = (
+    "No neutral texts: the recipe 'centred' works, and separation goes by accuracy alone; the recipes 'neutral' and "
+    "'neutral_pca', the mean cosine, anisotropy and a study need some. Label some 'neutral', or add those of the "
+    "package: stimuli + le.load_stimuli().only('neutral')."
+)
 
 
 # What a model wrote is data, whatever it is: nothing, line breaks, control characters, half of a surrogate pair.
@@ -210,13 +333,14 @@ def read_stimulus_file(path: str | Path) -> StimulusFile:
     """
     file = read_user_file(path, StimulusForm)
     form = file.data
-    items = tuple(_item(i, row, form.language) for i, row in enumerate(form.items))
+    items = tuple(item_of(i, row, form.language) for i, row in enumerate(form.items))
     file.unique("items", [item.text_id for item in items])
     forbidden = {name_of(e): tuple(stems) for e, stems in form.forbidden.items()}
     return StimulusFile(StimulusSet(form.name or file.path.stem, items, _norms(file, items)), forbidden)
 
 
-def _item(index: int, row: ItemRow, language: str) -> Stimulus:
+def item_of(index: int, row: ItemRow, language: str) -> Stimulus:
+    """The text that a row says; its id is made of its labels where it has none."""
     emotion = name_of(row.emotion)
     topic = name_of(row.topic)  # "school " is no topic of its own, on whose folds "school" could be tested
     name = row.id or f"{emotion}-{topic}-{index + 1}"
@@ -234,12 +358,7 @@ def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[N
 
 def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
     """Write a stimulus set in the format that `read_stimulus_file` reads."""
-    from lens_emotion.files.artifacts import atomic_write  # which needs torch
-
-    data: dict[str, object] = {"name": stimuli.name, "items": [_row(item) for item in stimuli.items]}
-    if stimuli.norms:
-        data["norms"] = {n.emotion: {"valence": n.valence, "arousal": n.arousal} for n in stimuli.norms}
-    return atomic_write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    return stimuli.save(path)
 
 
 def _row(item: Stimulus) -> dict[str, str]:

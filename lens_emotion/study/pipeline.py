@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from lens_emotion.files.user import shown
 from lens_emotion.memory import room_for
-from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.config import DEFAULT_OUT, ConfigError, StudyConfig
 from lens_emotion.run.inputs import check_inputs
 from lens_emotion.run.lock import writing
 from lens_emotion.run.look import places_before
@@ -23,13 +24,17 @@ from lens_emotion.study.workers import Executor, distributed
 
 
 def run_study(
-    config: StudyConfig, folder: str | Path, command: str = "", say: Say = silent, executor: Executor | None = None
+    config: StudyConfig,
+    folder: str | Path = DEFAULT_OUT,
+    command: str = "",
+    say: Say = silent,
+    executor: Executor | None = None,
 ) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 
     Args:
         config: what to run.
-        folder: run folder; made if it does not exist.
+        folder: run folder; made if it does not exist; by default, as on the command line, runs/study.
         command: the command line or call, for the manifest.
         say: told (model, step) as the study goes on.
         executor: who runs the models; None for this process (see `executor_named`).
@@ -43,6 +48,10 @@ def run_study(
             other error are kept.
         OutOfMemoryError: likewise; what was asked for, and how to go on.
     """
+    if not isinstance(config, StudyConfig):
+        raise ConfigError(
+            f"config: expected a StudyConfig, got {shown(config)}; write le.run_study(le.StudyConfig(models=[...]))"
+        )
     places = places_in(config.models, folder)
     check_inputs(config, here=executor is None)
     kept = f"finished models, steps and batches are kept in {folder}, where the same command goes on, with more memory"

@@ -207,6 +207,15 @@ def test_absent_pairs_are_left_out_and_none_is_refused():
     assert own.table["emotion"].tolist() == ["calm"]
 
 
+def test_the_mean_cosine_of_vectors_that_cancel_is_not_shown():
+    acts = planted(n_neutral=4).acts
+    centred, neutral = (emotion_vectors(acts, recipe) for recipe in ("centred", "neutral"))
+    for make in (similarity, similarity_by_layer):
+        assert "mean" not in make(centred).summary() and "mean pairwise cosine" in make(neutral).summary()
+    titles = [str(plots.similarity(similarity(v)).layout.title.text) for v in (centred, neutral)]
+    assert ["mean pairwise" in title for title in titles] == [False, True]
+
+
 def test_similarity_by_layer_is_similarity_at_each_layer_in_one_order():
     vectors = _vectors(np.random.default_rng(0).standard_normal((6, 4, 9)))
     result = similarity_by_layer(vectors)

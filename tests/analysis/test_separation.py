@@ -9,9 +9,10 @@ from planted import planted, pooled
 from scipy.stats import kstest
 from test_decoding import DESIGNS
 
+from lens_emotion import plots
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.analysis.separation import cosine_null, separation
+from lens_emotion.analysis.separation import _named, cosine_null, separation
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.stats.cosines import corrected_cosine, mean_pairwise_cosine, recipe_grams, topic_means
 from lens_emotion.stats.design import design_of, label_permutations
@@ -52,7 +53,7 @@ def test_every_design_has_the_cosines_of_its_relabelled_vectors_and_the_decoding
     acts = DESIGNS[shape]()
     result, design = separation(acts, recipe, 5, seed=3), design_of(acts)
     every = [design.label, *label_permutations(design, 5, 3)]
-    for labels, values in zip(every, [result.table["mean_cosine"], *result.null], strict=True):
+    for labels, values in zip(every, [_named(acts, recipe, 5, 3).observed, *result.null], strict=True):
         vectors = emotion_vectors(_relabelled(acts, np.array(acts.emotions)[labels]), recipe)
         np.testing.assert_allclose(values, mean_pairwise_cosine(vectors.directions.transpose(0, 1)), atol=1e-6)
     alone = decoding(acts, 5, seed=3)
@@ -84,8 +85,8 @@ def class_vectors(acts, recipe):
 @pytest.mark.parametrize("recipe", ["neutral", "centred"])
 def test_the_corrected_cosine_is_the_average_over_all_ways_to_halve_the_topics(recipe):
     acts = planted(n_emotions=3, n_topics=6, signal=3.0, common=5.0, topic_effect=1.0, n_neutral=4, d_model=16).acts
-    table = separation(acts, recipe, 2).table
-    np.testing.assert_allclose(table["disattenuated"], _halved_cosine(acts, recipe), atol=1e-5)
+    free = [at.corrected for at in _named(acts, recipe, 2, 0).corrected]
+    np.testing.assert_allclose(free, _halved_cosine(acts, recipe), atol=1e-5)
 
 
 @pytest.mark.parametrize("common", [0.0, 60.0])
@@ -126,14 +127,14 @@ def test_both_intervals_cover_what_they_should():
 
 
 def test_a_cosine_that_cannot_be_corrected_is_nan_and_the_summary_says_why():
-    noise = separation(planted(n_emotions=8, signal=0.0, n_layers=1).acts, "centred", 9)
+    noise = separation(planted(n_emotions=8, signal=0.0, n_layers=1, n_neutral=4).acts, "neutral", 9)
     assert noise.table["disattenuated"].isna().all()
     assert "halves of the topics do not agree on" in noise.summary()
     acts = planted(signal=6.0).acts
     one = pooled(acts.values, [(r.emotion, "plain" if r.emotion == "neutral" else r.topic) for r in acts.records])
     assert "the neutral texts share one topic" in separation(one, "neutral", 9).summary()
-    assert separation(one, "centred", 9).table["disattenuated"].notna().all()
-    assert "the recipe is a function" in separation(acts, minus_mean, 9).summary()
+    assert not any(at.why_not for at in _named(one, "centred", 9, 0).corrected)
+    assert "the recipe is a function" in separation(acts, minus_neutral, 9).summary()
     good = separation(acts, "neutral", 9)
     assert "corrected for noise, 95%" in good.summary() and good.why_uncorrected == ("", "")
 
@@ -225,5 +226,25 @@ def test_separation_refuses_a_single_class_and_missing_neutral_texts():
     with pytest.raises(StimulusError, match="single class"):
         separation(acts.of("happy", "neutral"))
     with pytest.raises(StimulusError, match="neutral text"):
-        separation(acts.emotional, n_permutations=2)
-    assert separation(acts.emotional, "centred", 2).table["mean_cosine"][0] == pytest.approx(-1 / 3, abs=0.1)
+        separation(acts.emotional, "neutral", n_permutations=2)
+
+
+@pytest.mark.parametrize(
+    "recipe", [None, "centred", "neutral_pca", minus_mean, lambda v, n: v - v.mean(0), [minus_neutral, minus_mean]]
+)
+def test_a_cosine_that_the_recipe_forces_is_not_shown(recipe):
+    acts = planted(n_neutral=4).acts
+    acts = acts.emotional if recipe is None else acts  # for want of neutral texts the default is centred
+    result = separation(acts, recipe, 2)
+    assert result.forced and result.table.filter(regex="cosine|null|^p$|disatt").isna().all(axis=None)
+    assert "forces it near -1/(n-1) = -0.33" in result.summary() and "cosine is" not in result.summary()
+    assert result.table.filter(regex="accuracy|reliability").notna().all(axis=None)
+    shown = plots.separation(result)
+    assert any("not shown" in str(a.text) for a in shown.layout.annotations)
+
+
+def test_separation_by_default_is_by_the_neutral_recipe_where_there_are_neutral_texts():
+    acts = planted(n_neutral=4).acts
+    result = separation(acts, n_permutations=2)
+    assert result.recipe == "neutral" and not result.forced
+    assert result.table.equals(separation(acts, "neutral", 2).table)

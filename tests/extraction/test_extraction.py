@@ -7,6 +7,7 @@ import torch
 from conftest import tiny
 from masks import random_masks
 
+import lens_emotion as le
 from lens_emotion.analysis.layers import layer_sweep
 from lens_emotion.errors import ArtifactError, ProcessedModelError, StimulusError, UnknownEmotionError
 from lens_emotion.extraction.activations import PooledActivations
@@ -276,3 +277,11 @@ def test_several_poolings_of_one_pass_equal_one_pass_each(llama):
         torch.testing.assert_close(acts.values, alone.values, rtol=1e-6, atol=1e-5)
         assert acts.records == alone.records and acts.header == alone.header
         assert torch.equal(acts.residual_norm, alone.residual_norm)
+
+
+def test_a_table_is_read_as_a_set_is_and_the_header_says_what_it_lacks(llama):
+    table = load_stimuli("world-en", per_cell=1).only(["calm", "angry"]).table
+    mine = extract_comprehension(llama, table, progress=False)
+    assert torch.equal(mine.values, extract_comprehension(llama, le.stimuli_from(table), progress=False).values)
+    assert mine.topics == tuple(dict.fromkeys(table["topic"])) and "No neutral texts" in mine.header.notes[0]
+    assert le.separation(mine, n_permutations=2).forced

@@ -20,7 +20,7 @@ def test_passages_are_fully_crossed_and_clean():
     assert file.stimuli.emotions == EMOTIONS
     assert len(file.stimuli.topics) == 12
     assert len(file.stimuli) == 21 * 12
-    assert lint(file) == []
+    assert not lint(file)
 
 
 def test_passages_alternate_first_and_third_person():

@@ -1,0 +1,116 @@
+"""Mistakes of habit are answered with the right way, before any work."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import lens_emotion as le
+from lens_emotion.errors import ArgumentError, DoseError, GenerationError, LensEmotionError, StimulusError
+from lens_emotion.run.config import ConfigError
+from lens_emotion.steering.dose import Dose
+from lens_emotion.steering.generate import Condition
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: le.steer(None, None, layer=3), r"steer\(\) has no layer=; did you mean layers=\?"),
+        (lambda: le.ablate(None, None, layer=3), "did you mean layers="),
+        (lambda: le.steer(None, None, strength=3), "did you mean dose="),
+        (lambda: le.steer(None, None, multiplier=3), "did you mean dose="),
+        (lambda: le.similarity(None, layers=3), "did you mean layer="),
+        (lambda: le.extract_comprehension(None, df=3), "did you mean stimuli="),
+        (lambda: le.extract_comprehension(None, emotion="calm"), "did you mean emotions="),
+        (lambda: le.separation(None, n_perm=3), "did you mean n_permutations="),
+        (lambda: le.separation(None, random_state=3), "did you mean seed="),
+        (lambda: le.run_study(models=["tiny-llama"]), "did you mean config="),
+        (lambda: le.load_stimuli(xyz=1), r"has no xyz=; It takes name, per_cell"),
+    ],
+)
+def test_an_argument_by_another_name_is_answered_with_its_own(call, words):
+    with pytest.raises(ArgumentError, match=words):
+        call()
+
+
+def test_every_public_function_answers_and_is_the_function_still():
+    for name in set(le.__all__) - {"plots", "__version__"}:
+        public = getattr(le, name)
+        if hasattr(public, "__wrapped__") and public.__module__ == "lens_emotion":
+            with pytest.raises(TypeError, match="has no no_such_argument"):
+                public(no_such_argument=1)
+            assert pickle.loads(pickle.dumps(public)) is public
+    assert le.steer.__wrapped__ is le.steering.hooks.steer and le.steer.__doc__ == le.steering.hooks.steer.__doc__
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"models": "tiny-llama"}, r"models: expected a list, got 'tiny-llama'; give a list: \['tiny-llama'\]"),
+        ({"models": object()}, "models: got object; a study names its models"),
+        ({"models": [object()]}, "a study names its models"),
+        ({"doses": 3}, r"give a list: \[3\]"),
+        ({"stimuli": pd.DataFrame({"text": ["a"]})}, r"got DataFrame.*le\.stimuli_from\(data\)\.save\('mine\.json'\)"),
+        ({"stimuli": le.stimuli_from({"calm": ["a"], "sad": ["b"]})}, "got StimulusSet; a study names its texts"),
+        ({"model": "tiny-llama"}, "did you mean models"),
+    ],
+)
+def test_a_study_is_told_how_its_settings_are_written(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        le.StudyConfig(**settings)
+
+
+def test_a_study_takes_paths_and_says_what_a_positional_argument_was():
+    config = le.StudyConfig([Path("a-folder")], stimuli=Path("mine.csv"))
+    assert config.models == ("a-folder",) and config.stimuli == "mine.csv"
+    with pytest.raises(ConfigError, match=r"^models: expected a list"):
+        le.StudyConfig("tiny-llama")
+
+
+@pytest.mark.parametrize("given", ["tiny-llama", ["tiny-llama"], {"models": ["tiny-llama"]}, None])
+def test_run_study_says_that_it_takes_a_config(untyped, given):
+    with pytest.raises(ConfigError, match=r"le\.run_study\(le\.StudyConfig\(models=\[\.\.\.\]\)\)"):
+        le.run_study(given)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        (("a", 3), DoseError, "the vector is one of emotion_vectors"),
+        (("a", "calm"), DoseError, r"vectors\['calm'\]"),
+        (("a", ["calm"]), DoseError, r"vectors\['calm'\]"),
+        ((3,), GenerationError, "the prompt is text, got 3"),
+        (("a", None, "3"), DoseError, "'3' is no number"),
+        (("a", None, 3, "ablate"), DoseError, r"the seed is a whole number, got 'ablate'.*mode="),
+    ],
+)
+def test_a_condition_in_the_wrong_order_is_answered(untyped, args, error, words):
+    with pytest.raises(error, match=words):
+        Condition(*args)
+
+
+def test_a_conditions_dose_may_be_a_number(untyped, vectors):
+    assert Condition("a", vectors["calm"], 3).dose == Dose(3.0)
+    several = Condition("a", [calm := vectors["calm"]], 1, mode="ablate").vector
+    assert isinstance(several, tuple) and several[0] is calm
+
+
+@pytest.mark.parametrize("emotions", ["calm", ["calm"], ("calm", "neutral")])
+def test_one_emotion_alone_is_answered_before_any_reading(untyped, emotions):
+    with pytest.raises(StimulusError, match=r"leaves one emotion.*emotion_vectors\(acts\)\['calm'\]"):
+        le.extract_comprehension(None, "passages", emotions=emotions)
+
+
+@pytest.mark.parametrize(
+    "data", [pd.DataFrame({"a": ["x"]}), ["a text", "another"], "none.csv", {"calm": ["a"]}, [], 3, "pasages"]
+)
+def test_data_that_does_not_fit_is_refused_before_any_reading(untyped, data):
+    with pytest.raises(LensEmotionError):
+        le.extract_comprehension(None, data)
+
+
+def test_activations_of_a_list_of_emotions(acts):
+    assert len(acts.of(["calm", "angry"])) == len(acts.of("calm", "angry"))
