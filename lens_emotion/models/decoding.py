@@ -88,7 +88,9 @@ class Sampling:
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:
             raise GenerationError(f"seed is {shown(seed)}; give a whole number from 0 to {LARGEST_SEED}")
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 1):
-            raise GenerationError(f"top_k is {shown(k)}; give a whole number from 1, or None (which leaves no token out)")
+            raise GenerationError(
+                f"top_k is {shown(k)}; give a whole number from 1, or None (which leaves no token out)"
+            )
 
     def __repr__(self) -> str:  # without top_k as it always was: keys of journals are made of it
         k = "" if self.top_k is None else f", top_k={self.top_k}"

@@ -91,7 +91,9 @@ def as_doses(dose: Any, unit: str, n_layers: int) -> Dose:
     for key, one in dose.items():
         layers = resolve_layers(key, n_layers) if key is not None else ()
         if not layers or set(layers) & set(found):
-            raise DoseError(f"layer {key} of the doses {repr(dict(dose))[:60]} stands twice, or is none; give each once")
+            raise DoseError(
+                f"layer {key} of the doses {repr(dict(dose))[:60]} stands twice, or is none; give each once"
+            )
         found |= dict.fromkeys(layers, as_dose(one, unit))
     units = {one.unit for one in found.values()}
     if len(units) != 1:

@@ -5,8 +5,7 @@ A hook is bound to its layer in a closure, never to `hook.name`: inside a hook t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.forward import MOST
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers, whole_numbers
-from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import AnyDose, Dose, LayerDose, as_doses, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
@@ -250,9 +248,8 @@ def check_mode(mode: str, dose: Dose) -> None:
         raise DoseError(f"unknown mode {mode!r:.60}; use {', '.join(MODES)}")
     doses = [value for _, value in dose.by_layer] if isinstance(dose, LayerDose) else [dose.value]
     if mode == "ablate" and not 0 <= min(doses) <= max(doses) <= 1:
-        raise DoseError(
-            f"dose {', '.join(f'{value:g}' for value in doses)} for mode 'ablate': it is the share of the projection taken out, from 0 to 1"
-        )
+        given = ", ".join(f"{value:g}" for value in doses)
+        raise DoseError(f"dose {given} for mode 'ablate': it is the share of the projection taken out, from 0 to 1")
 
 
 def as_vectors(vectors: Vectors) -> tuple[EmotionVector, ...]:

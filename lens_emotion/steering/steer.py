@@ -33,7 +33,8 @@ from lens_emotion.steering.hooks import (
 )
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, mixture, parse_mixture
-from lens_emotion.vectors.own import is_array, names_layers, vector as own_vector
+from lens_emotion.vectors.own import is_array, names_layers
+from lens_emotion.vectors.own import vector as own_vector
 from lens_emotion.vectors.recipes import emotion_vectors
 
 Direction = Vectors | Mapping[str, float] | Mapping[int, ArrayLike] | ArrayLike | Tensor  # a text is ArrayLike too
@@ -50,7 +51,12 @@ class Steering:
     """
 
     def __init__(self, model: Model, done: Intervention, tracker: Tracker, *, allow_other_model: bool = False) -> None:
-        self.model, self.done, self.positions, self.allow_other_model = model, done, tracker.positions, allow_other_model
+        self.model, self.done, self.positions, self.allow_other_model = (
+            model,
+            done,
+            tracker.positions,
+            allow_other_model,
+        )
         self._hooks = done.hooks(tracker)
         self._stack: ExitStack | None = None
         self._by_start = self.aside = False

@@ -160,7 +160,9 @@ def _steering(model: Model, given: Any) -> Steering | None:
     made = given if isinstance(given, Steering) else steer(model, given)
     made.used = True
     if made.model is not model:
-        raise DoseError("the steering was made for another model object; make it with le.steer(model, ...) for this one")
+        raise DoseError(
+            "the steering was made for another model object; make it with le.steer(model, ...) for this one"
+        )
     if any(steering is not made for steering in now):
         raise DoseError("a steering is in force already, and steering= gives another; leave the block, or mix the two")
     return made

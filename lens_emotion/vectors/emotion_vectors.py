@@ -449,8 +449,8 @@ def mixture(vectors: EmotionVectors, terms: str | Terms | Mapping[str, float]) -
 
     Raises:
         UnknownEmotionError: an emotion without a vector.
-        DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6; arguments
-            in another order.
+        DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6;
+            arguments in another order.
     """
     if not isinstance(vectors, EmotionVectors):
         swapped = "the vectors come first: " if isinstance(terms, EmotionVectors) else ""

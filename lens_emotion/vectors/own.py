@@ -29,8 +29,8 @@ def vector(
         with le.steer(model, le.vector(direction, model, layer=12, name="probe"), dose=2):
             ...
 
-    Its natural unit is its own length: dose 1 adds the array as it is. The relative unit, E||h||, is measured on neutral
-    sentences.
+    Its natural unit is its own length: dose 1 adds the array as it is. The relative unit, E||h||, is measured on
+    neutral sentences.
 
     Args:
         array: numbers of any kind (NumPy, torch on any device, a list, a pandas Series): `[d_model]`,
