@@ -88,7 +88,7 @@ class Steering:
             if stack is not None:
                 stack.close()
         if not now:
-            vars(self.model).pop(_IN_FORCE, None)
+            self.model.__dict__.pop(_IN_FORCE, None)
 
     def _begin(self) -> None:
         if self._stack is not None:
@@ -99,7 +99,7 @@ class Steering:
             hooks = [(name, self._unless_aside(function)) for name, function in self._hooks]
             stack.enter_context(self.model.hooks(fwd_hooks=hooks))
             self._stack = stack.pop_all()
-        vars(self.model).setdefault(_IN_FORCE, []).append(self)
+        self.model.__dict__.setdefault(_IN_FORCE, []).append(self)
 
     def _unless_aside(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -128,7 +128,7 @@ class Steering:
 
 def in_force(model: Model) -> list[Steering]:
     """The steerings in force on a model, the innermost last."""
-    found: list[Steering] = vars(model).get(_IN_FORCE, [])
+    found: list[Steering] = model.__dict__.get(_IN_FORCE, [])
     return found
 
 

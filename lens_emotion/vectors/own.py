@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def is_array(given: Any) -> bool:
     if isinstance(given, Mapping):
         return bool(given) and not any(isinstance(key, str) and not key.lstrip("-").isdecimal() for key in given)
     if isinstance(given, Sequence):
-        return bool(given) and all(np.ndim(x) == 0 and not isinstance(x, str) for x in given[:2])
+        return bool(given) and all(isinstance(x, Real) or (hasattr(x, "dtype") and np.ndim(x) == 0) for x in given[:2])
     return hasattr(given, "__array__") or _of_other_tool(given) is not None
 
 
@@ -126,7 +127,7 @@ def numbers(given: Any) -> Float[Tensor, "..."]:
         ArtifactError: no real numbers, or NaN or infinity among them.
     """
     try:
-        made = given.detach() if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+        made = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{shown(given)} holds no numbers ({error}); {USAGE}") from None
     if made.is_complex() or made.dtype == torch.bool:
