@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lens_emotion.errors import DoseError
 from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
-from lens_emotion.models.access import Model, describe
+from lens_emotion.models.access import Model, backend_of, describe
 from lens_emotion.models.layers import Layers, layers_in_words
 from lens_emotion.models.threads import turn
 from lens_emotion.steering.dose import AnyDose, LayerDose, as_doses
@@ -189,12 +189,13 @@ def steer(
     Raises:
         FingerprintError: the vector comes from another model (unless `allow_other_model`).
         ProcessedModelError: the model's weights are processed (unless `allow_processed`).
-        UnsupportedModelError: the vector has another shape than the model.
+        UnsupportedModelError: no model of TransformerLens; a vector of another shape than the model.
         UnknownEmotionError: words that name no emotion at hand.
         DoseError: an unknown unit, layer, position or mode; nothing that could be steered with.
         ModelBusyError: another thread steers the model (when the block is entered).
     """
-    amount, tracker = as_doses(dose, unit, describe(model).n_layers), Tracker(positions, prompt_length)
+    backend_of(model)  # raises where it is no model
+    amount, tracker = as_doses(dose, unit, model.cfg.n_layers), Tracker(positions, prompt_length)
     where = amount.layers if layers is None and isinstance(amount, LayerDose) else layers
     found = as_directions(model, vector, vectors, where, allow_processed)
     check_fits(model, *found, allow_other_model=allow_other_model, allow_processed=allow_processed)
