@@ -103,7 +103,7 @@ def test_a_vector_written_at_a_dose_of_either_sign_comes_back_as_it_was(dose, tm
         (A.upper(), f"did you mean '{A}'"),
         (f" {A} ", f"did you mean '{A}'"),
         (f"0.5*{A} - 0.3*{B}", r"le.mixture\(vectors, '0.5\*"),
-        ("xyzzy", "vectors hold"),
+        ("xyzzy", "no vector for .xyzzy.; these vectors"),
         (0, f"a name is text, such as '{A}'"),
         (slice(1), "a name is text"),
         ([A, B], r"\[vectors\[e\] for e in names\]"),
