@@ -85,7 +85,7 @@ def as_doses(dose: Any, unit: str, n_layers: int) -> Dose:
     """
     if not isinstance(dose, Mapping):
         if isinstance(dose, list | tuple):
-            raise DoseError(f"dose {repr(dose)[:40]} is several; give one number, or one per layer: {{12: 2, 14: 1}}")
+            raise DoseError(f"dose {repr(dose)[:40]} is no number; give one, or one per layer: {{12: 2, 14: 1}}")
         return as_dose(dose, unit)
     found: dict[int, Dose] = {}
     for key, one in dose.items():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
 
 import lens_emotion as le
-from lens_emotion.errors import DoseError, GenerationError, StimulusError
+from lens_emotion.errors import DoseError, FingerprintError, GenerationError, StimulusError
 from lens_emotion.models.decoding import GREEDY, Sampling, _chooser
 from lens_emotion.steering.measures import likelihood
 
@@ -62,6 +64,15 @@ def test_what_steer_takes_steers_at_dose_1(vectors):
         == le.generate(model, "Then", array, **SHORT).ids
         == le.generate(model, "Then", {3: array}, **SHORT).ids
     )
+
+
+def test_a_vector_of_another_model_that_was_allowed_writes_too(vectors):
+    model, calm = tiny(), vectors["calm"]
+    foreign = replace(calm, header=calm.header.with_(fingerprint="of another"))
+    with pytest.raises(FingerprintError):
+        le.generate(model, "Then", foreign, **SHORT)
+    push = le.steer(model, foreign, allow_other_model=True)
+    assert le.generate(model, "Then", push, **SHORT).ids == le.generate(model, "Then", calm, **SHORT).ids
 
 
 @pytest.mark.parametrize(
