@@ -72,6 +72,10 @@ class Sampling:
     Raises:
         GenerationError: a temperature that is neither 0 nor at least 1e-6, a `top_p` outside of (0, 1], a seed that is
             no whole number from 0 to 2^43, a `top_k` below 1.
+
+    Example:
+        >>> le.Sampling(temperature=0.8, top_p=0.95, seed=1)
+        Sampling(temperature=0.8, top_p=0.95, seed=1)
     """
 
     temperature: float = 0.0

@@ -41,15 +41,24 @@ def steering_hooks(
         vector: what to add; a mixture such as 0.5 * v["calm"] - 0.3 * v["angry"] is one too. Several for "ablate".
         dose: in natural units unless `unit` says "relative"; negative pushes the other way. One per layer:
             {12: 2, 14: 1}.
+        unit: "natural", or "relative" for shares of the mean residual norm.
         layers: None for the middle layer (or the only one that the vector has, or those of the doses), "all", a band
             such as "10-20", one layer or several.
         positions: "all", "generated", "prompt", or positions of the prompt (see `hooks.Tracker`). All but "all"
             count tokens, which takes two more hooks in the first block.
         mode: "add", "ablate" or "clamp"; what dose and centre mean there says `hooks.Intervention`.
+        centre: for "clamp", the projection at dose 0: one number or one per layer; 0 is the origin.
         prompt_length: tokens of the prompt, where a growing text is read again at every step (no cache).
 
     Raises:
         DoseError: an unknown unit, layer, position or mode.
+
+    Example:
+        >>> hooks = le.steering_hooks(vectors["calm"], dose=3, layers="2-4")
+        >>> len(hooks)
+        3
+        >>> with model.hooks(fwd_hooks=hooks):
+        ...     logits = model("The door opened")
     """
     vectors = as_vectors(vector)
     amount = as_doses(dose, unit, vectors[0].n_layers if vectors else 1)

@@ -193,6 +193,13 @@ def steer(
         UnknownEmotionError: words that name no emotion at hand.
         DoseError: an unknown unit, layer, position or mode; nothing that could be steered with.
         ModelBusyError: another thread steers the model (when the block is entered).
+
+    Example:
+        >>> with le.steer(model, "0.5*calm - 0.3*angry", {2: 2, 4: 1}, vectors=vectors):
+        ...     text = model.generate("The door opened and", max_new_tokens=5, verbose=False)
+        >>> text.startswith("The door opened and")
+        True
+        >>> le.steer(model, vectors["calm"], dose=3).start().stop()
     """
     backend_of(model)  # raises where it is no model
     amount, tracker = as_doses(dose, unit, model.cfg.n_layers), Tracker(positions, prompt_length)
@@ -225,7 +232,14 @@ def ablate(
         layers: where; "all" by default.
         positions, allow_other_model, allow_processed: see `steer`.
 
-    Raises: see `steer`.
+    Raises:
+        FingerprintError, ProcessedModelError, UnsupportedModelError, DoseError: as in `steer`.
+
+    Example:
+        >>> with le.ablate(model, [vectors["angry"], vectors["hostile"]]):
+        ...     logits = model("The door opened")
+        >>> logits.shape[0]
+        1
     """
     allowed: dict[str, Any] = {"allow_other_model": allow_other_model, "allow_processed": allow_processed}
     return steer(model, vectors, layers=layers, positions=positions, mode="ablate", **allowed)

@@ -113,6 +113,12 @@ def generate(
         GenerationError: no prompts, a number of tokens below 1, a sampling that is none.
         StimulusError: an empty prompt; a chat without a chat template. ContextLengthError: too long.
         DoseError: a steering of another model, or beside one in force; and what `steer` raises.
+
+    Example:
+        >>> push = le.steer(model, vectors["calm"], dose=3)
+        >>> texts = le.generate(model, ["The door opened and", "Then"], push, le.Sampling(0.8, seed=1), max_new_tokens=5)
+        >>> len(texts), texts.table.columns[2]
+        (2, 'n_tokens')
     """
     if not isinstance(sampling, Sampling):
         raise GenerationError(

@@ -451,6 +451,10 @@ def mixture(vectors: EmotionVectors, terms: str | Terms | Mapping[str, float]) -
         UnknownEmotionError: an emotion without a vector.
         DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6;
             arguments in another order.
+
+    Example:
+        >>> le.mixture(vectors, "0.5*calm - 0.3*angry").name
+        '0.5*calm - 0.3*angry'
     """
     if not isinstance(vectors, EmotionVectors):
         swapped = "the vectors come first: " if isinstance(terms, EmotionVectors) else ""

@@ -46,6 +46,10 @@ def vector(
     Raises:
         UnsupportedModelError: another width or depth than the model. LayerError: a layer that is not there.
         ArtifactError: no numbers, NaN or infinity among them, or nothing but zeros.
+
+    Example:
+        >>> le.vector([1.0] * model.cfg.d_model, model, layer=2, name="ones").layers
+        (2,)
     """
     info = describe(model)
     parts = _by_layer(array, layer, info.n_layers, info.d_model)
