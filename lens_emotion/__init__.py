@@ -5,8 +5,7 @@
     acts = le.extract_comprehension(model)
     vectors = le.emotion_vectors(acts)
     le.plots.layer_sweep(le.layer_sweep(acts)).show()
-    with le.steer(model, vectors["calm"], dose=3):
-        print(model.generate("The door opened and", max_new_tokens=40))
+    print(le.generate(model, "The door opened and", steering=le.steer(model, vectors["calm"], dose=3)))
 
 Names load on first use (PEP 562): importing this package imports neither torch nor plotly. What is not named here is
 reached through its room, such as `le.steering.measures.distinct_n`. Editors and type checkers read `__init__.pyi`,
@@ -42,7 +41,8 @@ _HOME = {
     "extraction.comprehension": ("activations_from_cache", "extract_comprehension", "extract_poolings", "preview"),
     "extraction.generation": ("extract_generation",),
     "extraction.activations": ("PooledActivations",),
-    "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors"),
+    "vectors.emotion_vectors": ("EmotionVector", "EmotionVectors", "mixture"),
+    "vectors.own": ("vector",),
     "vectors.recipes": ("emotion_vectors",),
     "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
     "vectors.hub": ("pull_vectors", "push_vectors"),
@@ -66,7 +66,9 @@ _HOME = {
     "analysis.tokens": ("token_scores",),
     "analysis.ushape": ("two_lines",),
     "steering.dose": ("Dose",),
-    "steering.hooks": ("ablate", "steer", "steering_hooks"),
+    "steering.hooks": ("steering_hooks",),
+    "steering.steer": ("ablate", "steer"),
+    "steering.texts": ("generate",),
     "steering.solve": ("iso_kl",),
     "steering.grid": ("steering_grid",),
     "steering.judges": ("as_judge", "encoder_judge", "states_judge", "word_count_judge"),

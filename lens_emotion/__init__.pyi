@@ -67,8 +67,6 @@ from lens_emotion.steering.dose import Dose as Dose
 from lens_emotion.steering.experiment import dose_response as dose_response
 from lens_emotion.steering.experiment import everywhere as everywhere
 from lens_emotion.steering.grid import steering_grid as steering_grid
-from lens_emotion.steering.hooks import ablate as ablate
-from lens_emotion.steering.hooks import steer as steer
 from lens_emotion.steering.hooks import steering_hooks as steering_hooks
 from lens_emotion.steering.judge_files import judge_from_file as judge_from_file
 from lens_emotion.steering.judges import as_judge as as_judge
@@ -78,6 +76,9 @@ from lens_emotion.steering.judges import word_count_judge as word_count_judge
 from lens_emotion.steering.leakage import leakage as leakage
 from lens_emotion.steering.regime_map import regime_map as regime_map
 from lens_emotion.steering.solve import iso_kl as iso_kl
+from lens_emotion.steering.steer import ablate as ablate
+from lens_emotion.steering.steer import steer as steer
+from lens_emotion.steering.texts import generate as generate
 from lens_emotion.stimuli.emotions import EMOTIONS as EMOTIONS
 from lens_emotion.stimuli.lexicon import lexicon as lexicon
 from lens_emotion.stimuli.library import load_stimuli as load_stimuli
@@ -92,12 +93,14 @@ from lens_emotion.stimuli.sets import StimulusSet as StimulusSet
 from lens_emotion.study.pipeline import run_study as run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVector as EmotionVector
 from lens_emotion.vectors.emotion_vectors import EmotionVectors as EmotionVectors
+from lens_emotion.vectors.emotion_vectors import mixture as mixture
 from lens_emotion.vectors.hub import pull_vectors as pull_vectors
 from lens_emotion.vectors.hub import push_vectors as push_vectors
 from lens_emotion.vectors.interchange import from_gguf as from_gguf
 from lens_emotion.vectors.interchange import from_steering_vector as from_steering_vector
 from lens_emotion.vectors.interchange import to_gguf as to_gguf
 from lens_emotion.vectors.interchange import to_steering_vector as to_steering_vector
+from lens_emotion.vectors.own import vector as vector
 from lens_emotion.vectors.recipes import emotion_vectors as emotion_vectors
 
 __version__: str
@@ -143,6 +146,7 @@ __all__ = [
     "extract_poolings",
     "from_gguf",
     "from_steering_vector",
+    "generate",
     "iso_kl",
     "judge_from_file",
     "last_token",
@@ -155,6 +159,7 @@ __all__ = [
     "load_stimuli",
     "middle_token",
     "mixed_effects",
+    "mixture",
     "opposites",
     "preview",
     "probe",
@@ -185,6 +190,7 @@ __all__ = [
     "transfer",
     "transfer_within",
     "two_lines",
+    "vector",
     "word_count_judge",
     "plots",
 ]

@@ -17,8 +17,9 @@ from lens_emotion.models.prompting import encode
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
-from lens_emotion.steering.hooks import MODES, Edit, Intervention, steer
+from lens_emotion.steering.hooks import MODES, Edit, Intervention
 from lens_emotion.steering.judges import as_judge
+from lens_emotion.steering.steer import steer
 from lens_emotion.stimuli.prompts import scenarios
 from lens_emotion.vectors.recipes import emotion_vectors
 

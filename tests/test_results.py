@@ -92,6 +92,7 @@ def every(acts, results, vectors, run):
         le.steering_grid(model, vectors, ["Anna ran."], ["calm"], doses=(1.0,), max_new_tokens=4),
         le.compare_texts(model, push, write_side_by_side(model, push), Thresholds(1e9, 1.0, 0.0), 4),
         le.check(model, compare=False),
+        le.generate(model, "Anna ran.", vectors["calm"], max_new_tokens=4, progress=False),
         compare_runs(run.folder, run.folder),
         verification({"tiny-llama": results["dose_response"]}),
         topic_accuracy(acts),

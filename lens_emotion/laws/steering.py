@@ -12,7 +12,8 @@ from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models.access import Model, device_of
 from lens_emotion.models.decoding import make_decoder
 from lens_emotion.steering.dose import Dose
-from lens_emotion.steering.hooks import Intervention, RowEdits, steer
+from lens_emotion.steering.hooks import Intervention, RowEdits
+from lens_emotion.steering.steer import steer
 
 HALF = Dose(0.5, "relative")  # of the mean residual norm: far enough to be seen behind rounding in every layer
 

@@ -62,23 +62,43 @@ Begun = tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]  # a
 class Sampling:
     """How the next token is chosen: temperature 0 is greedy; otherwise nucleus sampling with a seed per row.
 
+    Attributes:
+        temperature: the logits are divided by it.
+        top_p: only the likeliest tokens that together reach this probability are drawn from; 1 leaves none out.
+        seed: of the draws.
+        top_k: only so many of the likeliest tokens are drawn from (and those as likely as the last of them), before
+            `top_p` looks at what is left, as in transformers; None leaves none out.
+
     Raises:
         GenerationError: a temperature that is neither 0 nor at least 1e-6, a `top_p` outside of (0, 1], a seed that is
-            no whole number from 0 to 2^43.
+            no whole number from 0 to 2^43, a `top_k` below 1.
+
+    Example:
+        >>> le.Sampling(temperature=0.8, top_p=0.95, seed=1)
+        Sampling(temperature=0.8, top_p=0.95, seed=1)
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
-        t, p, seed = self.temperature, self.top_p, self.seed
+        t, p, seed, k = self.temperature, self.top_p, self.seed, self.top_k
         if not _is_number(t) or not (t == 0 or t >= COLDEST):
             raise GenerationError(f"temperature is {shown(t)}; give 0 (greedy), or a number of at least {COLDEST:g}")
         if not _is_number(p) or not 0 < p <= 1:
             raise GenerationError(f"top_p is {shown(p)}; give a number above 0 and up to 1 (1 leaves no token out)")
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:
             raise GenerationError(f"seed is {shown(seed)}; give a whole number from 0 to {LARGEST_SEED}")
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 1):
+            raise GenerationError(
+                f"top_k is {shown(k)}; give a whole number from 1, or None (which leaves no token out)"
+            )
+
+    def __repr__(self) -> str:  # without top_k as it always was: keys of journals are made of it
+        k = "" if self.top_k is None else f", top_k={self.top_k}"
+        return f"Sampling(temperature={self.temperature!r}, top_p={self.top_p!r}, seed={self.seed!r}{k})"
 
     @property
     def greedy(self) -> bool:
@@ -332,7 +352,11 @@ def _chooser(sampling: Sampling, seeds: Sequence[int]) -> Callable[..., Tensor]:
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def choose(logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        weights, order = nucleus((logits / sampling.temperature).softmax(-1), sampling.top_p)
+        logits = logits / sampling.temperature
+        if sampling.top_k is not None:
+            least = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        weights, order = nucleus(logits.softmax(-1), sampling.top_p)
         cumulative = weights.double().cumsum(-1).cpu()
         drawing = generators if rows is None else [generators[row] for row in rows.tolist()]
         uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in drawing])

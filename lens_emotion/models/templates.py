@@ -25,16 +25,45 @@ def has_chat_template(model: Model) -> bool:
     return bool(_switches(model).get("chat_template") or getattr(tokenizer_of(model), "chat_template", None))
 
 
-def chat_prompt(model: Model, instruction: str) -> str:
+def chat_prompt(model: Model, instruction: str | Sequence[Mapping[str, str]]) -> str:
     """The instruction as the model expects it: through its chat template where it has one, else as it stands.
+
+    Args:
+        instruction: what the user says; or the turns so far, `[{"role": "user", "content": "..."}, ...]`, which need a
+            template.
 
     Raises:
         StimulusError: the template refuses it, fails, does not end, or leaves the instruction out; or there are several
             templates and none is the default.
     """
+    if not isinstance(instruction, str):
+        return _holding(model, _turns(model, instruction), add_generation_prompt=True)
     if not has_chat_template(model):
         return instruction
     return _holding(model, [("user", instruction)], add_generation_prompt=True)
+
+
+def check_template(model: Model) -> None:
+    """Raises StimulusError where the model has no chat template."""
+    if not has_chat_template(model):
+        raise StimulusError(
+            f"{_name(model)} has no chat template (a base model?); give prompts as they stand, without chat, or a "
+            "template with load_model(..., template={'chat_template': '...'})"
+        )
+
+
+def _turns(model: Model, given: Any) -> list[tuple[str, str]]:
+    """Turns in transformers' form as (role, text)."""
+    check_template(model)
+    try:
+        turns = [(turn["role"], turn["content"]) for turn in given]
+    except (TypeError, KeyError, IndexError):
+        turns = []
+    if not turns or not all(isinstance(part, str) for turn in turns for part in turn):
+        raise StimulusError(
+            f"{' '.join(repr(given).split())[:60]} are no turns; give [{{'role': 'user', 'content': 'a text'}}, ...]"
+        )
+    return turns
 
 
 def turn_end(model: Model) -> str:

@@ -9,7 +9,7 @@ inflate E||h||, so that strong steering starts at 0.4 in one model and at 0.1 in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import DoseError
+from lens_emotion.models.layers import resolve_layers
 from lens_emotion.vectors.emotion_vectors import EmotionVector, dose_number
 
 UNITS = ("natural", "relative")
@@ -35,6 +36,10 @@ class Dose:
             raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
         dose_number(self.value)
 
+    def at(self, layer: int) -> float:
+        """The dose at one layer."""
+        return self.value
+
     def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
         """Length of the added vector at each layer, in raw units of the residual stream."""
         size = vector.natural if self.unit == "natural" else vector.residual_norm
@@ -45,6 +50,56 @@ class Dose:
         length = float(self.length(vector)[layer])
         natural, norm = float(vector.natural[layer]), float(vector.residual_norm[layer])
         return (length / natural if natural else math.nan, length / norm if norm else math.nan)
+
+
+@dataclass(frozen=True)
+class LayerDose(Dose):
+    """Another dose at every layer; `value` is the one that is largest in size, and there is none at other layers.
+
+    Attributes:
+        by_layer: layer -> dose there, in order.
+    """
+
+    by_layer: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(layer for layer, _ in self.by_layer)
+
+    def at(self, layer: int) -> float:
+        return dict(self.by_layer).get(layer, 0.0)
+
+    def length(self, vector: EmotionVector) -> Float[Tensor, " n_layers"]:
+        size = vector.natural if self.unit == "natural" else vector.residual_norm
+        return torch.tensor([self.at(layer) for layer in range(vector.n_layers)]) * size
+
+
+AnyDose = float | Dose | Mapping[int, float]  # a dose as users say it
+
+
+def as_doses(dose: Any, unit: str, n_layers: int) -> Dose:
+    """What `as_dose` takes, or one dose per layer: {12: 2, 14: 1}.
+
+    Raises:
+        DoseError: see `as_dose`; two units, a layer twice, none at all. LayerError: no such layer.
+    """
+    if not isinstance(dose, Mapping):
+        if isinstance(dose, list | tuple):
+            raise DoseError(f"dose {repr(dose)[:40]} is no number; give one, or one per layer: {{12: 2, 14: 1}}")
+        return as_dose(dose, unit)
+    found: dict[int, Dose] = {}
+    for key, one in dose.items():
+        layers = resolve_layers(key, n_layers) if key is not None else ()
+        if not layers or set(layers) & set(found):
+            raise DoseError(
+                f"layer {key} of the doses {repr(dict(dose))[:60]} stands twice, or is none; give each once"
+            )
+        found |= dict.fromkeys(layers, as_dose(one, unit))
+    units = {one.unit for one in found.values()}
+    if len(units) != 1:
+        raise DoseError(f"the doses are of {len(units)} units; give one number per layer, and one unit")
+    largest = max((one.value for one in found.values()), key=abs)
+    return LayerDose(largest, units.pop(), tuple((layer, found[layer].value) for layer in sorted(found)))
 
 
 def as_dose(dose: Any, unit: str = "natural") -> Dose:

@@ -101,6 +101,7 @@ def generate_steered(
     progress: bool = True,
     on_ids: OnIds | None = None,
     journal: Journal | None = None,
+    allow_other_model: bool = False,
 ) -> list[Continuation]:
     """Continue every condition's prompt under its own steering, batched; equal to one-by-one.
 
@@ -112,6 +113,7 @@ def generate_steered(
         on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
             generation and leaves no hook behind. Without a journal only: stored texts do not grow.
         journal: keeps finished batches, and those it holds are not generated again.
+        allow_other_model: take vectors of another model, as `steer` does.
 
     Raises:
         FingerprintError, UnsupportedModelError, DoseError, ContextLengthError: before anything is generated.
@@ -122,10 +124,11 @@ def generate_steered(
     check_prompts(model, list(prompts.values()), max_new_tokens)
     out: list[Continuation | None] = [None] * len(conditions)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
+    any_model: dict[str, Any] = {"allow_other_model": allow_other_model}
     batches = (
-        steered_batches(model, conditions, layers, token_budget=token_budget, on_ids=on_ids, **run)
+        steered_batches(model, conditions, layers, token_budget=token_budget, on_ids=on_ids, **any_model, **run)
         if journal is None
-        else _kept_batches(model, conditions, layers, token_budget, journal, run)
+        else _kept_batches(model, conditions, layers, token_budget, journal, run, **any_model)
     )
     for batch in track(batches, "steering", total=len(conditions), step=len, show=progress):
         for i, continuation in batch:
@@ -140,6 +143,8 @@ def _kept_batches(
     token_budget: int,
     journal: Journal,
     run: dict[str, Any],
+    *,
+    allow_other_model: bool,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """The same batches as without a journal, whatever it holds: rounding depends on who shares a batch."""
     info, prompts = describe(model), {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
@@ -147,7 +152,8 @@ def _kept_batches(
 
     def write(batch: list[int]) -> Record:
         chosen = [conditions[i] for i in batch]
-        found = steered_batches(model, chosen, layers, token_budget=token_budget, **run)
+        any_model: dict[str, Any] = {"allow_other_model": allow_other_model}
+        found = steered_batches(model, chosen, layers, token_budget=token_budget, **any_model, **run)
         new = {i: c for part in found for i, c in part}
         rows = [new[i] for i in range(len(batch))]
         return Record({"new_ids": [list(c.new_ids) for c in rows], "broken": [c.broken for c in rows]})
@@ -184,7 +190,10 @@ def row_key(
 ) -> str:
     """Hash of all that a text depends on: model, backend, precision, what is done at which layer, prompt, sampling."""
     where = positions if isinstance(positions, (str, int, slice)) else [int(p) for p in positions]
-    drawn = None if sampling.greedy else (sampling.temperature, sampling.top_p, sampling.seed, condition.seed)
+    drawn: tuple[float, ...] | None = None
+    if not sampling.greedy:
+        drawn = (sampling.temperature, sampling.top_p, sampling.seed, condition.seed)
+        drawn += () if sampling.top_k is None else (sampling.top_k,)
     model = (info.fingerprint, info.backend, info.dtype, info.processed)
     digest = hashlib.sha256(repr((ROW_FORMAT, model, list(prompt_ids), repr(where), drawn, max_new_tokens)).encode())
     done = condition.intervention(layers, info.n_layers)
@@ -207,12 +216,13 @@ def steered_batches(
     positions: Positions = "all",
     token_budget: int = GENERATION_BUDGET,
     on_ids: OnIds | None = None,
+    allow_other_model: bool = False,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """What `generate_steered` does, batch by batch: index of each condition, and what came of it."""
     done = [c.intervention(layers, model.cfg.n_layers) for c in conditions]
     vectors = {id(v): v for d in done if d is not None for v in d.vectors}
     if vectors:
-        check_fits(model, *vectors.values(), allow_processed=True)
+        check_fits(model, *vectors.values(), allow_other_model=allow_other_model, allow_processed=True)
     prompts = {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
     if conditions:
         check_prompts(model, list(prompts.values()), max_new_tokens)

@@ -1,12 +1,11 @@
-"""Hooks on `resid_post` that add, ablate or clamp, and the context manager that leaves nothing behind.
+"""Hooks on `resid_post` that add, ablate or clamp: what is done, at which layers and positions.
 
 A hook is bound to its layer in a closure, never to `hook.name`: inside a hook the Bridge reports another name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +19,14 @@ from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.models.access import Model, check_raw_basis, describe, hook_name
 from lens_emotion.models.forward import MOST
-from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
-from lens_emotion.models.threads import turn
-from lens_emotion.steering.dose import Dose, as_dose, displacement
+from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers, whole_numbers
+from lens_emotion.steering.dose import AnyDose, Dose, LayerDose, as_doses, displacement
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 
 
 def steering_hooks(
     vector: Vectors,
-    dose: float | Dose = 1.0,
+    dose: AnyDose = 1.0,
     *,
     unit: str = "natural",
     layers: Layers = None,
@@ -41,22 +39,47 @@ def steering_hooks(
 
     Args:
         vector: what to add; a mixture such as 0.5 * v["calm"] - 0.3 * v["angry"] is one too. Several for "ablate".
-        dose: in natural units unless `unit` says "relative"; negative pushes the other way.
-        layers: None for the middle layer, "all", a band such as "10-20", one layer or several.
+        dose: in natural units unless `unit` says "relative"; negative pushes the other way. One per layer:
+            {12: 2, 14: 1}.
+        unit: "natural", or "relative" for shares of the mean residual norm.
+        layers: None for the middle layer (or the only one that the vector has, or those of the doses), "all", a band
+            such as "10-20", one layer or several.
         positions: "all", "generated", "prompt", or positions of the prompt (see `hooks.Tracker`). All but "all"
             count tokens, which takes two more hooks in the first block.
         mode: "add", "ablate" or "clamp"; what dose and centre mean there says `hooks.Intervention`.
+        centre: for "clamp", the projection at dose 0: one number or one per layer; 0 is the origin.
         prompt_length: tokens of the prompt, where a growing text is read again at every step (no cache).
 
     Raises:
         DoseError: an unknown unit, layer, position or mode.
+
+    Example:
+        >>> hooks = le.steering_hooks(vectors["calm"], dose=3, layers="2-4")
+        >>> len(hooks)
+        3
+        >>> with model.hooks(fwd_hooks=hooks):
+        ...     logits = model("The door opened")
     """
     vectors = as_vectors(vector)
-    n_layers = vectors[0].n_layers if vectors else 1
-    dose = as_dose(dose, unit)
-    done = Intervention(vectors, dose, resolve_layers(layers, n_layers), mode, centre)
-    tracker = Tracker(positions, prompt_length)
-    return [] if done.idle else _edit_hooks({layer: done.at(layer) for layer in done.layers}, tracker)
+    amount = as_doses(dose, unit, vectors[0].n_layers if vectors else 1)
+    return intervene(vectors, amount, layers, mode, centre).hooks(Tracker(positions, prompt_length))
+
+
+def intervene(
+    vectors: tuple[EmotionVector, ...], dose: Dose, layers: Layers, mode: str, centre: Centre
+) -> Intervention:
+    """An intervention at the layers that users mean (see `steering_hooks`)."""
+    if layers is None and len(held := {layer for v in vectors for layer in v.layers}) == 1:
+        layers = tuple(held)
+    chosen = resolve_layers(layers, vectors[0].n_layers if vectors else 1)
+    if isinstance(dose, LayerDose):
+        if layers is not None and chosen != dose.layers:
+            raise DoseError(
+                f"layers {layers_in_words(chosen, 0)}, but doses at {layers_in_words(dose.layers, 0)}; the doses "
+                "name the layers: leave layers= out"
+            )
+        chosen = dose.layers
+    return Intervention(vectors, dose, chosen, mode, centre)
 
 
 def _edit_hooks(edits: Mapping[int, Edit], tracker: Tracker) -> list[Hook]:
@@ -70,64 +93,6 @@ def _edit_hooks(edits: Mapping[int, Edit], tracker: Tracker) -> list[Hook]:
         return hook_name(layer), hook_fn
 
     return tracker.hooks() + [at(layer) for layer in edits] if edits else []
-
-
-@contextmanager
-def steer(
-    model: Model,
-    vector: Vectors,
-    dose: float | Dose = 1.0,
-    *,
-    unit: str = "natural",
-    layers: Layers = None,
-    positions: Positions = "all",
-    mode: str = "add",
-    centre: Centre = 0.0,
-    prompt_length: int | Sequence[int] | None = None,
-    allow_other_model: bool = False,
-    allow_processed: bool = False,
-) -> Iterator[list[Hook]]:
-    """Steer everything the model does inside the `with` block; hooks are gone afterwards, also after an exception.
-
-        with le.steer(model, vectors["calm"], dose=3):
-            print(model.generate("The door opened and", max_new_tokens=40))
-
-    Args: see `steering_hooks`.
-
-    Yields:
-        The hooks in place.
-
-    Raises:
-        FingerprintError: the vector comes from another model (unless `allow_other_model`).
-        ProcessedModelError: the model's weights are processed (unless `allow_processed`).
-        UnsupportedModelError: the vector has another shape than the model.
-        DoseError: an unknown unit, layer, position or mode.
-    """
-    check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
-    how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
-    hooks = steering_hooks(vector, dose, unit=unit, layers=layers, **how)
-    with turn(model, steering=True), model.hooks(fwd_hooks=hooks):
-        yield hooks
-
-
-def ablate(
-    model: Model,
-    vectors: Vectors,
-    layers: Layers = "all",
-    *,
-    positions: Positions = "all",
-    allow_other_model: bool = False,
-    allow_processed: bool = False,
-) -> AbstractContextManager[list[Hook]]:
-    """Take directions out of the residual stream inside the `with` block: one vector, several, or a whole set.
-
-        with le.ablate(model, [vectors["angry"], vectors["hostile"]]):
-            print(model.generate("The door opened and", max_new_tokens=40))
-
-    Raises: see `steer`.
-    """
-    allowed: dict[str, Any] = {"allow_other_model": allow_other_model, "allow_processed": allow_processed}
-    return steer(model, vectors, layers=layers, positions=positions, mode="ablate", **allowed)
 
 
 def check_fits(
@@ -248,13 +213,17 @@ class Intervention(Brief):
         """What it does at one of its layers."""
         return MODES[self.mode](self, layer)
 
+    def hooks(self, tracker: Tracker) -> list[Hook]:
+        """Hooks that do it at the tracker's positions; none if it is idle."""
+        return [] if self.idle else _edit_hooks({layer: self.at(layer) for layer in self.layers}, tracker)
+
 
 def _add(what: Intervention, layer: int) -> Edit:
     return Edit(delta=displacement(what.vectors[0], what.dose)[layer])
 
 
 def _ablate(what: Intervention, layer: int) -> Edit:
-    return Edit(basis=what.dose.value**0.5 * span([v.at(layer) for v in what.vectors]))
+    return Edit(basis=what.dose.at(layer) ** 0.5 * span([v.at(layer) for v in what.vectors]))
 
 
 def _clamp(what: Intervention, layer: int) -> Edit:
@@ -286,10 +255,10 @@ def check_mode(mode: str, dose: Dose) -> None:
     """Raises DoseError for an unknown mode, or a dose that it cannot take."""
     if not isinstance(mode, str) or mode not in MODES:
         raise DoseError(f"unknown mode {mode!r:.60}; use {', '.join(MODES)}")
-    if mode == "ablate" and not 0 <= dose.value <= 1:
-        raise DoseError(
-            f"dose {dose.value:g} for mode 'ablate': it is the share of the projection taken out, from 0 to 1"
-        )
+    doses = [value for _, value in dose.by_layer] if isinstance(dose, LayerDose) else [dose.value]
+    if mode == "ablate" and not 0 <= min(doses) <= max(doses) <= 1:
+        given = ", ".join(f"{value:g}" for value in doses)
+        raise DoseError(f"dose {given} for mode 'ablate': it is the share of the projection taken out, from 0 to 1")
 
 
 def as_vectors(vectors: Vectors) -> tuple[EmotionVector, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -280,8 +281,8 @@ class EmotionVectors:
         return emotion in self.emotions
 
     def __getitem__(self, emotion: str) -> EmotionVector:
-        if emotion not in self.emotions:
-            raise UnknownEmotionError(f"no vector for '{emotion}'; these vectors hold: {', '.join(self.emotions)}")
+        if not isinstance(emotion, str) or emotion not in self.emotions:
+            raise UnknownEmotionError(f"no vector for {_meant(emotion, self.emotions)}")
         i = self.emotions.index(emotion)
         held = {"direction": self.directions[i], "norm": self.norms[i], "natural": self.natural[i]}
         return part_of(EmotionVector, name=emotion, residual_norm=self.residual_norm, header=self.header, **held)
@@ -366,8 +367,24 @@ class EmotionVectors:
         return panel(repr(self), middle, code=True, what=f"sizes at layer {self.n_layers // 2}")
 
 
+def _meant(given: object, names: Sequence[str]) -> str:
+    """What was asked for instead of one emotion's name, and how to get it."""
+    held = f"these vectors hold: {', '.join(names)}"
+    if not isinstance(given, str):
+        several = isinstance(given, Iterable)
+        way = "[vectors[e] for e in names] makes several" if several else f"a name is text, such as {names[0]!r}"
+        return f"{repr(given)[:60]}; {way}; {held}"
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(given.strip().casefold(), folded, n=1)
+    if not close and regex.search(r"[*+]|\s-\s", given):
+        return f"'{given:.60}'; for a mixture write le.mixture(vectors, {given[:60]!r}); {held}"
+    hint = f"did you mean '{folded[close[0]]}'? " if close else ""
+    return f"'{given:.60}'; {hint}{held}"
+
+
 # Mixtures of emotions in words, and the random direction that a mixture is compared with.
 Terms = Sequence[tuple[float, str]]  # weight, emotion
+MIXTURE = "le.mixture(vectors, '0.5*calm - 0.3*angry'), or {'calm': 0.5, 'angry': -0.3} for the words"
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
 _TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*(%s)\s*"
@@ -400,18 +417,49 @@ def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, st
     return terms
 
 
+def _terms(given: Any, names: Sequence[str]) -> Terms:
+    """Weights and emotions of any form that `mixture` takes."""
+    if isinstance(given, str):
+        return parse_mixture(given, names)
+    pairs = [(w, e) for e, w in given.items()] if isinstance(given, Mapping) else given
+    if isinstance(pairs, EmotionVector) or not isinstance(pairs, Iterable):
+        raise DoseError(f"{repr(given)[:60]} is no mixture; write {MIXTURE}")
+    found: list[tuple[float, str]] = []
+    for pair in pairs:
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[1], str):
+            turned = " (the weight comes first)" if isinstance(pair, Sequence) and isinstance(pair[0], str) else ""
+            raise DoseError(f"{repr(pair)[:60]} is no weight with an emotion{turned}; write {MIXTURE}")
+        found.append((pair[0], pair[1]))
+    return found
+
+
 def _check_weights(terms: Terms) -> None:
     for weight, emotion in terms:
         as_number(weight, f"weight of {emotion}", "usual weights are near 1")
 
 
-def mixture(vectors: EmotionVectors, terms: Terms) -> EmotionVector:
+def mixture(vectors: EmotionVectors, terms: str | Terms | Mapping[str, float]) -> EmotionVector:
     """The weighted sum of vectors, in natural units; a single emotion with weight 1 is itself.
+
+        le.mixture(vectors, "0.5*calm - 0.3*angry")  # as 0.5 * vectors["calm"] - 0.3 * vectors["angry"]
+
+    Args:
+        vectors: of one model.
+        terms: in words, as `{"calm": 0.5, "angry": -0.3}`, or as pairs of weight and emotion.
 
     Raises:
         UnknownEmotionError: an emotion without a vector.
-        DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6.
+        DoseError: no emotion, or weights that are all 0: such a mixture has no direction; a weight beyond 1e6;
+            arguments in another order.
+
+    Example:
+        >>> le.mixture(vectors, "0.5*calm - 0.3*angry").name
+        '0.5*calm - 0.3*angry'
     """
+    if not isinstance(vectors, EmotionVectors):
+        swapped = "the vectors come first: " if isinstance(terms, EmotionVectors) else ""
+        raise DoseError(f"{type(vectors).__name__} is no EmotionVectors; {swapped}{MIXTURE}")
+    terms = _terms(terms, vectors.emotions)
     _check_weights(terms)
     made = None
     for weight, emotion in terms:

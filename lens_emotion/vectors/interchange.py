@@ -217,12 +217,13 @@ def _stacked(parts: Mapping[int, Tensor], n_layers: int) -> Float[Tensor, "n_lay
 
 
 def from_displacements(
-    parts: Mapping[int, Float[Tensor, " d_model"]], model: Model, name: str, note: str
+    parts: Mapping[int, Float[Tensor, " d_model"]], model: Model, name: str, note: str, *, allow_processed: bool = False
 ) -> EmotionVector:
     """An EmotionVector from what another tool adds at the output of each block; its natural unit is that length.
 
     Raises:
-        UnsupportedModelError: another width or depth than the model. ProcessedModelError: processed weights.
+        UnsupportedModelError: another width or depth than the model. ProcessedModelError: processed weights (unless
+            `allow_processed`).
     """
     info = describe(model)
     if not parts:
@@ -234,7 +235,7 @@ def from_displacements(
             f"{info.name} has width {info.d_model} and layers 0 to {info.n_layers - 1}: it was made on another model"
         )
     stacked = _stacked(parts, info.n_layers)
-    header = make_header(model, "imported", "", "", "", allow_processed=False).with_(notes=(note,))
+    header = make_header(model, "imported", "", "", "", allow_processed=allow_processed).with_(notes=(note,))
     direction, size = unit_and_length(stacked)
     # E||h|| over neutral sentences: the relative unit of dose of vectors that came without one
     readings = [Reading(tokenise_text(model, t), TextRecord(t, NEUTRAL, "", t)) for t in neutral_sentences()]

@@ -148,7 +148,7 @@ def test_weights_that_are_nowhere_are_refused_in_words():
 
 
 def test_a_merged_adapter_of_attention_makes_foreign_vectors_foreign(vectors):
-    from lens_emotion.steering.hooks import steer
+    from lens_emotion.steering.steer import steer
 
     model = load_model("tiny-llama", device="cpu")
     held = parameters(model)
@@ -188,7 +188,7 @@ def test_a_folder_whose_weights_were_replaced_is_read_again(tmp_path):
 
 
 def test_files_of_before_keep_loading_and_say_so_once_by_name(vectors, tmp_path, monkeypatch):
-    from lens_emotion.steering.hooks import steer
+    from lens_emotion.steering.steer import steer
 
     monkeypatch.setattr(activations, "_TOLD", set())
     former = describe(tiny()).former

@@ -19,7 +19,7 @@ from lens_emotion.models.access import describe
 from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.loading import load_model
 from lens_emotion.models.prompting import encode
-from lens_emotion.steering.hooks import steer
+from lens_emotion.steering.steer import steer
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.vectors.recipes import emotion_vectors
 

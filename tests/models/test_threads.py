@@ -14,7 +14,7 @@ from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
 from lens_emotion.models.threads import turn
-from lens_emotion.steering.hooks import steer
+from lens_emotion.steering.steer import steer
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

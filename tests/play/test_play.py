@@ -23,7 +23,7 @@ from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
 from lens_emotion.play.server import STATIC, make_app
 from lens_emotion.play.session import MAX_BODY, MAX_CHARACTERS, session_of
-from lens_emotion.steering.hooks import steer
+from lens_emotion.steering.steer import steer
 from lens_emotion.vectors.emotion_vectors import random_like
 
 PORT = 8765

@@ -14,6 +14,7 @@ import lens_emotion as le
 from lens_emotion import plots
 from lens_emotion.analysis import compare as compare_module
 from lens_emotion.analysis import compare as models_module
+from lens_emotion.errors import AnalysisError
 from lens_emotion.plots._compare import RANK_SUM, SIGN_FLIPS
 from lens_emotion.plots.theme import REGIME_COLOURS, by_valence
 from lens_emotion.study.verdict import ALL_MODELS
@@ -207,3 +208,21 @@ def test_preview_counts_what_was_averaged_and_shows_every_token(figures, results
     lines = [(s.y0, s.x0, s.x1) for s in figure.layout.shapes]
     for y, left, right in lines:
         assert not any(y == y2 and left < l2 < right for y2, l2, _ in lines)
+
+
+@pytest.mark.parametrize(
+    ("figure", "given", "says"),
+    [
+        ("separation", "opposites", "draws Separation, not Opposites; le.plots.opposites draws that"),
+        ("compare", "rsa_many", "not RSAMatrix; le.plots.rsa_many draws that"),
+        ("opposites", "acts", r"not PooledActivations; give what le.opposites\(...\) returns"),
+        ("confusion", "vectors", r"not EmotionVectors; give what le.decoding\(...\) returns"),
+        ("regimes", "opposites", r"draws Mapping\[str, DoseResponse\], not Opposites"),
+        ("preview", "text", r"draws Sequence\[TokenRole\], not str; give what le.preview"),
+        ("claims", "none", "draws Claims, not NoneType"),
+    ],
+)
+def test_a_figure_of_another_result_says_which_one_draws_it(figure, given, says, results, acts, vectors):
+    others = {"acts": acts, "vectors": vectors, "text": "a text", "none": None}
+    with pytest.raises(AnalysisError, match=says):
+        getattr(plots, figure)(others[given] if given in others else results[given])

@@ -16,8 +16,8 @@ from lens_emotion.models.access import hook_name
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import encode, tokenise_text
 from lens_emotion.steering.dose import Dose, as_dose, mean_units
-from lens_emotion.steering.hooks import steer
 from lens_emotion.steering.solve import iso_kl, solve_edge, solve_kl
+from lens_emotion.steering.steer import steer
 from lens_emotion.vectors.interchange import displacements, read_control_file
 
 

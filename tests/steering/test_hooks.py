@@ -14,7 +14,8 @@ from lens_emotion.models.decoding import generate_tokens, make_decoder
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode, pad, pad_id
 from lens_emotion.steering.dose import Dose
-from lens_emotion.steering.hooks import ablate, projection_centre, steer, steering_hooks
+from lens_emotion.steering.hooks import projection_centre, steering_hooks
+from lens_emotion.steering.steer import ablate, steer
 from lens_emotion.vectors.emotion_vectors import unit
 
 LAYER = 3

@@ -20,10 +20,11 @@ from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
-from lens_emotion.steering.hooks import steer, steering_hooks
+from lens_emotion.steering.hooks import steering_hooks
 from lens_emotion.steering.judges import Judge, states_judge, word_count_judge, world_words
 from lens_emotion.steering.measures import distinct_n, loop_share, mean_nll, perplexity_ratio
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE, INERT, SURGICAL, Thresholds, regime
+from lens_emotion.steering.steer import steer
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import scenarios
 from lens_emotion.vectors.recipes import emotion_vectors

@@ -16,8 +16,9 @@ from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import dose_response
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.grid import steering_grid
-from lens_emotion.steering.hooks import ablate, steer, steering_hooks
+from lens_emotion.steering.hooks import steering_hooks
 from lens_emotion.steering.judges import word_count_judge
+from lens_emotion.steering.steer import ablate, steer
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, parse_mixture
 from lens_emotion.vectors.interchange import (

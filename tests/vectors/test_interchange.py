@@ -23,7 +23,7 @@ from lens_emotion.laws.copies import blocks_of
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
-from lens_emotion.steering.hooks import steer
+from lens_emotion.steering.steer import steer
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.interchange import (
     ControlFile,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from planted import planted
 
-from lens_emotion.errors import FingerprintError
+from lens_emotion.errors import DoseError, FingerprintError, UnknownEmotionError
 from lens_emotion.extraction.activations import check_same_model
 from lens_emotion.vectors.emotion_vectors import mixture, parse_mixture, random_like
 from lens_emotion.vectors.interchange import as_set, from_gguf, to_gguf
@@ -94,3 +94,47 @@ def test_a_vector_written_at_a_dose_of_either_sign_comes_back_as_it_was(dose, tm
     path = to_gguf(SET[A], tmp_path / "a.gguf", dose, layers="all")
     back = from_gguf(path)
     torch.testing.assert_close(moved(back), moved(SET[A]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (A[:-1] + A[-1] * 2, f"did you mean '{A}'"),
+        (A.upper(), f"did you mean '{A}'"),
+        (f" {A} ", f"did you mean '{A}'"),
+        (f"0.5*{A} - 0.3*{B}", r"le.mixture\(vectors, '0.5\*"),
+        ("xyzzy", "no vector for .xyzzy.; these vectors"),
+        (0, f"a name is text, such as '{A}'"),
+        (slice(1), "a name is text"),
+        ([A, B], r"\[vectors\[e\] for e in names\]"),
+        ((A, B), r"\[vectors\[e\] for e in names\]"),
+    ],
+    ids=range(9),
+)
+def test_a_name_that_is_none_is_answered_with_the_right_way(asked, says, untyped):
+    with pytest.raises(UnknownEmotionError, match=f"{says}.*hold: {A}, {B}"):
+        SET[asked]
+
+
+@pytest.mark.parametrize("terms", [f"0.5*{A} - 0.3*{B}", {A: 0.5, B: -0.3}, [(0.5, A), (-0.3, B)]], ids=type)
+def test_a_mixture_in_words_as_a_table_and_as_pairs(terms):
+    assert torch.equal(moved(mixture(SET, terms)), moved(0.5 * SET[A] - 0.3 * SET[B]))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((f"0.5*{A}", SET), "the vectors come first"),
+        (({A: 1}, SET), "the vectors come first"),
+        ((SET[A], SET[B]), "is no EmotionVectors"),
+        ((SET, SET[A]), "is no mixture"),
+        ((SET, 0.5), "is no mixture"),
+        ((SET, [(A, 0.5)]), "the weight comes first"),
+        ((SET, [A, B]), "no weight with an emotion"),
+        ((SET, {}), "no emotion"),
+    ],
+    ids=range(8),
+)
+def test_arguments_in_another_order_are_answered_with_the_right_one(given, says, untyped):
+    with pytest.raises(DoseError, match=says):
+        mixture(*given)
