@@ -46,6 +46,7 @@ PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 MOST_TOKENS = 100_000  # of one text
 DEFAULT_OUT = Path("runs/study")
+STORY_SAMPLING = {"temperature": 0.8, "top_p": 0.95}  # how stories are drawn; the manifest says so
 READING, WRITING, PRESET, CONTROLS, STEERING = ALL_STEPS = (
     "comprehension", "generation", "generation_jeong", "controls", "steering",
 )  # fmt: skip
