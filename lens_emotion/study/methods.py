@@ -176,8 +176,8 @@ def _subjects(manifest: Manifest, models: Sequence[_Studied]) -> str:
     return (
         f"We studied emotion representations in {_listed(subject(m) for m in models)} with {_listed(with_)} (Nanda and "
         "Bloom 2022 for TransformerLens). lens_emotion re-implements, and goes beyond, the protocol of the original "
-        f"study (Jeong 2026). Weights were {_each(models, weights)}; the residual stream was taken after every block. The seed was "
-        f"{_each(models, lambda m: str(m.config.seed))}."
+        f"study (Jeong 2026). Weights were {_each(models, weights)}; the residual stream was taken after every "
+        f"block. The seed was {_each(models, lambda m: str(m.config.seed))}."
     )
 
 
