@@ -1,6 +1,6 @@
 """Write the repository's address, which stands in pyproject.toml (`Repository`), wherever else it is named.
 
-    python scripts/make_home.py [--check]
+python scripts/make_home.py [--check]
 """
 
 from __future__ import annotations

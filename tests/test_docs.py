@@ -17,6 +17,7 @@ from types import ModuleType
 import click
 import pytest
 import typer
+from conftest import tiny
 from packaging.requirements import Requirement
 
 import lens_emotion as le
@@ -108,6 +109,57 @@ def test_the_ten_tasks_run_in_six_lines_each(
         assert len(code.strip().splitlines()) <= 6, code
         exec(code, names)
     assert "other" in capsys.readouterr().out and (tmp_path / "calm.gguf").exists()
+
+
+OWN = """{"name": "mine", "items": [
+  {"id": "j1", "emotion": "jealous", "topic": "letter", "text": "She saw the letter that he had sent to Anna."},
+  {"id": "j2", "emotion": "jealous", "topic": "train", "text": "On the train he sat beside Anna and not her."},
+  {"id": "c1", "emotion": "curious", "topic": "letter", "text": "What was in the letter? She held it to the light."},
+  {"id": "c2", "emotion": "curious", "topic": "train", "text": "Where did the train go? She asked everybody."},
+  {"id": "n1", "emotion": "neutral", "topic": "letter", "text": "The letter lay on the table near the door."}]}"""
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, untyped: None) -> dict[str, object]:
+    """Where snippets run: models that would be downloaded are tiny ones, files that a reader has are there."""
+    import transformer_lens
+    from transformer_lens.model_bridge import TransformerBridge
+
+    small = tiny()
+
+    class Hooked:
+        @staticmethod
+        def from_pretrained_no_processing(name: str) -> object:
+            return small
+
+    load = le.load_model
+    monkeypatch.setattr(
+        le, "load_model", lambda name, **how: load(name, **how) if name.startswith("tiny-") else small, raising=False
+    )
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda *a, **k: small)
+    monkeypatch.setattr(transformer_lens, "HookedTransformer", Hooked, raising=False)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text(OWN)
+    return {"model": small}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md"])
+def test_every_snippet_of_a_page_runs_in_order(
+    name: str, offline: dict[str, object], vectors: object, tmp_path: Path
+) -> None:
+    page = ROOT / name
+    for title, code in [(title, code) for kind, title, code in FENCE.findall(page.read_text()) if kind == "toml"]:
+        (tmp_path / title.split('"')[1]).write_text(code)
+    names = offline | {"vectors": vectors}
+    for code in blocks(page, "python"):
+        exec(code, names)
+
+
+def test_every_page_with_code_is_run() -> None:
+    run = {"README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md", "docs/index.md"}
+    run |= {"docs/coming-from.md", "benchmarks/README.md"}  # the last is a signature: it compiles
+    assert {named(p) for p in PAGES if blocks(p, "python")} == run
 
 
 def extras() -> set[str]:

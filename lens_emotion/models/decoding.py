@@ -62,9 +62,18 @@ Begun = tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]  # a
 class Sampling:
     """How the next token is chosen: temperature 0 is greedy; otherwise nucleus sampling with a seed per row.
 
+    Attributes:
+        temperature: 0 is greedy; above, logits are divided by it.
+        top_p: only the likeliest tokens that together have this share.
+        seed: of the first row; row i draws with a seed of its own.
+
     Raises:
         GenerationError: a temperature that is neither 0 nor at least 1e-6, a `top_p` outside of (0, 1], a seed that is
             no whole number from 0 to 2^43.
+
+    Example:
+        >>> le.Sampling(temperature=0.8, top_p=0.95, seed=1)
+        Sampling(temperature=0.8, top_p=0.95, seed=1)
     """
 
     temperature: float = 0.0

@@ -92,6 +92,11 @@ class StudyConfig:
         template: switches of the chat template, as in `load_model`.
         overrides: model -> settings of its own, which go before these.
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
+
+    Example:
+        >>> config = le.StudyConfig(models=("tiny-llama",), doses=(1.0, 3.0), generation=False)
+        >>> config.steps
+        ('comprehension', 'controls', 'steering')
     """
 
     models: Annotated[tuple[Name, ...], Some, Field(description="see `lens-emotion models`")] = TINY_FIVE

@@ -50,6 +50,13 @@ def steering_hooks(
 
     Raises:
         DoseError: an unknown unit, layer, position or mode.
+
+    Example:
+        >>> hooks = le.steering_hooks(vectors["calm"], dose=3, layers="2-4")
+        >>> len(hooks)
+        3
+        >>> with model.hooks(fwd_hooks=hooks):
+        ...     logits = model("The door opened")
     """
     vectors = as_vectors(vector)
     n_layers = vectors[0].n_layers if vectors else 1
@@ -92,7 +99,9 @@ def steer(
         with le.steer(model, vectors["calm"], dose=3):
             print(model.generate("The door opened and", max_new_tokens=40))
 
-    Args: see `steering_hooks`.
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        vector, dose, unit, layers, positions, mode, centre, prompt_length: see `steering_hooks`.
 
     Yields:
         The hooks in place.
@@ -102,6 +111,12 @@ def steer(
         ProcessedModelError: the model's weights are processed (unless `allow_processed`).
         UnsupportedModelError: the vector has another shape than the model.
         DoseError: an unknown unit, layer, position or mode.
+
+    Example:
+        >>> with le.steer(model, vectors["calm"], dose=3):
+        ...     text = model.generate("The door opened and", max_new_tokens=5, verbose=False)
+        >>> text.startswith("The door opened and")
+        True
     """
     check_fits(model, *as_vectors(vector), allow_other_model=allow_other_model, allow_processed=allow_processed)
     how: dict[str, Any] = {"positions": positions, "mode": mode, "centre": centre, "prompt_length": prompt_length}
@@ -124,7 +139,20 @@ def ablate(
         with le.ablate(model, [vectors["angry"], vectors["hostile"]]):
             print(model.generate("The door opened and", max_new_tokens=40))
 
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        vectors: one vector, several, or a set: all their directions go.
+        layers: where; "all" by default.
+        positions: as in `steer`.
+        allow_other_model, allow_processed: accept vectors of another model, or processed weights.
+
     Raises: see `steer`.
+
+    Example:
+        >>> with le.ablate(model, [vectors["angry"], vectors["hostile"]]):
+        ...     logits = model("The door opened")
+        >>> logits.shape[0]
+        1
     """
     allowed: dict[str, Any] = {"allow_other_model": allow_other_model, "allow_processed": allow_processed}
     return steer(model, vectors, layers=layers, positions=positions, mode="ablate", **allowed)

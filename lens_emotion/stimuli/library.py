@@ -29,6 +29,11 @@ def load_stimuli(name: str | Path | StimulusSet = PASSAGES, per_cell: int = 2) -
 
     Raises:
         StimulusError: an unknown name, or a file that cannot be read.
+
+    Example:
+        >>> texts = le.load_stimuli("passages")
+        >>> len(texts), len(texts.topics)
+        (252, 12)
     """
     if isinstance(name, StimulusSet):
         return name

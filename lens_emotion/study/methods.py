@@ -95,11 +95,7 @@ def methods_text(run: str | Path | StudyRun) -> str:
         ArtifactError: no run, an unfinished one, or one with a damaged file.
 
     Example:
-        >>> text = le.methods_text(run_folder)
-        >>> text.split(".")[0]
-        'We studied emotion representations in tiny-llama (llama, instruct, 6 layers, 64 dimensions, 0'
-        >>> "References" in text
-        True
+        >>> print(le.methods_text("runs/study"))  # doctest: +SKIP
     """
     if not isinstance(run, str | Path | StudyRun):
         raise ArtifactError(
