@@ -117,6 +117,7 @@ def lens(
         at: a state [d_model], or activations whose mean at the layer is taken.
         dose: in natural units, for `at` only; random directions are as long as the mean of the vectors.
         k: tokens behind the shares of scripts.
+        allow_other_model, allow_processed: accept vectors of another model, or processed weights.
 
     Raises:
         FingerprintError: vectors or activations of another model (unless `allow_other_model`).

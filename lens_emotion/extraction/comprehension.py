@@ -271,6 +271,8 @@ def activations_from_cache(
         texts: what was read, for reports and for finding copies.
         allow_any_position: accept a mask that takes first tokens, pads or special tokens; the header's notes say so.
         pooling: which of these tokens count; default the story mean.
+        attention_mask: which of `tokens` are real, for `content_mask`.
+        allow_processed: accept processed weights; recorded in the header.
 
     Raises:
         StimulusError: neither content nor tokens, labels that do not match the rows, a mask that takes what is no

@@ -113,6 +113,7 @@ def extract_generation(
             second pass over prompt and story). Equal up to rounding; the bare story always takes a pass of its own.
         journal: keeps finished batches, and those it holds are neither written nor read again.
         sampling: how tokens are drawn; default that of the preset.
+        allow_processed: accept processed weights; recorded in the header.
         progress: show a bar.
 
     Raises:

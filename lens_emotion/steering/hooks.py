@@ -42,10 +42,12 @@ def steering_hooks(
     Args:
         vector: what to add; a mixture such as 0.5 * v["calm"] - 0.3 * v["angry"] is one too. Several for "ablate".
         dose: in natural units unless `unit` says "relative"; negative pushes the other way.
+        unit: "natural", or "relative" for shares of the mean residual norm.
         layers: None for the middle layer, "all", a band such as "10-20", one layer or several.
         positions: "all", "generated", "prompt", or positions of the prompt (see `hooks.Tracker`). All but "all"
             count tokens, which takes two more hooks in the first block.
         mode: "add", "ablate" or "clamp"; what dose and centre mean there says `hooks.Intervention`.
+        centre: for "clamp", the projection at dose 0: one number or one per layer; 0 is the origin.
         prompt_length: tokens of the prompt, where a growing text is read again at every step (no cache).
 
     Raises:
@@ -101,7 +103,15 @@ def steer(
 
     Args:
         model: TransformerBridge or HookedTransformer.
-        vector, dose, unit, layers, positions, mode, centre, prompt_length: see `steering_hooks`.
+        vector: what to add; a mixture such as 0.5 * v["calm"] - 0.3 * v["angry"] is one too. Several for "ablate".
+        dose: in natural units unless `unit` says "relative"; negative pushes the other way.
+        unit: "natural", or "relative" for shares of the mean residual norm.
+        layers: None for the middle layer, "all", a band such as "10-20", one layer or several.
+        positions: "all", "generated", "prompt", or positions of the prompt.
+        mode: "add", "ablate" (the direction is taken out) or "clamp" (the projection is held at the dose).
+        centre: for "clamp", the projection at dose 0: one number or one per layer; 0 is the origin.
+        prompt_length: tokens of the prompt, where a growing text is read again at every step (no cache).
+        allow_other_model, allow_processed: accept vectors of another model, or processed weights.
 
     Yields:
         The hooks in place.
@@ -146,7 +156,8 @@ def ablate(
         positions: as in `steer`.
         allow_other_model, allow_processed: accept vectors of another model, or processed weights.
 
-    Raises: see `steer`.
+    Raises:
+        FingerprintError, ProcessedModelError, UnsupportedModelError, DoseError: as in `steer`.
 
     Example:
         >>> with le.ablate(model, [vectors["angry"], vectors["hostile"]]):
