@@ -13,7 +13,7 @@ from lens_emotion.stimuli.sets import read_written
 from lens_emotion.study.methods import REFERENCES
 from lens_emotion.study.steps import load_steered
 
-NUMBER = re.compile(r"\d+(?:\.\d+)*")
+NUMBER = re.compile(r"(?<!\w)\d+(?:\.\d+)*")
 READ = "comprehension/story_mean.safetensors"
 BY_DEFINITION = {"95"}  # the percentile of random directions that success must exceed
 
