@@ -80,6 +80,7 @@ _HOME = {
     "steering.comparison": ("compare_texts",),
     "play.explorer": ("explorer",),
     "laws.check": ("check",),
+    "study.methods": ("methods_text",),
     "study.pipeline": ("run_study",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

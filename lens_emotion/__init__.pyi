@@ -90,6 +90,7 @@ from lens_emotion.stimuli.prompts import scenarios as scenarios
 from lens_emotion.stimuli.prompts import story_prompts as story_prompts
 from lens_emotion.stimuli.sets import Stimulus as Stimulus
 from lens_emotion.stimuli.sets import StimulusSet as StimulusSet
+from lens_emotion.study.methods import methods_text as methods_text
 from lens_emotion.study.pipeline import run_study as run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVector as EmotionVector
 from lens_emotion.vectors.emotion_vectors import EmotionVectors as EmotionVectors
@@ -157,6 +158,7 @@ __all__ = [
     "lint",
     "load_model",
     "load_stimuli",
+    "methods_text",
     "middle_token",
     "mixed_effects",
     "mixture",

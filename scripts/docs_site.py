@@ -45,6 +45,22 @@ BY_ROOM = {
     "laws.check": ("CheckReport",),
 }
 
+# what the examples of the reference go on from; printed above them, and run by tests/test_docstrings.py
+EXAMPLES = """\
+import lens_emotion as le
+
+model = le.load_model("tiny-llama")
+texts = le.load_stimuli("world-en", per_cell=1)
+acts = le.extract_comprehension(model, texts)
+vectors = le.emotion_vectors(acts)
+some = ("happy", "sad", "calm", "angry")
+prompts = [p for p in le.story_prompts(stimuli="world-en") if p.emotion in some]
+stories = le.extract_generation(model, prompts, max_new_tokens=24).reread
+scenes = [s for s in le.scenarios("world-en") if s.emotion in some]
+judge = le.word_count_judge({"happy": ["smiled"], "sad": ["wept"], "calm": ["calm"], "angry": ["angry"]})
+steered = le.dose_response(model, vectors, scenes, judge, doses=(1.0, 4.0), max_new_tokens=8)
+"""
+
 
 def on_config(config: Any) -> Any:
     """Put the API pages into the navigation."""
@@ -102,7 +118,7 @@ def api_rooms() -> dict[str, list[tuple[str, str]]]:
 
 def api_page(room: str) -> str:
     """The page of one room: every name under the text of its module."""
-    lines, last = [f"# lens_emotion.{room}"], ""
+    lines, last = [f"# lens_emotion.{room}\n\nExamples go on from:\n\n```python\n{EXAMPLES}```"], ""
     for module, name in sorted(api_rooms()[room], key=lambda pair: pair[0]):  # stable: names keep their order
         if module != last:
             lines.append(f"\n## {module}\n\n{_first_sentence(module)}")

@@ -6,6 +6,10 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +17,8 @@ from types import ModuleType
 import click
 import pytest
 import typer
+from conftest import tiny
+from packaging.requirements import Requirement
 
 import lens_emotion as le
 from lens_emotion.cli.app import app
@@ -20,6 +26,8 @@ from lens_emotion.cli.app import app
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INSTALL = ROOT / "docs" / "install.md"
+EXTRAS = re.compile(r"lens-emotion\[([\w, ]+)\]")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -83,6 +91,117 @@ def test_the_readmes_six_lines_run(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: shown.append(figure))
     exec(blocks(ROOT / "README.md", "python")[0], {})
     assert len(shown) == 1 and "The door opened and" in capsys.readouterr().out
+
+
+def test_the_ten_tasks_run_in_six_lines_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture, untyped: None
+) -> None:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    monkeypatch.chdir(tmp_path)
+    # the one line that would download
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: le.load_model("tiny-gpt2"))
+    page = ROOT / "docs" / "coming-from.md"
+    tasks = blocks(page, "python", "task")
+    assert len(tasks) == len(re.findall(r"^## \d+\.", page.read_text(encoding="utf-8"), re.MULTILINE)) == 10
+    names: dict[str, object] = {}
+    for code in tasks:
+        assert len(code.strip().splitlines()) <= 6, code
+        exec(code, names)
+    assert "other" in capsys.readouterr().out and (tmp_path / "calm.gguf").exists()
+
+
+OWN = """{"name": "mine", "items": [
+  {"id": "j1", "emotion": "jealous", "topic": "letter", "text": "She saw the letter that he had sent to Anna."},
+  {"id": "j2", "emotion": "jealous", "topic": "train", "text": "On the train he sat beside Anna and not her."},
+  {"id": "c1", "emotion": "curious", "topic": "letter", "text": "What was in the letter? She held it to the light."},
+  {"id": "c2", "emotion": "curious", "topic": "train", "text": "Where did the train go? She asked everybody."},
+  {"id": "n1", "emotion": "neutral", "topic": "letter", "text": "The letter lay on the table near the door."}]}"""
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, untyped: None) -> dict[str, object]:
+    """Where snippets run: models that would be downloaded are tiny ones, files that a reader has are there."""
+    import transformer_lens
+    from transformer_lens.model_bridge import TransformerBridge
+
+    small = tiny()
+
+    class Hooked:
+        @staticmethod
+        def from_pretrained_no_processing(name: str) -> object:
+            return small
+
+    load = le.load_model
+    monkeypatch.setattr(
+        le, "load_model", lambda name, **how: load(name, **how) if name.startswith("tiny-") else small, raising=False
+    )
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda *a, **k: small)
+    monkeypatch.setattr(transformer_lens, "HookedTransformer", Hooked, raising=False)
+    monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text(OWN)
+    return {"model": small}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md"])
+def test_every_snippet_of_a_page_runs_in_order(
+    name: str, offline: dict[str, object], vectors: object, tmp_path: Path
+) -> None:
+    page = ROOT / name
+    for title, code in [(title, code) for kind, title, code in FENCE.findall(page.read_text()) if kind == "toml"]:
+        (tmp_path / title.split('"')[1]).write_text(code)
+    names = offline | {"vectors": vectors}
+    for code in blocks(page, "python"):
+        exec(code, names)
+
+
+def test_every_page_with_code_is_run() -> None:
+    run = {"README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md", "docs/index.md"}
+    run |= {"docs/coming-from.md", "benchmarks/README.md"}  # the last is a signature: it compiles
+    assert {named(p) for p in PAGES if blocks(p, "python")} == run
+
+
+def extras() -> set[str]:
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+def test_extras_that_are_named_exist() -> None:
+    texts = {p: p.read_text(encoding="utf-8") for p in (*PAGES, *(ROOT / "lens_emotion").rglob("*.py"))}
+    named_there = {(p, e) for p, t in texts.items() for part in EXTRAS.findall(t) for e in re.split(r"\s*,\s*", part)}
+    assert {e for _, e in named_there} <= extras(), sorted(map(str, named_there))
+    listed = re.findall(r"^\| `(\w+)` \| `pip install \"lens-emotion\[(\w+)\]\"`", texts[INSTALL], re.MULTILINE)
+    assert {name for name, _ in listed} == extras() and all(name == line for name, line in listed)
+
+
+def test_the_packages_address_stands_at_one_place(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/make_home.py"]
+    done = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for name in ("scripts", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=lambda _, names: [n for n in names if n == "images"])
+    for name in ("pyproject.toml", "README.md", "CITATION.cff", "mkdocs.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    moved = (tmp_path / "pyproject.toml").read_text().replace("OWNER", "somebody")
+    (tmp_path / "pyproject.toml").write_text(moved)
+    assert subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True).returncode == 1
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    said = [(tmp_path / name).read_text() for name in ("README.md", "CITATION.cff", "docs/install.md")]
+    assert all("https://github.com/somebody/lens_emotion" in text and "OWNER" not in text for text in said)
+
+
+def test_the_first_cell_of_colab() -> None:
+    (cell,) = blocks(INSTALL, "ipython", "colab")
+    install, *rest = cell.splitlines()
+    assert install.startswith("%pip install -q ")
+    asked = Requirement(shlex.split(install)[-1])
+    assert asked.name == "lens-emotion" and asked.extras <= extras() and "git+https://" in str(asked.url)
+    exec("\n".join(rest), {})
+
+
+def test_the_bibtex_is_of_this_version() -> None:
+    (entry,) = blocks(INSTALL, "bibtex")
+    assert f"version = {{{le.__version__}}}" in entry and entry.count("{") == entry.count("}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -88,9 +88,20 @@ def anisotropy(acts: PooledActivations, n_random: int = 500, seed: int = 0, n_dr
 
     One layer at a time; memory is a few copies of one layer.
 
+    Args:
+        acts: pooled activations of labelled texts.
+        n_random: random directions of the texts' covariance.
+        seed: of whatever is drawn at random.
+        n_draws: of the bootstrap.
+
     Raises:
         StimulusError: fewer than 3 neutral texts.
         AnalysisError: n_draws below 1, or n_random below 2.
+
+    Example:
+        >>> result = le.anisotropy(acts, n_draws=20)
+        >>> len(result.table)
+        6
     """
     if n_draws < 1 or n_random < 2:
         raise AnalysisError(f"anisotropy needs n_draws >= 1 and n_random >= 2; got {n_draws} and {n_random}")

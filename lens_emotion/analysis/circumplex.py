@@ -115,6 +115,11 @@ def circumplex(
     Raises:
         StimulusError: fewer than 4 emotions with norms; with `acts`, a single topic.
         AnalysisError: no such layer, n_permutations or n_draws below 1, or `acts` do not give these vectors.
+
+    Example:
+        >>> result = le.circumplex(vectors, n_permutations=50, n_draws=50)
+        >>> result.layer
+        3
     """
     check_permutations(n_permutations)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)

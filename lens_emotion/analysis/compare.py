@@ -125,11 +125,17 @@ def compare(
             further apart, or noisier) or "reliability" (split-half, Spearman-Brown). Decoding always goes beside it.
         layers: layers to use; all by default.
         n_permutations: random swaps.
+        seed: of whatever is drawn at random.
 
     Raises:
         FingerprintError: different models, or one model in different bases.
         StimulusError: fewer than 2 shared emotions or topics; "separation" with fewer than 2 neutral texts.
         AnalysisError: another metric, no such layer, or no permutations.
+
+    Example:
+        >>> result = le.compare(stories, acts, n_permutations=50)
+        >>> result.metric
+        'decoding'
     """
     if metric not in METRICS:
         raise AnalysisError(f"metric is one of {', '.join(map(repr, METRICS))}; got {metric!r}")
@@ -294,9 +300,17 @@ def compare_models(pairs: Sequence[tuple[str, PooledActivations, PooledActivatio
     flipped, in all 2^n ways up to 14 models; beside it stands the unpaired test of arXiv 2604.04064. Models of one
     family are no independent sample of models, which neither test knows.
 
+    Args:
+        pairs: (name, a, b) of each model, as `compare` takes a and b.
+
     Raises:
         AnalysisError: fewer than 2 models, or one name twice.
         FingerprintError, StimulusError: as in `compare`.
+
+    Example:
+        >>> result = le.compare_models([("one", stories, acts), ("two", stories, acts)])
+        >>> len(result.table)
+        4
     """
     names = [name for name, _, _ in pairs]
     if len(names) < 2 or len(set(names)) < len(names):

@@ -176,9 +176,19 @@ def decoding(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) 
     everything; one shuffle serves both decoders (labels play no part in the scale) and all layers, so `p_corrected`
     accounts for the best layer's accuracy being a maximum over layers.
 
+    Args:
+        acts: pooled activations of labelled texts.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
         AnalysisError: n_permutations below 1.
+
+    Example:
+        >>> result = le.decoding(acts, n_permutations=20)
+        >>> bool(result.table.accuracy.max() > result.table.chance.max())
+        True
     """
     design, blocks = permuted(acts, n_permutations, seed)
     found = Found(design, blocks)

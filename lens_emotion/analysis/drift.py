@@ -75,10 +75,19 @@ def drift(a: PooledActivations, b: PooledActivations, allow_other_weights: bool 
     model and on both backends: it must be equal here. A float16 copy has been rounded on the way, and its hash may
     differ, as may that of quantised weights: for those, and only those, pass allow_other_weights=True.
 
+    Args:
+        a, b: activations of the same texts, read twice.
+        allow_other_weights: the fingerprints may differ, as those of float16 and quantised copies do.
+
     Raises:
         FingerprintError: other weights, or another basis, without `allow_other_weights`.
         StimulusError: a text that only one of the sets holds, that stands twice, or reads or is labelled otherwise.
         AnalysisError: another number of layers, or another width.
+
+    Example:
+        >>> result = le.drift(acts, acts)
+        >>> len(result.table)
+        120
     """
     if not allow_other_weights:
         check_same_model(a, b)

@@ -106,9 +106,22 @@ def rsa_many(
     Two models that both give activations are compared on disjoint topics, and get a noise ceiling (`rsa_activations`);
     otherwise activations become vectors by `recipe`, and those made of the same texts get no p.
 
+    Args:
+        models: (name, vectors or activations) each.
+        layers: one per model; None takes the middle ones.
+        recipe: by which activations become vectors.
+        n_splits: random halves of the topics.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+
     Raises:
         StimulusError: two models with fewer than 4 emotions in common.
         AnalysisError: fewer than 2 models, names not distinct, layers not one per model, no such layer.
+
+    Example:
+        >>> result = le.rsa_many([("read", acts), ("written", stories)], n_splits=3, n_permutations=20)
+        >>> len(result.table)
+        1
     """
     names = tuple(name for name, _ in models)
     at = list(layers) if layers is not None else [None] * len(models)
@@ -190,9 +203,22 @@ def base_vs_instruct(
     fine-tune of the base. Cosines and distances are tested on disjoint topics (see `rsa`). The difference in
     accuracy is paired by topic: one bootstrap sample serves both models.
 
+    Args:
+        base, instruct: activations of the two models on the same texts.
+        recipe: of the vectors.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        n_draws: of the bootstrap.
+        seed: of whatever is drawn at random.
+        n_splits: random halves of the topics.
+
     Raises:
         StimulusError: fewer than 4 emotions or 2 topics in common, or texts that cannot be decoded.
         AnalysisError: different numbers of layers, or n_permutations below 1.
+
+    Example:
+        >>> result = le.base_vs_instruct(acts, acts, n_permutations=20, n_draws=20, n_splits=3)
+        >>> len(result.table)
+        6
     """
     check_permutations(n_permutations)
     if base.n_layers != instruct.n_layers:

@@ -72,9 +72,18 @@ class Similarity(Result):
 def similarity(vectors: EmotionVectors, layer: int | None = None) -> Similarity:
     """Cosine matrix of the emotion vectors at a layer (default n_layers // 2; negative counts from the end).
 
+    Args:
+        vectors: a set of at least two emotions.
+        layer: default n_layers // 2; negative counts from the end.
+
     Raises:
         StimulusError: fewer than 2 emotions.
         AnalysisError: no such layer.
+
+    Example:
+        >>> result = le.similarity(vectors, layer=3)
+        >>> result.matrix.shape
+        (20, 20)
     """
     if len(vectors) < 2:
         raise StimulusError(f"similarity needs at least 2 emotions; these vectors hold {', '.join(vectors)}")
@@ -143,8 +152,15 @@ class SimilarityByLayer(Result):
 def similarity_by_layer(vectors: EmotionVectors) -> SimilarityByLayer:
     """`similarity` at every layer, in one common clustered order.
 
+    Args:
+        vectors: a set of at least two emotions.
+
     Raises:
         StimulusError: fewer than 2 emotions.
+
+    Example:
+        >>> len(le.similarity_by_layer(vectors).layers)
+        6
     """
     layers = [similarity(vectors, layer) for layer in range(vectors.n_layers)]
     mean = pd.DataFrame(np.mean([at.matrix for at in layers], axis=0), list(vectors), list(vectors))
@@ -198,9 +214,21 @@ def opposites(
     The null gives the emotions each other's names: relabelled pairs keep the number and the overlap of the pairs, and
     one relabelling serves all layers. Pairs of which an emotion is missing are left out.
 
+    Args:
+        vectors: a set with both emotions of at least one pair.
+        layer: default n_layers // 2; negative counts from the end.
+        pairs: which names are opposites.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+
     Raises:
         StimulusError: no pair is present, or fewer than 4 emotions.
         AnalysisError: no such layer, or n_permutations below 1.
+
+    Example:
+        >>> result = le.opposites(vectors, n_permutations=50)
+        >>> result.layer
+        3
     """
     check_permutations(n_permutations)
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)

@@ -117,12 +117,18 @@ def lens(
         at: a state [d_model], or activations whose mean at the layer is taken.
         dose: in natural units, for `at` only; random directions are as long as the mean of the vectors.
         k: tokens behind the shares of scripts.
+        allow_other_model, allow_processed: accept vectors of another model, or processed weights.
 
     Raises:
         FingerprintError: vectors or activations of another model (unless `allow_other_model`).
         ProcessedModelError: the model's weights are processed (unless `allow_processed`).
         UnsupportedModelError: vectors of another shape than the model, or a model without tokenizer.
         AnalysisError: no such layer, or top, n_random or k below 1.
+
+    Example:
+        >>> result = le.lens(model, vectors["calm"], layer=3, top=5, n_random=20)
+        >>> list(result.table)[:3]
+        ['emotion', 'side', 'rank']
     """
     name = _check(model, vectors, (acts, at), allow_other_model, allow_processed)
     for option, value in (("top", top), ("n_random", n_random), ("k", k)):

@@ -89,9 +89,19 @@ def mixed_effects(
         rows: one per observation: the outcome, a column for each of `random` (one with a single level is left out),
             and, if known, "family" and "size" of its model and "method" ("reading", "writing").
         said: the outcome in words.
+        outcome: column of what is explained.
+        random: columns whose levels are a sample of others.
 
     Raises:
         AnalysisError: a missing column, an outcome that is not finite or does not vary, or no factor of several levels.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame({"correct": [0, 1, 1, 0, 1, 1, 0, 1] * 3, "emotion": ["calm", "sad"] * 12})
+        >>> rows["topic"] = ["a", "b", "c", "d"] * 6
+        >>> result = le.mixed_effects(rows, random=("emotion", "topic"))
+        >>> result.outcome
+        'correct'
     """
     _check(rows, outcome, random)
     factors = [name for name in random if 1 < rows[name].nunique() < len(rows)]  # one row a level: no part of its own

@@ -123,10 +123,19 @@ def probe(
             without a look at the labels. For layers chosen by their accuracy on these texts (the best layer of
             `decoding`) p is optimistic.
         n_permutations: few by default, since every one fits one decoder per fold and layer.
+        acts: pooled activations of labelled texts.
+        kind: "lda" or "logistic".
+        seed: of whatever is drawn at random.
+        progress: show a bar.
 
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
         AnalysisError: another kind, no such layer, a layer twice, no permutations, or too few texts for "lda".
+
+    Example:
+        >>> result = le.probe(acts.of("calm", "angry", "sad"), layers=[3], n_permutations=3, progress=False)
+        >>> result.table.layer.tolist()
+        [3]
     """
     if kind not in KINDS:
         raise AnalysisError(f"kind is one of {', '.join(map(repr, KINDS))}; got {kind!r}")

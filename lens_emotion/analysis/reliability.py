@@ -98,9 +98,20 @@ def reliability(acts: PooledActivations, n_splits: int = 20, seed: int = 0, n_pe
     signal / (signal + noise / topics), variances of the centred class means. Noise gives about 0. The interval leaves
     out one topic at a time, on the scale of arctanh(r).
 
+    Args:
+        acts: pooled activations of labelled texts.
+        n_splits: random halves of the topics.
+        seed: of whatever is drawn at random.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+
     Raises:
         StimulusError: fewer than 2 emotions or topics, or an emotion with texts of one topic only.
         AnalysisError: n_splits or n_permutations below 1.
+
+    Example:
+        >>> result = le.reliability(acts, n_splits=5, n_permutations=20)
+        >>> list(result.table)[:4]
+        ['layer', 'depth', 'emotion', 'r']
     """
     check_permutations(n_permutations)
     design = design_of(acts)

@@ -146,9 +146,20 @@ def rsa(
     Widths and depths may differ: only distances between emotions are compared. The Mantel null relabels the emotions
     of b, the same way at all layers. Vectors made of the same texts have no p; `rsa_activations` tests those.
 
+    Args:
+        a, b: vectors of two models, or two sets of one.
+        layer_a, layer_b: of the headline; default n_layers // 2 of each.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+
     Raises:
         StimulusError: fewer than 4 shared emotions.
         AnalysisError: no such layer, or n_permutations below 1.
+
+    Example:
+        >>> result = le.rsa(vectors, le.emotion_vectors(stories), n_permutations=50)
+        >>> len(result.emotions)
+        4
     """
     check_permutations(n_permutations)
     layer_a = resolve_layer(layer_a, a.n_layers, a.n_layers // 2)
@@ -179,9 +190,22 @@ def rsa_activations(
     Both models' halves hold the same topics (by name; topics that share copies go together), so that what is compared
     are different texts. The null relabels the emotions of single halves (see the head of this file).
 
+    Args:
+        a, b: activations of two models on shared topics.
+        layer_a, layer_b: of the headline; default n_layers // 2 of each.
+        recipe: of the vectors of each half.
+        n_splits: random halves of the topics.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+
     Raises:
         StimulusError: fewer than 4 shared emotions, or too few topics for two halves with all emotions.
         AnalysisError: no such layer, or n_permutations or n_splits below 1.
+
+    Example:
+        >>> result = le.rsa_activations(stories, acts, n_splits=3, n_permutations=20)
+        >>> len(result.emotions)
+        4
     """
     check_permutations(n_permutations)
     layer_a = resolve_layer(layer_a, a.n_layers, a.n_layers // 2)
@@ -412,9 +436,21 @@ def rsa_human(
 
     Emotions without ratings are left out; nothing is imputed. `ratings` are a stimulus set's own `norms`.
 
+    Args:
+        vectors: a set with at least four rated emotions.
+        layer: default n_layers // 2; negative counts from the end.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
+        ratings: a stimulus set's own `norms`; default those of the package.
+
     Raises:
         StimulusError: fewer than 4 emotions with ratings.
         AnalysisError: no such layer, or n_permutations below 1.
+
+    Example:
+        >>> result = le.rsa_human(vectors, n_permutations=50)
+        >>> result.layer
+        3
     """
     check_permutations(n_permutations)
     layer = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)

@@ -149,6 +149,11 @@ def separation(
         StimulusError: a single class or topic, or no neutral texts for a recipe that needs them.
         UnknownRecipeError: no recipe of that name.
         AnalysisError: n_permutations below 1.
+
+    Example:
+        >>> result = le.separation(acts, "neutral", n_permutations=20)
+        >>> list(result.table)[:3]
+        ['layer', 'depth', 'mean_cosine']
     """
     if recipe is None:
         recipe = "neutral" if NEUTRAL in acts.emotion else "centred"

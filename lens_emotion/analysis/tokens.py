@@ -118,6 +118,11 @@ def token_scores(
             the origin is the mean of the text's own content tokens, so that scores say where in the text an emotion
             lies, not how much of it the text has; and random directions are isotropic.
         n_random: random directions, at least 19 for p = 0.05 to be possible.
+        model: TransformerBridge or HookedTransformer.
+        vectors: of this model.
+        text: any text.
+        seed: of the random directions.
+        allow_other_model, allow_processed: as in `lens`, at your own risk.
 
     Raises:
         FingerprintError: vectors or activations of another model (unless `allow_other_model`).
@@ -125,6 +130,11 @@ def token_scores(
         UnknownEmotionError: an emotion without a vector.
         StimulusError, ContextLengthError: a text without content, or one longer than the model's context.
         AnalysisError: no such layer, no emotion, or n_random below 1.
+
+    Example:
+        >>> result = le.token_scores(model, vectors, "The door opened.", ["calm", "sad"], acts=acts, n_random=20)
+        >>> result.emotions
+        ('calm', 'sad')
     """
     at = resolve_layer(layer, vectors.n_layers, vectors.n_layers // 2)
     name = _check_model(model, vectors, acts, allow_other_model, allow_processed)

@@ -103,12 +103,20 @@ def transfer(
     Args:
         exclude_shared_topics: a test text whose topic the training set also holds (by name, or by a copy of one of
             its texts) is tested against centroids, and a training mean, without that topic.
+        train, test: activations of one model that share at least two emotions.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
 
     Raises:
         FingerprintError: the sets come from different models, or from one model in different bases.
         StimulusError: fewer than 2 shared emotions, no training text of an emotion once a shared topic is left out, or
             a test set that leaves nothing to permute (see `design_of`).
         AnalysisError: n_permutations below 1.
+
+    Example:
+        >>> result = le.transfer(acts, stories, n_permutations=20)
+        >>> sorted(set(result.table.centring))
+        ['own mean', 'train mean']
     """
     check_permutations(n_permutations)
     check_same_model(train, test)
@@ -269,10 +277,18 @@ def transfer_within(
 
     Args:
         by: "topic", "person", "split" or "language", as in `TextRecord`.
+        acts: pooled activations of labelled texts.
+        n_permutations: permutations behind the null; p is at least 1 / (n + 1).
+        seed: of whatever is drawn at random.
 
     Raises:
         AnalysisError: another attribute, fewer than 2 levels, or no permutations.
         StimulusError: fewer than 2 emotions that every level holds, or nothing to permute.
+
+    Example:
+        >>> result = le.transfer_within(acts.of("calm", "angry", "sad"), "topic", n_permutations=3)
+        >>> len(result.levels)
+        12
     """
     check_permutations(n_permutations)
     texts, level, left_out = _levelled(acts, by)

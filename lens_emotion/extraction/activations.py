@@ -88,6 +88,12 @@ class PooledActivations:
     Raises:
         ArtifactError: values that are no finite float32 numbers, a norm that is not positive, sizes that contradict one
             another: in memory, when a file is read, and before it is written.
+
+    Example:
+        >>> acts.values.shape, acts.header.pooling
+        (torch.Size([252, 6, 64]), 'story_mean(start=0)')
+        >>> len(acts.of("calm")), len(acts.neutral)
+        (12, 12)
     """
 
     values: Float[Tensor, "n_texts n_layers d_model"]

@@ -72,6 +72,7 @@ def extract_comprehension(
         pooling: default story mean over all content tokens (position 0 excluded). arXiv 2604.04064 uses `last_token()`.
         token_budget: padded tokens per forward pass; default what suits the device (`models.forward`).
         allow_processed: accept a HookedTransformer with processed weights; recorded in the header.
+        progress: show a bar.
 
     Returns:
         PooledActivations [n_texts, n_layers, d_model] in the order of the stimuli.
@@ -81,6 +82,13 @@ def extract_comprehension(
         ContextLengthError: a text longer than the model's context.
         ProcessedModelError: processed weights without `allow_processed`.
         UnknownEmotionError: an emotion the set does not hold.
+
+    Example:
+        >>> acts = le.extract_comprehension(model, le.load_stimuli("world-en", per_cell=1))
+        >>> acts.values.shape
+        torch.Size([252, 6, 64])
+        >>> acts.emotions[:3]
+        ('happy', 'sad', 'calm')
     """
     options: dict[str, Any] = {"allow_processed": allow_processed, "progress": progress, "token_budget": token_budget}
     return extract_poolings(model, [pooling or story_mean()], stimuli, emotions=emotions, **options)[0]
@@ -101,9 +109,21 @@ def extract_poolings(
 
     Args:
         journal: keeps finished batches, and those it holds are not read again.
+        model: TransformerBridge or HookedTransformer.
+        poolings: how a text becomes a row, one set of activations each.
+        stimuli: a StimulusSet, a name or a file; None takes the set of the model's catalog row.
+        emotions: only these (neutral is kept).
+        token_budget: padded tokens per forward pass; default what suits the device.
+        allow_processed: accept processed weights; recorded in the header.
+        progress: show a bar.
 
     Returns:
         One PooledActivations per pooling, in their order.
+
+    Example:
+        >>> mean, last = le.extract_poolings(model, [le.story_mean(), le.last_token()], texts)
+        >>> mean.header.pooling, last.header.pooling
+        ('story_mean(start=0)', 'last_token')
     """
     chosen = load_stimuli(default_stimuli(model) if stimuli is None else stimuli)
     if emotions is not None:
@@ -205,8 +225,18 @@ class Preview(Result, Sequence[TokenRole]):
 def preview(model: Model, text: str, pooling: Pooling | None = None) -> Preview:
     """Which tokens of a text would be pooled, skipped or left out as special, and what stands in front by which rule.
 
+    Args:
+        model: TransformerBridge or HookedTransformer.
+        text: any text, as it would be read.
+        pooling: which tokens count; default the story mean.
+
     Raises:
         StimulusError, ContextLengthError: as in `extract_comprehension`.
+
+    Example:
+        >>> tokens = le.preview(model, "The door opened.")
+        >>> [token.role for token in tokens]
+        ['special', 'pooled', 'pooled', 'pooled', 'pooled', 'pooled']
     """
     pooling = pooling or story_mean()
     tokenised = tokenise_text(model, text)
@@ -247,12 +277,23 @@ def activations_from_cache(
             column 0 and, if `texts` are given, for more tokens than a text has.
         texts: what was read, for reports and for finding copies.
         allow_any_position: accept a mask that takes first tokens, pads or special tokens; the header's notes say so.
+        pooling: which of these tokens count; default the story mean.
+        attention_mask: which of `tokens` are real, for `content_mask`.
+        allow_processed: accept processed weights; recorded in the header.
 
     Raises:
         StimulusError: neither content nor tokens, labels that do not match the rows, a mask that takes what is no
             content, a row without content, a cache that lacks layers or is of another shape.
         NotFiniteError: a content token that is NaN or infinite (what is no content may be).
         ProcessedModelError: processed weights without `allow_processed`.
+
+    Example:
+        >>> tokens = model.to_tokens(["The door opened.", "The dog slept in."])
+        >>> _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("resid_post"))
+        >>> labels = {"emotions": ["calm", "sad"], "topics": ["home", "home"]}
+        >>> own = le.activations_from_cache(model, cache, tokens=tokens, **labels)
+        >>> own.values.shape
+        torch.Size([2, 6, 64])
     """
     pooling = pooling or story_mean()
     if content is None and tokens is None:

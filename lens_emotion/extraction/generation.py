@@ -112,6 +112,9 @@ def extract_generation(
         capture: how the conditioned states are had: "while writing" (kept as each token is written) or "reread" (a
             second pass over prompt and story). Equal up to rounding; the bare story always takes a pass of its own.
         journal: keeps finished batches, and those it holds are neither written nor read again.
+        sampling: how tokens are drawn; default that of the preset.
+        allow_processed: accept processed weights; recorded in the header.
+        progress: show a bar.
 
     Raises:
         StimulusError: a single emotion, an unknown `capture`; NoStoriesError: stories of fewer than two emotions are
@@ -121,6 +124,11 @@ def extract_generation(
         UnsupportedModelError: the model is in training mode.
         ContextLengthError: a prompt that leaves no room to write.
         ProcessedModelError: processed weights without `allow_processed`.
+
+    Example:
+        >>> written = le.extract_generation(model, prompts, max_new_tokens=24)
+        >>> len(written.stories), written.reread.values.shape[1:]
+        (48, torch.Size([6, 64]))
     """
     if capture not in CAPTURES:
         raise StimulusError(f"unknown capture '{capture}'; use {' or '.join(map(repr, CAPTURES))}")

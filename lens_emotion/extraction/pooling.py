@@ -38,6 +38,10 @@ class Pooling:
         name: goes into the header of the activations.
         weights: content mask -> weights that sum to 1 per row.
         min_content: content tokens a text needs; shorter ones are refused before any forward pass.
+
+    Example:
+        >>> le.story_mean(start=8).min_content
+        9
     """
 
     name: str
@@ -51,9 +55,14 @@ def story_mean(start: int = 0, stop: int | None = None) -> Pooling:
 
     Args:
         stop: no token from this one on; None takes all.
+        start: the first content token that counts.
 
     Raises:
         StimulusError: a `stop` that leaves nothing.
+
+    Example:
+        >>> le.story_mean(start=8).name
+        'story_mean(start=8)'
     """
     if stop is not None and stop <= start:
         raise StimulusError(f"story_mean(start={start}, stop={stop}) takes no token; give a stop above {start}")
@@ -68,7 +77,12 @@ def story_mean(start: int = 0, stop: int | None = None) -> Pooling:
 
 
 def last_token() -> Pooling:
-    """The last content token, never a pad or the template's end token."""
+    """The last content token, never a pad or the template's end token.
+
+    Example:
+        >>> le.last_token().name
+        'last_token'
+    """
 
     def weights(mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch pos"]:
         return (mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))).float()
@@ -77,7 +91,12 @@ def last_token() -> Pooling:
 
 
 def middle_token() -> Pooling:
-    """The content token at index n // 2 of n: arXiv 2604.04064 takes prompt_len + generated_len // 2."""
+    """The content token at index n // 2 of n: arXiv 2604.04064 takes prompt_len + generated_len // 2.
+
+    Example:
+        >>> le.middle_token().name
+        'middle_token'
+    """
 
     def weights(mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch pos"]:
         return (mask & (mask.cumsum(1) == mask.sum(1, keepdim=True) // 2 + 1)).float()
@@ -103,9 +122,15 @@ def content_mask(model: Model, tokens: Tokens, attention_mask: Mask | None = Non
         tokens: ids as the model read them, padded on either side; one row may come without its batch dimension.
         attention_mask: which tokens are real. Without it pads are the pad ids at either end of a row. One of them is
             the BOS where the model has one id for both, and the pad id inside a text is a token like any other.
+        model: whose tokens they are; it does not run.
 
     Raises:
         StimulusError: no ids, ids that the model does not have, rows of unequal length, or a mask of another shape.
+
+    Example:
+        >>> tokens = model.to_tokens("The door opened.")
+        >>> le.content_mask(model, tokens)[0].tolist()[:2]
+        [False, True]
     """
     ids = as_tokens(tokens)
     known = max(model.cfg.d_vocab, len(tokenizer_of(model)))  # TransformerLens may have added a pad

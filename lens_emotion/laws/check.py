@@ -163,10 +163,17 @@ def check(
         compare: load the model again, plain and on the other backend, and compare (needs its memory twice over; a model
             given as an object that `load_model` did not load cannot be loaded again).
         laws: which; anything that yields laws.
+        backend, dtype, device: as in `load_model`, where `model` is a name.
 
     Raises:
         ProcessedModelError: the model's weights are processed.
         FingerprintError, UnsupportedModelError: vectors of another model; an unknown model, backend, precision.
+
+    Example:
+        >>> from lens_emotion.laws.check import LAWS
+        >>> report = le.check(model, compare=False, laws=LAWS[:1])
+        >>> len(report.table)
+        1
     """
     if isinstance(model, (str, Path)):
         model = load_model(str(model), backend=backend, dtype=dtype, device=device)

@@ -155,8 +155,16 @@ def parameter_count(model: Model) -> int:
 def describe(model: Model) -> ModelInfo:
     """Facts of a loaded model.
 
+    Args:
+        model: TransformerBridge or HookedTransformer.
+
     Raises:
         UnsupportedModelError: the object is not a TransformerLens model.
+
+    Example:
+        >>> facts = le.describe(model)
+        >>> facts.name, facts.family, facts.n_layers
+        ('tiny-llama', 'llama', 6)
     """
     backend = backend_of(model)
     cfg = model.cfg

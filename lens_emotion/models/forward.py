@@ -175,6 +175,13 @@ def residual_cache(
 
     Returns:
         ActivationCache with one entry per layer, [batch, pos, d_model], in the model's precision, on its device.
+
+    Example:
+        >>> cache = le.residual_cache(model, model.to_tokens("The door opened."))
+        >>> sorted(cache.keys())[0]
+        'blocks.0.hook_resid_post'
+        >>> cache["blocks.0.hook_resid_post"].shape[-1]
+        64
     """
     tokens = tokens.to(device_of(model))
     seen: list[Tensor] = []

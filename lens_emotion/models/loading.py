@@ -210,6 +210,11 @@ def load_model(
     Raises:
         UnknownModelError, ModelUnavailableError, UnsupportedModelError, OutOfMemoryError: see their messages.
         StimulusError: `template` names what the model's chat template does not know.
+
+    Example:
+        >>> model = le.load_model("tiny-llama", device="cpu")
+        >>> model.cfg.n_layers, model.cfg.d_model
+        (6, 64)
     """
     if backend not in BACKENDS:
         raise UnsupportedModelError(f"unknown backend '{backend}'; use {', '.join(BACKENDS)}")

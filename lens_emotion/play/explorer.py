@@ -47,10 +47,15 @@ def explorer(model: Model, vectors: EmotionVectors, acts: PooledActivations | No
 
     Args:
         acts: the texts behind the vectors; token scores then start from the mean of all emotions.
+        model: of either TransformerLens class.
+        vectors: of this model.
 
     Raises:
         MissingExtraError: ipywidgets is not installed.
         FingerprintError: vectors of another model.
+
+    Example:
+        >>> le.explorer(model, vectors, acts)  # doctest: +SKIP
     """
     need_extra("notebooks", "the explorer", "ipywidgets")
     session = session_of(model, vectors, acts)

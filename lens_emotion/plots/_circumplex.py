@@ -22,6 +22,12 @@ def circumplex(result: Circumplex) -> go.Figure:
     """Scores on PC1 and PC2 on the left, human norms on the right, one colour per emotion in both.
 
     The component that goes with valence lies across, as valence does, where the other one goes with arousal.
+
+    Args:
+        result: of `le.circumplex`.
+
+    Example:
+        >>> figure = le.plots.circumplex(result)
     """
     table = result.table
     rated = table.dropna(subset=["valence", "arousal"])

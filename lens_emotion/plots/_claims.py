@@ -24,7 +24,14 @@ CHARACTERS = 52  # of a line of words in a panel
 
 
 def claims(result: Claims) -> go.Figure:
-    """A forest plot: one panel per claim, one row per model, the verdict as mark and colour, the null on hover."""
+    """A forest plot: one panel per claim, one row per model, the verdict as mark and colour, the null on hover.
+
+    Args:
+        result: the claims of a run (`run.claims` of `le.run_study`).
+
+    Example:
+        >>> figure = le.plots.claims(run.claims)  # doctest: +SKIP
+    """
     table = result.table
     codes = list(dict.fromkeys(table["code"]))
     models = [m for m in dict.fromkeys(table["scope"]) if m != ALL_MODELS]

@@ -36,6 +36,12 @@ def compare(result: Comparison) -> go.Figure:
     """Both methods and their difference at every layer; beside it every emotion (and topic) as a pair of dots.
 
     Where the metric is not held-out accuracy, accuracy stands below it: it alone decides.
+
+    Args:
+        result: of `le.compare`.
+
+    Example:
+        >>> figure = le.plots.compare(result)
     """
     measures = list(dict.fromkeys((result.metric, "decoding")))
     rows = 2 * len(measures)
@@ -146,6 +152,10 @@ def compare_models(result: ModelComparison, name_a: str = "a", name_b: str = "b"
 
     Args:
         name_a, name_b: what the two methods are called; the result does not keep their names.
+        result: of `le.compare_models`.
+
+    Example:
+        >>> figure = le.plots.compare_models(result)
     """
     measures = [m for m in MEASURES if (result.tests["measure"] == m).any()]
     known = set(zip(result.tests["measure"], result.tests["place"], strict=True))

@@ -55,7 +55,14 @@ UNITS = {
 
 
 def layer_sweep(result: LayerSweep) -> go.Figure:
-    """A metric at every layer, its permutation null, and the best depth with its bootstrap interval."""
+    """A metric at every layer, its permutation null, and the best depth with its bootstrap interval.
+
+    Args:
+        result: of `le.layer_sweep`.
+
+    Example:
+        >>> figure = le.plots.layer_sweep(le.layer_sweep(acts, n_permutations=5))
+    """
     table = result.table
     figure = go.Figure()
     tested = bool(table["null_high"].notna().any())
@@ -100,7 +107,14 @@ def _standardised(
 
 
 def separation(result: Separation) -> go.Figure:
-    """Mean pairwise cosine and held-out decoding on one layer axis: never one without the other."""
+    """Mean pairwise cosine and held-out decoding on one layer axis: never one without the other.
+
+    Args:
+        result: of `le.separation`.
+
+    Example:
+        >>> figure = le.plots.separation(result)
+    """
     table = result.table
     reliable = "reliability" in table and bool(table["reliability"].notna().any())
     heights = [0.42, 0.34, 0.24] if reliable else [0.55, 0.45]
@@ -127,7 +141,14 @@ def separation(result: Separation) -> go.Figure:
 
 
 def decoding(result: Decoding) -> go.Figure:
-    """Held-out decoding accuracy at every layer, with its permutation null and chance."""
+    """Held-out decoding accuracy at every layer, with its permutation null and chance.
+
+    Args:
+        result: of `le.decoding`.
+
+    Example:
+        >>> figure = le.plots.decoding(result)
+    """
     table = result.table
     figure = go.Figure()
     figure.add_traces(band(table, "null_low", "null_high", NULL))
@@ -143,7 +164,14 @@ def decoding(result: Decoding) -> go.Figure:
 
 
 def anisotropy(result: Anisotropy) -> go.Figure:
-    """Mean pairwise cosine of states per layer: raw, centred, and of random directions matched in covariance."""
+    """Mean pairwise cosine of states per layer: raw, centred, and of random directions matched in covariance.
+
+    Args:
+        result: of `le.anisotropy`.
+
+    Example:
+        >>> figure = le.plots.anisotropy(result)
+    """
     table = result.table
     curves = {
         "neutral_raw": ("neutral text, raw", BLUE, "solid", "circle"),
@@ -194,6 +222,10 @@ def reliability(result: Reliability, layer: int | None = None) -> go.Figure:
 
     Args:
         layer: of the right panel; None for the layer of the highest mean, which the null is corrected for.
+        result: of `le.reliability`.
+
+    Example:
+        >>> figure = le.plots.reliability(result)
     """
     table = result.by_layer
     at = int(table["reliability"].fillna(-1).argmax()) if layer is None else layer
@@ -248,7 +280,14 @@ LOOKS = {"own mean": (BLUE, "circle", "solid"), "train mean": (VERMILLION, "squa
 
 
 def drift(result: Drift) -> go.Figure:
-    """How far two readings of the same texts lie apart: vectors, states, and held-out accuracy, at every layer."""
+    """How far two readings of the same texts lie apart: vectors, states, and held-out accuracy, at every layer.
+
+    Args:
+        result: of `le.drift`.
+
+    Example:
+        >>> figure = le.plots.drift(result)
+    """
     table = result.by_layer
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
     figure.add_trace(curve(table, "cosine_mean", "cosine of the vectors, mean", BLUE, "circle"), row=1, col=1)
@@ -268,7 +307,14 @@ def drift(result: Drift) -> go.Figure:
 
 
 def probe(result: Probe) -> go.Figure:
-    """Held-out accuracy of a fitted decoder beside the nearest centroid, at the layers used, with the null."""
+    """Held-out accuracy of a fitted decoder beside the nearest centroid, at the layers used, with the null.
+
+    Args:
+        result: of `le.probe`.
+
+    Example:
+        >>> figure = le.plots.probe(result)
+    """
     table = result.table
     null = go.Scatter(
         x=table["depth"], y=table["null_mean"], mode="markers", name="label permutations, mean and 95%",
@@ -289,7 +335,14 @@ def probe(result: Probe) -> go.Figure:
 
 
 def transfer(result: Transfer) -> go.Figure:
-    """Accuracy, at every layer, of directions learned on some texts and tested on others, by both centrings."""
+    """Accuracy, at every layer, of directions learned on some texts and tested on others, by both centrings.
+
+    Args:
+        result: of `le.transfer`.
+
+    Example:
+        >>> figure = le.plots.transfer(result)
+    """
     figure = make_subplots(len(LOOKS), 1, shared_xaxes=True, vertical_spacing=0.07)
     for row, centring in enumerate(LOOKS, 1):
         table = result.table[result.table["centring"] == centring]
@@ -321,6 +374,10 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
     Args:
         layer: default the middle one.
         centring: "own mean" or "train mean" of the tested texts.
+        result: of `le.transfer_within`.
+
+    Example:
+        >>> figure = le.plots.transfer_within(result)
     """
     at = result.n_layers // 2 if layer is None else layer
     grid = result.matrix(at, centring)
@@ -351,7 +408,14 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
 
 
 def opposites(result: Opposites) -> go.Figure:
-    """Mean cosine of opposite and of other pairs over depth, with relabelled emotions; every pair at one layer."""
+    """Mean cosine of opposite and of other pairs over depth, with relabelled emotions; every pair at one layer.
+
+    Args:
+        result: of `le.opposites`.
+
+    Example:
+        >>> figure = le.plots.opposites(result)
+    """
     table = result.by_layer
     headings = ("mean over pairs, by layer", f"every opposite pair at layer {result.layer}")
     figure = make_subplots(1, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.2, subplot_titles=headings)
@@ -389,6 +453,11 @@ def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
 
     Args:
         figures: model -> a figure of one pair of axes, all by the same function.
+        title: of the whole.
+
+    Example:
+        >>> figure = le.plots.decoding(le.decoding(acts, n_permutations=5))
+        >>> both = le.plots.panels({"one": figure, "two": figure}, "Held-out decoding")
     """
     names = list(figures)
     columns = min(3, len(names))
@@ -424,7 +493,14 @@ def _shared_facts(figures: Mapping[str, go.Figure]) -> list[str]:
 
 
 def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
-    """Likeness of the vectors, held-out accuracy of both models, and its change with an interval."""
+    """Likeness of the vectors, held-out accuracy of both models, and its change with an interval.
+
+    Args:
+        result: of `le.base_vs_instruct`.
+
+    Example:
+        >>> figure = le.plots.base_vs_instruct(result)
+    """
     table = result.table
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
     if table["cosine"].notna().any():

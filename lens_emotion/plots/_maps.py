@@ -36,7 +36,14 @@ from lens_emotion.steering.dose_result import SideEffects
 
 
 def confusion(result: Decoding) -> go.Figure:
-    """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant."""
+    """Counts of true emotion (rows) against predicted emotion (columns), ordered from unpleasant to pleasant.
+
+    Args:
+        result: of `le.decoding`.
+
+    Example:
+        >>> figure = le.plots.confusion(le.decoding(acts, n_permutations=5))
+    """
     matrix = result.confusion
     order = by_valence([str(name) for name in matrix.index])
     matrix = matrix.loc[order, [name for name in order if name in matrix.columns]]
@@ -52,7 +59,14 @@ def confusion(result: Decoding) -> go.Figure:
 
 
 def similarity(result: Similarity) -> go.Figure:
-    """Cosine between every two emotion vectors at one layer, in clustered order, on a scale centred at 0."""
+    """Cosine between every two emotion vectors at one layer, in clustered order, on a scale centred at 0.
+
+    Args:
+        result: of `le.similarity`.
+
+    Example:
+        >>> figure = le.plots.similarity(result)
+    """
     order = list(result.order)
     matrix = result.matrix.loc[order, order]
     heat = go.Heatmap(
@@ -88,7 +102,14 @@ SPACES = {
 
 
 def rsa(result: RSA) -> go.Figure:
-    """Correlation of the distances between emotions, every layer of one model with every layer of the other."""
+    """Correlation of the distances between emotions, every layer of one model with every layer of the other.
+
+    Args:
+        result: of `le.rsa`.
+
+    Example:
+        >>> figure = le.plots.rsa(result)
+    """
     matrix = result.matrix
     p = result.table.pivot(index="layer_a", columns="layer_b", values="p_corrected")
     heat = go.Heatmap(
@@ -124,7 +145,14 @@ def _whole(n: int) -> dict[str, object]:
 
 
 def rsa_many(result: RSAMatrix) -> go.Figure:
-    """Correlation of every two models, with its q and, where known, the noise ceiling and the value on other topics."""
+    """Correlation of every two models, with its q and, where known, the noise ceiling and the value on other topics.
+
+    Args:
+        result: of `le.rsa_many`.
+
+    Example:
+        >>> figure = le.plots.rsa_many(result)
+    """
     names = list(result.names)
     matrix = result.matrix.loc[names, names].to_numpy(dtype=float, copy=True)
     words = [["" for _ in names] for _ in names]
@@ -163,7 +191,14 @@ def _pair(row: Mapping[Any, Any]) -> str:
 
 
 def rsa_human(result: HumanRSA) -> go.Figure:
-    """Correlation of a model's distances between emotions with those of human ratings, at every layer."""
+    """Correlation of a model's distances between emotions with those of human ratings, at every layer.
+
+    Args:
+        result: of `le.rsa_human`.
+
+    Example:
+        >>> figure = le.plots.rsa_human(result)
+    """
     figure = go.Figure()
     for space, (colour, symbol, dash) in SPACES.items():
         rows = result.table[result.table["space"] == space]
@@ -185,6 +220,12 @@ def side_effects(result: SideEffects) -> go.Figure:
     """Mean change in every emotion's score against random directions; the target's own change is written in its cell.
 
     The scale is that of the side effects, so that they can be seen beside targets many times as large.
+
+    Args:
+        result: of `DoseResponse.side_effects`.
+
+    Example:
+        >>> figure = le.plots.side_effects(steered.side_effects(4.0))
     """
     rows = by_valence([str(e) for e in result.matrix.index])
     columns = [*[e for e in rows if e in result.matrix.columns], *[e for e in result.matrix.columns if e not in rows]]

@@ -47,6 +47,12 @@ def dose_response(result: DoseResponse) -> go.Figure:
     """Success rate with Wilson intervals, perplexity ratio on a log axis, and the regime, for every dose tried.
 
     Doses stand side by side at equal steps, in natural units, with the relative unit below in brackets.
+
+    Args:
+        result: of `le.dose_response`.
+
+    Example:
+        >>> figure = le.plots.dose_response(result)
     """
     table = result.table
     doses = sorted(float(dose) for dose in table["dose"].unique())
@@ -150,7 +156,14 @@ PANELS = {"emotion": "emotion vectors", "random": "random directions, same lengt
 
 
 def regime_map(result: RegimeMap) -> go.Figure:
-    """One cell per layer and dose with the regime's colour and letter, and one of its texts on hover."""
+    """One cell per layer and dose with the regime's colour and letter, and one of its texts on hover.
+
+    Args:
+        result: of `le.regime_map`.
+
+    Example:
+        >>> figure = le.plots.regime_map(result)
+    """
     conditions = [c for c in PANELS if (result.table["condition"] == c).any()]
     doses = sorted(float(d) for d in result.table["dose"].unique())
     layers = sorted(int(x) for x in result.table["layer"].unique())
@@ -260,7 +273,14 @@ AXES = {"natural": "onset dose, natural units", "relative": "onset dose, relativ
 
 
 def by_architecture(result: ArchitectureTest) -> go.Figure:
-    """The dose at which text breaks in every model, by size and family, with what either explains."""
+    """The dose at which text breaks in every model, by size and family, with what either explains.
+
+    Args:
+        result: of `le.by_architecture`.
+
+    Example:
+        >>> figure = le.plots.by_architecture(result)
+    """
     models = result.models
     figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=[_heading(result, u) for u in AXES])
     for i, (family, rows) in enumerate(models.groupby("family", sort=False)):
@@ -318,7 +338,14 @@ WORDS = {
 
 
 def leakage(result: Leakage) -> go.Figure:
-    """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion."""
+    """Share of foreign letters against dose with intervals and controls; below, foreign words of the emotion.
+
+    Args:
+        result: of `le.leakage`.
+
+    Example:
+        >>> figure = le.plots.leakage(result)
+    """
     found = result.words
     words = found if found is not None and found[list(WORDS)].to_numpy().any() else None  # nothing to see: no panel
     panels = 1 if words is None else 2
@@ -398,6 +425,9 @@ def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
 
     Args:
         results: model -> its dose-response experiment; doses in natural units.
+
+    Example:
+        >>> figure = le.plots.regimes({"tiny-llama": steered})
     """
     doses = sorted({float(d) for r in results.values() for d in r.table["dose"]})
     models = list(results)[::-1]
@@ -446,7 +476,15 @@ VERIFIED_LOOKS = {
 
 
 def verification(result: Verification) -> go.Figure:
-    """One panel per form of success, one row per model: share of scenarios, its interval and k/n."""
+    """One panel per form of success, one row per model: share of scenarios, its interval and k/n.
+
+    Args:
+        result: of `steering.verification.verification`.
+
+    Example:
+        >>> result = le.steering.verification.verification({"tiny-llama": steered})
+        >>> figure = le.plots.verification(result)
+    """
     table = result.table
     forms = list(dict.fromkeys(table["form"]))
     models = list(dict.fromkeys(table["model"]))[::-1]

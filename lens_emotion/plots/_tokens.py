@@ -45,6 +45,9 @@ def preview(result: Sequence[TokenRole], text: str = "") -> go.Figure:
     Args:
         result: of `lens_emotion.preview`.
         text: a name for the text, for the title.
+
+    Example:
+        >>> figure = le.plots.preview(le.preview(model, "The door opened."))
     """
     lines = _flow([token_text(r.token) for r in result])
     figure = go.Figure()
@@ -90,6 +93,12 @@ def token_scores(result: TokenScores) -> go.Figure:
     """A heat map of a text: tokens in reading order, one row per emotion, dotted where random directions do not reach.
 
     Long texts break into lines of tokens that share one scale.
+
+    Args:
+        result: of `le.token_scores`.
+
+    Example:
+        >>> figure = le.plots.token_scores(result)
     """
     names = by_valence(result.emotions)
     rows = [result.emotions.index(name) for name in names]
@@ -163,6 +172,10 @@ def lens(result: Lens, side: str = "up", n: int = 8) -> go.Figure:
     Args:
         side: "up", what the vector raises, or "down", what it lowers.
         n: tokens per emotion.
+        result: of `le.lens`.
+
+    Example:
+        >>> figure = le.plots.lens(result)
     """
     table = result.table[(result.table["side"] == side) & (result.table["rank"] <= n)]
     names = by_valence(dict.fromkeys(table["emotion"]))

@@ -56,7 +56,12 @@ AXIS = {
 
 @cache
 def template() -> go.layout.Template:
-    """The plotly template of this package; it is not made the global default."""
+    """The plotly template of this package; it is not made the global default.
+
+    Example:
+        >>> le.plots.template().layout.font.size > 0
+        True
+    """
     layout = {
         "font": {"family": FONT, "size": 12, "color": INK},
         "title": {
@@ -104,7 +109,15 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
 
 
 def about(figure: go.Figure, who: str) -> go.Figure:
-    """The same figure with words (a model, a method) before the line below its title."""
+    """The same figure with words (a model, a method) before the line below its title.
+
+    Args:
+        figure: any figure of this package.
+        who: words such as a model's name.
+
+    Example:
+        >>> figure = le.plots.about(le.plots.similarity(le.similarity(vectors)), "tiny-llama")
+    """
     text, who = figure.layout.title.subtitle.text or "", escape(visible(who), quote=False)
     fits = len(text.split("<br>")[0]) + len(who) + 3 <= (WIDE_LINE if figure.layout.meta["wide"] else LINE_LENGTH)
     extra = 0 if fits else 15
@@ -128,7 +141,14 @@ def _lines(facts: Sequence[str], width: int) -> list[str]:
 
 
 def on_paper(figure: go.Figure) -> go.Figure:
-    """A copy for print: near-black ink on white instead of grey ink on nothing."""
+    """A copy for print: near-black ink on white instead of grey ink on nothing.
+
+    Args:
+        figure: any figure of this package.
+
+    Example:
+        >>> figure = le.plots.on_paper(le.plots.similarity(le.similarity(vectors)))
+    """
     copy = go.Figure(figure)
     copy.update_layout(font={"color": "#1b1d21"}, paper_bgcolor="white", plot_bgcolor="white")
     copy.update_layout(title={"subtitle": {"font": {"color": "#44474d"}}})
@@ -183,6 +203,14 @@ def emotion_colour(emotion: str) -> str:
     Human valence gives the hue, on a diverging scale that colour-blind readers can tell apart (purplish red for
     unpleasant, greyish in the middle, yellowish green for pleasant); human arousal gives the lightness, more aroused
     being darker and stronger. Emotions without a norm, and neutral, are grey.
+
+    Args:
+        emotion: any name.
+
+    Example:
+        >>> colour = le.plots.emotion_colour("calm")
+        >>> colour.startswith("#")
+        True
     """
     norm = valence_arousal().get(emotion)
     if emotion == NEUTRAL or norm is None or norm.valence is None or norm.arousal is None:

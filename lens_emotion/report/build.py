@@ -20,6 +20,7 @@ from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
 from lens_emotion.study.claims.smallest import SMALLEST
+from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, STATEMENTS, SUPPORTED, UNDETERMINED, Claim, Claims
 
@@ -50,6 +51,7 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         claims=claim_rows(run),
         claims_figure=plots.claims(run.claims),
         over_models=tuple(over_models),
+        methods=methods_text(run),
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()

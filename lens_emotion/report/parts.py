@@ -221,6 +221,7 @@ class RunReport:
         lead: an optional sentence or two under the heading.
         claims: the paper's claims, tested; their cells stand in the order of `models`. claims_figure: beside them.
         over_models: what sets the models side by side.
+        methods: what was done, in paragraphs to paste into a paper.
     """
 
     title: str
@@ -233,6 +234,7 @@ class RunReport:
     claims: tuple[ClaimRow, ...] = ()
     claims_figure: go.Figure | None = None
     over_models: tuple[Section, ...] = ()
+    methods: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,7 @@ PAPER = "paper"
 TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 MOST_TOKENS = 100_000  # of one text
 DEFAULT_OUT = Path("runs/study")
+STORY_SAMPLING = {"temperature": 0.8, "top_p": 0.95}  # how stories are drawn; the manifest says so
 READING, WRITING, PRESET, CONTROLS, STEERING = ALL_STEPS = (
     "comprehension", "generation", "generation_jeong", "controls", "steering",
 )  # fmt: skip
@@ -111,6 +112,11 @@ class StudyConfig:
         template: switches of the chat template, as in `load_model`.
         overrides: model -> settings of its own, which go before these.
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
+
+    Example:
+        >>> config = le.StudyConfig(models=("tiny-llama",), doses=(1.0, 3.0), generation=False)
+        >>> config.steps
+        ('comprehension', 'controls', 'steering')
     """
 
     models: Annotated[tuple[Name, ...], Some, _MODELS, Field(description="see `lens-emotion models`")] = TINY_FIVE

@@ -51,6 +51,7 @@ class Manifest:
         places: name -> source of every model that had a place in the run (see `run.places`), those of its last session
             first and in the order of its settings; empty in older runs.
         machine: threads, instructions and GPU of the last session.
+        sampling: how stories were drawn; empty in older runs.
     """
 
     config: dict[str, Any]
@@ -62,6 +63,7 @@ class Manifest:
     models: tuple[dict[str, Any], ...] = ()
     places: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ from lens_emotion.files.journal import Journal, Part
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import record as formed
 from lens_emotion.memory import pass_on
-from lens_emotion.run.config import StudyConfig
+from lens_emotion.run.config import STORY_SAMPLING, StudyConfig
 
 T = TypeVar("T")
 Inputs = dict[str, Any]  # of a step: all that its result depends on (`inputs.step_inputs`)
@@ -295,6 +295,7 @@ def manifest(
         "done": done,
         "seconds": round(seconds, 1),
         "config": asdict(config),
+        "sampling": STORY_SAMPLING,
         "versions": versions(),
         "machine": machine(),
         "models": models,

@@ -78,9 +78,19 @@ def by_architecture(onsets: Iterable[RegimeMap] | pd.DataFrame, n_draws: int = 4
             low_relative and high_relative say between which doses it lies (0 and inf where one end is not known).
             Models of one `checkpoint` (a column, if there is one) count as one: their mean log onset.
         n_draws: permutations behind each p-value, and bootstrap draws.
+        seed: of whatever is drawn at random.
 
     Raises:
         AnalysisError: a table without these columns, or no model with an onset.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = [("a", "gpt2", 100, 2.0, 0.3), ("b", "gpt2", 300, 2.5, 0.4), ("c", "llama", 100, 4.0, 0.5)]
+        >>> rows += [("d", "llama", 200, 5.0, 0.6)]
+        >>> names = ["model", "family", "size", "onset_natural", "onset_relative"]
+        >>> result = le.by_architecture(pd.DataFrame(rows, columns=names), n_draws=99)
+        >>> len(result.table)
+        4
     """
     table = onsets if isinstance(onsets, pd.DataFrame) else pd.DataFrame([m.onset_row() for m in onsets])
     if missing := {"model", "family", "size", "onset_natural", "onset_relative"} - set(table.columns):

@@ -74,10 +74,16 @@ def classifier_judge(
             (`EKMAN`, `GO_EMOTIONS`), or the emotions' own names if the classifier uses them.
         labelled: passages to measure its accuracy on; without them the accuracy is "not measured".
         revision: branch, tag or commit on the hub, for a repository whose safetensors weights live on another branch.
+        folder_or_id: of the classifier.
+        batch_size: texts per pass.
+        device: where it runs.
 
     Raises:
         ModelUnavailableError: the classifier cannot be loaded, or is no classifier.
         StimulusError: labels that the classifier does not have, groups that overlap, no declared map that fits.
+
+    Example:
+        >>> judge = le.classifier_judge("path/to/classifier", {"calm": "neutral", "angry": "anger"})  # doctest: +SKIP
     """
     tokenizer, model, labels, chosen = load_classifier(folder_or_id, label_map, revision)
     model.to(device)

@@ -117,6 +117,17 @@ def compare_texts(
         thresholds, n_unsteered: of `own_thresholds`, and the number of texts behind them.
         nulls: more random directions of the same length, each of which writes a text of its own now.
         tick: called after every step of that writing; what it raises ends the work.
+        model: which wrote the texts.
+        push: what was added.
+        written: of `write_side_by_side`.
+
+    Example:
+        >>> from lens_emotion.steering.comparison import Push, own_thresholds, write_side_by_side
+        >>> push = Push("The door opened and", vectors["calm"], le.Dose(3), (3,), max_new_tokens=8)
+        >>> written = write_side_by_side(model, push)
+        >>> limits = own_thresholds(model, ["The door opened and", "She read the"], le.Sampling(), 8)
+        >>> le.compare_texts(model, push, written, limits, n_unsteered=2).table.column.tolist()
+        ['unsteered', 'steered']
     """
     more = _write(model, push, nulls, tick)
     texts = [*written.values(), *more]

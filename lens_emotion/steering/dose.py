@@ -26,7 +26,16 @@ UNITS = ("natural", "relative")
 
 @dataclass(frozen=True)
 class Dose:
-    """A dose with its unit."""
+    """A dose with its unit.
+
+    Attributes:
+        value: how far; negative pushes the other way.
+        unit: "natural", or "relative" for shares of the mean residual norm.
+
+    Example:
+        >>> le.Dose(0.4, "relative")
+        Dose(value=0.4, unit='relative')
+    """
 
     value: float
     unit: str = "natural"

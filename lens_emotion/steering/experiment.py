@@ -64,9 +64,22 @@ def dose_response(
         judge: scores the continuations; scenarios of emotions it does not know raise.
         other_emotion: also steer every scenario towards another emotion (drawn with the seed), judged on its own.
         journal: keeps finished batches of texts, and those it holds are not generated again.
+        model: TransformerBridge or HookedTransformer.
+        vectors: of this model.
+        scenarios: openings, each with the emotion to steer towards.
+        unit: "natural", or "relative" for shares of the mean residual norm.
+        max_new_tokens: at most, per text.
+        sampling: how tokens are drawn; greedy by default.
+        seed: of the random directions.
+        progress: show a bar.
 
     Raises:
         DoseError: no dose, or scenarios whose emotion has no vector or no judge.
+
+    Example:
+        >>> result = le.dose_response(model, vectors, scenes, judge, doses=(1.0, 4.0), max_new_tokens=8, progress=False)
+        >>> sorted(set(result.table.condition))
+        ['emotion', 'random']
     """
     doses = list(dict.fromkeys(doses))  # 2 and 2.0 are one
     chosen, judge = resolve_layers(layers, vectors.n_layers), judge.beside(vectors.header)
@@ -201,9 +214,16 @@ def everywhere(
 
     Args:
         layer: where the vectors come from; None for two thirds of the depth, as there.
+        model: TransformerBridge or HookedTransformer.
+        vectors: of this model.
+        openings: over which the norm is averaged.
 
     Raises:
         LayerError: no such layer. DoseError: no opening.
+
+    Example:
+        >>> le.everywhere(model, vectors, ["The door opened and"]).directions.shape
+        torch.Size([20, 6, 64])
     """
     if not openings:
         raise DoseError("nothing to steer: give at least one opening")

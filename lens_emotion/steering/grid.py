@@ -105,10 +105,23 @@ def steering_grid(
             "other" (the direction of another emotion at this emotion's length); empty for none.
         folder: where finished batches are kept. Run again with the same folder, only what is missing is generated;
             rows are known by a hash of model, what is added where, prompt, sampling and seed.
+        model: TransformerBridge or HookedTransformer.
+        vectors: of this model.
+        prompts: to be continued.
+        sampling: how tokens are drawn; greedy by default.
+        max_new_tokens: at most, per text.
+        unit: of the doses, "natural" or "relative".
+        token_budget: padded tokens per forward pass.
+        progress: show a bar.
 
     Raises:
         DoseError: an empty axis, an unknown layer, unit, control or position, or several seeds for greedy texts.
         UnknownEmotionError, FingerprintError, ContextLengthError, ArtifactError: before anything is generated.
+
+    Example:
+        >>> grid = le.steering_grid(model, vectors, ["The door opened and"], ["calm"], doses=(2.0,), max_new_tokens=5)
+        >>> sorted(set(grid.table.condition))
+        ['emotion', 'random', 'unsteered']
     """
     check_positions(positions)
     _check({"prompt": prompts, "layer set": layer_sets, "dose": doses, "seed": seeds}, sampling, controls)

@@ -65,9 +65,20 @@ def words_of(file: UserFile[JudgeForm]) -> dict[str, tuple[str, ...]]:
 def judge_from_file(path: str | Path, labelled: StimulusSet) -> Judge:
     """The judge that a file describes, its accuracy measured on labelled texts.
 
+    Args:
+        path: TOML or JSON.
+        labelled: texts whose emotions are known.
+
     Raises:
         StimulusError: a faulty file, or no labelled text of an emotion that the judge knows.
         ModelUnavailableError: its model cannot be loaded.
+
+    Example:
+        >>> from pathlib import Path
+        >>> said = '{"kind": "words", "words": {"en": {"calm": ["quiet"], "angry": ["shout"]}}}'
+        >>> _ = Path("judge.json").write_text(said)
+        >>> le.judge_from_file("judge.json", le.load_stimuli("passages")).emotions
+        ('calm', 'angry')
     """
     file = read_judge_file(path)
     form, folder = file.data, _model(file)

@@ -144,11 +144,18 @@ def as_judge(
         scorer: list of texts -> array [n_texts, n_emotions], or a list of dicts emotion -> score (0 if missing).
         emotions: the columns, in order.
         labelled: texts to measure its accuracy on.
+        name: of the judge, in reports.
 
     Texts that hold nothing (spaces, control characters) are not shown to it: they get the uniform distribution.
 
     Raises:
         StimulusError: on use, if what it returns has another shape or is not finite.
+
+    Example:
+        >>> def score(texts):
+        ...     return [{"calm": text.count("quiet"), "angry": text.count("!")} for text in texts]
+        >>> le.as_judge(score, ("calm", "angry")).score(["quiet, quiet"]).shape
+        (1, 2)
     """
     columns = names(emotions)
     known = name or str(getattr(scorer, "__name__", type(scorer).__name__))
@@ -187,6 +194,12 @@ def word_count_judge(
     Args:
         words: emotion -> words that belong to it alone, in any language (scripts without spaces are counted too).
         labelled: texts to measure its accuracy on.
+        name: of the judge, in reports.
+
+    Example:
+        >>> judge = le.word_count_judge({"calm": ["quiet"], "angry": ["shout"]})
+        >>> judge.score(["They shout."]).round(2).tolist()
+        [[0.01, 0.99]]
     """
     emotions = tuple(words)
     patterns = [any_word(words[e]) for e in emotions]
@@ -254,6 +267,17 @@ def states_judge(model: Model, acts: PooledActivations, layer: int, independent:
 
     Beside vectors of the same model (by its fingerprint) it says that it is not independent: a check, not an outside
     verdict. `independent=False` says so of a model that is the same in another way.
+
+    Args:
+        model: which reads the texts, unsteered.
+        acts: labelled texts that this model has read.
+        layer: where its states are read.
+        independent: False if the steered model is the same in a way that fingerprints do not show.
+
+    Example:
+        >>> judge = le.states_judge(model, acts, layer=3)
+        >>> len(judge.emotions)
+        20
     """
     known = acts.emotional
     train = known.values[:, layer].numpy()
@@ -314,8 +338,16 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     measured leaving one topic out at a time. Where the passages are those that made the vectors, the judge says so
     wherever its accuracy stands.
 
+    Args:
+        folder: of the encoder, or its hub id.
+        labelled: passages whose emotions are known.
+        batch_size: texts per pass.
+
     Raises:
         UnsupportedModelError: a decoder. ModelUnavailableError: the encoder cannot be loaded.
+
+    Example:
+        >>> judge = le.encoder_judge("path/to/MiniLM", le.load_stimuli("passages"))  # doctest: +SKIP
     """
     tokenizer, encoder = load_encoder(folder)
 

@@ -195,9 +195,15 @@ def leakage(
         bilingual: a `lexicon()`, of which the words that are not of the prompts' script count, or emotion -> words in
             the other language, for example `world_words("world-en-zh", "zh")`; words that two emotions share do not
             count for either.
+        seed: of whatever is drawn at random.
 
     Raises:
         AnalysisError: prompts without letters; emotions without words in `bilingual`.
+
+    Example:
+        >>> result = le.leakage(steered)
+        >>> list(result.table)[:3]
+        ['dose', 'condition', 'n']
     """
     of_prompts = letter_shares(" ".join(result.unsteered["prompt"]))
     if not of_prompts:

@@ -96,9 +96,24 @@ def regime_map(
     Args:
         layers: layers to steer, one at a time.
         doses: in `unit`.
+        model: TransformerBridge or HookedTransformer.
+        vectors: of this model.
+        scenarios: openings, each with the emotion to steer towards.
+        judge: scores the continuations.
+        unit: of the doses.
+        max_new_tokens: at most, per text.
+        sampling: how tokens are drawn; greedy by default.
+        seed: of whatever is drawn at random.
+        progress: show a bar.
 
     Raises:
         DoseError: as `dose_response`.
+
+    Example:
+        >>> small = {"layers": [3], "doses": (1.0, 4.0), "max_new_tokens": 8}
+        >>> result = le.regime_map(model, vectors, scenes, judge, **small)
+        >>> len(result.table)
+        4
     """
     chosen = resolve_layers(layers, vectors.n_layers)
     tables, texts, thresholds = [], [], None

@@ -159,10 +159,19 @@ def iso_kl(
         target_kl: nats per token.
         tol: relative tolerance on the KL achieved.
         highest: dose at which the search gives up; 64 natural or 4 relative units if not given.
+        model: TransformerBridge or HookedTransformer.
+        layers: where; None for the middle layer.
+        unit: of the doses.
+        max_evaluations: passes over the prompts after which the search gives up.
 
     Raises:
         DoseError: the target is not positive, or out of reach; the message says what was reached.
         FingerprintError, UnsupportedModelError: the vectors are not this model's.
+
+    Example:
+        >>> result = le.iso_kl(model, [vectors["calm"], vectors["angry"]], ["The door opened and"], target_kl=0.1)
+        >>> len(result.table)
+        2
     """
     if not target_kl > 0 or not tol > 0:
         raise DoseError(

@@ -117,8 +117,16 @@ def _negated(match: regex.Match[str]) -> bool:
 def lexicon(*languages: str) -> Lexicon:
     """The package's words of the twenty emotions, in the languages named (`LANGUAGES`), or in all of them.
 
+    Args:
+        languages: codes such as "zh" and "ru"; none takes all.
+
     Raises:
         StimulusError: a language that it lacks.
+
+    Example:
+        >>> words = le.lexicon("zh")
+        >>> type(words).__name__
+        'Lexicon'
     """
     if unknown := [x for x in languages if x not in LANGUAGES]:
         raise StimulusError(f"no words in {', '.join(unknown)}; there are {', '.join(LANGUAGES)}")

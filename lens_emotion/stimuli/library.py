@@ -32,6 +32,11 @@ def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
 
     Raises:
         StimulusError: an unknown name, or a file that cannot be read.
+
+    Example:
+        >>> texts = le.load_stimuli("passages")
+        >>> len(texts), len(texts.topics)
+        (252, 12)
     """
     return (
         world_stimuli(str(name), n_per_cell=per_cell)

@@ -41,7 +41,18 @@ STORIES_PER_EMOTION = 10  # Jeong's protocol
 
 @dataclass(frozen=True)
 class StoryPrompt:
-    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template."""
+    """An instruction to write a story. `topic` groups prompts into folds; for "jeong" it is the template.
+
+    Attributes:
+        prompt_id: unique among the prompts.
+        text: the instruction, put into the chat template where there is one.
+        emotion: which emotion the story is to show.
+        topic: the fold; for "jeong" the template.
+
+    Example:
+        >>> le.StoryPrompt("calm-letter", "Write about a letter; someone is calm.", "calm", "a letter").topic
+        'a letter'
+    """
 
     prompt_id: str
     text: str
@@ -51,7 +62,17 @@ class StoryPrompt:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2)."""
+    """A neutral opening to be continued under steering towards `emotion` (40 of them: 20 emotions x 2).
+
+    Attributes:
+        scenario_id: unique among the scenarios.
+        emotion: steered towards.
+        opening: what is continued; it should be neutral.
+
+    Example:
+        >>> le.Scenario("calm-0", "calm", "The phone rang a second time and").opening
+        'The phone rang a second time and'
+    """
 
     scenario_id: str
     emotion: str
@@ -63,9 +84,15 @@ def story_prompts(preset: str = "topic-crossed", stimuli: str = PASSAGES) -> tup
 
     Args:
         stimuli: name of a stimulus set, or a file of prompts (see the module's text).
+        preset: "topic-crossed", or "jeong" for that of arXiv 2604.04064.
 
     Raises:
         StimulusError: an unknown preset or stimulus set, a faulty file.
+
+    Example:
+        >>> prompts = le.story_prompts()
+        >>> len(prompts), prompts[0].emotion
+        (252, 'happy')
     """
     if preset not in PRESETS:
         raise StimulusError(f"no prompt preset '{preset}'; give one of {', '.join(PRESETS)}")
@@ -121,7 +148,15 @@ def _world_prompts(preset: str, stimuli: str) -> tuple[StoryPrompt, ...]:
 
 
 def scenarios(stimuli: str = PASSAGES) -> tuple[Scenario, ...]:
-    """The 40 steering scenarios for readers of a stimulus set, or those of a file (`ScenarioForm`)."""
+    """The 40 steering scenarios for readers of a stimulus set, or those of a file (`ScenarioForm`).
+
+    Args:
+        stimuli: name of a stimulus set, or a file of scenarios.
+
+    Example:
+        >>> len(le.scenarios()), le.scenarios()[0].emotion
+        (40, 'happy')
+    """
     if is_user_file(stimuli):
         return read_scenarios(stimuli)
     if stimuli in WORLDS:

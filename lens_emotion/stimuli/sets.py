@@ -54,6 +54,10 @@ class Stimulus:
         topic: what happens in it; folds never share a topic.
         person: "first", "third" or "" where it does not apply.
         language: ISO 639-1 code of the text ("en", "zh", ...).
+
+    Example:
+        >>> le.Stimulus("calm-tea", "The tea was still warm, and nobody called.", "calm", "tea").emotion
+        'calm'
     """
 
     text_id: str
@@ -72,9 +76,16 @@ class StimulusSet(Result, Sequence[Stimulus]):
 
     Attributes:
         norms: people's ratings of the emotions, where the set brings its own.
+        name: of the set, in reports and headers.
+        items: the texts, in order.
 
     Raises:
         StimulusError: an id that stands twice, or items that are no `Stimulus`.
+
+    Example:
+        >>> texts = le.StimulusSet("mine", (le.Stimulus("a", "The tea was warm.", "calm", "tea"),))
+        >>> len(texts), texts.emotions
+        (1, ('calm',))
     """
 
     name: str

@@ -47,6 +47,10 @@ def run_study(
             no study wrote or that another process writes into are found before anything runs. Results of before any
             other error are kept.
         OutOfMemoryError: likewise; what was asked for, and how to go on.
+
+    Example:
+        >>> config = le.StudyConfig(models=("tiny-llama",), n_permutations=20)
+        >>> run = le.run_study(config, "runs/mine")  # doctest: +SKIP
     """
     if not isinstance(config, StudyConfig):
         raise ConfigError(

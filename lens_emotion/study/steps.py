@@ -21,7 +21,7 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.models.templates import chat_prompt, has_chat_template
-from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, STORY_SAMPLING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     EVERYWHERE_TOKENS,
@@ -144,7 +144,7 @@ def write(run: ModelRun) -> tuple[Written, Written | None]:
     then there are stories without states, and the study goes on."""
     config = run.config
     run.doing("writing and reading stories")
-    sampling = Sampling(temperature=0.8, top_p=0.95, seed=config.seed)
+    sampling = Sampling(**STORY_SAMPLING, seed=config.seed)
     stories = _written(run, WRITING, max_new_tokens=config.story_tokens, sampling=sampling)
     if not config.jeong:
         return stories, None

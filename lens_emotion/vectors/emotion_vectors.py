@@ -152,6 +152,11 @@ class EmotionVector:
 
     Raises:
         ArtifactError: see `_check`; a name that is empty, of several lines or not in composed letters.
+
+    Example:
+        >>> mixed = 0.5 * vectors["calm"] - 0.3 * vectors["angry"]
+        >>> mixed.direction.shape
+        torch.Size([6, 64])
     """
 
     name: str
@@ -249,6 +254,12 @@ class EmotionVectors:
     Raises:
         ArtifactError: see `_check`; names that are no names, or not one for each vector: in memory, when a file is
             read, and before it is written.
+
+    Example:
+        >>> vectors.directions.shape, len(vectors)
+        (torch.Size([20, 6, 64]), 20)
+        >>> vectors["calm"].name
+        'calm'
     """
 
     directions: Float[Tensor, "n_emotions n_layers d_model"]

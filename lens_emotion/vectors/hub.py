@@ -41,12 +41,17 @@ def push_vectors(
         findings: results on these vectors, each with its null (`separation(acts)`, ...), for the card.
         private: of a repository that is made now; one that exists stays as it is.
         api: default `HfApi()`, with the token of `hf auth login`.
+        vectors: the set to publish.
+        message: of the commit.
 
     Returns:
         The address of the commit.
 
     Raises:
         ArtifactError: not logged in, no right to write there, the Hub cannot be reached.
+
+    Example:
+        >>> le.push_vectors(vectors, "user/name", licence="mit")  # doctest: +SKIP
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -72,10 +77,16 @@ def pull_vectors(
     Args:
         model: compare the fingerprint with this model's at once (steering does it in any case).
         revision: branch, tag or commit; a commit cannot change under your feet.
+        repo_id: "user/name".
+        filename: of the vectors in the repository.
+        api: default `HfApi()`, with the token of `hf auth login`.
 
     Raises:
         ArtifactError: no such repository or file, the Hub cannot be reached, not a file of vectors, damaged.
         FingerprintError: made on another model than the one given.
+
+    Example:
+        >>> le.pull_vectors("user/name", model=model, revision="main")  # doctest: +SKIP
     """
     from huggingface_hub import HfApi
 

@@ -83,9 +83,15 @@ def to_gguf(
         layers: where; None for the middle layer. llama.cpp adds at every layer in the file and takes none at layer 0:
             "all" keeps that for `from_gguf` alone.
         model_hint: default llama.cpp's name of the architecture, as far as the model's name tells (see `hint_of`).
+        vector: an emotion's vector, or a mixture.
+        path: file to write, atomically.
 
     Raises:
         ArtifactError: layer 0 asked for by number, no package gguf, not writable. DoseError: dose 0, or no number.
+
+    Example:
+        >>> le.to_gguf(vectors["calm"], "calm.gguf", dose=3, layers="2-4").name
+        'calm.gguf'
     """
     parts = displacements(vector, dose, layers)
     first = parts.pop(0, None) if layers == "all" else None
@@ -138,10 +144,16 @@ def from_gguf(
             the mean residual norm is measured on neutral sentences. Their model hint must be the architecture's.
         name: default the name in the file, or the file's own.
         allow_other_model: take a file whose hint names another architecture; the notes say so.
+        path: a .gguf file.
 
     Raises:
         ArtifactError: not a readable control vector. FingerprintError: of lens_emotion, but of another model.
         UnsupportedModelError: of another width, depth or architecture than the model, or no model given.
+
+    Example:
+        >>> path = le.to_gguf(vectors["calm"], "calm.gguf", dose=3, layers="2-4")
+        >>> le.from_gguf(path, model).name
+        'calm'
     """
     read = read_control_file(path)
     if read.own:
@@ -246,8 +258,16 @@ def from_displacements(
 def to_steering_vector(vector: EmotionVector, dose: float = 1.0, layers: Layers = None) -> Any:
     """A `steering_vectors.SteeringVector`, to be applied with multiplier 1.
 
+    Args:
+        vector: an emotion's vector, or a mixture.
+        dose: in natural units; multiplier 1 of the other tool is this dose.
+        layers: where; None for the middle layer.
+
     Raises:
         ArtifactError: the package steering-vectors is not installed (`displacements` gives the plain dictionary).
+
+    Example:
+        >>> le.to_steering_vector(vectors["calm"], dose=3, layers="2-4").layer_type  # doctest: +SKIP
     """
     try:
         from steering_vectors import SteeringVector
@@ -262,9 +282,20 @@ def to_steering_vector(vector: EmotionVector, dose: float = 1.0, layers: Layers 
 def from_steering_vector(steering_vector: Any, model: Model, name: str = "steering-vectors") -> EmotionVector:
     """An EmotionVector from a steering-vectors object (anything with `layer_activations` and `layer_type`).
 
+    Args:
+        steering_vector: anything with `layer_activations` and `layer_type`.
+        model: whose residual stream it belongs to.
+        name: of the result.
+
     Raises:
         ArtifactError: no vectors by layer, or none of finite numbers.
         UnsupportedModelError: of another layer type than "decoder_block", or of another width or depth than the model.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trained = SimpleNamespace(layer_activations={3: vectors["calm"].direction[3]}, layer_type="decoder_block")
+        >>> le.from_steering_vector(trained, model, name="calm").name
+        'calm'
     """
     kind = getattr(steering_vector, "layer_type", None)
     parts = getattr(steering_vector, "layer_activations", None)

@@ -175,6 +175,11 @@ def emotion_vectors(
         StimulusError: a single class, or the recipe needs neutral texts that are not there.
         UnknownRecipeError: no recipe of that name.
         FingerprintError: `neutral` comes from another model or another pooling.
+
+    Example:
+        >>> vectors = le.emotion_vectors(acts, "neutral")
+        >>> vectors.directions.shape
+        torch.Size([20, 6, 64])
     """
     name, steps = recipe_steps(recipe)
     means = class_means(acts)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from methods_of import check_methods
 
 from lens_emotion.cli.runs import figures
 from lens_emotion.errors import ArtifactError
@@ -50,6 +51,15 @@ def gallery(finished, tmp_path_factory):
 
 
 pytestmark = pytest.mark.slow
+
+
+def test_the_methods_paragraphs_of_two_models_name_them_where_they_differ(finished):
+    body = check_methods(finished[0])
+    assert "tiny-llama (llama" in body and "tiny-qwen (qwen" in body and "doses 3 and 8" in body
+    assert (
+        "tiny-llama: 480 texts of the set world-en (" in body and "tiny-qwen: 480 texts of the set world-en-zh" in body
+    )
+    assert "label permutations (20)" in body and "partial conjunction (Benjamini and Heller 2008)" in body
 
 
 def test_a_run_read_back_says_what_the_study_said(finished, stored):

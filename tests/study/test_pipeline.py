@@ -6,10 +6,14 @@ import json
 import os
 import stat
 from dataclasses import replace
+from html import escape
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from methods_of import check_methods
 
+import lens_emotion as le
 from lens_emotion.errors import ArtifactError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report.build import build_report
@@ -32,8 +36,6 @@ def run(tmp_path_factory):
 
 
 def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
-    from pathlib import Path
-
     folder = Path(run.folder) / "tiny-llama"
     assert len(PooledActivations.load(folder / "comprehension" / "story_mean.safetensors")) == 504
     assert len(EmotionVectors.load(folder / "vectors.safetensors")) == 20
@@ -66,8 +68,6 @@ def test_changed_settings_run_the_step_again(run, monkeypatch):
 
 
 def test_a_damaged_file_is_made_again(run):
-    from pathlib import Path
-
     path = Path(run.folder) / "tiny-llama" / "comprehension" / "story_mean.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
@@ -88,6 +88,28 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     for text in run.models[0].steering.texts.text.head(20):
         assert json.dumps(text, ensure_ascii=False)[1:-1].replace("&", "\\u0026") in page
     assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()
+
+
+def test_the_methods_paragraphs_say_what_this_run_did(run):
+    body = check_methods(Path(run.folder))
+    assert "480 texts of the set world-en" in body and "label permutations (40)" in body
+    assert "at most 48 tokens, sampled at temperature 0.8 at top-p 0.95" in body
+    assert "40 openings for 20 emotions, at most 20 tokens, doses 1 and 6)" in body and "word count" in body
+    assert le.methods_text(run) == le.methods_text(str(run.folder))
+    page = build_report(run)[0].read_text(encoding="utf-8")
+    assert escape(body.strip(), quote=False) in page.replace("&#39;", "'").replace("&#34;", '"')
+    assert 'data-copies="methods-text"' in page and 'href="#methods"' in page
+
+
+@pytest.mark.parametrize("given", [3, None, ["run"]])
+def test_methods_of_what_is_no_run(given, untyped):
+    with pytest.raises(ArtifactError, match="takes the folder of a run"):
+        le.methods_text(given)
+
+
+def test_methods_of_a_folder_without_a_run(tmp_path):
+    with pytest.raises(ArtifactError, match="no finished run"):
+        le.methods_text(tmp_path)
 
 
 def test_bad_input_is_found_before_anything_runs(tmp_path, monkeypatch):

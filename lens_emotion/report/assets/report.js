@@ -211,6 +211,21 @@
     button.textContent = open ? "Close all sections" : "Open all sections";
   });
 
+  // A page opened from a folder may have no clipboard; then what is to be copied is selected, and the old way tried.
+  for (const copy of document.querySelectorAll("button.copy")) {
+    copy.addEventListener("click", async () => {
+      const source = document.getElementById(copy.dataset.copies);
+      let done = true;
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+      } catch {
+        getSelection().selectAllChildren(source);
+        done = document.execCommand("copy");
+      }
+      copy.textContent = done ? "Copied" : "Selected: press Ctrl+C";
+    });
+  }
+
   let before = null;
   addEventListener("beforeprint", () => {
     before = sections.map(section => section.open);
