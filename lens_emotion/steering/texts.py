@@ -116,7 +116,7 @@ def generate(
 
     Example:
         >>> push = le.steer(model, vectors["calm"], dose=3)
-        >>> texts = le.generate(model, ["The door opened and", "Then"], push, le.Sampling(0.8, seed=1), max_new_tokens=5)
+        >>> texts = le.generate(model, ["The door opened and", "Then"], push, le.Sampling(0.8, seed=1))
         >>> len(texts), texts.table.columns[2]
         (2, 'n_tokens')
     """
