@@ -69,7 +69,7 @@ class Removal(Result):
     @property
     def least(self) -> pd.Series:
         """Of the shares from nine tenths on, that at which the lead of emotion over neutral text is least sure."""
-        last = self.table[self.table["share"] > MOST - 1e-9]
+        last = self.table[self.table["share"] >= MOST]
         return last.iloc[int(last["low"].to_numpy().argmin())]
 
     def summary(self) -> str:
@@ -129,10 +129,9 @@ def removal(
             {"share": share, "components": len(basis), "emotion": mine[0], "neutral": theirs[0], "more": more, **ends}
             | _judged(left, *null)
         )
-    before, after = (topic_accuracy(replace(emotional, values=x[:, None].float()), seed) for x in (rows, last))
-    shown = _judged(rows, *null)["p"]
-    table, n = pd.DataFrame(found), len(plain)
-    return Removal(table, at, acts.n_layers, n, before.value, after.chance, shown, after.above, decoder)
+    whole, after = _judged(rows, *null), topic_accuracy(replace(emotional, values=last[:, None].float()), seed)
+    n, before, p = len(plain), whole["accuracy"], whole["p"]
+    return Removal(pd.DataFrame(found), at, acts.n_layers, n, before, after.chance, p, after.above, decoder)
 
 
 def _judged(rows: Float[Tensor, "n d"], design: Design, blocks: list[Labellings]) -> dict[str, float]:

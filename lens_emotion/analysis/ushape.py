@@ -25,6 +25,7 @@ from lens_emotion.stats.tests import ALPHA, p_text
 MIN_LINE = 3  # layers on a line, the break included
 MIN_CURVE = 8  # layers of a single curve: its errors have to be learnt from its own residuals
 ROUNDING = 1e-10  # share of the values below which a slope is rounding error
+SEVERAL = "several turns"
 MARGIN = 0.1  # share of the curve's largest mean below which a turn does not matter
 
 
@@ -159,7 +160,7 @@ def two_lines(
     verdict, p_again = _verdict(first, second, spans, margin), 1.0
     if len(curves) > 1 and verdict in ("U", "inverted U"):
         p_again, corrected = _turns_again(curves if verdict == "inverted U" else -curves, margin)
-        verdict = "several turns" if corrected <= ALPHA else "undetermined" if p_again <= ALPHA else verdict
+        verdict = SEVERAL if corrected <= ALPHA else "undetermined" if p_again <= ALPHA else verdict
         p_again = corrected
     return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin, spans, p_again)
 

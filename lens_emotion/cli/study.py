@@ -129,12 +129,12 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     say_line(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    say_line(("\nThe paper's claims, over all models", "bold"), " (why, for each model: claims.json and the report)")
+    say_line(("\nThe paper's claims, over all models", "bold"), " (each model's: claims.json and the report)")
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
         say_wrapped(Text(f"  {claim.code}  ").append(verdict), claim.statement)
-        for line in wanting(run.claims, claim):
+        for line in (claim.reason, *wanting(run.claims, claim)):
             say_wrapped(Text(" " * 6), line, "dim")
     say_line("\nreport: ", (str(report), "bold"))
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")

@@ -32,7 +32,7 @@ from lens_emotion.plots.theme import (
     swatch,
     titled,
 )
-from lens_emotion.steering.dose_result import SideEffects
+from lens_emotion.steering.side_effects import SideEffects
 
 
 def confusion(result: Decoding) -> go.Figure:

@@ -249,8 +249,13 @@ def wanting(claims: Claims, over: Claim) -> tuple[str, ...]:
     unit = f" ({SMALLEST[over.code].unit})" if over.code in SMALLEST else ""
     small = f"smallest effect of interest: {over.smallest:.2g}{unit}" if over.smallest else ""
     mine = [c for c in claims.claims if c.code == over.code and c.scope != over.scope and c.verdict == UNDETERMINED]
-    found = [over.reach] if over.reach else [f"{c.scope}: {c.reach}" for c in mine if c.reach]
+    found = [over.reach] if over.reach else [f"{c.scope}: {_why(c)}" for c in mine if c.reach]
     return tuple(line for line in (small, *found) if line)
+
+
+def _why(claim: Claim) -> str:
+    """Its reason and its reach: a design that would find enough may still not have been able to show it."""
+    return claim.reason if claim.reach in claim.reason else f"{claim.reason}; {claim.reach}"
 
 
 def _cell(claim: Claim) -> Cell:

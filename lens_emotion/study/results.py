@@ -23,8 +23,9 @@ from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import StudyConfig
-from lens_emotion.steering.dose_result import DoseResponse, SideEffects
+from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
+from lens_emotion.steering.side_effects import SideEffects
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.verdict import Claim, Claims

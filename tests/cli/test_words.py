@@ -95,15 +95,16 @@ def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_column
     from lens_emotion.study.verdict import ALL_MODELS, SUPPORTED, UNDETERMINED, Claim, Claims
 
     reach = "12 topics find an effect of 0.12 with power .8, 17 topics would find 0.1"
-    mine = [Claim("C1", f"model-{i}", UNDETERMINED, "open", "s", smallest=0.1, reach=f"{reach} ({i})") for i in "ab"]
+    why = {"a": "at the ceiling", "b": f"open; {reach} (b)"}  # a reason that has the reach says it once
+    mine = [Claim("C1", f"model-{i}", UNDETERMINED, why[i], "s", smallest=0.1, reach=f"{reach} ({i})") for i in "ab"]
     over = Claim("C1", ALL_MODELS, UNDETERMINED, "open", "s", smallest=0.1)
     sure = Claim("C5", ALL_MODELS, SUPPORTED, "shown", "s", smallest=0.8, reach=reach)
     claims = Claims((*mine, over, sure))
     lines = wanting(claims, over)
     assert lines == (
         "smallest effect of interest: 0.1 (held-out accuracy)",
-        f"model-a: {reach} (a)",
-        f"model-b: {reach} (b)",
+        f"model-a: at the ceiling; {reach} (a)",
+        f"model-b: open; {reach} (b)",
     )
     assert wanting(claims, sure) == ()
 

@@ -20,12 +20,12 @@ from lens_emotion.steering.dose_result import (
     cross_fit,
     load_dose_response,
     save_dose_response,
-    side_effects_of,
 )
 from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judges import word_count_judge, world_words
 from lens_emotion.steering.outcomes import changed, holm, mcnemar_p, target_first
 from lens_emotion.steering.regimes import REGIMES, Thresholds
+from lens_emotion.steering.side_effects import side_effects_of
 from lens_emotion.stimuli.prompts import scenarios
 
 LIMITS = Thresholds(explosive_ratio=4.0, loop_share=0.4, distinct_2=0.5)

@@ -112,6 +112,10 @@ def test_a_gain_is_excluded_only_where_no_dose_has_it():
     sure = max(e.p_below(0.5) for e in (none.random, *none.at["random"].values()))
     assert none.p_below("random", 0.5) == sure < 0.05
     assert not none.excludes("random", 0.05)
+    for control in ("random", "other"):  # what was found at the doses chosen counts too
+        wild = replace(getattr(none, control), low=-2.0, high=2.0, error=1.0)
+        open_there = replace(none, **{control: wild})
+        assert not open_there.excludes(control, 0.5) and open_there.p_below(control, 0.5) == wild.p_below(0.5) > 0.2
     wide = experiment(lambda k, opening, dose: (2.0 if dose == 2 else 0.05) * (-1) ** k + 0.2 * (dose == 1)).paired()
     assert wide.doses == (1.0, 1.0) and wide.random.high < 0.5
     assert not wide.excludes("random", 0.5)  # one dose that leaves it open is enough

@@ -10,17 +10,11 @@ from planted import planted
 from steered import chosen
 
 from lens_emotion.errors import ArtifactError
-from lens_emotion.steering.dose_result import (
-    DoseResponse,
-    best_dose,
-    cross_fit,
-    load_dose_response,
-    save_dose_response,
-    side_effects_of,
-)
+from lens_emotion.steering.dose_result import DoseResponse, best_dose, cross_fit, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import _plan
 from lens_emotion.steering.hooks import Tracker
 from lens_emotion.steering.regimes import Thresholds
+from lens_emotion.steering.side_effects import side_effects_of
 from lens_emotion.stimuli.prompts import Scenario
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors

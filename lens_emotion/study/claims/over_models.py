@@ -173,12 +173,13 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
     reading, why = study.comprehension, next(iter(study.lacking.values()), "")
     beside = other_readings(study.versus, study.jeong, study.jeong_reading)
     left = without_neutral(evidence.comprehension, reading.decoding, evidence.plain, n, seed)
+    steers = causal(name, evidence.steering, smallest["C5"])
     return (
         better_by_writing(name, evidence.bare, evidence.passages, beside, smallest["C1"], why, seed),
         middle_layers(name, reading.sweep),
         u_shape(name, reading.sweep, reading.separation),
         beyond_anisotropy(name, left, smallest["C4"]),
-        causal(name, evidence.steering, smallest["C5"]),
-        regimes(name, evidence.steering, smallest["C5"]),
+        steers,
+        regimes(name, evidence.steering, smallest["C5"], steers),
         other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere, smallest["C7"]),
     )

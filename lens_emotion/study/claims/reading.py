@@ -10,7 +10,7 @@ from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.layers import LayerSweep, curve_shape
 from lens_emotion.analysis.removal import Removal, removal
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.analysis.ushape import UShape
+from lens_emotion.analysis.ushape import SEVERAL, UShape
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.tests import ALPHA, p_text
@@ -99,10 +99,8 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
     elif full := _at_ceiling(sweep, shape):
         verdict, reason = UNDETERMINED, f"accuracy is at its ceiling {full} the break, so that no turn could show"
     else:
-        verdict, reason = (
-            NOT_SUPPORTED,
-            f"accuracy over depth {'takes' if shape.p_again <= ALPHA else 'is'} {shape.verdict}",
-        )
+        verb = "takes" if shape.verdict == SEVERAL else "is"
+        verdict, reason = NOT_SUPPORTED, f"accuracy over depth {verb} {shape.verdict}"
     rise = f"{shape.first_slope:+.2f} ({p_text(shape.first_p)})"
     fall = f"{shape.second_slope:+.2f} ({p_text(shape.second_p)})"
     return Claim(
@@ -118,7 +116,7 @@ def u_shape(name: str, sweep: LayerSweep, separated: Separation) -> Claim:
         f"{shape.n_units} topics, {len(sweep.table)} layers",
         shape.margin,
         evidence=(1.0, shape.p_again)
-        if shape.verdict == "several turns"
+        if shape.verdict == SEVERAL
         else (max(shape.first_p, shape.second_p) / 2, shape.p_no_turn(rising=True)),
     )
 

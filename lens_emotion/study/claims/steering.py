@@ -100,13 +100,16 @@ def _in_paper_form(steering: DoseResponse) -> str:
     )
 
 
-def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> Claim:
+def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8, steers: Claim | None = None) -> Claim:
     """C6 for one model: do surgical, repetitive and explosive texts occur, in this order, as the dose grows?
 
     Supported if all three are seen in this order, and `causal` finds that it steers: surgical doses come by chance too.
     Not supported if a broken dose precedes a surgical one, or an explosive dose all repetitive ones, or if doses that
     run from whole to broken texts hold none that steers (`causal` excludes it). Undetermined if one of the three was
     not seen (it may lie between two doses, or beyond the last), and where the judge cannot tell emotions apart.
+
+    Args:
+        steers: what `causal` says of it, where that is known.
     """
     if steering is None:
         return untestable("C6", name, NO_STEERING)
@@ -117,7 +120,8 @@ def regimes(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> 
     path = " -> ".join(dict.fromkeys(seen))
     broken = [i for i, r in enumerate(seen) if r in (COLLAPSE, EXPLOSIVE)]
     surgical = [i for i, r in enumerate(seen) if r == SURGICAL]
-    unseen, steers = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen], causal(name, steering, smallest)
+    unseen = [r for r in (SURGICAL, COLLAPSE, EXPLOSIVE) if r not in seen]
+    steers = steers or causal(name, steering, smallest)
     sure = rows.p_corrected.to_numpy() <= ALPHA
     late = [i for i in surgical if broken and i > min(broken) and sure[i] and steering.able[0]]
     turned = EXPLOSIVE in seen and COLLAPSE in seen and seen.index(EXPLOSIVE) < seen.index(COLLAPSE)
