@@ -26,7 +26,16 @@ from lens_emotion.errors import ModelUnavailableError, UnknownModelError, Unsupp
 from lens_emotion.files.read import read_start
 from lens_emotion.memory import pass_on, room_for
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, architecture_of, describe, family_of, shown_kind, way_in
+from lens_emotion.models.access import (
+    Model,
+    architecture_of,
+    backend_of,
+    describe,
+    family_of,
+    holds_model,
+    shown_kind,
+    way_in,
+)
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
 from lens_emotion.models.checkpoint import (
     CONFIG,
@@ -83,10 +92,8 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         UnsupportedModelError: a folder, or a cached repository, with a model of another kind (`check_kind`).
     """
     if hasattr(name, "cfg") and hasattr(name, "run_with_hooks"):
-        raise UnknownModelError(
-            f"{shown_kind(name)} is a loaded model: use it as it is, in place of what load_model gives"
-        )
-    if not isinstance(name, str | os.PathLike) and (isinstance(name, torch.nn.Module) or hasattr(name, "model")):
+        raise UnknownModelError(f"{shown_kind(name)} is a loaded model: use it as it is, where a model is asked for")
+    if holds_model(name):
         raise UnknownModelError(f"{shown_kind(name)} is a model object, load_model takes a name; {way_in(name)}")
     spelt = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(spelt, str) or not spelt.strip():
@@ -304,6 +311,7 @@ def row_of(model: Model) -> ModelSpec | None:
     the tiny model whose weights it has."""
     if hasattr(model, "lens_emotion_spec"):
         return model.lens_emotion_spec
+    backend_of(model)
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):

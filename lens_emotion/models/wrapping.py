@@ -71,8 +71,10 @@ def wrap(
     tokenizer = _text_tokenizer(own if tokenizer is None else tokenizer)
     if hasattr(plain, "cfg"):  # a model of TransformerLens, or backend_of says what it is
         check_raw_basis(plain)
-        if plain.tokenizer is None and tokenizer is not None:
-            _ = plain.set_tokenizer(tokenizer) if hooked.is_hooked(plain) else setattr(plain, "tokenizer", tokenizer)
+        if plain.tokenizer is None and tokenizer is not None and hooked.is_hooked(plain):
+            plain.set_tokenizer(tokenizer)
+        elif plain.tokenizer is None:
+            plain.tokenizer = tokenizer
         label = str(name or getattr(plain, "lens_emotion_name", None) or plain.cfg.model_name)
         asked = template if template is not None else getattr(plain, "lens_emotion_template", {})
         check_switches(tokenizer_of(plain), label, asked)
@@ -120,10 +122,8 @@ def _unpacked(given: Any) -> tuple[Any, Any]:
     own = None
     if not isinstance(given, nn.Module) and isinstance(getattr(given, "model", None), nn.Module):
         given, own = given.model, getattr(given, "tokenizer", None)  # a pipeline
-    while (
-        inner := next((getattr(given, n) for n in _INNER if isinstance(_of(given, n), nn.Module)), None)
-    ) is not None:
-        given = inner
+    while name := next((n for n in _INNER if isinstance(_of(given, n), nn.Module)), ""):
+        given = getattr(given, name)
     if hasattr(given, "cfg") and hasattr(given, "run_with_hooks"):
         return given, own
     configs = _of(given, "peft_config")
@@ -151,19 +151,19 @@ def _check_causal(given: Any) -> None:
         inner = next((n for n in _HIDDEN if isinstance(_of(given, n), PreTrainedModel)), None)
         hint = f"; it holds one: le.wrap(model.{inner}, tokenizer)" if inner else ""
         raise UnsupportedModelError(
-            f"a {kind} is no causal model of transformers, PEFT or TransformerLens{hint}; give one of these, or a name to "
-            "le.load_model"
+            f"a {kind} is no causal model of transformers, PEFT or TransformerLens{hint}; give one of these, or a name "
+            "to le.load_model"
         )
     config = given.config.to_dict() | {"architectures": [_architecture(given)]}
     if given.get_output_embeddings() is None and not config.get("is_encoder_decoder"):
         raise UnsupportedModelError(
-            f"a {kind} has no head that predicts tokens; load it with AutoModelForCausalLM, or give its folder or hub id "
-            "to le.load_model"
+            f"a {kind} has no head that predicts tokens; load it with AutoModelForCausalLM, or give its folder or hub "
+            "id to le.load_model"
         )
     check_kind(config, kind)
     if missing := next((n for n, p in given.named_parameters() if p.is_meta), None):
         raise UnsupportedModelError(
-            f"the weights of {missing} are not in memory (device 'meta', or offloaded); load the model onto a CPU or GPU"
+            f"{missing} is not in memory (device 'meta', or offloaded); load the model onto a CPU or GPU"
         )
 
 
@@ -251,8 +251,8 @@ def _merged(layer: Any, name: str) -> nn.Module:
     if not hasattr(layer, "merge") or (isinstance(weight, Tensor) and not weight.is_floating_point()):
         why = "it knows no merging" if not hasattr(layer, "merge") else "its weights are packed to 8 or 4 bit"
         raise UnsupportedModelError(
-            f"the adapter at {name} cannot be merged ({why}); load the base model in bfloat16 or float32, with an adapter "
-            "that has merge_and_unload()"
+            f"the adapter at {name} cannot be merged ({why}); load the base model in bfloat16 or float32, and an "
+            "adapter that has merge_and_unload()"
         )
     plain: nn.Module = layer.get_base_layer()
     for part, held in list(plain.named_parameters(recurse=False)):  # of its own: no head that was tied to it changes
