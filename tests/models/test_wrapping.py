@@ -37,6 +37,10 @@ class Adapter(nn.Module):
         self.added = nn.Parameter(scale * torch.linspace(-1, 1, base.weight.numel()).view_as(base.weight))
         self.active_adapters, self.disable_adapters = ["mine"], False
 
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
     def get_base_layer(self):
         return self.base_layer
 
@@ -48,7 +52,7 @@ class Adapter(nn.Module):
         return held + (nn.functional.embedding(x, self.added) if embeds else nn.functional.linear(x, self.added))
 
     def merge(self):
-        self.base_layer.weight.data += self.added
+        self.base_layer.weight.data += self.added * (not self.merged)
         self.merged = True
 
     def unmerge(self):
