@@ -111,7 +111,7 @@ def say_table(made: Grid) -> None:
         return
     label = max(head.cell_len for head in heads[1:])
     for first, *others in rows:
-        say_line(first)
+        say_prose(first)
         for head, cell in zip(heads[1:], others, strict=True):
             if cell.plain.strip():
                 say_wrapped(Text(f"  {head.plain:<{label}}  "), cell.plain)

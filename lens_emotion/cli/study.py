@@ -164,10 +164,8 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
 
     check_inputs(config, ask_hub=False)  # a plan is made without a network
     plan = plan_study(config, folder)
-    say_line(
-        ("plan", "bold"),
-        f": {len(plan.models)} model{'s' * (len(plan.models) != 1)} on {plan.device} -> {folder} (nothing is loaded or run)",
-    )
+    n = f"{len(plan.models)} model{'s' * (len(plan.models) != 1)}"
+    say_line(("plan", "bold"), f": {n} on {plan.device} -> {folder} (nothing is loaded or run)")
     names = [s.name for s in plan.models[0].steps if s.name != CONTROLS]
     made = table("model", *(SHORT[s] for s in names), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
