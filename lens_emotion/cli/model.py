@@ -78,9 +78,8 @@ def models(
     made = table("name", *(("size", "layers", "hub id") if hub else MODEL_FACTS), right=numbers)
     for s in rows:
         size = f"{s.millions / 1000:.1f}B" if s.millions >= 1000 else f"{s.millions:g}M"
-        facts = (size, str(s.n_layers))
-        facts = (*facts, s.hub_id or "in the package") if hub else (s.family, s.kind, *facts, str(s.d_model), s.paper)
-        made.add_row(f"{s.name}{'*' * s.gated}", *facts)
+        told = (s.hub_id or "in the package",) if hub else (str(s.d_model), s.paper)
+        made.add_row(f"{s.name}{'*' * s.gated}", *(() if hub else (s.family, s.kind)), size, str(s.n_layers), *told)
     say_table(made)
     say_prose("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
     say_prose("Any other hub id, Hugging Face folder or .gguf file works too.")

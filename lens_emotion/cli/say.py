@@ -88,8 +88,8 @@ def table(*columns: str, title: str = "", right: tuple[int, ...] = (), prose: tu
     )
     made.padding, made.prose = (0, 2, 0, 0), prose
     for i, column in enumerate(columns):
-        side = "right" if i in right else "left"
-        made.add_column(printable(column), justify=side, no_wrap=i not in prose, overflow="fold")
+        made.add_column(printable(column), no_wrap=i not in prose, overflow="fold")
+        made.columns[i].justify = "right" if i in right else "left"
     return made
 
 

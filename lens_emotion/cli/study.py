@@ -12,7 +12,18 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.model import Device, Quantise, Stimuli
-from lens_emotion.cli.say import duration, say_line, say_prose, say_table, say_wrapped, short, size, table
+from lens_emotion.cli.say import (
+    duration,
+    printable,
+    say_line,
+    say_prose,
+    say_table,
+    say_wrapped,
+    short,
+    size,
+    table,
+    width_asked,
+)
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
@@ -121,7 +132,8 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     say_line(("lens-emotion study", "bold"), f": {', '.join(short(config.models))} -> {folder}")
 
     def say(model: str, doing: str) -> None:
-        say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {model:<18} {doing}")
+        head = Text(f"{time.monotonic() - started:7.1f} s", style="dim").append(f"  {printable(model):<18} ", "default")
+        (say_wrapped if width_asked() else say_line)(head, doing)
 
     check_is_free(folder, ())  # before a lock is laid into it
     with writing(folder):
@@ -131,10 +143,10 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
         say("report", "drawing figures and writing the page")
         with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
             report, rows = build_report(run)
-    say_line(("\nSummary", "bold"), " (every number beside its null or control)")
+    say_prose(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    say_line(("\nThe paper's claims, over all models", "bold"), " (why, for each model: claims.json and the report)")
+    say_prose(("\nThe paper's claims, over all models", "bold"), " (why, for each model: claims.json and the report)")
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))

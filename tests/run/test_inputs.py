@@ -188,5 +188,5 @@ def test_a_study_of_some_emotions_reads_asks_for_and_steers_those_alone():
     with pytest.raises(LensEmotionError, match="no emotion 'clam'"):
         check_inputs(StudyConfig(models=("tiny-llama",), emotions=("clam", "angry")))
     for wrong in ("", "calm,calm", "calm,,sad"):
-        with pytest.raises(ConfigError, match="emotions"):
+        with pytest.raises(ConfigError, match="emotion"):
             asked_for(["tiny-llama"], None, {"emotions": wrong})
