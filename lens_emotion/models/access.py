@@ -85,7 +85,7 @@ def way_in(given: object) -> str:
     if isinstance(given, str | PathLike):
         return f"load it first: le.load_model({os.fspath(given)[:80]!r})"
     if holds_model(given):
-        return "wrap it first: le.wrap(model, tokenizer)"
+        return "wrap it first: le.wrap(model, tokenizer), or load it by its name: le.load_model(name)"
     return "give what le.load_model(name) or le.wrap(model, tokenizer) gives back"
 
 

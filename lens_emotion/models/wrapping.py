@@ -3,7 +3,8 @@
 A plain transformers model, a PEFT model, a text-generation pipeline, what `torch.compile` or DDP made of one, a
 TransformerBridge, a HookedTransformer. The object given is left as it is: the wrapper has modules of its own around the
 same weights, so that nothing is held twice. Active adapters are merged into copies of the weights they change, which
-makes it the model that `merge_and_unload()` would save, with that model's fingerprint.
+makes it the model that `merge_and_unload()` would save, with that model's fingerprint; but for an adapter on an
+embedding whose head is tied to it: PEFT's merging changes the head too, which the active adapter does not.
 """
 
 from __future__ import annotations

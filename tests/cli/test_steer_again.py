@@ -8,6 +8,9 @@ import pytest
 from conftest import tiny
 
 from lens_emotion.extraction import kept
+from lens_emotion.stimuli.sets import Stimulus, StimulusSet
+
+TEXTS = StimulusSet("own", tuple(Stimulus(e, f"Anna was {e}.", e, "home") for e in ("calm", "sad")))
 
 
 @pytest.fixture
@@ -15,6 +18,8 @@ def steer(called, monkeypatch, tmp_path, acts):
     """`lens-emotion steer tiny-llama calm` in a folder of its own; texts are read once only."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lens_emotion.models.loading.load_model", lambda *_, **__: tiny())
+    for room in ("extraction.kept", "stimuli.library"):  # of the model's own hundreds only the name counts here
+        monkeypatch.setattr(f"lens_emotion.{room}.load_stimuli", lambda _: TEXTS)
     reads = iter([acts])
     monkeypatch.setattr(kept, "extract_comprehension", lambda _: next(reads))
     return lambda *more: called("steer", "tiny-llama", "calm", "--tokens", "4", *more)
