@@ -311,7 +311,8 @@ def row_of(model: Model) -> ModelSpec | None:
     the tiny model whose weights it has."""
     if hasattr(model, "lens_emotion_spec"):
         return model.lens_emotion_spec
-    backend_of(model)
+    if not hasattr(model, "cfg"):
+        backend_of(model)  # says how it comes in
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):
