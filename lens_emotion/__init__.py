@@ -28,6 +28,7 @@ from lens_emotion.version import __version__
 _HOME = {
     "errors": ("LensEmotionError", "OutOfMemoryError"),
     "models.loading": ("load_model",),
+    "models.wrapping": ("wrap",),
     "models.access": ("describe",),
     "models.decoding": ("Sampling",),
     "stimuli.emotions": ("EMOTIONS",),

@@ -58,6 +58,7 @@ from lens_emotion.models.access import describe as describe
 from lens_emotion.models.decoding import Sampling as Sampling
 from lens_emotion.models.forward import residual_cache as residual_cache
 from lens_emotion.models.loading import load_model as load_model
+from lens_emotion.models.wrapping import wrap as wrap
 from lens_emotion.play.explorer import explorer as explorer
 from lens_emotion.run.config import StudyConfig as StudyConfig
 from lens_emotion.steering.architecture import by_architecture as by_architecture
@@ -194,5 +195,6 @@ __all__ = [
     "two_lines",
     "vector",
     "word_count_judge",
+    "wrap",
     "plots",
 ]

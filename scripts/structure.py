@@ -23,7 +23,7 @@ PACKAGE = "lens_emotion"
 ORDER = (
     ("errors", "version"), ("display", "progress", "memory"), ("files",), ("models", "stimuli"), ("extraction",),
     ("vectors",), ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",), ("report", "play"),
-    ("cli",),
+    ("cli",), ("__main__",),
 )  # fmt: skip
 TRACE = """
 import sys, tempfile, threading

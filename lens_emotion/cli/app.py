@@ -7,7 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from platform import python_version
 from traceback import print_exc
 from typing import Annotated, Any
 
@@ -22,6 +25,7 @@ from lens_emotion.errors import LensEmotionError
 from lens_emotion.memory import out_of_memory
 from lens_emotion.version import __version__
 
+RESTS_ON = ("torch", "transformer-lens", "transformers", "numpy")  # whose versions --version names
 INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
 _MAIN = threading.main_thread()
 
@@ -29,7 +33,6 @@ app = typer.Typer(
     name="lens-emotion",
     help="Find, locate, test and steer emotion representations in small language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -125,14 +128,17 @@ def _tell(message: str) -> None:
 
 def _version(value: bool | None) -> None:
     if value:
-        print(f"lens-emotion {__version__}")
+        print(f"lens-emotion {__version__}\npython {python_version()}")
+        for package in RESTS_ON:
+            with suppress(PackageNotFoundError):
+                print(package, installed(package))
         raise typer.Exit()
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
     ] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Print where an error came from too.")] = False,
 ) -> None:

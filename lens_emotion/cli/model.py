@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lens_emotion.cli.say import out, printable, say_line, table
+from lens_emotion.cli.say import printable, say_line, say_prose, say_table, table
 from lens_emotion.errors import (
     ArtifactError,
     DoseError,
@@ -28,8 +28,24 @@ if TYPE_CHECKING:
     from lens_emotion.models.access import Model
     from lens_emotion.steering.generate import Continuation
 
+
 # options that several commands share; typer reads these annotations at run time
-ModelName = Annotated[str, typer.Argument(help="Name, hub id, folder or .gguf file.")]
+def _model_names(begun: str) -> list[str]:
+    """Names of the catalog, for a shell that completes one."""
+    from lens_emotion.models.catalog import CATALOG
+
+    return [spec.name for spec in CATALOG if spec.name.startswith(begun)]
+
+
+def _emotion_names(begun: str) -> list[str]:
+    from lens_emotion.stimuli.emotions import EMOTIONS
+
+    return [name for name in EMOTIONS if name.startswith(begun)]
+
+
+ModelName = Annotated[
+    str, typer.Argument(help="Name, hub id, folder or .gguf file.", autocompletion=_model_names, show_default=False)
+]
 Backend = Annotated[str, typer.Option(help="auto, bridge or hooked (HookedTransformer, TransformerLens 3.x).")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, or auto: over every GPU; default the best there is.")]
@@ -41,13 +57,15 @@ Stimuli = Annotated[
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that another command wrote.")]
 
+PROMPT, CHAT_PROMPT = "The door opened and", "Tell me about your day."
+MODEL_FACTS = ("family", "kind", "size", "layers", "width", "paper")
 METHODS = ("comprehension", "generation", "jeong")
 VERDICTS = {True: ("holds", "green"), False: ("BROKEN", "bold red")}
 
 
 def models(
     family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
-    hub: Annotated[bool, typer.Option("--hub", help="Show hub ids instead of the paper column.")] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Show hub ids, and leave out what is shown without.")] = False,
 ) -> None:
     """List the models known by name (any other hub id or folder works too)."""
     from lens_emotion.models.catalog import CATALOG
@@ -56,15 +74,15 @@ def models(
     if not rows:
         families = ", ".join(dict.fromkeys(s.family for s in CATALOG))
         raise UnknownModelError(f"no family '{family}'; the catalog has {families}")
-    made = table("name", "family", "kind", "size", "layers", "width", "hub id" if hub else "paper", right=(3, 4, 5))
+    numbers = (1, 2) if hub else (3, 4, 5)
+    made = table("name", *(("size", "layers", "hub id") if hub else MODEL_FACTS), right=numbers)
     for s in rows:
         size = f"{s.millions / 1000:.1f}B" if s.millions >= 1000 else f"{s.millions:g}M"
-        last = (s.hub_id or "in the package") if hub else s.paper
-        gated = "*" if s.gated else ""
-        made.add_row(s.name + gated, s.family, s.kind, size, str(s.n_layers), str(s.d_model), last)
-    out.print(made)
-    say_line("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
-    say_line("Any other hub id, Hugging Face folder or .gguf file works too.")
+        told = (s.hub_id or "in the package",) if hub else (str(s.d_model), s.paper)
+        made.add_row(f"{s.name}{'*' * s.gated}", *(() if hub else (s.family, s.kind)), size, str(s.n_layers), *told)
+    say_table(made)
+    say_prose("* gated: accept its licence on the hub first. paper: used in arXiv 2604.04064 (named or inferred).")
+    say_prose("Any other hub id, Hugging Face folder or .gguf file works too.")
 
 
 def extract(
@@ -116,18 +134,26 @@ def extract(
         preset = "jeong" if method == "jeong" else "topic-crossed"
         acts = extract_generation(loaded, preset=preset, stimuli=stimuli).conditioned
     vectors = emotion_vectors(acts, by)
-    say_line(str(acts))
-    say_line(separation(acts, recipe).summary())
+    say_prose(str(acts))
+    say_prose(separation(acts, recipe).summary())
     for note in acts.header.notes:
-        say_line(f"note: {note}")
+        say_prose(f"note: {note}")
     say_line(f"activations: {acts.save(files['PooledActivations'])}")
     say_line(f"vectors:     {vectors.save(files['EmotionVectors'])}")
 
 
 def steer(
     model: ModelName,
-    emotion: Annotated[str, typer.Argument(help="One of the vectors' emotions, or a mixture: '0.5*calm - 0.3*angry'.")],
-    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "The door opened and",
+    emotion: Annotated[
+        str,
+        typer.Argument(
+            help="One of the vectors' emotions, or a mixture: '0.5*calm - 0.3*angry'.", autocompletion=_emotion_names
+        ),
+    ],
+    prompt: Annotated[
+        str | None, typer.Option(help="Text to continue, or with --chat to answer; default 'The door opened and'.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
     dose: Annotated[float, typer.Option(help="How far, in the unit given.")] = 3.0,
     unit: Annotated[str, typer.Option(help="natural or relative.")] = "natural",
     layer: Annotated[
@@ -136,7 +162,10 @@ def steer(
     all_layers: Annotated[bool, typer.Option("--all-layers", help="The same as --layer all.")] = False,
     positions: Annotated[str, typer.Option(help="all, generated or prompt.")] = "all",
     mode: Annotated[str, typer.Option(help="add, ablate (dose 1 projects out) or clamp.")] = "add",
-    vectors: Annotated[Path | None, typer.Option(help="Vector file of this model; default: extract now.")] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Vector file of this model; default: of its texts, read once (see runs/readings)."),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, max=100_000, help="New tokens.")] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling and of the random control.")] = 0,
@@ -151,6 +180,7 @@ def steer(
     from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
+    from lens_emotion.models.templates import chat_prompt, has_chat_template
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
     from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
@@ -171,6 +201,8 @@ def steer(
         mixture(known, terms).check_layers(resolve_layers(asked, known.n_layers))
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
+    if chat and not has_chat_template(loaded):
+        raise StimulusError(f"{name} has no chat template (a base model?); leave out --chat, or give an instruct model")
     chosen = resolve_layers(asked, describe(loaded).n_layers)
     centre: Centre = 0.0
     if known is not None:
@@ -183,6 +215,8 @@ def steer(
         if mode == "clamp":  # from the mean of all emotions
             centre = projection_centre(acts, vector)
     vector.check_layers(chosen)
+    said = prompt if prompt is not None else CHAT_PROMPT if chat else PROMPT
+    prompt = chat_prompt(loaded, said) if chat else said
     control = random_like(known, vector, seed)
     steered = [Condition(prompt, v, amount, mode=mode, centre=centre) for v in (vector, control)]
     written = generate_steered(
@@ -191,18 +225,19 @@ def steer(
     natural, relative = amount.in_units(vector, chosen[len(chosen) // 2])
     where = f"{layers_in_words(chosen, known.n_layers)} of {known.n_layers}, positions {positions}"
     far = f"dose {natural:.2f} natural = {relative:.3f} of the mean residual norm"
-    say_line((name, "bold"), f", {mode} {vector.name}, {where}: {far}")
-    _print_texts(loaded, prompt, ("unsteered", vector.name, "random direction"), written)
+    say_prose((name, "bold"), f", {mode} {vector.name}, {where}: {far}")
+    _print_texts(loaded, said + "\n" * chat, ("unsteered", vector.name, "random direction"), written)
 
 
 def _read_for(loaded: Model, terms: Sequence[tuple[float, str]]) -> PooledActivations:
-    """The model's own texts, read; an emotion of the mixture that they lack is said before."""
-    from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
+    """The model's own texts, read now or earlier; an emotion of the mixture that they lack is said before."""
+    from lens_emotion.extraction.comprehension import default_stimuli
+    from lens_emotion.extraction.kept import own_reading
     from lens_emotion.stimuli.library import load_stimuli
 
     texts = load_stimuli(default_stimuli(loaded))
     texts.only(emotions=tuple(emotion for _, emotion in terms))
-    return extract_comprehension(loaded, texts)
+    return own_reading(loaded, say=say_line)
 
 
 def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequence[Continuation]) -> None:
@@ -210,7 +245,7 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
     from lens_emotion.steering.measures import distinct_n, edit_distance, likelihood, loop_share, perplexity_ratio
 
     scored = likelihood(model, [w.prompt_ids for w in written], [w.new_ids for w in written])
-    made = table("", "text", "ppl x", "entropy", "edit", "dist-2", "loop", right=(2, 3, 4, 5, 6))
+    made = table("", "text", "ppl x", "entropy", "edit", "dist-2", "loop", right=(2, 3, 4, 5, 6), prose=(1,))
     for label, w, nll, entropy in zip(labels, written, scored.nll, scored.entropy, strict=True):
         made.add_row(
             label,
@@ -221,11 +256,12 @@ def _print_texts(model: Model, prompt: str, labels: Sequence[str], written: Sequ
             f"{distinct_n(w.new_ids):.2f}",
             f"{loop_share(w.new_ids):.2f}",
         )
-    out.print(made)
-    say_line("ppl x: perplexity under the unsteered model over that of the unsteered text;")
-    say_line("entropy: of its next token, in nats; edit: share of tokens changed from the unsteered text;")
-    say_line("dist-2: distinct token pairs; loop: share of the text that is one loop.")
-    say_line("The random direction has the same length.")
+    say_table(made)
+    say_prose(
+        "ppl x: perplexity under the unsteered model over that of the unsteered text; entropy: of its next token, in "
+        "nats; edit: share of tokens changed from the unsteered text; dist-2: distinct token pairs; loop: share of the "
+        "text that is one loop. The random direction has the same length."
+    )
 
 
 def check(
@@ -253,23 +289,23 @@ def check(
 
 def print_report(report: CheckReport) -> None:
     """The table, then a paragraph for each law that is broken or was not tried."""
-    made = table("law", "deviation", "tolerance", "", right=(1, 2))
+    made = table("law", "deviation", "tolerance", "verdict", right=(1, 2), prose=(0,))
     for r in report.results:
         word, style = ("not tried", "dim") if r.skipped else VERDICTS[r.passed]
         form = ".1e" if r.unit == "relative" else "g"
         numbers = ("", "") if r.skipped else (f"{r.deviation:{form}}", f"{r.tolerance:{form}}")
         made.add_row(Text(r.law), *numbers, Text(word, style=style))
-    out.print(made)
+    say_table(made)
     for r in report.results:
         if r.skipped:
-            say_line(Text(f"not tried: {r.law}: {r.skipped}", style="dim"))
+            say_prose(Text(f"not tried: {r.law}: {r.skipped}", style="dim"))
         elif not r.passed:
             seen = f" ({r.note})" if r.note else ""
-            say_line(Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default"))
+            say_prose(Text(f"broken: {r.law}{seen}: ", style="red").append(r.meaning, style="default"))
     if report.half_precision:
-        say_line(f"{report.info.dtype}: rounding alone may move or lose a massive activation; see --dtype float32.")
-    say_line("deviation: largest share of a state's length; 0 against 0 means equal to the bit.")
-    say_line(f"{report.summary()} ({report.seconds:.0f} s)")
+        say_prose(f"{report.info.dtype}: rounding alone may move or lose a massive activation; see --dtype float32.")
+    say_prose("deviation: largest share of a state's length; 0 against 0 means equal to the bit.")
+    say_prose(f"{report.summary()} ({report.seconds:.0f} s)")
 
 
 def drift(
@@ -304,9 +340,7 @@ def drift(
     exact = read(against, None)
     other_weights = quantise is not None or "float16" in (dtype, against)
     found = compared(exact, rounded, allow_other_weights=other_weights)
-    made = table(
-        "emotion", "cosine", "reliability", "smallest cosine", "at layer", "reliability there", right=(1, 2, 3, 4, 5)
-    )
+    made = table("emotion", "cosine", "reliability", "smallest", "at layer", "reliability there", right=(1, 2, 3, 4, 5))
     for row in found.by_emotion.itertuples():
         made.add_row(
             str(row.emotion),
@@ -316,16 +350,20 @@ def drift(
             str(row.layer_min),
             f"{row.reliability_min:.2f}",
         )
-    out.print(made)
-    say_line(f"cosine: between the vectors of both readings, at layer {len(found.by_layer) // 2}, the middle one;")
-    say_line("reliability: split-half cosine of the first reading's vector, how well the texts themselves fix it.")
-    say_line(found.summary())
+    say_table(made)
+    say_prose(
+        f"cosine: between the vectors of both readings, at layer {len(found.by_layer) // 2}, the middle one; smallest: "
+        "over all layers; reliability: split-half cosine of the first reading's vector, how well the texts themselves "
+        "fix it."
+    )
+    say_prose(found.summary())
 
 
 def play(
     model: ModelName,
     vectors: Annotated[
-        Path | None, typer.Option(help="Vector file of this model; default: read its texts, once (kept in runs/play).")
+        Path | None,
+        typer.Option(help="Vector file of this model; default: of its texts, read once (see runs/readings)."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,

@@ -13,7 +13,7 @@ import typer.core
 from rich.text import Text
 
 from lens_emotion.cli.model import Overwrite
-from lens_emotion.cli.say import duration, out, say_line, short, size, table
+from lens_emotion.cli.say import duration, say_line, say_prose, say_table, short, size, table
 
 if TYPE_CHECKING:
     from lens_emotion.report.parts import FigureSet
@@ -43,20 +43,19 @@ def list_all(folder: Annotated[Path, typer.Argument(help="A run folder, or a fol
     if not runs:
         say_line(f"no runs in {folder}; `lens-emotion study --out {folder}/NAME` makes one")
         return
-    made = table("run", "date", "models", "steps", "size", "time", right=(3, 4, 5))
-    made.columns[0].no_wrap = False
+    made = table("run", "date", "models", "steps", "size", "time", right=(3, 4, 5), prose=(2,))
     for run in (r for r in runs if not r.unreadable):
-        steps = Text(f"{run.steps_done}/{run.steps_total}", style="" if run.done else "yellow")
+        steps = Text(f"{run.steps_done}/{run.steps_total}{'*' * (not run.done)}", style="" if run.done else "yellow")
         models = short(run.models)
         shown = ", ".join(models) if len(models) < 4 else f"{models[0]} ... {models[-1]} ({len(models)})"
         date = run.created[:16].replace("T", " ")
         made.add_row(_one_line(run.path.name), date, shown, steps, size(run.n_bytes), duration(run.seconds))
     if made.row_count:
-        out.print(made)
+        say_table(made)
     for run in (r for r in runs if r.unreadable):
         say_line(_one_line(run.path.name), ("  unreadable: ", "yellow"), _one_line(run.unreadable))
     if any(not r.done and not r.unreadable for r in runs):
-        say_line(("yellow", "yellow"), ": not finished; the same `lens-emotion study` command goes on where it stopped")
+        say_prose("* not finished; the same `lens-emotion study` command goes on where it stopped")
 
 
 def _one_line(words: str) -> str:
@@ -91,10 +90,10 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     found = compare_runs(a, b)
     say_line(f"A: {a}\nB: {b}")
     if len(found.settings):
-        made = table("differs", "A", "B")
+        made = table("differs", "A", "B", prose=(1, 2))
         for row in found.settings.to_dict("records"):
             made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
-        out.print(made)
+        say_table(made)
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
     lonely = found.different.note.str.startswith("only")
@@ -102,16 +101,15 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
         say_line(f"{note}: {len(rows)} tables of {model or 'all models'}")
     different = found.different[~lonely].sort_values(["largest", "differing"], ascending=False, kind="stable")
     if len(different):
-        made = table("table", "model", "cells", "largest", "where", right=(2, 3))
-        made.columns[0].no_wrap = False
+        made = table("table", "model", "cells", "largest", "where", right=(2, 3), prose=(4,))
         for row in different.head(SHOWN).to_dict("records"):
             gap = "text" if isnan(row["largest"]) else f"{row['largest']:.3g}"
             seen = (row["note"], "") if row["note"] else (f"{row['differing']}/{row['cells']}", gap)
             made.add_row(row["table"], row["model"] or "all", *seen, row["at"])
-        out.print(made)
+        say_table(made)
     if len(different) > SHOWN:
         say_line(f"... and {len(different) - SHOWN} more tables")
-    say_line(found.summary())
+    say_prose(found.summary())
 
 
 @runs_app.command("prune")

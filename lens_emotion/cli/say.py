@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+PROSE = 24  # columns that prose needs at least
 out = Console(highlight=False, markup=False, emoji=False)  # a name in brackets, or between colons, is a name
 
 
@@ -58,21 +62,77 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-class _Table(Table):
+class Grid(Table):
+    """Rows under columns, of which only those of prose are broken, between words; names, numbers and verdicts stay
+    whole, so that they can be read, copied and searched."""
+
+    prose: tuple[int, ...] = ()
+
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*map(_spelled, cells), **options)
 
+    def words(self) -> list[list[Text]]:
+        """The cells of every row."""
+        cells = [[c if isinstance(c, Text) else Text(str(c)) for c in column.cells] for column in self.columns]
+        return list(map(list, zip(*cells, strict=True)))
 
-def table(*columns: str, title: str = "", right: tuple[int, ...] = ()) -> Table:
-    made = _Table(
+
+def table(*columns: str, title: str = "", right: tuple[int, ...] = (), prose: tuple[int, ...] = ()) -> Grid:
+    """An empty grid.
+
+    Args:
+        right: columns of numbers. prose: columns that may be broken, between words.
+    """
+    made = Grid(
         title=printable(title) or None, box=None, title_justify="left", header_style="bold underline", pad_edge=False
     )
-    made.padding = (0, 2, 0, 0)
+    made.padding, made.prose = (0, 2, 0, 0), prose
     for i, column in enumerate(columns):
-        made.add_column(
-            printable(column), justify="right" if i in right else "left", overflow="fold", no_wrap=i in right
-        )
+        made.add_column(printable(column), no_wrap=i not in prose, overflow="fold")
+        made.columns[i].justify = "right" if i in right else "left"
     return made
+
+
+def say_table(made: Grid) -> None:
+    """Print a grid: in a pipe a row is a line, however long; in a terminal prose takes the room that is left, and where
+    there is none, each row is set below the last, a line for each of its cells."""
+    room = width_asked()
+    rows = made.words()
+    heads = [Text(str(column.header)) for column in made.columns]
+    least = whole = 2 * (len(heads) - 1)
+    for i, cells in enumerate(zip(heads, *rows, strict=True)):
+        longest = max(max((cell_len(line) for line in c.plain.split("\n")), default=0) for c in cells)
+        word = max((cell_len(w) for c in cells for w in c.plain.split()), default=0)
+        whole += longest
+        least += max(word, min(longest, PROSE)) if i in made.prose else longest
+    if room is None or least <= room:
+        wide = Console(width=max(whole, 1) if room is None else room, highlight=False, markup=False, emoji=False)
+        wide.print(made, crop=False)
+        return
+    label = max(head.cell_len for head in heads[1:])
+    for first, *others in rows:
+        say_prose(first)
+        for head, cell in zip(heads[1:], others, strict=True):
+            if cell.plain.strip():
+                say_wrapped(Text(f"  {head.plain:<{label}}  "), cell.plain)
+
+
+def say_prose(*parts: str | Text | tuple[str, str]) -> None:
+    """Sentences: in a terminal broken between words at its width, in a pipe one line."""
+    text, room = Text.assemble(*map(_spelled, parts)), width_asked()
+    for line in text.split("\n", allow_blank=True):
+        cuts, begun = [], 0
+        for word in re.finditer(r"\S+", line.plain):
+            if room is not None and word.start() > begun and cell_len(line.plain[begun : word.end()]) > room:
+                cuts.append(begun := word.start())
+        for part in line.divide(cuts):
+            part.rstrip()
+            out.print(part, soft_wrap=True)
+
+
+def width_asked() -> int | None:
+    """Columns of the terminal, or those that COLUMNS asks for; None in a pipe, where a line may be of any length."""
+    return out.width if out.is_terminal or os.environ.get("COLUMNS", "").isdigit() else None
 
 
 def short(models: Sequence[str]) -> list[str]:

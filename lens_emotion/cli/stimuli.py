@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from lens_emotion.cli.say import out, say_line, table
+from lens_emotion.cli.say import say_line, say_prose, say_table, table
 from lens_emotion.errors import StimulusError
 
 stimuli_app = typer.Typer(no_args_is_help=True, help="Stimulus sets: list, lint, preview, and the file format.")
@@ -23,7 +23,7 @@ def list_stimuli() -> None:
     for name in NAMES:
         texts = load_stimuli(name)
         made.add_row(name, str(len(texts)), str(len(texts.emotions)), str(len(texts.topics)), texts.sha256[:12])
-    out.print(made)
+    say_table(made)
 
 
 @stimuli_app.command("lint")
@@ -73,10 +73,13 @@ def preview_text(
 
     roles = preview(load_model(model), text, story_mean(start))
     styles = {"pooled": "bold green", "skipped": "yellow", "special": "dim"}
+    marks = {"pooled": ("", ""), "skipped": ("(", ")"), "special": ("[", "]")}  # also without colours
     line = Text()
     for token in roles:
-        line.append(token.token.replace("\n", "\\n"), style=styles[token.role]).append("|", style="dim")
+        before, after = marks[token.role]
+        line.append(f"{before}{token.token}{after}".replace("\n", "\\n"), styles[token.role]).append("|", style="dim")
     say_line(line)
-    say_line(roles.first)
+    say_prose(roles.first)
     for role, style in styles.items():
-        say_line(Text(f"{role}: {sum(t.role == role for t in roles)}", style=style))
+        before, after = marks[role]
+        say_line(Text(f"{before}{role}{after}: {sum(t.role == role for t in roles)}", style=style))

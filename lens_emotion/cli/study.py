@@ -12,7 +12,18 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.model import Device, Quantise, Stimuli
-from lens_emotion.cli.say import duration, out, say_line, say_wrapped, short, size, table
+from lens_emotion.cli.say import (
+    duration,
+    printable,
+    say_line,
+    say_prose,
+    say_table,
+    say_wrapped,
+    short,
+    size,
+    table,
+    width_asked,
+)
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
@@ -45,6 +56,9 @@ Seed = Annotated[int | None, typer.Option(help="Seed of sampling, permutations a
 Permutations = Annotated[int | None, typer.Option(help="Label permutations behind every null; default 200.")]
 StoryTokens = Annotated[int | None, typer.Option(help="Longest story the model may write; default 128.")]
 Doses = Annotated[str | None, typer.Option(help="Doses of steering in natural units, e.g. 1,2,4; 0 is always run.")]
+Emotions = Annotated[
+    str | None, typer.Option(help="Only these emotions of the texts, e.g. calm,angry,sad; default all of them.")
+]
 Generation = Annotated[
     bool | None,
     typer.Option("--generation/--no-generation", help="Let the model write stories and read it over them (default)."),
@@ -78,6 +92,7 @@ def study(
     permutations: Permutations = None,
     story_tokens: StoryTokens = None,
     doses: Doses = None,
+    emotions: Emotions = None,
     generation: Generation = None,
     steering: Steering = None,
     executor: Executor = "local",
@@ -92,7 +107,8 @@ def study(
     given = {
         "out": out, "stimuli": stimuli, "prompts": prompts, "scenarios": scenarios, "judge": judge, "backend": backend,
         "dtype": dtype, "device": device, "quantise": quantise, "seed": seed, "permutations": permutations,
-        "story_tokens": story_tokens, "doses": doses, "generation": generation, "steering": steering,
+        "story_tokens": story_tokens, "doses": doses, "emotions": emotions,
+        "generation": generation, "steering": steering,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
     with executor_named(executor, gpus, cpus) as runs_it:
@@ -116,20 +132,21 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     say_line(("lens-emotion study", "bold"), f": {', '.join(short(config.models))} -> {folder}")
 
     def say(model: str, doing: str) -> None:
-        say_line((f"{time.monotonic() - started:7.1f} s", "dim"), f"  {model:<18} {doing}")
+        head = Text(f"{time.monotonic() - started:7.1f} s", style="dim").append(f"  {printable(model):<18} ", "default")
+        (say_wrapped if width_asked() else say_line)(head, doing)
 
     check_is_free(folder, ())  # before a lock is laid into it
     with writing(folder):
         for lacking in shortages(config, folder, here=executor is None):
-            say_line(("note: ", "yellow"), f"{lacking}; the study begins all the same")
+            say_prose(("note: ", "yellow"), f"{lacking}; the study begins all the same")
         run = run_study(config, folder, command, say, executor)
         say("report", "drawing figures and writing the page")
         with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
             report, rows = build_report(run)
-    say_line(("\nSummary", "bold"), " (every number beside its null or control)")
+    say_prose(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)
-    say_line(("\nThe paper's claims, over all models", "bold"), " (each model's: claims.json and the report)")
+    say_prose(("\nThe paper's claims, over all models", "bold"), " (each model's: claims.json and the report)")
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))
@@ -159,10 +176,10 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
 
     check_inputs(config, ask_hub=False)  # a plan is made without a network
     plan = plan_study(config, folder)
-    say_line(("plan", "bold"), f": {len(plan.models)} models on {plan.device} -> {folder} (nothing is loaded or run)")
+    n = f"{len(plan.models)} model{'s' * (len(plan.models) != 1)}"
+    say_line(("plan", "bold"), f": {n} on {plan.device} -> {folder} (nothing is loaded or run)")
     names = [s.name for s in plan.models[0].steps if s.name != CONTROLS]
     made = table("model", *(SHORT[s] for s in names), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
-    made.columns[0].no_wrap = False
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
         cells = [_planned([s for s in model.steps if COLUMNS.get(s.name, s.name) == name]) for name in names]
         if (needs := model.needs) is None:
@@ -170,16 +187,18 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
         else:
             cells += [size(needs.device), size(needs.host), size(needs.disk), duration(model.seconds)]
         made.add_row(name, *cells)
-    out.print(made)
+    say_table(made)
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
-    say_line("steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the")
-    say_line("time it takes; read: with the controls. memory: where the model runs, weights and largest batch;")
-    say_line("RAM: activations of all texts.")
+    say_prose(
+        "steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the time "
+        "it takes; read: with the controls. memory: where the model runs, weights and largest batch; RAM: activations "
+        "of all texts."
+    )
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):
-        say_line(f"speed: {_explained(words, plan.device)}")
+        say_prose(f"speed: {_explained(words, plan.device)}")
     for note in plan.notes:
-        say_line(("no speed taken from ", "dim"), (note, "dim"))
-    say_line(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
+        say_prose(("no speed taken from ", "dim"), (note, "dim"))
+    say_prose(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
 
 
 def _planned(steps: Sequence[PlannedStep]) -> Text | str:

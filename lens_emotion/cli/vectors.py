@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from lens_emotion.cli.model import Overwrite
-from lens_emotion.cli.say import say_line
+from lens_emotion.cli.say import say_line, say_prose
 from lens_emotion.errors import ArtifactError
 
 FORMATS = ("gguf", "steering-vectors")
@@ -84,7 +84,7 @@ def import_vectors(
     where = layers_in_words(vector.layers, vector.n_layers)
     say_line(Text(f"{made}: {vector.name} at layers {where}; dose 1 is the file's own"))
     for note in vector.header.notes:
-        say_line(Text(f"note: {note}"))
+        say_prose(f"note: {note}")
 
 
 @vectors_app.command("push")

@@ -13,14 +13,15 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.read import check_regular, strict_json
+
+if TYPE_CHECKING:  # torch takes seconds to load, and who looks at files alone has no tensors
+    from torch import Tensor
 
 ELSEWHERE = "give another --out, or say --overwrite"  # of a file that would be lost
 T = TypeVar("T")
@@ -226,10 +227,12 @@ def check_tensors(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> Non
     Raises:
         ArtifactError: another type, another number of axes, sizes that contradict one another, NaN or infinity.
     """
+    import torch
+
     sizes: dict[str, tuple[int, str]] = {}
     for name, words in axes.items():
         named, tensor = words.split(), tensors[name]
-        if not isinstance(tensor, Tensor) or (tensor.dtype, tensor.layout) != (torch.float32, torch.strided):
+        if not isinstance(tensor, torch.Tensor) or (tensor.dtype, tensor.layout) != (torch.float32, torch.strided):
             raise ArtifactError(f"{name} is {_kind(tensor)}, expected float32 [{', '.join(named)}]: x.float()")
         if tensor.is_meta:
             raise ArtifactError(f"{name} lies on the device 'meta' and holds no numbers; give a tensor on the CPU")
@@ -245,8 +248,11 @@ def check_tensors(tensors: Mapping[str, Tensor], axes: Mapping[str, str]) -> Non
 
 
 def _kind(value: object) -> str:
-    kind = value.dtype if isinstance(value, Tensor) else f"{type(value).__name__} of {getattr(value, 'dtype', 'no')}"
-    layout = f" ({value.layout})" * (value.layout != torch.strided) if isinstance(value, Tensor) else " type"
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return f"{type(value).__name__} of {getattr(value, 'dtype', 'no')} type".replace("torch.", "")
+    kind, layout = value.dtype, f" ({value.layout})" * (value.layout != torch.strided)
     return f"{kind}{layout}".replace("torch.", "")
 
 
@@ -254,7 +260,7 @@ def check_finite(name: str, tensor: Float[Tensor, "*shape"]) -> None:
     """Raises ArtifactError naming the first place that holds NaN or infinity; a sum finds out whether there is any."""
     if math.isfinite(float(tensor.detach().sum())):
         return
-    refuse_where(name, tensor, ~torch.isfinite(tensor), "is no finite number")
+    refuse_where(name, tensor, ~tensor.isfinite(), "is no finite number")
 
 
 def refuse_where(name: str, values: Float[Tensor, "*shape"], wrong: Bool[Tensor, "*shape"], why: str) -> None:
@@ -305,6 +311,8 @@ FORMAT = 2  # raised whenever an older version would misread a file
 
 def digest(meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Hex SHA-256 of the metadata (its own "sha256" left out) and of every tensor's name, type, shape and bytes."""
+    import torch
+
     own = {k: v for k, v in meta.items() if k != "sha256"}
     found = hashlib.sha256(json.dumps(own, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))
     for name in sorted(tensors):

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, put, unwritable
 from lens_emotion.files.read import check_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST = 1e9  # seconds of a batch: thirty years
 SYNC_EVERY = 1.0  # seconds; to wait for the disk at every batch would cost a tiny model more than the batch

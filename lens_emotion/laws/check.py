@@ -177,7 +177,7 @@ def check(
     """
     if isinstance(model, (str, Path)):
         model = load_model(str(model), backend=backend, dtype=dtype, device=device)
-    source = getattr(model, "lens_emotion_source", None)
+    source = getattr(model, "lens_emotion_source", None)  # none of an object that another library loaded
     again = partial(copies.other_copies, model, *source) if compare and source else None
     plain = partial(copies.source_of, model, *source) if compare and source else None
     subject = make_subject(model, vectors, again, plain)

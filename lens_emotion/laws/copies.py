@@ -19,6 +19,7 @@ from lens_emotion.models.conversion import blocks_of, deviations, tolerance, tra
 from lens_emotion.models.identity import identity_of
 from lens_emotion.models.loading import quiet_loading, resolve, tokenizer_of_source, weights_of_source
 
+ALONE = "it is loaded once only: compare=False (--no-compare), or a model object without the name it could be loaded by"
 States = Callable[[Sequence[int]], Float[Tensor, "n_layers pos d_model"]]
 
 
@@ -45,8 +46,7 @@ def any_weight_counts(subject: Subject) -> LawResult:
 def blocks_compute_what_the_source_does(subject: Subject) -> LawResult:
     """Every block, given what the source's block is given, adds what that adds; so do embedding and head."""
     if subject.source is None:
-        why = "the model was given as an object: its name or folder is needed to load its source"
-        return LawResult("", float("nan"), 0.0, skipped=why)
+        return LawResult("", float("nan"), 0.0, skipped=ALONE)
     apart = deviations(subject.model, trace_of(*subject.source()))
     where, worst = max(apart, key=lambda pair: float("inf") if pair[1] != pair[1] else pair[1])
     return found(worst, tolerance(subject.model.cfg.dtype), note=f"worst at {where}")
@@ -55,8 +55,7 @@ def blocks_compute_what_the_source_does(subject: Subject) -> LawResult:
 def copies_agree(subject: Subject) -> LawResult:
     """`resid_post` of this model equals the hidden states of every other implementation, at every layer."""
     if subject.copies is None:
-        why = "the model was given as an object: its name or folder is needed to load it a second time"
-        return LawResult("", float("nan"), 0.0, skipped=why)
+        return LawResult("", float("nan"), 0.0, skipped=ALONE)
     mine = [states_alone(subject.model, ids) for ids in subject.ids]
     worst: dict[str, float] = {}
     for name, states in subject.copies():

@@ -6,8 +6,10 @@ them apart.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
+from os import PathLike
 from typing import Any
 
 import torch
@@ -70,10 +72,26 @@ def backend_of(model: Model) -> str:
         return "bridge"
     if hooked.is_hooked(model):
         return "hooked"
-    raise UnsupportedModelError(
-        f"expected a TransformerBridge or a HookedTransformer, got {type(model).__name__}; "
-        "load one with lens_emotion.load_model(name), or TransformerBridge.boot_transformers(name, hf_model=model)"
-    )
+    raise UnsupportedModelError(f"{shown_kind(model)} is no model of TransformerLens; {way_in(model)}")
+
+
+def shown_kind(given: object) -> str:
+    """What was given where a model, or its name, belongs."""
+    return f"{str(given)[:80]!r}" if isinstance(given, str | PathLike) else f"a {type(given).__name__}"
+
+
+def way_in(given: object) -> str:
+    """How what was given becomes a model that every function here takes."""
+    if isinstance(given, str | PathLike):
+        return f"load it first: le.load_model({os.fspath(given)[:80]!r})"
+    if holds_model(given):
+        return "wrap it first: le.wrap(model, tokenizer), or load it by its name: le.load_model(name)"
+    return "give what le.load_model(name) or le.wrap(model, tokenizer) gives back"
+
+
+def holds_model(given: object) -> bool:
+    """Whether this may be a model of another library, or hold one, as a pipeline does."""
+    return isinstance(given, torch.nn.Module) or isinstance(getattr(given, "model", None), torch.nn.Module)
 
 
 def device_of(model: Model) -> torch.device:
@@ -86,7 +104,8 @@ def hook_name(layer: int) -> str:
 
 
 def tokenizer_of(model: Model) -> Any:
-    if model.tokenizer is None:
+    if getattr(model, "tokenizer", None) is None:
+        backend_of(model)
         raise UnsupportedModelError(
             "the model has no tokenizer; pass one when loading (boot_transformers(..., tokenizer=...))"
         )

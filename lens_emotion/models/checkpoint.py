@@ -151,7 +151,8 @@ def check_folder(path: Path, label: str) -> dict[str, Any]:
     if not (path / CONFIG).is_file():
         adapter = (path / "adapter_config.json").is_file()
         what = (
-            "only an adapter; merge it into its model (peft: merge_and_unload, then save_pretrained)"
+            "only an adapter; load it upon its model with peft and give that to le.wrap, or merge it (merge_and_unload "
+            "and save_pretrained)"
             if adapter
             else "so it is not a Hugging Face model folder; for a GGUF file give the file itself"
         )

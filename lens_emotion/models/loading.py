@@ -24,9 +24,18 @@ import torch
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
 from lens_emotion.files.read import read_start
-from lens_emotion.memory import room_for
+from lens_emotion.memory import pass_on, room_for
 from lens_emotion.models import hooked
-from lens_emotion.models.access import Model, architecture_of, describe, family_of
+from lens_emotion.models.access import (
+    Model,
+    architecture_of,
+    backend_of,
+    describe,
+    family_of,
+    holds_model,
+    shown_kind,
+    way_in,
+)
 from lens_emotion.models.catalog import TINY, ModelSpec, find_spec, unknown_model
 from lens_emotion.models.checkpoint import (
     CONFIG,
@@ -39,7 +48,7 @@ from lens_emotion.models.checkpoint import (
     row_of_folder,
     weight_files,
 )
-from lens_emotion.models.conversion import LONGEST, check_conversion, check_finite_source, trace_of
+from lens_emotion.models.conversion import LONGEST, Trace, check_conversion, check_finite_source, trace_of
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
 from lens_emotion.models.identity import check_every_tensor, remember_source
 from lens_emotion.models.placement import (
@@ -82,6 +91,10 @@ def resolve(name: str | os.PathLike[str]) -> Source:
         ModelUnavailableError: a path that does not exist, a folder that is not whole.
         UnsupportedModelError: a folder, or a cached repository, with a model of another kind (`check_kind`).
     """
+    if hasattr(name, "cfg") and hasattr(name, "run_with_hooks"):
+        raise UnknownModelError(f"{shown_kind(name)} is a loaded model: use it as it is, where a model is asked for")
+    if holds_model(name):
+        raise UnknownModelError(f"{shown_kind(name)} is a model object, load_model takes a name; {way_in(name)}")
     spelt = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(spelt, str) or not spelt.strip():
         raise UnknownModelError(
@@ -239,15 +252,23 @@ def load_model(
         hf_model = hf_model if placed else hf_model.to(place)
         options = {"tokenizer": tokenizer, "dtype": precision, "device": None if placed else place}
         model = _converted(hf_model, source.label, "hooked" if backend == "hooked" else "bridge", **options)
-    model.lens_emotion_name = source.label
     model.lens_emotion_spec = source.spec
     model.lens_emotion_source = (name, revision)
     model.lens_emotion_placed = placed
     model.lens_emotion_config = config.to_dict()  # a HookedTransformer keeps none
     model.lens_emotion_generation = hf_model.generation_config  # a HookedTransformer has none
-    model.lens_emotion_template = dict(template or {})
     keep_rule(model, rule)
-    model.lens_emotion_tokens = _token_facts(model)
+    return remember(model, source.label, template or {})
+
+
+def remember(model: Model, label: str, template: Mapping[str, Any]) -> Model:
+    """Note on a model what it is called, the switches of its template, and what `describe` says of its tokens."""
+    model.lens_emotion_name = label
+    model.lens_emotion_template = dict(template)
+    model.lens_emotion_tokens = {
+        "first_token": first_token(model).words,
+        "template": json.dumps(switches(model), default=str),
+    }
     return model
 
 
@@ -257,24 +278,37 @@ def _converted(hf_model: Any, label: str, backend: str, **options: Any) -> Model
     Raises:
         NotFiniteError: its states are NaN or infinite. UnsupportedModelError: the backend computes something else.
     """
-    dtype, is_hooked = options["dtype"], backend == "hooked"
+    is_hooked = backend == "hooked"
     trace = trace_of(hf_model, options["tokenizer"], hooked.LONGEST_CONTEXT if is_hooked else LONGEST)
-    check_finite_source(trace, label, dtype)
-    if is_hooked:
-        model = hooked.build_hooked(hf_model, options["tokenizer"], label, dtype, options["device"])
-        check_every_tensor(model, hf_model)
-        remember_source(model, hf_model, architecture_of(model))
-    else:
-        from transformer_lens.model_bridge import TransformerBridge
-
-        model = TransformerBridge.boot_transformers(label, hf_model=hf_model, **options).eval()
+    if not is_hooked:
+        return bridge_of(hf_model, trace, label, **options)
+    check_finite_source(trace, label, options["dtype"])
+    model = hooked.build_hooked(hf_model, options["tokenizer"], label, options["dtype"], options["device"])
+    check_every_tensor(model, hf_model)
+    remember_source(model, hf_model, architecture_of(model))
     check_conversion(model, trace, label, backend)
     return model
 
 
-def _token_facts(model: Model) -> dict[str, str]:
-    """What `describe` says of the model's tokens."""
-    return {"first_token": first_token(model).words, "template": json.dumps(switches(model), default=str)}
+def bridge_of(hf_model: Any, trace: Trace, label: str, **options: Any) -> Model:
+    """A Bridge around a Hugging Face model, seen to compute what the trace holds.
+
+    Raises:
+        NotFiniteError: its states are NaN or infinite.
+        UnsupportedModelError: TransformerLens has no such architecture, or computes something else.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    check_finite_source(trace, label, options["dtype"])
+    try:
+        model = TransformerBridge.boot_transformers(label, hf_model=hf_model, **options).eval()
+    except (ValueError, NotImplementedError) as error:
+        pass_on(error)
+        raise UnsupportedModelError(
+            f"TransformerLens cannot wrap {label} ({type(hf_model).__name__}): {first_line(error)}"
+        ) from None
+    check_conversion(model, trace, label, "bridge")
+    return model
 
 
 def row_of(model: Model) -> ModelSpec | None:
@@ -282,6 +316,8 @@ def row_of(model: Model) -> ModelSpec | None:
     the tiny model whose weights it has."""
     if hasattr(model, "lens_emotion_spec"):
         return model.lens_emotion_spec
+    if not hasattr(model, "cfg"):
+        backend_of(model)  # says how it comes in
     shape, family = (model.cfg.n_layers, model.cfg.d_model), family_of(architecture_of(model))
     for spec in TINY:
         if (spec.n_layers, spec.d_model, spec.family) == (*shape, family):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_emotion.errors import ArtifactError
-from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.extraction.comprehension import default_stimuli, extract_comprehension
-from lens_emotion.models.access import Model, describe
+from lens_emotion.extraction.kept import READINGS, Say, own_reading
+from lens_emotion.models.access import Model
 from lens_emotion.play.session import Session, session_of
-from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -21,49 +18,20 @@ if TYPE_CHECKING:
     import uvicorn
 
 HOST = "127.0.0.1"
-CACHE = Path("runs") / "play"
-Say = Callable[[str], None]
 
 
-def open_session(model: Model, vectors: Path | None = None, cache: Path | None = CACHE, say: Say = print) -> Session:
-    """A session with vectors from a file, from an earlier session's readings in `cache`, or read now.
+def open_session(
+    model: Model, vectors: Path | None = None, readings: Path | None = READINGS, say: Say = print
+) -> Session:
+    """A session with vectors from a file, or made of the model's readings: of an earlier call, or read now.
 
     Raises:
         ArtifactError, FingerprintError: a vector file that is broken or of another model.
     """
     if vectors is not None:
         return session_of(model, EmotionVectors.load(vectors))
-    path = cache / cache_name(model) if cache is not None else None
-    acts = _kept(path, model, say)
-    if acts is None:
-        acts = extract_comprehension(model)
-        try:
-            if path is not None:
-                say(f"readings kept for the next time: {acts.save(path)}")
-        except ArtifactError as error:
-            say(f"note: {error}")
+    acts = own_reading(model, readings, say)
     return session_of(model, emotion_vectors(acts), acts)
-
-
-def cache_name(model: Model) -> str:
-    """File of a model's readings: its name, and hashes of its weights and of the texts it reads."""
-    info, texts = describe(model), load_stimuli(default_stimuli(model))
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", info.name).strip("-.")[-60:] or "model"
-    return f"{name}-{info.fingerprint[:12]}-{texts.sha256[:12]}-{info.dtype}.safetensors"
-
-
-def _kept(path: Path | None, model: Model, say: Say) -> PooledActivations | None:
-    if path is None or not path.is_file():
-        return None
-    try:
-        acts = PooledActivations.load(path)
-    except ArtifactError as error:
-        say(f"note: {error}; reading anew")
-        return None
-    if acts.header.fingerprint != describe(model).fingerprint:  # those of before 0.2 are read anew
-        return None
-    say(f"readings of an earlier session: {path}")
-    return acts
 
 
 def open_port(port: int) -> socket.socket:

@@ -114,8 +114,8 @@ def study_command(config: StudyConfig) -> str:
         if isinstance(value, bool):
             words.append(f"--no-{flag}")
         else:
-            shown = ",".join(f"{x:g}" for x in value) if isinstance(value, tuple) else _last(str(value))
-            words += [f"--{flag}", shown]
+            parts = value if isinstance(value, tuple) else (_last(str(value)),)
+            words += [f"--{flag}", ",".join(x if isinstance(x, str) else f"{x:g}" for x in parts)]
     return " ".join(words)
 
 

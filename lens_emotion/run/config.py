@@ -112,6 +112,7 @@ class StudyConfig:
         template: switches of the chat template, as in `load_model`.
         overrides: model -> settings of its own, which go before these.
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
+        emotions: only these of the texts, prompts and scenarios, beside neutral; None takes all.
 
     Example:
         >>> config = le.StudyConfig(models=("tiny-llama",), doses=(1.0, 3.0), generation=False)
@@ -146,6 +147,7 @@ class StudyConfig:
     smallest: Annotated[dict[str, Effect], Field(description="claim -> smallest effect of interest")] = field(
         default_factory=dict
     )
+    emotions: Annotated[tuple[Name, ...], Some, Once, Field(description="of the stimulus set")] | None = None
 
     def __post_init__(self) -> None:
         for name, own in self.overrides.items():
@@ -200,6 +202,11 @@ def parse_doses(words: str) -> tuple[float, ...]:
         raise ConfigError(f"doses are numbers parted by commas, such as 1,2,4; got {words!r}") from None
 
 
+def parse_emotions(words: str) -> tuple[str, ...]:
+    """ "calm, angry" -> ("calm", "angry")."""
+    return tuple(word.strip() for word in words.split(","))
+
+
 def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]) -> tuple[StudyConfig, Path]:
     """Settings and run folder of a command: what was given goes before the file, and the file before the defaults.
 
@@ -215,6 +222,8 @@ def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]
     changed = {name: value for key, value in given.items() if (name := _RENAMED.get(key, key)) in known}
     if "doses" in changed:
         changed["doses"] = parse_doses(changed["doses"])
+    if "emotions" in changed:
+        changed["emotions"] = parse_emotions(changed["emotions"])
     if "prompts" in changed:
         changed["jeong"] = bool(read_prompts(changed["prompts"]).jeong)
     own = {m: {k: v for k, v in row.items() if k not in changed} for m, row in config.overrides.items()}
@@ -228,7 +237,7 @@ def asked_for(models: Sequence[str], path: Path | None, given: Mapping[str, Any]
 _FILES = ("stimuli", "prompts", "scenarios", "judge")
 _OF_ONE_MODEL = (
     "backend", "dtype", *_FILES, "story_tokens", "jeong_tokens", "steered_tokens",
-    "generation", "steering", "quantise", "device", "doses", "template",
+    "generation", "steering", "quantise", "device", "doses", "template", "emotions",
 )  # fmt: skip
 _RENAMED = {"permutations": "n_permutations"}
 

@@ -63,14 +63,20 @@ _PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "us
 PACKAGES = ("torch", "transformers", "transformer-lens")  # a step's numbers may change with these
 
 
-def texts_for(model: str, stimuli: str | None) -> StimulusSet:
-    """The stimuli asked for, else those of the model's catalog row, else the natural passages.
+def texts_for(model: str, stimuli: str | None, emotions: Sequence[str] | None = None) -> StimulusSet:
+    """The stimuli asked for, else those of the model's catalog row, else the natural passages; of these emotions, and
+    neutral ones.
 
     Raises:
-        LensEmotionError: an unknown model or stimulus set.
+        LensEmotionError: an unknown model, stimulus set or emotion.
     """
     spec = resolve(model).spec
-    return load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES))
+    return about(load_stimuli(stimuli or (spec.stimuli if spec else PASSAGES)), emotions)
+
+
+def about(texts: StimulusSet, emotions: Sequence[str] | None) -> StimulusSet:
+    """The texts of these emotions, and neutral ones; all where none are named."""
+    return texts if emotions is None else texts.only(emotions=(*emotions, NEUTRAL))
 
 
 def prompts_for(step: str, config: StudyConfig, texts: StimulusSet) -> tuple[StoryPrompt, ...]:
@@ -108,7 +114,7 @@ def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -
         own = config.for_model(name)
         room = check_model(name, own, here, ask_hub)
         _check_files(own)
-        texts = texts_for(name, own.stimuli)
+        texts = texts_for(name, own.stimuli, own.emotions)
         check_texts(texts)
         if room is not None:
             _check_lengths(room, own, texts)

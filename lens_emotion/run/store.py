@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-import torch
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import TEMPORARY, atomic_write, ensure_writable, unwritable
@@ -89,6 +88,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What of a machine changes last bits (docs/precision.md), and no step's key: threads, instructions, GPU."""
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     instructions = torch.backends.cpu.get_cpu_capability()
     return {"threads": torch.get_num_threads(), "processor": f"{platform.machine()} {instructions}", "gpu": gpu}

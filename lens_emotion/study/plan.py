@@ -119,7 +119,7 @@ def plan_study(config: StudyConfig, folder: str | Path) -> StudyPlan:
 
 def _plan(at: Place, config: StudyConfig, root: Path, device: str, known: Sequence[Measured]) -> ModelPlan:
     name, label = at.asked, resolve(at.asked).label
-    spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli)
+    spec, shape, texts = find_spec(label), shape_of(name), texts_for(name, config.stimuli, config.emotions)
     family = spec.family if spec else family_of(label)
     dtype = str(choose_dtype(config.dtype, device, family)).removeprefix("torch.")
     backend = "bridge" if config.backend == "auto" else config.backend
@@ -368,7 +368,8 @@ def measured_in(folders: Sequence[Path], tell: Callable[[str], None] = lambda sa
 
 def _speeds(folder: Path, model: str, config: StudyConfig) -> list[Measured]:
     """Of one model's stored steps."""
-    shape, texts, found = shape_of(model), texts_for(model, config.stimuli), []
+    shape, texts = shape_of(model), texts_for(model, config.stimuli, config.emotions)
+    found: list[Measured] = []
     for step in ALL_STEPS if shape else ():
         stored = read_record(folder / step)
         if shape and stored and stored.name == step and stored.seconds > 0:

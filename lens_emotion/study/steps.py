@@ -27,6 +27,7 @@ from lens_emotion.run.inputs import (
     EVERYWHERE_TOKENS,
     LANGUAGES_OF,
     Identity,
+    about,
     prompts_for,
     scenarios_for,
     step_inputs,
@@ -83,7 +84,7 @@ def open_model(model: Model, config: StudyConfig, run: Store, say: Say) -> Model
     """A loaded model's place in a run folder."""
     info = describe(model)
     store = run.model(info.name, lambda said: say(info.name, said))
-    texts = load_stimuli(config.stimuli or default_stimuli(model))
+    texts = about(load_stimuli(config.stimuli or default_stimuli(model)), config.emotions)
     return ModelRun(model, info, Identity.of(model, info), texts, config, store, say)
 
 

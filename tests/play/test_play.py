@@ -18,6 +18,7 @@ from served import served
 from starlette.testclient import TestClient
 
 from lens_emotion.errors import ArtifactError, FingerprintError
+from lens_emotion.extraction import kept
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
@@ -221,13 +222,13 @@ def test_only_this_machine_can_connect_and_a_taken_port_is_named():
 
 def test_readings_are_kept_for_the_next_time_and_foreign_vectors_are_refused(tmp_path, vectors, acts, monkeypatch):
     model, said = tiny(), []
-    monkeypatch.setattr(launch, "extract_comprehension", lambda _: acts)
+    monkeypatch.setattr(kept, "extract_comprehension", lambda _: acts)
     launch.open_session(model, None, tmp_path, said.append)
-    monkeypatch.setattr(launch, "extract_comprehension", None)
+    monkeypatch.setattr(kept, "extract_comprehension", None)
     again = launch.open_session(model, None, tmp_path, said.append)
     assert again.vectors.directions.equal(vectors.directions)
-    (tmp_path / launch.cache_name(model)).write_bytes(b"broken")
-    monkeypatch.setattr(launch, "extract_comprehension", lambda _: acts)
+    (tmp_path / kept.reading_name(model)).write_bytes(b"broken")
+    monkeypatch.setattr(kept, "extract_comprehension", lambda _: acts)
     launch.open_session(model, None, tmp_path, said.append)
     assert any("corrupt" in line for line in said)
     path = vectors.save(tmp_path / "v.safetensors")

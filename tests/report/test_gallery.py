@@ -21,6 +21,8 @@ def test_the_command_of_a_run_names_no_folder_of_this_machine():
     config = StudyConfig(models=("/some/where/model",), judge="/some/where/encoder", generation=False, seed=3)
     assert study_command(config) == "lens-emotion study model --no-generation --judge encoder --seed 3"
     assert study_command(StudyConfig()) == "lens-emotion study"
+    some = StudyConfig(doses=(1.0, 2.5), emotions=("calm", "angry"))
+    assert study_command(some) == "lens-emotion study --doses 1,2.5 --emotions calm,angry"
 
 
 def test_without_kaleido_the_error_names_the_option_before_any_work(monkeypatch, tmp_path):

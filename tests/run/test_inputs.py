@@ -11,8 +11,16 @@ from lens_emotion.errors import ContextLengthError, LensEmotionError, Unsupporte
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.checkpoint import check_encoder
 from lens_emotion.models.loading import tiny_folder
-from lens_emotion.run.config import ConfigError, StudyConfig
-from lens_emotion.run.inputs import _check_lengths, check_inputs, check_model, check_texts
+from lens_emotion.run.config import WRITING, ConfigError, StudyConfig, asked_for
+from lens_emotion.run.inputs import (
+    _check_lengths,
+    check_inputs,
+    check_model,
+    check_texts,
+    prompts_for,
+    scenarios_for,
+    texts_for,
+)
 from lens_emotion.steering.judges import encoder_judge
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
@@ -167,3 +175,18 @@ COUNTS = ("story_tokens", "jeong_tokens", "steered_tokens", "n_permutations")
 def test_counts_without_end(name, most):
     with pytest.raises(ConfigError, match=rf"{name}: got (1000|a number of more).*give at most \d+$"):
         StudyConfig(**{name: most})
+
+
+def test_a_study_of_some_emotions_reads_asks_for_and_steers_those_alone():
+    config, _ = asked_for(["tiny-llama"], None, {"emotions": "calm, angry,sad"})
+    assert config.emotions == ("calm", "angry", "sad")
+    texts = texts_for("tiny-llama", None, config.emotions)
+    assert set(texts.emotions) == {"calm", "angry", "sad"} and "neutral" in {s.emotion for s in texts.items}
+    assert {p.emotion for p in prompts_for(WRITING, config, texts)} == {"calm", "angry", "sad", "neutral"}
+    assert {s.emotion for s in scenarios_for(config, texts)} <= {"calm", "angry", "sad"}
+    assert texts_for("tiny-llama", None).emotions != texts.emotions
+    with pytest.raises(LensEmotionError, match="no emotion 'clam'"):
+        check_inputs(StudyConfig(models=("tiny-llama",), emotions=("clam", "angry")))
+    for wrong in ("", "calm,calm", "calm,,sad"):
+        with pytest.raises(ConfigError, match="emotion"):
+            asked_for(["tiny-llama"], None, {"emotions": wrong})

@@ -42,11 +42,12 @@ def copy(study, tmp_path):
 @pytest.fixture
 def run(capsys, monkeypatch):
     """The command line inside this process, 80 columns wide."""
-    from lens_emotion.cli import runs, say, study
+    from lens_emotion.cli import say
+
+    monkeypatch.setenv("COLUMNS", "80")
 
     def call(*args):
-        for module in (say, study, runs):
-            monkeypatch.setattr(module, "out", say.Console(highlight=False, width=80))
+        monkeypatch.setattr(say, "out", say.Console(highlight=False, width=80))
         monkeypatch.setattr(sys, "argv", ["lens-emotion", *map(str, args)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
