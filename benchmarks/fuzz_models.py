@@ -253,13 +253,12 @@ def _commands(folder: Path) -> list[Reader]:
     """Exit codes 0, 1 and 2, one line of error, no traceback; what is read is judged by the readers above."""
     from benchmarks.fuzz_runs import stored_run
     from benchmarks.fuzz_subjects import tensor_file, unjudged
-    from lens_emotion.stimuli.sets import write_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
     from lens_emotion.vectors.recipes import emotion_vectors
 
     folder.mkdir()
     run = stored_run(folder / "runs" / "one")
-    texts = write_stimulus_file(folder / "texts.json", small_stimuli())
+    texts = small_stimuli().save(folder / "texts.json")
     vectors = emotion_vectors(small_activations()).save(folder / "v.safetensors")
     out = str(folder / "out.gguf")
     spread = tensor_file("", vectors, EmotionVectors.load, unjudged)

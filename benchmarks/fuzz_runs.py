@@ -59,7 +59,6 @@ def _store(root: Path) -> None:
     from lens_emotion.run.store import Store, keep, manifest
     from lens_emotion.steering.dose_result import save_dose_response
     from lens_emotion.stimuli.emotions import Norm
-    from lens_emotion.stimuli.sets import write_stimulus_file
     from lens_emotion.study.one_model import write_facts
     from lens_emotion.study.results import Evidence
     from lens_emotion.study.steps import DOSES, STORIES
@@ -74,7 +73,7 @@ def _store(root: Path) -> None:
             acts.save(at / f"{name}.safetensors")
 
     def written(at: Path) -> None:
-        write_stimulus_file(at / STORIES, texts)
+        texts.save(at / STORIES)
         both(at, ("conditioned", "reread"))
 
     saves: dict[str, Callable[[Path], Any]] = {

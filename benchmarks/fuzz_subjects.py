@@ -228,14 +228,14 @@ def readers(folder: Path) -> list[Reader]:
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.files.artifacts import digest
     from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
-    from lens_emotion.stimuli.sets import read_stimulus_file, write_stimulus_file
+    from lens_emotion.stimuli.sets import read_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
     from lens_emotion.vectors.recipes import emotion_vectors
 
     acts = small_activations()
     vectors = emotion_vectors(acts)
     a, v = acts.save(folder / "a.safetensors"), vectors.save(folder / "v.safetensors")
-    texts = write_stimulus_file(folder / "texts.json", small_stimuli())
+    texts = small_stimuli().save(folder / "texts.json")
     steering = save_dose_response(small_dose_response(), folder / "steering.json")
     return [
         tensor_file("PooledActivations.load", a, PooledActivations.load, as_activations_say),

@@ -43,7 +43,7 @@ def test_every_public_function_answers_and_is_the_function_still():
             with pytest.raises(TypeError, match="has no no_such_argument"):
                 public(no_such_argument=1)
             assert pickle.loads(pickle.dumps(public)) is public
-    assert le.steer.__wrapped__ is le.steering.hooks.steer and le.steer.__doc__ == le.steering.hooks.steer.__doc__
+    assert le.steer.__wrapped__ is le.steering.steer.steer and le.steer.__doc__ == le.steering.steer.steer.__doc__
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class SimilarityByLayer(Result):
         """One sentence: the range of the mean cosine; where it is forced, of the cosines of single pairs."""
         if all(at.forced for at in self.layers):
             table = self.table
-            near, far = table.loc[table["cosine"].idxmax()], table.loc[table["cosine"].idxmin()]
+            near, far = table.iloc[int(table["cosine"].argmax())], table.iloc[int(table["cosine"].argmin())]
             ends = [f"{p.emotion}-{p.other} at layer {p.layer} ({p.cosine:.2f})" for p in (far, near)]
             what = f"{len(self.order)} vectors ({self.layers[0].recipe})"
             return f"The cosines of the {what} reach from {' to '.join(ends)}."

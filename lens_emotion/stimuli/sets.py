@@ -367,11 +367,6 @@ def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[N
     return tuple(Norm(name_of(e), e, row.valence, row.arousal) for e, row in file.data.norms.items())
 
 
-def write_stimulus_file(path: str | Path, stimuli: StimulusSet) -> Path:
-    """Write a stimulus set in the format that `read_stimulus_file` reads."""
-    return stimuli.save(path)
-
-
 def _row(item: Stimulus) -> dict[str, str]:
     names = ("emotion", "topic", "person", "language", "text")
     return {"id": item.text_id} | {name: getattr(item, name) for name in names}

@@ -145,7 +145,7 @@ def write(run: ModelRun) -> tuple[Written, Written | None]:
     then there are stories without states, and the study goes on."""
     config = run.config
     run.doing("writing and reading stories")
-    sampling = Sampling(**STORY_SAMPLING, seed=config.seed)
+    sampling = Sampling(**STORY_SAMPLING, top_k=None, seed=config.seed)
     stories = _written(run, WRITING, max_new_tokens=config.story_tokens, sampling=sampling)
     if not config.jeong:
         return stories, None

@@ -130,9 +130,8 @@ def test_extract_writes_files_that_steer_reads(run, tmp_path):
 def test_lint_exits_1_on_faults_and_0_on_a_clean_set(run, tmp_path, one_class):
     assert run("stimuli", "lint", one_class).returncode == 1
     from lens_emotion.stimuli.library import passages_file
-    from lens_emotion.stimuli.sets import write_stimulus_file
 
-    clean = write_stimulus_file(tmp_path / "clean.json", passages_file().stimuli)
+    clean = passages_file().stimuli.save(tmp_path / "clean.json")
     done = run("stimuli", "lint", str(clean))
     assert done.returncode == 0, done.stdout
     assert "clean" in done.stdout

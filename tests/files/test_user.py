@@ -27,7 +27,7 @@ from lens_emotion.run.config import (
 )
 from lens_emotion.steering.judge_files import JudgeForm, read_judge_file, words_of
 from lens_emotion.stimuli.prompts import PromptForm, ScenarioForm, read_prompts, read_scenarios
-from lens_emotion.stimuli.sets import StimulusForm, read_stimulus_file, write_stimulus_file
+from lens_emotion.stimuli.sets import StimulusForm, read_stimulus_file
 
 STIMULI = '''name = "meins"   # 1
 
@@ -61,7 +61,7 @@ def test_toml_and_json_of_the_same_set_are_the_same_set(tmp_path):
     assert read_stimulus_file(written(tmp_path, "a.json", as_json)) == toml
     assert toml.stimuli.emotions == ("wütend", "traurig")
     assert (toml.stimuli.norms[0].valence, toml.stimuli.norms[0].arousal) == (2.0, 7.0)
-    assert read_stimulus_file(write_stimulus_file(tmp_path / "b.json", toml.stimuli)).stimuli == toml.stimuli
+    assert read_stimulus_file(toml.stimuli.save(tmp_path / "b.json")).stimuli == toml.stimuli
 
 
 def test_an_accent_typed_as_two_characters_is_the_same_emotion(tmp_path):

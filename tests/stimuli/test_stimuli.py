@@ -12,7 +12,7 @@ from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
 from lens_emotion.stimuli.library import load_stimuli, passages_file
 from lens_emotion.stimuli.lint import LintRules, lint, stem_pattern
 from lens_emotion.stimuli.prompts import scenarios, story_prompts
-from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet, read_stimulus_file, write_stimulus_file
+from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusSet, read_stimulus_file
 
 
 def test_passages_are_fully_crossed_and_clean():
@@ -99,7 +99,7 @@ def test_missing_file_and_unknown_set_are_named(tmp_path):
 
 def test_a_users_set_survives_the_disk(tmp_path):
     mine = StimulusSet("mine", (Stimulus("a", "快乐的一天", "happy", "day", "third", "zh"),))
-    assert read_stimulus_file(write_stimulus_file(tmp_path / "m.json", mine)).stimuli == mine
+    assert read_stimulus_file(mine.save(tmp_path / "m.json")).stimuli == mine
     assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["items"][0]["text"] == "快乐的一天"
 
 
