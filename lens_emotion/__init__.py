@@ -116,6 +116,8 @@ _CALLED = {
     "seed": ("random_state", "rng"),
     "acts": ("activations", "X"),
     "config": ("models",),
+    "steering": ("vector", "steer", "control", "control_vector"),
+    "sampling": ("temperature", "top_p", "top_k", "do_sample", "sampler"),
 }
 
 

@@ -148,6 +148,12 @@ def two_lines(
 
     Raises:
         AnalysisError: fewer than 5 layers (8 for a single curve), 2 units, values that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> depth = np.arange(1, 13) / 12
+        >>> le.two_lines(np.stack([(depth - 0.5) ** 2 + 0.01 * np.sin(40 * depth + i) for i in range(8)])).verdict
+        'U'
     """
     _check(values)
     n_layers = values.shape[-1]
