@@ -120,6 +120,8 @@ _CALLED = {
     "sampling": ("temperature", "top_p", "top_k", "do_sample", "sampler"),
 }
 
+_BESIDE_TEXTS = ("labels", "label", "topics", "label_names")
+
 
 def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
     """A public function that says, of an argument which it does not have, which one may be meant."""
@@ -133,6 +135,8 @@ def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
             meant = [name for name in known if unknown[0] in _CALLED.get(name, ())]
             meant = meant or get_close_matches(unknown[0], known, n=1)
             hint = f"did you mean {meant[0]}=? " if meant else ""
+            if "stimuli" in known and unknown[0] in _BESIDE_TEXTS:
+                hint = "of texts and what stands beside them make a set first: le.stimuli_from(texts, labels, topics). "
             raise ArgumentError(f"{function.__name__}() has no {unknown[0]}=; {hint}It takes {', '.join(known)}")
         return function(*args, **kwargs)
 

@@ -28,6 +28,7 @@ from lens_emotion.steering.generate import Condition
         (lambda: le.separation(None, n_perm=3), "did you mean n_permutations="),
         (lambda: le.separation(None, random_state=3), "did you mean seed="),
         (lambda: le.run_study(models=["tiny-llama"]), "did you mean config="),
+        (lambda: le.extract_comprehension(None, ["a"], labels=["sad"]), r"le\.stimuli_from\(texts, labels, topics\)"),
         (lambda: le.load_stimuli(xyz=1), r"has no xyz=; It takes name, per_cell"),
     ],
 )

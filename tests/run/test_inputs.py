@@ -179,7 +179,7 @@ def test_counts_without_end(name, most):
 
 @pytest.mark.parametrize("alone", [("calm",), ("neutral",), ("calm", "neutral")])
 def test_a_study_of_one_emotion_says_what_to_add(alone):
-    with pytest.raises(LensEmotionError, match="tells emotions from one another.* add one, such as .*happy"):
+    with pytest.raises(LensEmotionError, match=r"tells emotions from one another.* add one, such as .*happy"):
         check_inputs(StudyConfig(models=("tiny-llama",), emotions=alone))
 
 
