@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from inspect import isfunction
 from typing import Any
 
-from lens_emotion.habits import answering
+from lens_emotion.habits import answering, like
 from lens_emotion.version import __version__
 
 _HOME = {
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _ROOMS or name == "plots":
         return import_module(f"lens_emotion.{name}")
-    raise AttributeError(f"module 'lens_emotion' has no attribute '{name}'")
+    raise AttributeError(f"module 'lens_emotion' has no attribute '{name}'{like(name, [*__all__, *_ROOMS])}")
 
 
 def __dir__() -> list[str]:

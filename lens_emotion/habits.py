@@ -6,7 +6,7 @@ what fits here, before anything is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
@@ -34,6 +34,7 @@ BESIDE_TEXTS = ("labels", "label", "topics", "label_names")
 MADE_BY = {  # an argument's kind, as it is annotated, and where one comes from
     "PooledActivations": "le.extract_comprehension(model, texts), le.extract_generation(model).reread or "
     ".conditioned, or le.PooledActivations.load(path)",
+    "PooledActivations | Residuals": "PooledActivations (le.extract_comprehension(model)), or an ActivationCache",
     "EmotionVectors": "le.emotion_vectors(acts), or le.EmotionVectors.load(path)",
     "EmotionVector": "a set's member, vectors['calm'], or le.vector(array, model, layer=...)",
     "DoseResponse": "le.dose_response(model, vectors, scenarios, judge)",
@@ -48,7 +49,19 @@ MADE_BY = {  # an argument's kind, as it is annotated, and where one comes from
     "str": "a text",
     "str | Path": "a path",
 }
-_PLAIN = {"str": ("str", "Path"), "str | Path": ("str", "Path"), "pd.DataFrame": ("DataFrame",)}
+_PLAIN = {
+    "PooledActivations | Residuals": ("PooledActivations", "ActivationCache", "dict", "Mapping"),
+    "str": ("str", "Path"),
+    "str | Path": ("str", "Path"),
+    "pd.DataFrame": ("DataFrame",),
+}
+
+
+def like(name: str, known: Iterable[str]) -> str:
+    """The hint behind a name that is none."""
+    folded = {one.casefold(): one for one in known}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
 def answering(function: Callable[..., Any], module: str) -> Callable[..., Any]:

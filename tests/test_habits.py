@@ -6,6 +6,7 @@ import inspect
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import tiny
@@ -14,6 +15,7 @@ import lens_emotion as le
 from lens_emotion.errors import (
     AnalysisError,
     ArgumentError,
+    ArtifactError,
     DoseError,
     GenerationError,
     LensEmotionError,
@@ -88,6 +90,32 @@ def test_kinds_that_are_lists_and_functions(untyped):
     with pytest.raises(AnalysisError, match=r"numbers \[n_units, n_layers\]"):
         le.two_lines("curve")
     assert len(PLACES) > 50
+
+
+def test_no_is_said_only_where_the_permutations_could_have_said_yes(acts):
+    for found in (
+        le.separation(acts, n_permutations=18),
+        le.decoding(acts, n_permutations=3),
+        le.layer_sweep(acts, n_permutations=5),
+        le.reliability(acts, n_splits=2, n_permutations=5),
+    ):
+        assert "not testable with" in found.summary() and "19 are needed" in found.summary()
+        assert "not distinguishable from noise" not in found.summary()
+    assert "not testable" not in le.decoding(acts, n_permutations=19).summary()
+
+
+@pytest.mark.parametrize("call", [lambda v: v + 1, lambda v: v - np.ones(64), lambda v: v + "calm"])
+def test_what_does_not_add_up(vectors, call):
+    with pytest.raises(ArtifactError, match="do not add up; give two vectors"):
+        call(vectors["calm"])
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"), [(lambda: le.separtion, "separation"), (lambda: le.plots.similarty, "similarity")]
+)
+def test_a_name_that_is_none_is_answered_with_the_one_like_it(call, meant):
+    with pytest.raises(AttributeError, match=f"did you mean {meant}"):
+        call()
 
 
 def test_every_public_function_answers_and_is_the_function_still():

@@ -154,7 +154,7 @@ class Decoding(Result):
             where = "" if other.best_layer == self.best_layer else f" at {place(other.best_layer, len(self.table))}"
             beside = f"; standardised per dimension {at.accuracy:.2f}{where}, {p_text(at.p_corrected)} corrected"
         hangs = self.hangs()
-        note = f": {hangs}" if hangs else noise_note(row.p_corrected, tied=self.tied)
+        note = f": {hangs}" if hangs else noise_note(row.p_corrected, tied=self.tied, draws=self.n_permutations)
         return (
             f"Held-out {len(self.emotions)}-way decoding at "
             f"{place(self.best_layer, len(self.table), best=True)}: accuracy {row.accuracy:.2f} (chance "

@@ -197,7 +197,8 @@ class Opposites(Result):
         return (
             f"At {place(self.layer, self.n_layers)} {len(self.table)} opposite pairs have a mean cosine of "
             f"{row.opposite:.2f}, the other {self.n_others} pairs {row.other:.2f} (relabelled emotions "
-            f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)}){noise_note(row.p)}."
+            f"{row.null_low:.2f} to {row.null_high:.2f}, {p_text(row.p)})"
+            f"{noise_note(row.p, draws=self.n_permutations)}."
         )
 
 

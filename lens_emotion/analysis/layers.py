@@ -28,9 +28,9 @@ from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.split_half import half_cosines, topic_halves
 from lens_emotion.stats.tests import (
     ALPHA,
-    NOISE,
     bootstrap_over_groups,
     check_permutations,
+    noise,
     null_columns,
     p_text,
     spearman_brown,
@@ -126,7 +126,7 @@ class LayerSweep(Result):
         if self.best_depth_low is not None:
             text += f", best depth {self.best_depth_low:.2f} to {self.best_depth_high:.2f} (95%, over topics)"
         if row.p_corrected > ALPHA:
-            return f"{text}: {NOISE}"
+            return f"{text}: {noise(self.n_permutations or None)}"
         shape = "" if self.shape is None else f"; shape over depth ({self.shape.form}): {self.shape.verdict}"
         return text + shape
 

@@ -23,7 +23,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
-from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.models.layers import Layers, place, resolve_layers
 from lens_emotion.progress import track
 from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, tied, with_copies
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
@@ -92,8 +92,8 @@ class Probe(Result):
             f"{f', best of {used} layers used' * (used > 1)}: accuracy {row.accuracy:.2f} (nearest centroid "
             f"{row.nearest_centroid:.2f}, chance {row.chance:.2f}, null {row.null_low:.2f} to {row.null_high:.2f}, "
             f"{p_text(row.p_corrected)} corrected over layers used; {len(self.label)} texts, "
-            f"{len(set(self.topic))} topics){noise_note(row.p_corrected, tied=tied(self.copies))}."
-            f"{with_copies(self.copies)}"
+            f"{len(set(self.topic))} topics)"
+            f"{noise_note(row.p_corrected, tied=tied(self.copies), draws=len(self.null))}.{with_copies(self.copies)}"
         )
 
 
@@ -101,7 +101,7 @@ class Probe(Result):
 def probe(
     acts: PooledActivations,
     kind: str = "lda",
-    layers: Sequence[int] | None = None,
+    layers: Layers = None,
     n_permutations: int = 39,
     seed: int = 0,
     progress: bool = True,
@@ -220,10 +220,10 @@ def _result(
     return Probe(table, auc, kind, design.emotions, *texts, accuracy[1:], acts.n_layers, design.copies)
 
 
-def _layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
+def _layers(layers: Layers, n_layers: int) -> list[int]:
     if layers is None:
         return sorted({round(n_layers * share) - 1 for share in (0.25, 0.5, 0.75)} - {-1}) or [0]
-    used = [resolve_layer(int(layer), n_layers, 0) for layer in layers]
-    if not used or len(set(used)) < len(used):
-        raise AnalysisError(f"layers = {list(layers)} names no layer, or one of them twice; give each layer once")
+    used = list(resolve_layers(layers, n_layers))
+    if isinstance(layers, list | tuple) and len(used) < len(layers):
+        raise AnalysisError(f"layers = {list(layers)} names one of them twice; give each layer once")
     return used

@@ -83,7 +83,8 @@ class Reliability(Result):
             f"{middle.reliability:.2f} at {place(n // 2, n)} (mean over emotions, Spearman-Brown; 0 is noise, 1 is no "
             f"noise; label-permutation null at the best {best.null_low:.2f} to {best.null_high:.2f}, "
             f"{p_text(best.p_corrected)} corrected over layers)"
-            f"{noise_note(best.p_corrected, tied=tied(self.copies))}.{with_copies(self.copies)}"
+            f"{noise_note(best.p_corrected, tied=tied(self.copies), draws=self.n_permutations)}."
+            f"{with_copies(self.copies)}"
         )
 
 

@@ -29,7 +29,7 @@ from lens_emotion.stats.cosines import (
 from lens_emotion.stats.design import design_of, grams, with_copies
 from lens_emotion.stats.gram import Labellings, mean_products, over_blocks
 from lens_emotion.stats.split_half import class_halves, half_cosines, layer_half_cosines, mean_reliability, topic_halves
-from lens_emotion.stats.tests import NOISE, UNTOLD, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import UNTOLD, noise, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import NEUTRAL
 from lens_emotion.vectors.recipes import (
     RECIPES,
@@ -92,7 +92,7 @@ class Separation(Result):
         """One sentence on a layer; by default the best in accuracy, its p corrected for the choice."""
         at = resolve_layer(layer, len(self.table), self.best_layer)
         row = self.table.iloc[at]
-        verdict = UNTOLD if self.tied else NOISE
+        verdict = UNTOLD if self.tied else noise(len(self.null))
         verdict = "emotions are told apart on unseen topics" if self.distinguishable(layer) else verdict
         verdict = self.decoding.hangs(None if layer is None else at) or verdict
         p, corrected = ("accuracy_p_corrected", " corrected over layers") if layer is None else ("accuracy_p", "")

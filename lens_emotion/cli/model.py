@@ -176,6 +176,7 @@ def steer(
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
     from lens_emotion.extraction.activations import check_made_on
     from lens_emotion.models.access import describe
+    from lens_emotion.models.catalog import find_spec
     from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
@@ -184,6 +185,7 @@ def steer(
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
     from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
+    from lens_emotion.stimuli.library import load_stimuli
     from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
     from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -199,6 +201,8 @@ def steer(
     if known is not None:
         # an emotion, layer or direction that it does not hold is said before the model is loaded
         mixture(known, terms).check_layers(resolve_layers(asked, known.n_layers))
+    elif (spec := find_spec(model)) is not None:  # the texts of a model in the catalog are known without it
+        load_stimuli(spec.stimuli).only(emotions=tuple(name for _, name in terms))
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
     if chat and not has_chat_template(loaded):

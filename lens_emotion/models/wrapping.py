@@ -10,6 +10,7 @@ embedding whose head is tied to it: PEFT's merging changes the head too, which t
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from lens_emotion.models.first_token import keep_rule, measure_rule
 from lens_emotion.models.loading import bridge_of, first_line, quiet_loading, remember
 from lens_emotion.models.templates import check_switches
 
+OWN_SHARE = 0.9  # of an embedding's rows that the model's own tokenizer fills; the rest is padding
 _INNER = ("_orig_mod", "module")  # what torch.compile and DistributedDataParallel hold
 _HIDDEN = ("model", "pretrained_model", "_model", "base_model", "llm", "lm")  # where other wrappers keep theirs
 
@@ -41,7 +43,8 @@ def wrap(
         model: a causal model of transformers, plain, compiled, quantised or spread over GPUs; a PEFT model, whose
             active adapters are merged into copies of the weights they change; a text-generation pipeline; or a
             TransformerBridge or HookedTransformer, which is checked and given back. Where it lies and its precision
-            stay as they are, and the object itself is not changed.
+            stay as they are, and the object itself is not changed: its own `generate` is not steered either; write with
+            what comes back (`le.generate(wrapped, ...)`).
         tokenizer: of transformers; None takes the pipeline's, or loads the one that the model names.
         name: how results call the model; default what its config was loaded from, with the adapters behind a +.
         template: switches of the chat template, as in `load_model`.
@@ -83,6 +86,7 @@ def wrap(
     label = name or _label(plain)
     tokenizer = tokenizer if tokenizer is not None else _named_tokenizer(plain)
     check_vocabulary(tokenizer, plain.config, label)
+    _warn_of_another(tokenizer, plain.config, label)
     check_switches(tokenizer, label, template or {})
     with room_for(f"wrapping {label}"), quiet_loading():
         return remember(_wrapped(plain, tokenizer, label), label, template or {})
@@ -185,6 +189,16 @@ def _text_tokenizer(given: Any) -> Any:
         return given
     what = f"'{given}', a name" if isinstance(given, str | Path) else f"a {type(given).__name__}"
     raise UnknownModelError(f"the tokenizer is {what}; give AutoTokenizer.from_pretrained(...), or leave it out")
+
+
+def _warn_of_another(tokenizer: Any, config: Any, label: str) -> None:
+    """A warning where the tokenizer may be another model's: nothing in it says whose it is."""
+    size, held = len(tokenizer), config.get_text_config().vocab_size
+    end, ends = tokenizer.eos_token_id, config.get_text_config().eos_token_id
+    ends = ends if isinstance(ends, list | tuple) else [ends]
+    if size < OWN_SHARE * held or (end is None and ends != [None]):
+        lacks = "has no end of text" if end is None and ends != [None] else f"has {size:,} tokens, the model {held:,}"
+        warnings.warn(f"{label}: the tokenizer {lacks}; is it this model's? Its texts would be noise", stacklevel=4)
 
 
 def _named_tokenizer(plain: Any) -> Any:

@@ -15,6 +15,7 @@ from inspect import signature
 from typing import Any
 
 from lens_emotion.errors import AnalysisError
+from lens_emotion.habits import like
 from lens_emotion.plots._circumplex import circumplex
 from lens_emotion.plots._claims import claims
 from lens_emotion.plots._compare import compare, compare_models
@@ -118,3 +119,7 @@ _DRAWN = {
     and first.name in ("result", "results")
 }
 globals().update({name: _of_its_own(globals()[name], kind) for name, kind in _DRAWN.items()})
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module 'lens_emotion.plots' has no attribute '{name}'{like(name, __all__)}")

@@ -141,13 +141,22 @@ def null_columns(
     return {"null_low": low, "null_high": high, "p": p, "p_corrected": corrected}
 
 
-def noise_note(p: float, before: str = ": ", tied: bool = False) -> str:
+def noise_note(p: float, before: str = ": ", tied: bool = False, draws: int | None = None) -> str:
     """What a sentence on a value adds if it is not distinguishable from noise; empty where p <= 0.05.
 
     Args:
         tied: copies tie the labels down (`design.tied`): whatever p is, it says nothing.
+        draws: permutations behind p, which with fewer than 19 could not be 0.05 whatever was observed.
     """
-    return before + UNTOLD if tied else "" if p <= ALPHA else before + NOISE
+    return before + UNTOLD if tied else "" if p <= ALPHA else before + noise(draws)
+
+
+def noise(draws: int | None = None) -> str:
+    """What is said of a value that does not stand out; "no" only where the test could have said yes."""
+    least = round(1 / ALPHA) - 1
+    if draws is None or draws >= least:
+        return NOISE
+    return f"not testable with {draws} permutations, whose p is at least {1 / (draws + 1):.2f} ({least} are needed)"
 
 
 def spearman_brown(r: Float[np.ndarray, " *shape"] | float) -> Float[np.ndarray, " *shape"]:

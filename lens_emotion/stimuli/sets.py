@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, overload
@@ -204,9 +205,10 @@ class StimulusSet(Result, Sequence[Stimulus]):
         topic_set = set(names(topics)) if topics is not None else set(self.topics)
         for kind, given, known in (("emotion", wanted - {NEUTRAL}, self.emotions), ("topic", topic_set, self.topics)):
             if unknown := sorted(given - set(known)):
+                close = get_close_matches(unknown[0], known, n=1)
                 raise UnknownEmotionError(
                     f"stimulus set '{self.name}' has no {kind} {', '.join(map(repr, unknown))}; "
-                    f"it has: {', '.join(known)}"
+                    f"{f'did you mean {close[0]!r}? ' if close else ''}it has: {', '.join(known)}"
                 )
         return self._of(tuple(s for s in self.items if s.emotion in wanted and s.topic in topic_set))
 

@@ -219,9 +219,13 @@ class EmotionVector:
         return self._combine([(-1.0, self)], f"-{self.name}")
 
     def __add__(self, other: EmotionVector) -> EmotionVector:
+        if not isinstance(other, EmotionVector):
+            raise ArtifactError(_no_sum(self.name, other))
         return self._combine([(1.0, self), (1.0, other)], f"{self.name} + {other.name}")
 
     def __sub__(self, other: EmotionVector) -> EmotionVector:
+        if not isinstance(other, EmotionVector):
+            raise ArtifactError(_no_sum(self.name, other))
         return self._combine([(1.0, self), (-1.0, other)], f"{self.name} - {other.name}")
 
     @property
@@ -379,6 +383,11 @@ class EmotionVectors:
     def _repr_html_(self) -> str:
         middle = self.table[self.table.layer == self.n_layers // 2].drop(columns="layer")
         return panel(repr(self), middle, code=True, what=f"sizes at layer {self.n_layers // 2}")
+
+
+def _no_sum(name: str, other: object) -> str:
+    what = f"{repr(other)[:40]}, a {type(other).__name__}"
+    return f"'{name}' and {what}, do not add up; give two vectors (of an array le.vector(array, model) makes one)"
 
 
 def _meant(given: object, names: Sequence[str]) -> str:

@@ -219,6 +219,13 @@ def test_what_cannot_be_wrapped_is_answered_with_what_can(what):
         le.wrap(*given())
 
 
+def test_a_tokenizer_that_may_be_another_models_is_doubted():
+    short = copy.deepcopy(tokenizer("tiny-gpt2"))
+    short.eos_token = None
+    with pytest.warns(UserWarning, match="has no end of text; is it this model's"):
+        le.wrap(own("tiny-gpt2"), short)
+
+
 def test_a_model_without_a_tokenizer_asks_for_one():
     given = own()
     given.config._name_or_path = ""
