@@ -37,6 +37,14 @@ def test_400_changed_and_lying_files_give_a_typed_error_or_a_right_answer(reader
     assert all(t.inputs == t.errors + t.right and t.slowest < 5 for t in tallies.values())
 
 
+def test_every_good_file_is_read_as_right(readers, tmp_path):
+    """A reader that refuses its own good file would be tried on nothing: every lie about it would be a typed error."""
+    for reader in readers:
+        path, tally = reader.place or tmp_path / f"file{reader.suffix}", fuzz_readers.Tally()
+        wrong = [fuzz_readers.tried(reader, kind, reader.good, path, tally) for kind in ("change", "lie")]
+        assert (reader.name, wrong, tally.right, tally.errors) == (reader.name, ["", ""], 2, 0)
+
+
 BROKEN = {  # reader, check taken away (a name of the package), what stands in for it, the word of the failures
     "seal": ("pull_vectors", "files.artifacts.check_seal", NOTHING, "other content"),
     "seal of a GGUF": ("from_gguf, ours", "vectors.interchange.check_seal", NOTHING, "other content"),

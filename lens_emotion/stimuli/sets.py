@@ -36,7 +36,7 @@ from lens_emotion.display import Brief
 from lens_emotion.errors import ArtifactError, UnknownEmotionError
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import Form, Label, Name, Text, UserFile, name_of, read_user_file, record
-from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
+from lens_emotion.stimuli.emotions import NEUTRAL, Norm, Rating, names
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,6 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
 
 
 # A set's file: its form, and what is read from it.
-
-
-Rating = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of what differs are lost
 
 
 class NormRow(Form):
