@@ -45,12 +45,40 @@ def test_every_good_file_is_read_as_right(readers, tmp_path):
         assert (reader.name, wrong, tally.right, tally.errors) == (reader.name, ["", ""], 2, 0)
 
 
+LIES = {  # reader -> what is written in the place of what
+    "read_run, lens.csv": [
+        ("calm,up,1,", "calm,up,-1,"), ("calm,up,1,", "calm,up,1.5,"), ("calm,up,1,", "True,up,1,x,"), (",7,", ",-7,"),
+        (",7,", ",9999999,"), ("1.5", "inf"), ("1.5", "nan"), ("1.5,Latin", "1.5"), ("up", " "), ("Latin", "\0"),
+        ("z,script", "z,z"), ("Latin\n", "Latin,x\n"),
+    ],
+    "read_run, scripts": [("0.5", "1.5"), ("0.5", "-0.5"), ("0.5", "inf"), ("0.5", ""), ("0.5", "True"), ("Latin", "a\x7f")],
+    "read_run, model.json": [
+        ('"millions": 0.4', '"millions": -1'), ('"millions": 0.4', '"millions": 0'), ("7.5", "1e300"),
+        ('"word": "calm"', '"word": ""'), ('"emotion": "calm"', '"emotion": " "'), ('"emotion": "calm"', '"emotion": "\\u0000"'),
+    ],
+    "manifest_of": [('"done": true', '"done": null'), ('"done": true,', "")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_values_that_cannot_be_meant_are_refused(name, readers):
+    (reader,) = [r for r in readers if r.name == name]
+    for said, lie in LIES[name]:
+        text = reader.good.decode()
+        assert said in text, said
+        tally = fuzz_readers.Tally()
+        wrong = fuzz_readers.tried(reader, "lie", text.replace(said, lie, 1).encode(), reader.place, tally)
+        assert (lie, wrong, tally.errors) == (lie, "", 1)
+    fuzz_grammar.put(reader.place, reader.good)
+
+
 BROKEN = {  # reader, check taken away (a name of the package), what stands in for it, the word of the failures
     "seal": ("pull_vectors", "files.artifacts.check_seal", NOTHING, "other content"),
     "seal of a GGUF": ("from_gguf, ours", "vectors.interchange.check_seal", NOTHING, "other content"),
     "meaning of vectors": ("EmotionVectors", "vectors.emotion_vectors._check", NOTHING, "natural is"),
     "finite directions": ("from_gguf, foreign", "vectors.interchange._check_directions", NOTHING, "not finite"),
     "checksum of a record": ("Journal", "files.journal._whole", lambda *_: True, "does not hold"),
+    "rows of a table": ("read_run, lens", "run.look._check_rows", NOTHING, "unequal length"),
     "one meaning of JSON": ("manifest_of", "files.read._DECODER", json.JSONDecoder(), "cannot be read"),
 }
 

@@ -39,7 +39,7 @@ def open_session(model: Model, vectors: Path | None = None, cache: Path | None =
         acts = extract_comprehension(model)
         try:
             if path is not None:
-                say(f"readings kept for the next time: {acts.save(path)}")
+                say(f"readings kept for the next time: {acts.save(path, overwrite=True)}")
         except ArtifactError as error:
             say(f"note: {error}")
     return session_of(model, emotion_vectors(acts), acts)

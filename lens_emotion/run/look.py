@@ -131,7 +131,7 @@ def check_is_run(path: str | Path) -> Path:
         ArtifactError: it is none.
     """
     root = Path(path)
-    if not _looks_like_run(root) and MANIFEST not in read_sums(root)[0]:
+    if not _looks_like_run(root):
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
         )
@@ -152,7 +152,8 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def _looks_like_run(path: Path) -> bool:
-    return os.path.lexists(path / MANIFEST)
+    """Whether a manifest lies there, or checksums that speak of one, which is lost then."""
+    return os.path.lexists(path / MANIFEST) or MANIFEST in read_sums(path)[0]
 
 
 def step_folders(root: Path) -> list[Path]:
