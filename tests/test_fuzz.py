@@ -51,10 +51,12 @@ LIES = {  # reader -> what is written in the place of what
         (",7,", ",9999999,"), ("1.5", "inf"), ("1.5", "nan"), ("1.5,Latin", "1.5"), ("up", " "), ("Latin", "\0"),
         ("z,script", "z,z"), ("Latin\n", "Latin,x\n"),
     ],
-    "read_run, scripts": [("0.5", "1.5"), ("0.5", "-0.5"), ("0.5", "inf"), ("0.5", ""), ("0.5", "True"), ("Latin", "a\x7f")],
+    "read_run, scripts": [("0.5", "1.5"), ("0.5", "-0.5"), ("0.5", "inf"), ("0.5", ""), ("0.5", "True"),
+                          ("Latin", "a\x7f")],
     "read_run, model.json": [
         ('"millions": 0.4', '"millions": -1'), ('"millions": 0.4', '"millions": 0'), ("7.5", "1e300"),
-        ('"word": "calm"', '"word": ""'), ('"emotion": "calm"', '"emotion": " "'), ('"emotion": "calm"', '"emotion": "\\u0000"'),
+        ('"word": "calm"', '"word": ""'), ('"emotion": "calm"', '"emotion": " "'),
+        ('"emotion": "calm"', '"emotion": "\\u0000"'),
     ],
     "manifest_of": [('"done": true', '"done": null'), ('"done": true,', "")],
 }  # fmt: skip
