@@ -238,6 +238,8 @@ def _table_says(
             return f"{name} holds what is no number"
         if found := fault_of_numbers(mine, name, least, most):
             return found
+        if name in ("rank", "token_id") and any(v % 1 for v in mine):
+            return f"{name} is a fraction"
     for name in (*named, *texts):
         if (mine := list(table[name])) != [r[head.index(name)] for r in rows]:
             return f"{name} is not the file's"
