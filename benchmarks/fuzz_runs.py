@@ -87,7 +87,19 @@ def _store(root: Path) -> None:
     row = {"emotion": "calm", "side": "up", "rank": 1, "token": " nan", "token_id": 7, "z": 1.5, "script": "Latin"}
     table = pd.DataFrame([row, {**row, "rank": 2, "token": "None", "z": -0.25}])
     told = {"emotion": "calm", "side": "up", "control": "isotropic", "script": "Latin", "base_rate": 0.5, "share": 0.5}
-    scripts = pd.DataFrame([{**told, "p": 0.5, "p_corrected": 1.0}])
+    measured = (
+        "null_mean",
+        "null_low",
+        "null_high",
+        "p",
+        "p_corrected",
+        "mean_z",
+        "z_low",
+        "z_high",
+        "z_p",
+        "z_p_corrected",
+    )
+    scripts = pd.DataFrame([{**told, **dict.fromkeys(measured, 0.5)}])
     evidence: dict[str, Any] = dict.fromkeys(f.name for f in fields(Evidence))
     evidence |= {"info": info, "kind": "base", "millions": 0.4, "stimuli": "world-en", "lacking": {}}
     evidence |= {"comprehension": acts, "last_token": acts, "ratings": (Norm("calm", "calm", 7.5, 2.5),)}

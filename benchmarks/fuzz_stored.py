@@ -42,6 +42,7 @@ def stored_readers(folder: Path) -> list[Reader]:
 # Tables: cells that lie in a table of the right form, and tables of other forms.
 
 Cells = list[list[str]]
+Names = tuple[str, ...]
 CELLS = (
     "", "nan", "inf", "-inf", "1e999", "1e308", "-1e308", "-1", "9" * 400, "a\nb", '"', "\0", "True", "0x10",
     "x" * 99_999, "1_0", "\u0661", "1.5", " 1", "x",
@@ -135,6 +136,7 @@ def _stored(run: Path) -> list[Reader]:
         json_reader("read_run, model.json", run / MODEL / "model.json", read, _facts_say, weight=3),
         json_reader("read_run, manifest", run / "manifest.json", read, _config_says, weight=3),
         table_of_run("read_run, lens.csv", run / MODEL / "tables" / "lens.csv", read, _lens_says),
+        table_of_run("read_run, scripts", run / MODEL / "tables" / "lens_scripts.csv", read, _scripts_say),
     ]
 
 
@@ -168,14 +170,15 @@ def _facts_say(data: bytes, result: Any) -> str:
         return "plain facts that the file does not say"
     if ratings != facts.get("ratings", []):
         return "ratings that the file does not say"
+    whole = ("n_layers", "d_model", "n_ctx", "d_vocab")
     other = (info["n_layers"], info["d_model"]) != (evidence.comprehension.n_layers, evidence.comprehension.d_model)
     typed = [k for k in ("kind", "stimuli") if not isinstance(facts[k], str)]
     return first(
-        *(fault_of_numbers(info[k], k, 1, 1e9) for k in ("n_layers", "d_model", "n_ctx", "d_vocab")),
+        *(fault_of_numbers(info[k], k, 1, 2**63) for k in whole),  # some configs name a context without end
         "other layers or width than the activations have" if other else "",
         f"{typed[0]} is no text" if typed else "",
         fault_of_numbers(facts["millions"], "millions", 0.0) if type(facts["millions"]) in (int, float) else "no size",
-        *(fault_of_numbers((r["valence"], r["arousal"]), "a rating") for r in ratings),
+        *(fault_of_numbers([v for v in (r["valence"], r["arousal"]) if v is not None], "a rating") for r in ratings),
         fault_of_names([r["emotion"] for r in ratings], "rated emotion") if ratings else "",
         fault_of_numbers(lens.layer, "the layer", 0, lens.n_layers - 1),
         fault_of_texts(facts),
@@ -183,7 +186,12 @@ def _facts_say(data: bytes, result: Any) -> str:
 
 
 def _as_given(given: dict[str, Any], made: Any) -> bool:
-    return all(k in made and made[k] == v and type(made[k]) is type(v) for k, v in given.items())
+    """The values of the file, with their types; where a fraction is meant, JSON may write a whole one: 2 is 2.0."""
+
+    def same(mine: Any, said: Any) -> bool:
+        return mine == said and (type(mine) is type(said) or (type(mine), type(said)) == (float, int))
+
+    return all(k in made and same(made[k], v) for k, v in given.items())
 
 
 def _config_says(data: bytes, result: Any) -> str:
@@ -196,23 +204,48 @@ def _config_says(data: bytes, result: Any) -> str:
 
 
 def _lens_says(data: bytes, result: Any) -> str:
+    _, [(evidence, lens)] = result
+    vocabulary = evidence.info.d_vocab
+    limits = {"rank": (1, vocabulary), "token_id": (0, vocabulary - 1), "z": (-1e300, 1e300)}
+    return _table_says(data, lens.table, limits, ("emotion", "side", "script"), ("token",))
+
+
+def _scripts_say(data: bytes, result: Any) -> str:
     _, [(_, lens)] = result
+    words = ("emotion", "side", "control", "script")
+    fractions = dict.fromkeys((c for c in lens.scripts if c not in words), (0.0, 1.0))
+    return _table_says(
+        data, lens.scripts, fractions | dict.fromkeys(("mean_z", "z_low", "z_high"), (-1e300, 1e300)), words
+    )
+
+
+def _table_says(
+    data: bytes, table: Any, limits: dict[str, tuple[float, float]], named: Names, texts: Names = ()
+) -> str:
+    """Cell by cell the file's, as another reader of CSV has them; numbers in their limits, names that are some."""
     head, *rows = cells_in(data)
-    if head != [str(c) for c in lens.table.columns] or len(rows) != len(lens.table):
-        return "other columns or rows than the file's"
     if any(len(r) != len(head) for r in rows):
         return "rows of unequal length"
-    for name, least in (("rank", 1), ("token_id", 0), ("z", None)):
+    if head != [str(c) for c in table.columns] or len(rows) != len(table):
+        return "other columns or rows than the file's"
+    for name, (least, most) in limits.items():
         said = [r[head.index(name)] for r in rows]
         try:
-            mine = [float(v) for v in lens.table[name]]
+            mine = [float(v) for v in table[name]]
             if mine != [float(s) for s in said]:
                 return f"{name} is not the file's"
         except (TypeError, ValueError):
             return f"{name} holds what is no number"
-        if found := fault_of_numbers(mine, name, least):
+        if found := fault_of_numbers(mine, name, least, most):
             return found
-    return "" if [r[head.index("token")] for r in rows] == list(lens.table["token"]) else "other tokens than the file's"
+        if name in ("rank", "token_id") and any(v % 1 for v in mine):
+            return f"{name} is a fraction"
+    for name in (*named, *texts):
+        if (mine := list(table[name])) != [r[head.index(name)] for r in rows]:
+            return f"{name} is not the file's"
+        if name in named and (found := first(*(fault_of_names([word], name) for word in mine))):
+            return found
+    return ""
 
 
 # Stories, and who writes.

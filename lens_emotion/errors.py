@@ -91,7 +91,7 @@ class OutOfMemoryError(LensEmotionError, MemoryError):
 
     def __str__(self) -> str:
         kept = self.kept or "no file is left half written"
-        remedy = self.remedy or "take a smaller model, or end other programs"
+        remedy = self.remedy or "raise the limit or end other programs, or take a smaller model"
         why = f": {self.short}" if self.short else ""
         return f"out of memory{f' while {self.doing}' if self.doing else ''}{why}; {kept}; {remedy}"
 

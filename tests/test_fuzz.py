@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the suite is no part of the package
@@ -35,6 +36,54 @@ def test_400_changed_and_lying_files_give_a_typed_error_or_a_right_answer(reader
     assert sum(t.lies for t in tallies.values()) > 120
     assert {name: t.failures for name, t in tallies.items() if t.failures} == {}
     assert all(t.inputs == t.errors + t.right and t.slowest < 5 for t in tallies.values())
+
+
+def test_every_good_file_is_read_as_right(readers, tmp_path, monkeypatch):
+    """A reader that refuses its own good file would be tried on nothing: every lie about it would be a typed error."""
+    monkeypatch.setattr(fuzz_readers, "LONGEST", 100.0)  # of a machine that others use too
+    for reader in readers:
+        path, tally = reader.place or tmp_path / f"file{reader.suffix}", fuzz_readers.Tally()
+        wrong = [fuzz_readers.tried(reader, kind, reader.good, path, tally) for kind in ("change", "lie")]
+        assert (reader.name, wrong, tally.right, tally.errors) == (reader.name, ["", ""], 2, 0)
+
+
+LIES = {  # reader -> what is written in the place of what
+    "read_run, lens.csv": [
+        ("calm,up,1,", "calm,up,-1,"), ("calm,up,1,", "calm,up,1.5,"), ("calm,up,1,", "True,up,1,x,"), (",7,", ",-7,"),
+        (",7,", ",9999999,"), ("1.5", "inf"), ("1.5", "nan"), ("1.5,Latin", "1.5"), ("up", " "), ("Latin", "\0"),
+        ("z,script", "z,z"), ("Latin\n", "Latin,x\n"),
+    ],
+    "read_run, scripts": [("0.5", "1.5"), ("0.5", "-0.5"), ("0.5", "inf"), ("0.5", ""), ("0.5", "True"),
+                          ("Latin", "a\x7f")],
+    "read_run, model.json": [
+        ('"millions": 0.4', '"millions": -1'), ('"millions": 0.4', '"millions": 0'), ("7.5", "1e300"),
+        ('"word": "calm"', '"word": ""'), ('"emotion": "calm"', '"emotion": " "'),
+        ('"emotion": "calm"', '"emotion": "\\u0000"'),
+    ],
+    "manifest_of": [('"done": true', '"done": null'), ('"done": true,', "")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_values_that_cannot_be_meant_are_refused(name, readers):
+    (reader,) = [r for r in readers if r.name == name]
+    for said, lie in LIES[name]:
+        text = reader.good.decode()
+        assert said in text, said
+        tally = fuzz_readers.Tally()
+        wrong = fuzz_readers.tried(reader, "lie", text.replace(said, lie, 1).encode(), reader.place, tally)
+        assert (lie, wrong, tally.errors) == (lie, "", 1)
+    fuzz_grammar.put(reader.place, reader.good)
+
+
+@pytest.mark.parametrize("name", ["read_run, lens.csv", "read_run, scripts"])
+def test_the_judge_of_tables_finds_the_same_lies_where_no_check_is(name, readers, monkeypatch):
+    monkeypatch.setattr("lens_emotion.study.stored._columns", lambda path, *_: pd.read_csv(path, na_filter=False))
+    (reader,) = [r for r in readers if r.name == name]
+    for said, lie in LIES[name]:
+        data = reader.good.decode().replace(said, lie, 1).encode()
+        assert fuzz_readers.tried(reader, "lie", data, reader.place, fuzz_readers.Tally()), lie
+    fuzz_grammar.put(reader.place, reader.good)
 
 
 BROKEN = {  # reader, check taken away (a name of the package), what stands in for it, the word of the failures

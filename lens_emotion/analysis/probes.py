@@ -23,7 +23,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
-from lens_emotion.models.layers import Layers, place, resolve_layers
+from lens_emotion.models.layers import Layers, place, resolve_layer, resolve_layers, whole_numbers
 from lens_emotion.progress import track
 from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, tied, with_copies
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
@@ -223,7 +223,8 @@ def _result(
 def _layers(layers: Layers, n_layers: int) -> list[int]:
     if layers is None:
         return sorted({round(n_layers * share) - 1 for share in (0.25, 0.5, 0.75)} - {-1}) or [0]
-    used = list(resolve_layers(layers, n_layers))
-    if isinstance(layers, list | tuple) and len(used) < len(layers):
-        raise AnalysisError(f"layers = {list(layers)} names one of them twice; give each layer once")
+    asked = resolve_layers(layers, n_layers) if isinstance(layers, str) else whole_numbers(layers)
+    used = [resolve_layer(layer, n_layers, 0) for layer in asked]
+    if not used or len(set(used)) < len(used):
+        raise AnalysisError(f"layers = {list(asked)} names no layer, or one of them twice; give each layer once")
     return used

@@ -138,8 +138,8 @@ def extract(
     say_prose(separation(acts, recipe).summary())
     for note in acts.header.notes:
         say_prose(f"note: {note}")
-    say_line(f"activations: {acts.save(files['PooledActivations'])}")
-    say_line(f"vectors:     {vectors.save(files['EmotionVectors'])}")
+    say_line(f"activations: {acts.save(files['PooledActivations'], overwrite)}")
+    say_line(f"vectors:     {vectors.save(files['EmotionVectors'], overwrite)}")
 
 
 def steer(

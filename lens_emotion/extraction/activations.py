@@ -199,12 +199,18 @@ class PooledActivations:
         """The neutral texts (may be empty)."""
         return self.only(self.emotion == NEUTRAL)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to a safetensors file, atomically."""
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write to a safetensors file, atomically.
+
+        A file of the same kind that lies there is replaced, as by `numpy.save`; of another kind only with `overwrite`.
+
+        Raises:
+            ArtifactError: a file of another kind lies there, or it cannot be written.
+        """
         self.__post_init__()  # a tensor may have been written into
         tensors = {name: getattr(self, name) for name in AXES}
         meta = {"header": self.header.to_dict(), "records": [asdict(r) for r in self.records]}
-        return write_tensors(path, KIND, tensors, meta)
+        return write_tensors(path, KIND, tensors, meta, overwrite)
 
     @staticmethod
     def load(path: str | Path) -> PooledActivations:

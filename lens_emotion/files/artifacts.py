@@ -72,8 +72,10 @@ def put(descriptor: int, data: bytes, sync: bool = True) -> None:
 
 def unwritable(path: str | Path, error: OSError) -> ArtifactError:
     """The error for a file that cannot be written, with the remedy that fits."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free space, then run the same again" if full else "choose a folder you may write to"
+    if error.errno == errno.EFBIG:  # there may be space enough
+        remedy = "raise the limit on a file's size (ulimit -f), or choose another file system; then run the same again"
     return ArtifactError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
@@ -133,13 +135,35 @@ def save_anew(
     if any(os.path.lexists(path) and same_file(path, x) for x in inputs):
         raise ArtifactError(f"{path} is what is being read; give another --out")
     with tempfile.TemporaryDirectory() as folder:
-        save(made := Path(folder, path.name))
+        made = Path(folder, path.name)
+        try:
+            save(made)
+        except ArtifactError as error:  # which speaks of the file that it was to write
+            raise ArtifactError(str(error).replace(str(made), str(path))) from None
         data = made.read_bytes()
     if os.path.lexists(path):
         _check_is_file(path)
         if not overwrite and path.read_bytes() != data:
             raise ArtifactError(f"{path} lies there and holds something else; {ELSEWHERE}")
     return atomic_write(path, data)
+
+
+def check_replaces(path: str | Path, kind: str, is_one: Callable[[Path], bool], overwrite: bool = False) -> None:
+    """What saving in Python may replace: nothing, or a file of the same kind, as `numpy.save` does.
+
+    Args:
+        kind: in words. is_one: whether a regular file is of this kind. overwrite: the user said so.
+
+    Raises:
+        ArtifactError: a file of another kind, which would be lost; a folder, device or FIFO in any case.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise ArtifactError(f"{path} is no regular file, and is not written over; give another path")
+    if not overwrite and not is_one(path):
+        raise ArtifactError(f"{path} lies there and is no file of {kind}; give another path, or say overwrite=True")
 
 
 def _check_is_file(path: Path) -> None:
@@ -159,10 +183,17 @@ def _meta(path: Path) -> dict[str, Any]:
         return {}
 
 
-def write_tensors(path: str | Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
-    """Write tensors and JSON metadata of one kind of object to a safetensors file, atomically."""
+def write_tensors(
+    path: str | Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any], overwrite: bool = False
+) -> Path:
+    """Write tensors and JSON metadata of one kind of object to a safetensors file, atomically.
+
+    Raises:
+        ArtifactError: see `check_replaces`, or the file cannot be written.
+    """
     from safetensors.torch import save
 
+    check_replaces(path, kind, lambda held: _meta(held).get("kind") == kind, overwrite)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # one key only: safetensors writes several in no fixed order, and equal content shall be equal bytes
     text = json.dumps(sealed({"kind": kind, **meta}, contiguous), ensure_ascii=False, sort_keys=True)

@@ -506,12 +506,12 @@ def record(cls: type[T], data: Any, what: str) -> T:
 @cache
 def form_of(cls: Any) -> Any:
     """The form of a dataclass as JSON: its fields, of which those without a default are needed."""
-    hints, own = get_type_hints(cls), {}
+    hints, own = get_type_hints(cls, include_extras=True), {}
     for f in fields(cls):
         listed = get_origin(hints[f.name]) is tuple  # which JSON has as a list
         hint = Annotated[hints[f.name], Field(strict=False)] if listed else hints[f.name]
         own[f.name] = Required[hint] if f.default is f.default_factory is MISSING else NotRequired[hint]
     made: Any = TypedDict  # by a call, which type checkers take for a declaration
     form = made(cls.__name__, own)
-    form.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    form.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, regex_engine="python-re")
     return form

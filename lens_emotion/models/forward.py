@@ -27,7 +27,7 @@ from lens_emotion.errors import GenerationError, NotFiniteError, OutOfMemoryErro
 from lens_emotion.files.user import shown
 from lens_emotion.memory import on_accelerator, room_for
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
-from lens_emotion.models.placement import lighter_than
+from lens_emotion.models.placement import NO_SMALLER, lighter_than
 from lens_emotion.models.threads import one_thread, turn
 
 T = TypeVar("T")
@@ -100,6 +100,8 @@ def run_halving(
 def lighter(model: Model) -> str:
     """What takes less memory than this model does, in words."""
     whole = backend_of(model) == "bridge" and "quantization_config" not in getattr(model, "lens_emotion_placed", {})
+    if model.cfg.d_model < SMALL:
+        return NO_SMALLER
     return lighter_than(model.cfg.dtype, str(model.cfg.device), whole)
 
 

@@ -52,6 +52,7 @@ from lens_emotion.models.conversion import LONGEST, Trace, check_conversion, che
 from lens_emotion.models.first_token import first_token, keep_rule, measure_rule
 from lens_emotion.models.identity import check_every_tensor, remember_source
 from lens_emotion.models.placement import (
+    NO_SMALLER,
     check_placement,
     choose_device,
     choose_dtype,
@@ -236,8 +237,9 @@ def load_model(
     source = resolve(name)
     check_placement(device, quantise, backend, source.gguf_file is not None)
     place = choose_device(device)
+    tiny = source.spec is not None and source.spec.millions < 10
     less = partial(lighter_than, dtype, place, quantise is None and backend != "hooked")
-    with room_for(f"loading {source.label}", less), quiet_loading():
+    with room_for(f"loading {source.label}", (lambda: NO_SMALLER) if tiny else less), quiet_loading():
         check_reachable(source, revision)
         config = config_of_source(source, revision)
         check_fits(source, config)

@@ -65,6 +65,9 @@ def choose_dtype(dtype: str | torch.dtype, device: str, family: str) -> torch.dt
     return chosen
 
 
+NO_SMALLER = "raise the limit or end other programs: a model this small takes little beside the libraries"
+
+
 def lighter_than(dtype: str | torch.dtype, device: str, whole: bool) -> str:
     """What takes less memory here, in words: precision, width, device; a `whole` model is one that can be quantised."""
     wide = dtype in ("float32", torch.float32) or (dtype == "auto" and not device.startswith("cuda"))

@@ -3,6 +3,7 @@ and what of one may go."""
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import stat
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def read_manifest(run: Path) -> Manifest:
         n = len(found.settings.models)
     except ConfigError as error:
         raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
+    if found.done is None and ("done" in data or found.places):  # a version that notes places says it
+        raise ArtifactError(f"{path} does not say whether the study is done; run it again, or copy it anew")
     if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
         raise ArtifactError(f"{path} names a model by what is no line of text")
     if found.created and not _is_date(found.created):
@@ -130,7 +133,7 @@ def check_is_run(path: str | Path) -> Path:
         ArtifactError: it is none.
     """
     root = Path(path)
-    if not _looks_like_run(root) and MANIFEST not in read_sums(root)[0]:
+    if not _looks_like_run(root):
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
         )
@@ -151,7 +154,8 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def _looks_like_run(path: Path) -> bool:
-    return os.path.lexists(path / MANIFEST)
+    """Whether a manifest lies there, or checksums that speak of one, which is lost then."""
+    return os.path.lexists(path / MANIFEST) or MANIFEST in read_sums(path)[0]
 
 
 def step_folders(root: Path) -> list[Path]:
@@ -437,13 +441,25 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """A table of a run, read with these options of `pandas.read_csv`.
 
     Raises:
-        ArtifactError: missing, no file, or no table.
+        ArtifactError: missing, no file, or no table: rows of unequal length, a column without a name or named twice,
+            all of which pandas puts right in its own way.
     """
     data = read_bytes(path, remedy="run the study again")
     try:
+        _check_rows(data)
         return pd.read_csv(BytesIO(data), **options) if data.strip() else pd.DataFrame()
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ArtifactError(f"{path} is no table ({' '.join(str(error).split())}); run the study again") from None
+
+
+def _check_rows(data: bytes) -> None:
+    head: list[str] = []
+    for i, row in enumerate(filter(None, csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), strict=True))):
+        head = head or row
+        if len(row) != len(head):
+            raise ValueError(f"row {i} has {len(row)} cells, the first line {len(head)}")
+    if len(set(head)) < len(head) or not all(name.strip() for name in head):
+        raise ValueError("a column has no name, or that of another")
 
 
 def _facts(run: Path) -> dict[str, str]:

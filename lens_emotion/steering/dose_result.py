@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, check_whole, digest
+from lens_emotion.files.artifacts import atomic_write, check_name, check_whole, digest
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.stats.tests import p_text, wilson_interval
@@ -73,6 +73,10 @@ class DoseResponse(Result):
         for name in _FRAMES:
             _check_frame(name, getattr(self, name))
         check_whole("n_emotions", self.n_emotions, 1)
+        if isinstance(self.layer, str):
+            check_name("layer", self.layer)
+        else:
+            check_whole("layer", self.layer)
         if self.judge_accuracy is not None and not 0 <= self.judge_accuracy <= 1:
             raise ArtifactError(f"judge_accuracy is {self.judge_accuracy}; it is a share from 0 to 1")
         if "dose" in self.table:

@@ -12,8 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Annotated
 
 import regex
+from pydantic import Field
+
+from lens_emotion.files.user import Name
 
 EMOTIONS: tuple[str, ...] = (
     "happy", "sad", "calm", "desperate", "afraid", "angry", "proud", "guilty", "nervous", "hopeful",
@@ -29,14 +33,17 @@ OPPOSITE_PAIRS: tuple[tuple[str, str], ...] = (
 )
 
 
+Rating = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of what differs are lost
+
+
 @dataclass(frozen=True)
 class Norm:
     """Mean human rating of one emotion word, on scales from 1 to 9; None where the norms lack the word."""
 
-    emotion: str
-    word: str
-    valence: float | None
-    arousal: float | None
+    emotion: Name
+    word: Name
+    valence: Rating | None
+    arousal: Rating | None
 
 
 @cache

@@ -38,7 +38,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import ArtifactError, StimulusError, UnknownEmotionError
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import Form, Label, Name, Text, UserFile, name_of, read_user_file, record
-from lens_emotion.stimuli.emotions import NEUTRAL, Norm, names
+from lens_emotion.stimuli.emotions import NEUTRAL, Norm, Rating, names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,9 +293,6 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
 
 
 # A set's file: its form, and what is read from it.
-
-
-Rating = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of what differs are lost
 
 
 class NormRow(Form):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -93,7 +94,7 @@ def gather(run: ModelRun) -> Evidence:
     if run.config.generation:
         chat_prompt(run.model, "Write a story.")  # a template that takes no prompt says so before anything long
     story, last = read(run)
-    run.store.save("vectors.safetensors", emotion_vectors(story).save)
+    run.store.save("vectors.safetensors", partial(emotion_vectors(story).save, overwrite=True))  # a damaged one too
     stories, jeong = write(run) if run.config.generation else (None, None)
     lacking = {step: found.why for step, found in ((WRITING, stories), (PRESET, jeong)) if found and found.why}
     beside = controls(run, story, stories)

@@ -10,16 +10,17 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pydantic import Field
 
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.artifacts import check_name
 from lens_emotion.files.read import read_json, whole_path
-from lens_emotion.files.user import record
+from lens_emotion.files.user import name_of, record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
@@ -31,6 +32,8 @@ from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
 from lens_emotion.study.steps import DOSES, STORIES, Say, load_controls, load_steered, load_written, silent
 
+_MOST = 1e9  # of parameters in millions, and of standardised logits
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -38,11 +41,16 @@ class ModelFacts:
     Norm. Versions before 0.2 wrote no `ratings`."""
 
     kind: str
-    millions: float
+    millions: Annotated[float, Field(gt=0, le=_MOST)]
     stimuli: str
     info: dict[str, Any]
     lens: dict[str, Any]
     ratings: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        rated = [name_of(str(row.get("emotion"))) for row in self.ratings]
+        if len(set(rated)) < len(rated):
+            raise ArtifactError(f"the ratings of {FACTS} name an emotion twice; run the study again")
 
 
 def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
@@ -129,29 +137,36 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         lacking={step: why for step, why in lacking.items() if why},
     )
     by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
-    tokens = _lens(folder, lens)
+    tokens = _lens(folder, lens, info.d_vocab)
     return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
 
 _WORDS = {"emotion", "side", "token", "control", "script"}  # the other columns of the lens's tables are numbers
-_TOKENS = ("emotion", "side", "rank", "token", "token_id", "z", "script")
-_SCRIPTS = ("emotion", "side", "control", "script", "base_rate", "share", "null_mean", "null_low", "null_high", "p",
-            "p_corrected", "mean_z", "z_low", "z_high", "z_p", "z_p_corrected")  # fmt: skip
+_SHARES = ("base_rate", "share", "null_mean", "null_low", "null_high", "p", "p_corrected", "z_p", "z_p_corrected")
+_Z = ("mean_z", "z_low", "z_high")
+Limits = dict[str, tuple[float, float]]  # the numbers of a table, by column
 
 
-def _lens(folder: Path, facts: LensFacts) -> Lens:
-    # a token may read "nan" or "None": nothing in this table is missing
-    tokens = _columns(folder / "tables" / "lens.csv", _TOKENS, na_filter=False)
-    return Lens(tokens, _columns(folder / "tables" / "lens_scripts.csv", _SCRIPTS), **asdict(facts))
+def _lens(folder: Path, facts: LensFacts, d_vocab: int) -> Lens:
+    known: Limits = {"rank": (1, d_vocab), "token_id": (0, d_vocab - 1), "z": (-_MOST, _MOST)}
+    shares = dict.fromkeys(_SHARES, (0.0, 1.0)) | dict.fromkeys(_Z, (-_MOST, _MOST))
+    tokens = _columns(folder / "tables" / "lens.csv", {"emotion", "side", "token", "script"}, known)
+    scripts = _columns(folder / "tables" / "lens_scripts.csv", {"emotion", "side", "control", "script"}, shares)
+    return Lens(tokens, scripts, **asdict(facts))
 
 
-def _columns(path: Path, names: tuple[str, ...], **options: Any) -> pd.DataFrame:
-    """A table with these columns, of which some are words and the others numbers."""
-    table = read_table(path, dtype=dict.fromkeys(_WORDS, str), **options)
-    wrong = [name for name in names if name not in table]
-    wrong += [str(name) for name in table if name not in _WORDS and not is_numeric_dtype(table[name])]
-    wrong += [str(name) for name in table if name in _WORDS and table[name].isna().any()]
+def _columns(path: Path, words: set[str], numbers: Limits) -> pd.DataFrame:
+    """A table with these columns of words, and of numbers in these limits; no cell is missing."""
+    # a token may read "nan" or "None"
+    table = read_table(path, dtype=dict.fromkeys(_WORDS, str), na_filter=False)
+    wrong = sorted((words | numbers.keys()) - set(table.columns))
+    wrong += [str(name) for name in table if name not in _WORDS and table[name].dtype.kind not in "if"]
+    wrong += [name for name, (low, high) in numbers.items() if not wrong and not table[name].between(low, high).all()]
+    wrong += [name for name in ("rank", "token_id") if not wrong and name in numbers and table[name].dtype.kind != "i"]
     if wrong or table.empty:
         what = f"column {wrong[0]} is missing, or not what it should be" if wrong else "no rows"
         raise ArtifactError(f"{path}: {what}; run the study again")
+    for name in sorted(words - {"token"}):  # which may be a control character
+        for said in table[name].unique():
+            check_name(f"{name} in {path}", said)
     return table

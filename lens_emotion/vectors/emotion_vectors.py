@@ -358,11 +358,18 @@ class EmotionVectors:
         direction = _where_sized(drawn.direction, mine.natural)
         return replace(drawn, direction=direction, natural=mine.natural, norm=mine.norm)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to a safetensors file, atomically."""
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write to a safetensors file, atomically.
+
+        A file of the same kind that lies there is replaced, as by `numpy.save`; of another kind only with `overwrite`.
+
+        Raises:
+            ArtifactError: a file of another kind lies there, or it cannot be written.
+        """
         self.__post_init__()  # a tensor may have been written into
         tensors = {name: getattr(self, name) for name in AXES}
-        return write_tensors(path, KIND, tensors, {"header": self.header.to_dict(), "emotions": list(self.emotions)})
+        meta = {"header": self.header.to_dict(), "emotions": list(self.emotions)}
+        return write_tensors(path, KIND, tensors, meta, overwrite)
 
     @staticmethod
     def load(path: str | Path) -> EmotionVectors:

@@ -26,7 +26,7 @@ from lens_emotion.errors import ArtifactError, DoseError, FingerprintError, Unsu
 from lens_emotion.extraction.activations import Header, TextRecord, check_made_on
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
-from lens_emotion.files.artifacts import atomic_write, check_seal, check_tensors, from_file, sealed
+from lens_emotion.files.artifacts import atomic_write, check_replaces, check_seal, check_tensors, from_file, sealed
 from lens_emotion.files.read import check_regular, read_bytes, strict_json
 from lens_emotion.files.user import name_of, record
 from lens_emotion.models.access import Model, architecture_of, describe, family_of
@@ -74,7 +74,12 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
 
 
 def to_gguf(
-    vector: EmotionVector, path: str | Path, dose: float = 1.0, layers: Layers = None, model_hint: str | None = None
+    vector: EmotionVector,
+    path: str | Path,
+    dose: float = 1.0,
+    layers: Layers = None,
+    model_hint: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a GGUF control vector that llama.cpp (`--control-vector`) and repeng (`ControlVector.import_gguf`) read.
 
@@ -85,14 +90,17 @@ def to_gguf(
         model_hint: default llama.cpp's name of the architecture, as far as the model's name tells (see `hint_of`).
         vector: an emotion's vector, or a mixture.
         path: file to write, atomically.
+        overwrite: replace whatever file lies there; without, a control vector is replaced and nothing else is.
 
     Raises:
-        ArtifactError: layer 0 asked for by number, no package gguf, not writable. DoseError: dose 0, or no number.
+        ArtifactError: a file of another kind, such as a model, lies there; layer 0 asked for by number, no package
+            gguf, not writable. DoseError: dose 0, or no number.
 
     Example:
         >>> le.to_gguf(vectors["calm"], "calm.gguf", dose=3, layers="2-4").name
         'calm.gguf'
     """
+    check_replaces(path, "control vectors", _is_control_file, overwrite)
     parts = displacements(vector, dose, layers)
     first = parts.pop(0, None) if layers == "all" else None
     own: dict[str, Any] = {"kind": KIND, "name": vector.name, "dose": float(dose), "n_layers": vector.n_layers}
@@ -425,6 +433,13 @@ def write_control_file(path: str | Path, content: ControlFile) -> Path:
         writer.write_tensors_to_file()
         writer.close()
         return atomic_write(path, made.read_bytes())
+
+
+def _is_control_file(path: Path) -> bool:
+    try:
+        return bool(read_control_file(path).directions)
+    except ArtifactError:
+        return False
 
 
 def read_control_file(path: str | Path) -> ControlFile:

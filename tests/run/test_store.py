@@ -157,7 +157,7 @@ def test_a_real_limit_of_the_system_is_named_and_nothing_is_lost(run, monkeypatc
     before = content(run / "m" / "comprehension")
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(ArtifactError, match=r"cannot write .*File too large; free space"):
+        with pytest.raises(ArtifactError, match=r"cannot write .*File too large; raise the limit"):
             read(Store(run).model("m"), {"step": "comprehension", "settings": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
