@@ -27,8 +27,8 @@ CALLED = {  # what others call an argument
     "seed": ("random_state", "rng"),
     "acts": ("activations", "X"),
     "config": ("models",),
-    "steering": ("vector", "steer", "control", "control_vector"),
-    "sampling": ("temperature", "top_p", "top_k", "do_sample", "sampler"),
+    "steering": ("vector", "steer", "control", "control_vector", "dose", "layers"),
+    "sampling": ("temperature", "top_p", "top_k", "do_sample", "sampler", "seed"),
 }
 BESIDE_TEXTS = ("labels", "label", "topics", "label_names")
 MADE_BY = {  # an argument's kind, as it is annotated, and where one comes from

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lens_emotion.report.parts import FigureSet
 
 SHOWN = 20  # tables that differ; the rest are counted
+WORD = 20  # letters of a word that a column holds at 80
 MOST = 500  # damaged files; likewise
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -90,10 +91,14 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
     found = compare_runs(a, b)
     say_line(f"A: {a}\nB: {b}")
     if len(found.settings):
+        told = [(str(row["what"]), str(row["a"]), str(row["b"])) for row in found.settings.to_dict("records")]
+        fits = [all(len(word) <= WORD for value in row[1:] for word in value.split()) for row in told]
         made = table("differs", "A", "B", prose=(1, 2))
-        for row in found.settings.to_dict("records"):
-            made.add_row(row["what"], *(v if len(v) <= 60 else v[:57] + "..." for v in (row["a"], row["b"])))
+        for row in (row for row, short in zip(told, fits, strict=True) if short):
+            made.add_row(*row)
         say_table(made)
+        for what, first, second in (row for row, short in zip(told, fits, strict=True) if not short):
+            say_line(f"{what}\n  A: {first}\n  B: {second}")  # a path stays whole
     for path in found.damaged:
         say_line(Text(f"damaged, not compared: {path}", style="red"))
     lonely = found.different.note.str.startswith("only")

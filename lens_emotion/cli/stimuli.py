@@ -41,13 +41,16 @@ def lint_stimuli(
         raise StimulusError(f"'{file}' ships with the package and was linted there; give a file of yours")
     read = read_texts(file)
     findings = lint(read, LintRules(min_words, max_words))
-    for finding in findings:
-        say_line(Text(str(finding)))
+    if findings:
+        made = table("fault", "text", "what to do", prose=(2,))
+        for finding in findings:
+            made.add_row(finding.kind, finding.text_id or "(set)", finding.message)
+        say_table(made)
     texts = read.stimuli
     size = f"{len(texts)} texts, {len(texts.emotions)} emotions, {len(texts.topics)} topics"
     say_line(f"{texts.name}: {size}: {f'{len(findings)} faults' if findings else 'clean'}")
     for limit in texts.limits:
-        say_line(f"note: {limit}")
+        say_prose(f"note: {limit}")
     if findings:
         raise typer.Exit(1)
 

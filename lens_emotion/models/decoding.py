@@ -86,7 +86,7 @@ class Sampling:
     def __post_init__(self) -> None:
         t, p, seed, k = self.temperature, self.top_p, self.seed, self.top_k
         if not _is_number(t) or not (t == 0 or t >= COLDEST):
-            raise GenerationError(f"temperature is {shown(t)}; give 0 (greedy), or a number of at least {COLDEST:g}")
+            raise GenerationError(f"temperature is {shown(t)}; give 0 (greedy), or {COLDEST:g} to {HOTTEST:g}")
         if not _is_number(p) or not 0 < p <= 1:
             raise GenerationError(f"top_p is {shown(p)}; give a number above 0 and up to 1 (1 leaves no token out)")
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:

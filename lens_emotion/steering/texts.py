@@ -76,7 +76,8 @@ class GeneratedTexts(Result):
 
     def summary(self) -> str:
         s = self.sampling
-        drawn = "greedy" if s.greedy else f"temperature {s.temperature:g}, seed {s.seed}"
+        cut = f", top_p {s.top_p:g}" * (s.top_p < 1) + f", top_k {s.top_k}" * (s.top_k is not None)
+        drawn = "greedy" if s.greedy else f"temperature {s.temperature:g}{cut}, seed {s.seed}"
         nll = self.nll[~np.isnan(self.nll)]
         likely = f"{nll.mean():.2f} nats per token under the unsteered model" if len(nll) else "no tokens"
         how = self.steering or "unsteered"

@@ -228,7 +228,11 @@ def limits(texts: StimulusSet) -> tuple[str, ...]:
         found.append(_OWN_TOPICS)
     if len(emotional) == len(texts):
         found.append(_NO_NEUTRAL)
-    return tuple(found)
+    by_case: dict[str, list[str]] = {}
+    for emotion in (*texts.emotions, NEUTRAL):
+        by_case.setdefault(emotion.casefold(), []).append(emotion)
+    alike = [names for names in by_case.values() if len(names) > 1]
+    return *found, *(_ALIKE.format(" and ".join(map(repr, names))) for names in alike)
 
 
 ONE_EMOTION = "what tells an emotion from others, so give texts of at least two emotions (neutral is none)"
@@ -241,6 +245,7 @@ _OWN_TOPICS = (
     "No two texts share a topic: everything works, but the tests hold out single texts, and cannot tell an emotion "
     "from what its texts speak of. Give topic=..., the situation of each text, best every emotion on every topic."
 )
+_ALIKE = "{} differ in case alone and count as different names ('neutral' is the neutral class); write them in one way."
 _NO_NEUTRAL = (
     "No neutral texts: the recipe 'centred' works, and separation goes by accuracy alone; the recipes 'neutral' and "
     "'neutral_pca', the mean cosine, anisotropy and a study need some. Label some 'neutral', or add those of the "

@@ -263,7 +263,10 @@ def _named(labels: list[Any], names: Names, what: str) -> list[Any]:
             f"{what}: the labels are numbers ({', '.join(map(str, numbers[:_SHOWN]))}); give their names: "
             f"{_CALL}label_names=['sad', 'happy', ...])"
         )
-    known = {_number(k): v for k, v in (names.items() if isinstance(names, Mapping) else enumerate(names))}
+    pairs = list(names.items() if isinstance(names, Mapping) else enumerate(names))
+    if all(isinstance(k, str) and _number(k) is None and isinstance(v, int) for k, v in pairs):
+        pairs = [(v, k) for k, v in pairs]  # label2id
+    known = {_number(k): v for k, v in pairs}
     if missing := [n for n in numbers if n not in known]:
         raise StimulusError(f"{what}: label_names has no name for {missing[0]}; it has those of {list(known)}")
     return [known.get(_number(label), label) for label in labels]

@@ -20,7 +20,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import Manifest, read_table
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
@@ -29,6 +29,7 @@ from lens_emotion.study.one_model import FACTS
 from lens_emotion.study.results import StudyRun
 from lens_emotion.study.steps import DOSES, STORIES, load_steered
 from lens_emotion.study.stored import ModelFacts, manifest_of
+from lens_emotion.study.verdict import NOT_TESTABLE
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 # as the text names them -> as the list of references does
@@ -39,7 +40,7 @@ REFERENCES = {
     "of Psychology 3, 296-322.",
     "Holm 1979": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
     "Statistics 6, 65-70.",
-    "Jeong 2026": "Jeong (2026). Extracting and Steering Emotion Representations in Small Language Models: A "
+    "Jeong 2026": "Jeong, J. (2026). Extracting and Steering Emotion Representations in Small Language Models: A "
     "Methodological Comparison. arXiv 2604.04064.",
     "McNemar 1947": "McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions "
     "or percentages. Psychometrika 12, 153-157.",
@@ -77,6 +78,7 @@ class _Studied(Brief):
     millions: float | None
     read: PooledActivations
     recipe: str
+    controls: int
     written: _Stories | None
     preset: _Stories | None
     steering: DoseResponse | None
@@ -129,6 +131,9 @@ def _studied(folder: Path, config: StudyConfig) -> _Studied:
         kind=facts.kind,
         millions=facts.millions,
         read=PooledActivations.load(folder / READING / "story_mean.safetensors"),
+        controls=len(PooledActivations.load(plain))
+        if (plain := folder / CONTROLS / "plain.safetensors").exists()
+        else 0,
         recipe=EmotionVectors.load(folder / "vectors.safetensors").header.recipe,
         written=written(WRITING),
         preset=written(PRESET),
@@ -180,11 +185,17 @@ def _subjects(manifest: Manifest, models: Sequence[_Studied]) -> str:
 def _reading(models: Sequence[_Studied]) -> str:
     """Which texts were read, how they became rows, and the rows vectors."""
 
+    sets: dict[str, dict[str, None]] = {}  # one text file may go by two names
+    for m in models:
+        sets.setdefault(m.read.header.stimuli_sha256, {})[m.read.header.stimuli] = None
+
     def texts(m: _Studied) -> str:
         acts, neutral = m.read, len(m.read.neutral)
         beside = f", and {neutral} neutral texts" if neutral else ""
+        beside += f", and {m.controls} further neutral texts as a control" if m.controls else ""
+        of = f" (of these emotions alone: {_listed(m.config.emotions)})" if m.config.emotions else ""
         return (
-            f"{len(acts) - neutral} texts of the set {acts.header.stimuli} (SHA-256 "
+            f"{len(acts) - neutral} texts{of} of the set {' or '.join(sets[acts.header.stimuli_sha256])} (SHA-256 "
             f"{acts.header.stimuli_sha256[:12]}) on {len(acts.emotions)} emotions and {len(acts.emotional.topics)} "
             f"topics{beside}, {acts.n_tokens.mean():.0f} tokens averaged per text"
         )
@@ -203,10 +214,11 @@ def _tests(models: Sequence[_Studied]) -> str:
     n = _each(models, lambda m: str(m.config.n_permutations))
     return (
         "Separation. Emotions were decoded at every layer with topics held out, by the nearest class mean in centred "
-        "cosine and again with every dimension standardised within the fold. p-values come of label permutations "
+        "cosine and again with every dimension standardised within the fold. p-values come from label permutations "
         f"({n}) and are corrected over layers against the best layer of each permutation. The mean pairwise cosine "
-        "between emotion vectors, the original study's measure (Jeong 2026), is given only beside its permutation null "
-        "and the split-half reliability of the vectors (Spearman 1910; Brown 1910)."
+        "between emotion vectors, the original study's measure (Jeong 2026), is of vectors less the mean of the "
+        "neutral texts, as there, and is given only beside its permutation null and the split-half reliability of the "
+        "vectors (Spearman 1910; Brown 1910)."
     )
 
 
@@ -287,15 +299,21 @@ def _claims(root: Path) -> str:
         return ""
     table = read_table(path)
     small = table.dropna(subset=["smallest"]).groupby("code").smallest if "smallest" in table else ()
-    declared = [f"{_range(values)} for {code}" for code, values in small]
+    declared = [f"{_range(values)} for {code}" for code, values in small if values.max() > 0]
     against = f" The smallest effects of interest were {_listed(declared)}." if declared else ""
-    codes = sorted(set(table.code), key=lambda code: int(re.sub(r"\D", "", str(code)) or 0))
+    by_code = table.groupby("code").verdict.agg(set)
+    codes = sorted(by_code.index, key=lambda code: int(re.sub(r"\D", "", str(code)) or 0))
+    asked = [code for code in codes if by_code[code] != {NOT_TESTABLE}]
+    idle = [code for code in codes if code not in asked]
+    untested = f" This run could not ask {_listed(idle)}." if idle else ""
+    if not asked:
+        return ""
     over = " Over models, p-values were combined by partial conjunction (Benjamini and Heller 2008)."
     return (
-        f"Claims. The claims {codes[0]} to {codes[-1]} of the original study (Jeong 2026) were tested as declared: a "
+        f"Claims. The claims {_listed(asked)} of the original study (Jeong 2026) were tested as declared: a "
         "claim counts as supported where its interval excludes zero and no control explains it, as not supported where "
         f"its interval excludes the smallest effect of interest, and else as undetermined.{against}"
-        f"{over if table.scope.nunique() > 2 else ''}"
+        f"{over if table.scope.nunique() > 2 else ''}{untested}"
     )
 
 

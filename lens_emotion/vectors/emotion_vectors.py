@@ -223,6 +223,11 @@ class EmotionVector:
             raise ArtifactError(_no_sum(self.name, other))
         return self._combine([(1.0, self), (1.0, other)], f"{self.name} + {other.name}")
 
+    def __radd__(self, other: object) -> EmotionVector:
+        if other == 0:  # where `sum` begins
+            return self
+        raise ArtifactError(_no_sum(self.name, other))
+
     def __sub__(self, other: EmotionVector) -> EmotionVector:
         if not isinstance(other, EmotionVector):
             raise ArtifactError(_no_sum(self.name, other))
@@ -417,7 +422,7 @@ Terms = Sequence[tuple[float, str]]  # weight, emotion
 MIXTURE = "le.mixture(vectors, '0.5*calm - 0.3*angry'), or {'calm': 0.5, 'angry': -0.3} for the words"
 # letters of any script with their marks; a name with spaces or hyphens in quotes
 _NAME = r"""[\p{L}_][\p{L}\p{M}\p{N}_]*|'[^']+'|"[^"]+\""""
-_TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)\s*\*)?\s*(%s)\s*"
+_TERM = r"\s*([+-]?)\s*(?:([0-9]*\.?[0-9]+)(?:\s*\*|(?=\s)))?\s*(%s)\s*"
 
 
 def parse_mixture(words: str, names: Iterable[str] = ()) -> list[tuple[float, str]]:
