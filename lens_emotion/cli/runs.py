@@ -94,8 +94,8 @@ def compare(a: RunFolder, b: Annotated[Path, typer.Argument(help="Another.")]) -
         told = [(str(row["what"]), str(row["a"]), str(row["b"])) for row in found.settings.to_dict("records")]
         fits = [all(len(word) <= WORD for value in row[1:] for word in value.split()) for row in told]
         made = table("differs", "A", "B", prose=(1, 2))
-        for row in (row for row, short in zip(told, fits, strict=True) if short):
-            made.add_row(*row)
+        for line in (line for line, short in zip(told, fits, strict=True) if short):
+            made.add_row(*line)
         say_table(made)
         for what, first, second in (row for row, short in zip(told, fits, strict=True) if not short):
             say_line(f"{what}\n  A: {first}\n  B: {second}")  # a path stays whole
