@@ -219,6 +219,18 @@ def _scripts_say(data: bytes, result: Any) -> str:
     )
 
 
+def _column_says(name: str, given: list[Any], said: list[str], least: float, most: float) -> str:
+    try:
+        mine = [float(v) for v in given]
+        if mine != [float(s) for s in said]:
+            return f"{name} is not the file's"
+    except (TypeError, ValueError):
+        return f"{name} holds what is no number"
+    if found := fault_of_numbers(mine, name, least, most):
+        return found
+    return f"{name} is a fraction" if name in ("rank", "token_id") and any(v % 1 for v in mine) else ""
+
+
 def _table_says(
     data: bytes, table: Any, limits: dict[str, tuple[float, float]], named: Names, texts: Names = ()
 ) -> str:
@@ -228,18 +240,9 @@ def _table_says(
         return "rows of unequal length"
     if head != [str(c) for c in table.columns] or len(rows) != len(table):
         return "other columns or rows than the file's"
-    for name, (least, most) in limits.items():
-        said = [r[head.index(name)] for r in rows]
-        try:
-            mine = [float(v) for v in table[name]]
-            if mine != [float(s) for s in said]:
-                return f"{name} is not the file's"
-        except (TypeError, ValueError):
-            return f"{name} holds what is no number"
-        if found := fault_of_numbers(mine, name, least, most):
+    for name, bounds in limits.items():
+        if found := _column_says(name, list(table[name]), [r[head.index(name)] for r in rows], *bounds):
             return found
-        if name in ("rank", "token_id") and any(v % 1 for v in mine):
-            return f"{name} is a fraction"
     for name in (*named, *texts):
         if (mine := list(table[name])) != [r[head.index(name)] for r in rows]:
             return f"{name} is not the file's"
