@@ -1,7 +1,8 @@
 "use strict";
 (() => {
   const plots = [...document.querySelectorAll(".plot")];
-  const sections = [...document.querySelectorAll("details")];
+  const sections = [...document.querySelectorAll("details.block, details.section")];
+  const whys = [...document.querySelectorAll("details.why")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     toImageButtonOptions: {format: "svg"},
@@ -11,13 +12,15 @@
   const onScreen = () => ({ink: css("--ink"), soft: css("--soft"), grid: css("--grid"), axis: css("--axis"),
     card: css("--card")});
   const onPaper = {ink: "#000", soft: "#333", grid: "rgba(60,66,76,.16)", axis: "rgba(60,66,76,.5)", card: "#fff"};
-  const paperWidth = {narrow: 480, wide: 975};  // print shrinks figures by the zoom in report.css
+  const paperWidth = 682;  // of an A4 page less its margins, in CSS pixels: figures are drawn at it, none is shrunk
+  const smallest = 9.4;  // pixels of text in print: 7 points
+  const narrow = 600;  // below it panels stand in one column
 
   const read = element => element && JSON.parse(element.textContent);
   const template = read(document.getElementById("template"));
 
   // Ink, grid and hover colours follow the page; a figure's own explicit colours stay as they are.
-  const dressed = (figure, printing, wide) => {
+  const dressed = (figure, printing) => {
     const colours = printing ? onPaper : onScreen();
     const layout = structuredClone(figure.layout);
     const base = ((layout.template ??= structuredClone(template)).layout ??= {});
@@ -35,8 +38,51 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.autosize = !printing;
     delete layout.width;
-    if (printing) layout.width = wide ? paperWidth.wide : paperWidth.narrow;
+    if (printing) layout.width = paperWidth;
     return layout;
+  };
+
+  // No text of a printed figure is smaller than 7 points, whoever set its size.
+  const legible = value => {
+    if (Array.isArray(value)) value.forEach(legible);
+    else if (value && typeof value === "object") {
+      for (const [key, inner] of Object.entries(value)) {
+        if (/font$/.test(key) && inner?.size < smallest) inner.size = smallest;
+        legible(inner);
+      }
+    }
+  };
+
+  // On a narrow screen panels that stood side by side stand one below the other, each at its height, with its words.
+  const stacked = layout => {
+    const panels = Object.keys(layout).filter(key => /^xaxis\d*$/.test(key)).map(key => {
+      const y = layout[`yaxis${(layout[key].anchor ?? "y").slice(1)}`];
+      return y && {x: layout[key], y, across: layout[key].domain ?? [0, 1], up: y.domain ?? [0, 1]};
+    }).filter(Boolean);
+    if (new Set(panels.map(panel => panel.across[0].toFixed(2))).size < 2) return;
+    panels.sort((a, b) => b.up[1] - a.up[1] || a.across[0] - b.across[0]);
+    const margin = {t: 72, b: 92, ...layout.margin};
+    const before = layout.height - margin.t - margin.b;
+    const gap = 92;
+    const heights = panels.map(({up}) => (up[1] - up[0]) * before);
+    const after = heights.reduce((sum, height) => sum + height + gap, -gap);
+    let top = 1;
+    panels.forEach((panel, i) => {
+      panel.x.domain = [0, 1];
+      panel.y.domain = [Math.max(0, top - heights[i] / after), top];
+      panel.y.showticklabels = true;
+      if (panel.y.matches) delete panel.y.matches;
+      top -= (heights[i] + gap) / after;
+    });
+    for (const words of layout.annotations ?? []) {
+      if (words.xref !== "paper" || words.yref !== "paper") continue;
+      const near = panels.filter(({across}) => words.x >= across[0] - .02 && words.x <= across[1] + .02)
+        .sort((a, b) => Math.abs(words.y - a.up[1]) - Math.abs(words.y - b.up[1]))[0];
+      if (!near) continue;
+      words.x = (words.x - near.across[0]) / (near.across[1] - near.across[0]);
+      words.y = near.y.domain[1] + (words.y - near.up[1]) * before / after;
+    }
+    layout.height = after + margin.t + margin.b;
   };
 
   // A figure beside a table of cells opens the cell that is clicked in its strip of regimes.
@@ -77,8 +123,11 @@
       plot.append(Object.assign(document.createElement("p"), {className: "failed", textContent: `Not drawn: ${error}`}));
     };
     try {
-      const layout = dressed(plot.figure, printing, !!plot.closest(".wide"));
-      const added = fitted(layout, layout.width ?? plot.clientWidth);
+      const layout = dressed(plot.figure, printing);
+      const width = layout.width ?? plot.clientWidth;
+      if (width < narrow && layout.height) stacked(layout);
+      if (printing) legible(layout);
+      const added = fitted(layout, width);
       if (added && layout.height) {
         layout.height += added;
         layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
@@ -226,15 +275,47 @@
     });
   }
 
+  // A link to a part that is folded opens it.
+  const unfold = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let part = target; part; part = part.parentElement) if (part.matches("details")) part.open = true;
+    const own = target.querySelector(":scope > details.block, :scope > details.section, :scope > details.why");
+    if (own) own.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
+  // Print: two pages of summary, then the reasons of the verdicts, the models' findings, and what the reader has opened.
+  const appendix = document.getElementById("appendix");
   let before = null;
   addEventListener("beforeprint", () => {
-    before = sections.map(section => section.open);
+    if (before) return;
+    const texts = [...document.querySelectorAll("details.words, details.block")];
+    before = [...sections, ...whys].map(part => [part, part.open]);
     slides.forEach(toBest => toBest());
-    setAll(true);
-    plots.forEach(plot => { watcher.unobserve(plot); draw(plot, true); });
+    [...texts, ...whys].forEach(part => { part.open = true; });
+    appendix.hidden = false;
+    for (const claim of document.querySelectorAll("ol.claims > li")) {
+      const reasons = claim.querySelector(".why .said");
+      appendix.append(made("h3", claim.querySelector("h3").textContent), reasons);
+      before.push([claim, reasons]);
+    }
+    plots.forEach(plot => {
+      if (plot.closest("details:not([open])")) return;
+      watcher.unobserve(plot);
+      draw(plot, true);
+    });
   });
   addEventListener("afterprint", () => {
-    if (before) sections.forEach((section, i) => { section.open = before[i]; });
+    for (const [part, state] of before ?? []) {
+      if (part.matches("details")) part.open = state;
+      else part.querySelector(".why").append(state);
+    }
+    before = null;
+    appendix.hidden = true;
+    appendix.querySelectorAll("h3").forEach(head => head.remove());
     redraw();
   });
 
