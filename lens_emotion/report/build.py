@@ -36,7 +36,7 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     rows = [summary_row(m) for m in run.models]
     over_models = [mixed_section(run.mixed)] if run.mixed else []
     if run.alike is not None:
-        figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike), ("tables/rsa.csv",))
+        figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike), "tables/rsa.csv")
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
     page = RunReport(

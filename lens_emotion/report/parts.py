@@ -14,7 +14,7 @@ from pandas import DataFrame
 Tone = Literal["good", "noise", "plain"]
 Verdict = Literal["above its null", "not distinguishable from noise", "not testable", "reported"]
 Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
-Picture = tuple[str, go.Figure] | tuple[str, go.Figure, tuple[str, ...]]
+Picture = tuple[str, go.Figure] | tuple[str, go.Figure, str]
 
 TONES: dict[str, Tone] = {
     "above its null": "good",
@@ -154,7 +154,7 @@ class LayerSlider:
     stops: tuple[LayerStop, ...]
     best: int
     measure: str
-    figures: tuple[tuple[str, tuple[go.Figure, ...]] | tuple[str, tuple[go.Figure, ...], tuple[str, ...]], ...]
+    figures: tuple[tuple[str, tuple[go.Figure, ...]] | tuple[str, tuple[go.Figure, ...], str], ...]
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Section:
     Attributes:
         title: its heading.
         text: what the reader sees here; empty lines part paragraphs.
-        figures: (caption, figure) each, or (caption, figure, where the CSV behind it lie in the run folder).
+        figures: (caption, figure) each, or (caption, figure, where the CSV behind it lies in the run folder).
         tables: (caption, frame) each, or (caption, frame, where its CSV lies in the run folder).
         pairs: steered texts beside unsteered ones.
         opened: whether it is open when the page opens.

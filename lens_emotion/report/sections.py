@@ -70,10 +70,10 @@ WRITTEN_ELSEWHERE = {
 }
 
 
-def _behind(exhibit: Exhibit, result: Any, where: str) -> tuple[str, ...]:
-    """Where the CSV behind its figure lie in the run folder, the main one first."""
-    names = tuple(exhibit.csv(result)) or (WRITTEN_ELSEWHERE.get(exhibit.id),)
-    return tuple(f"{where}/{name}.csv" for name in names if name)
+def _behind(exhibit: Exhibit, result: Any, where: str) -> str:
+    """Where the CSV behind its figure lies in the run folder; "" if nothing is tabulated."""
+    name = next(iter(exhibit.csv(result)), WRITTEN_ELSEWHERE.get(exhibit.id))
+    return f"{where}/{name}.csv" if name else ""
 
 
 def _further(shown: Mapping[str, Shown]) -> list[Plan]:
@@ -112,21 +112,18 @@ def _slider(m: ModelStudy, where: str) -> Mapping[str, Any]:
     return {"layers": LayerSlider(tuple(stops), decoding.best_layer, bars, _layer_figures(m.atlas, where))}
 
 
-def _layer_figures(atlas: Atlas, where: str) -> tuple[tuple[str, tuple, tuple[str, ...]], ...]:
-    def behind(name: str) -> tuple[str, ...]:
-        return (f"{where}/{name}.csv",)
-
+def _layer_figures(atlas: Atlas, where: str) -> tuple[tuple[str, tuple, str], ...]:
     similar = tuple(plots.similarity(s) for s in atlas.similarity.layers)
-    found = [("Cosines between the emotion vectors", similar, behind("similarity_by_layer"))]
+    found = [("Cosines between the emotion vectors", similar, f"{where}/similarity_by_layer.csv")]
     if atlas.circumplex:
         figures = tuple(plots.circumplex(c) for c in atlas.circumplex)
-        found.append(("Principal components beside human norms", figures, behind("circumplex_by_layer")))
+        found.append(("Principal components beside human norms", figures, f"{where}/circumplex_by_layer.csv"))
     for i, text in enumerate(atlas.texts, 1):
         caption = (
             f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. "
             "Vectors and random directions are made of texts of the other topics."
         )
-        found.append((caption, tuple(plots.token_scores(s) for s in text.scores), behind(f"tokens_{i}")))
+        found.append((caption, tuple(plots.token_scores(s) for s in text.scores), f"{where}/tokens_{i}.csv"))
     return tuple(found)
 
 

@@ -53,13 +53,30 @@
     }
   };
 
+  // A line of a figure's words, broken where this many pixels end.
+  const broken = (line, pixels) => {
+    const longest = Math.max(30, Math.floor(pixels / 6));
+    const parts = [""];
+    for (const word of line.split(" ")) {
+      if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
+      parts.push((parts.pop() + " " + word).trim());
+    }
+    return parts;
+  };
+
   // On a narrow screen panels that stood side by side stand one below the other, each at its height, with its words.
-  const stacked = layout => {
+  const stacked = (layout, plotted, width) => {
     const panels = Object.keys(layout).filter(key => /^xaxis\d*$/.test(key)).map(key => {
       const y = layout[`yaxis${(layout[key].anchor ?? "y").slice(1)}`];
       return y && {x: layout[key], y, across: layout[key].domain ?? [0, 1], up: y.domain ?? [0, 1]};
     }).filter(Boolean);
-    if (new Set(panels.map(panel => panel.across[0].toFixed(2))).size < 2) return;
+    if (new Set(panels.map(panel => panel.across[0].toFixed(2))).size < 2) {
+      // one panel: room for its legend, whose entries stand one below the other; a square one no higher than it is wide
+      const entries = plotted.filter(trace => trace.showlegend !== false && trace.name && layout.showlegend !== false).length;
+      const square = layout.xaxis?.scaleanchor || layout.yaxis?.scaleanchor;
+      layout.height = square ? Math.min(layout.height, width + 140) : layout.height + 16 * entries;
+      return;
+    }
     panels.sort((a, b) => b.up[1] - a.up[1] || a.across[0] - b.across[0]);
     const margin = {t: 72, b: 92, ...layout.margin};
     const before = layout.height - margin.t - margin.b;
@@ -79,6 +96,7 @@
       const near = panels.filter(({across}) => words.x >= across[0] - .02 && words.x <= across[1] + .02)
         .sort((a, b) => Math.abs(words.y - a.up[1]) - Math.abs(words.y - b.up[1]))[0];
       if (!near) continue;
+      words.text = words.text.split("<br>").flatMap(line => broken(line, width - 90)).join("<br>");
       words.x = (words.x - near.across[0]) / (near.across[1] - near.across[0]);
       words.y = near.y.domain[1] + (words.y - near.up[1]) * before / after;
     }
@@ -101,16 +119,8 @@
   const fitted = (layout, width) => {
     const subtitle = layout.title?.subtitle;
     if (!subtitle?.text) return 0;
-    const longest = Math.max(30, Math.floor((width - 28) / 6));
     const before = subtitle.text.split("<br>");
-    const lines = before.flatMap(line => {
-      const parts = [""];
-      for (const word of line.split(" ")) {
-        if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
-        parts.push((parts.pop() + " " + word).trim());
-      }
-      return parts;
-    });
+    const lines = before.flatMap(line => broken(line, width - 28));
     subtitle.text = lines.join("<br>");
     return 15 * (lines.length - before.length);
   };
@@ -125,7 +135,7 @@
     try {
       const layout = dressed(plot.figure, printing);
       const width = layout.width ?? plot.clientWidth;
-      if (width < narrow && layout.height) stacked(layout);
+      if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
       if (printing) legible(layout);
       const added = fitted(layout, width);
       if (added && layout.height) {
@@ -133,7 +143,7 @@
         layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
       }
       if (layout.height) plot.style.minHeight = printing ? "" : `${layout.height}px`;
-      Plotly.react(plot, plot.figure.data, layout, config).then(() => listen(plot)).catch(failed);
+      Plotly.react(plot, plot.figure.data, layout, {...config, displayModeBar: width < narrow ? false : "hover"}).then(() => listen(plot)).catch(failed);
     } catch (error) { failed(error); }
   };
 
