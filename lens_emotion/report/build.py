@@ -36,7 +36,11 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     rows = [summary_row(m) for m in run.models]
     over_models = [mixed_section(run.mixed)] if run.mixed else []
     if run.alike is not None:
-        figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike), "tables/rsa.csv")
+        figure = (
+            "Every two models: rho of the distances between emotions",
+            plots.rsa_many(run.alike),
+            "tables/rsa.csv",
+        )
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
     page = RunReport(
@@ -259,8 +263,8 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         whole = Cell(over.verdict, _TONES.get(over.verdict, "plain"), over.reason)
         effect = str(over.effect) if over.effect is not None and math.isfinite(over.effect.value) else ""
         more = tuple(line for line in wanting(run.claims, over) if line not in over.reason)
-        nulls = {c.null for c in per_model.values() if c.null}
-        null = nulls.pop() if len(nulls) == 1 else over.null
+        nulls = {c.null for c in per_model.values() if c is not over and c.null}
+        null = nulls.pop() if len(nulls) == 1 else over.null.replace("in its row", "behind why")
         rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, null, over.n, more))
     return tuple(rows)
 

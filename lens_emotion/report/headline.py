@@ -79,7 +79,9 @@ def finding(names: Sequence[str], found: Sequence[str], claims: Claims) -> str:
     steered = [c.scope for c in claims.claims if c.code == "C5" and c.scope in names and c.verdict == SUPPORTED]
     parts = [_main(names, found, read, steered, overall.get("C5", NOT_TESTABLE))]
     if read:
-        parts += [words for code, said in (("C3", SHAPE), ("C1", WRITING)) if (words := said.get(overall.get(code, "")))]
+        parts += [
+            words for code, said in (("C3", SHAPE), ("C1", WRITING)) if (words := said.get(overall.get(code, "")))
+        ]
     return "; ".join(parts)
 
 
@@ -126,8 +128,8 @@ def caution(names: Sequence[str]) -> str:
     if not toys:
         return ""
     if len(toys) == len(names):
-        which = "The toy model that ships" if len(toys) == 1 else "The toy models that ship"
-        return f"A check of the tool, not a finding. {which} with it must show this."
+        which = "a toy model that ships" if len(toys) == 1 else "toy models that ship"
+        return f"A check of the tool, not a finding: {which} with it."
     which = f"{', '.join(toys)} {'is a toy model' if len(toys) == 1 else 'are toy models'}"
     return f"{which}: there, this is a check of the tool, not a finding."
 
@@ -177,8 +179,12 @@ def _reading(models: Sequence[ModelStudy]) -> KeyNumber | None:
     bars = tuple(
         Bar(float(r.accuracy), (0.0, float(r.null_high)), name=m.info.name) for m, r in zip(able, rows, strict=True)
     )
-    ps = {floored(float(r.p_corrected), m.comprehension.decoding.n_permutations) for m, r in zip(able, rows, strict=True)}
-    null = f"chance {_ends([float(r.chance) for r in rows])}, permuted labels up to {max(r.null_high for r in rows):.2f}"
+    ps = {
+        floored(float(r.p_corrected), m.comprehension.decoding.n_permutations) for m, r in zip(able, rows, strict=True)
+    }
+    null = (
+        f"chance {_ends([float(r.chance) for r in rows])}, permuted labels up to {max(r.null_high for r in rows):.2f}"
+    )
     line = f"of texts on unseen topics given the right one of {emotions} emotions"
     return KeyNumber("reads", value, _joined(line, over), f"{null}; {ps.pop()}" if len(ps) == 1 else null, bars)
 
@@ -210,7 +216,9 @@ def _depth(models: Sequence[ModelStudy]) -> KeyNumber | None:
     bars = tuple(Bar(s.best_depth, MIDDLE, s.best_depth_low, s.best_depth_high, name) for name, s in sweeps)
     middle = f"the middle third is {MIDDLE[0]:.0%} to {MIDDLE[1]:.0%}"
     if all(level(s) for s in found):
-        return KeyNumber("best depth", "none", alike(found[0]) if len(found) == 1 else "all layers are alike", middle, bars)
+        return KeyNumber(
+            "best depth", "none", alike(found[0]) if len(found) == 1 else "all layers are alike", middle, bars
+        )
     value, over = _over([s.best_depth for s in found], ".0%")
     ends = [e for s in found for e in (s.best_depth_low, s.best_depth_high) if e is not None]
     line = "of the layers" + (f", 95% over topics {_ends(ends, '.0%')}" if ends else "")

@@ -84,7 +84,9 @@ def by_verdict(claim: ClaimRow, models: Sequence[ModelReport]) -> list[tuple[str
     said = [(model.name, str(cell.value)) for model, cell in zip(models, claim.models, strict=True)]
     found = {v: [name for name, verdict in said if verdict == v] for v in VERDICTS}
     return [
-        (v, f"{v} in all {len(names)}" if len(names) == len(models) else ", ".join(names)) for v, names in found.items() if names
+        (v, f"{v} in all {len(names)}" if len(names) == len(models) else ", ".join(names))
+        for v, names in found.items()
+        if names
     ]
 
 

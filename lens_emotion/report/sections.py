@@ -55,7 +55,9 @@ def sections(m: ModelStudy, folder: Store) -> list[Section]:
         mine = [shown[name] for name in plan.exhibits if name in shown]
         if not mine and plan.exhibits:
             continue
-        figures = tuple((exhibit.caption(result), figure, _behind(exhibit, result, where)) for exhibit, result, figure in mine)
+        figures = tuple(
+            (exhibit.caption(result), figure, _behind(exhibit, result, where)) for exhibit, result, figure in mine
+        )
         listed = [row for exhibit, result, _ in mine for row in exhibit.listed(result)]
         tables = tuple((caption, frame, f"{where}/{name}.csv") for caption, frame, name in listed)
         found.append(Section(plan.title, plan.text(m), figures, tables, opened=plan.opened, **plan.parts(m, where)))

@@ -39,7 +39,14 @@ HEADERS = {
 }
 # parts of names, said after what they belong to: "other_success_low" is "another emotion's vector: success, 95% from"
 BEGINS = {"other_": "another emotion's vector: ", "null_": "null: ", "p_": "p against ", "cosine_": "cosine: "}
-ENDS = {"_standardised": ", standardised", "_low": ", 95% from", "_high": ", 95% to", "_rate": ", share", "_p": ", p"}
+ENDS = {
+    "_standardised": ", standardised",
+    "_low": ", 95% from",
+    "_high": ", 95% to",
+    "_rate": ", share",
+    "_p": ", p",
+    "_p_corrected": ", p, corrected",
+}
 SIDES = {"_a": " of the first", "_b": " of the second"}
 
 

@@ -80,7 +80,12 @@
     panels.sort((a, b) => b.up[1] - a.up[1] || a.across[0] - b.across[0]);
     const margin = {t: 72, b: 92, ...layout.margin};
     const before = layout.height - margin.t - margin.b;
-    const gap = 92;
+    const titles = (layout.annotations ?? []).filter(words => words.xref === "paper" && words.yref === "paper");
+    for (const words of titles) {
+      const [head, ...rest] = words.text.split("<br>");  // a heading, and what it says in lines for a wider panel
+      words.text = [...broken(head, width - 60), ...(rest.length ? broken(rest.join(" "), width - 60) : [])].join("<br>");
+    }
+    const gap = 76 + 15 * Math.max(0, ...titles.map(words => words.text.split("<br>").length));
     const heights = panels.map(({up}) => (up[1] - up[0]) * before);
     const after = heights.reduce((sum, height) => sum + height + gap, -gap);
     let top = 1;
@@ -91,12 +96,10 @@
       if (panel.y.matches) delete panel.y.matches;
       top -= (heights[i] + gap) / after;
     });
-    for (const words of layout.annotations ?? []) {
-      if (words.xref !== "paper" || words.yref !== "paper") continue;
+    for (const words of titles) {
       const near = panels.filter(({across}) => words.x >= across[0] - .02 && words.x <= across[1] + .02)
         .sort((a, b) => Math.abs(words.y - a.up[1]) - Math.abs(words.y - b.up[1]))[0];
       if (!near) continue;
-      words.text = words.text.split("<br>").flatMap(line => broken(line, width - 90)).join("<br>");
       words.x = (words.x - near.across[0]) / (near.across[1] - near.across[0]);
       words.y = near.y.domain[1] + (words.y - near.up[1]) * before / after;
     }
@@ -307,6 +310,11 @@
     slides.forEach(toBest => toBest());
     [...texts, ...whys].forEach(part => { part.open = true; });
     appendix.hidden = false;
+    const forest = document.querySelector(".forest");
+    if (forest) {
+      before.push([forest]);
+      appendix.append(forest);
+    }
     for (const claim of document.querySelectorAll("ol.claims > li")) {
       const reasons = claim.querySelector(".why .said");
       appendix.append(made("h3", claim.querySelector("h3").textContent), reasons);
@@ -321,6 +329,7 @@
   addEventListener("afterprint", () => {
     for (const [part, state] of before ?? []) {
       if (part.matches("details")) part.open = state;
+      else if (part.matches(".forest")) document.getElementById("claims").append(part);
       else part.querySelector(".why").append(state);
     }
     before = null;
