@@ -15,7 +15,7 @@ from test_plots import every_figure, sweep_result
 from lens_emotion import plots
 from lens_emotion.report.page import anchor, figure_json, flattened, render_report, write_report
 from lens_emotion.report.parts import Cell, Finding, ModelReport, RunReport, Section, TextPair
-from lens_emotion.report.words import entry, header, number
+from lens_emotion.report.words import number
 
 EVIL = "<script>alert(1)</script>"
 

@@ -2,7 +2,6 @@
 (() => {
   const plots = [...document.querySelectorAll(".plot")];
   const sections = [...document.querySelectorAll("details.block, details.section")];
-  const whys = [...document.querySelectorAll("details.why")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     toImageButtonOptions: {format: "svg"},
@@ -13,6 +12,7 @@
     card: css("--card")});
   const onPaper = {ink: "#000", soft: "#333", grid: "rgba(60,66,76,.16)", axis: "rgba(60,66,76,.5)", card: "#fff"};
   const paperWidth = 682;  // of an A4 page less its margins, in CSS pixels: figures are drawn at it, none is shrunk
+  const paperHeight = 860;  // leaves room for a caption, and for what stands above
   const smallest = 9.4;  // pixels of text in print: 7 points
   const narrow = 600;  // below it panels stand in one column
 
@@ -38,7 +38,10 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.autosize = !printing;
     delete layout.width;
-    if (printing) layout.width = paperWidth;
+    if (printing) {
+      layout.width = paperWidth;
+      if (layout.height) layout.height = Math.min(layout.height, paperHeight);
+    }
     return layout;
   };
 
@@ -300,15 +303,15 @@
   addEventListener("hashchange", unfold);
   unfold();
 
-  // Print: two pages of summary, then the reasons of the verdicts, the models' findings, and what the reader has opened.
+  // Print: two pages of summary, then the reasons of the verdicts, the methods, and what the reader has opened.
   const appendix = document.getElementById("appendix");
   let before = null;
   addEventListener("beforeprint", () => {
     if (before) return;
-    const texts = [...document.querySelectorAll("details.words, details.block")];
-    before = [...sections, ...whys].map(part => [part, part.open]);
+    const methods = document.querySelector("#methods details");
+    before = methods ? [[methods, methods.open]] : [];
     slides.forEach(toBest => toBest());
-    [...texts, ...whys].forEach(part => { part.open = true; });
+    if (methods) methods.open = true;
     appendix.hidden = false;
     const forest = document.querySelector(".forest");
     if (forest) {
