@@ -1,4 +1,4 @@
-"""What a page says first: a sentence made of the verdicts by rule, the eight verdicts, and three numbers beside their nulls.
+"""What a page says first: a sentence made of the verdicts by rule, the verdicts, and three numbers beside their nulls.
 
 Nothing is computed here but medians over models, and which layers are alike.
 """

@@ -45,16 +45,18 @@
     return layout;
   };
 
-  // No text of a printed figure is smaller than 7 points, whoever set its size.
-  const legible = value => {
-    if (Array.isArray(value)) value.forEach(legible);
+  // Text of a printed figure goes with its width, and none is smaller than 7 points, whoever set its size.
+  const legible = (value, scale) => {
+    if (Array.isArray(value)) value.forEach(inner => legible(inner, scale));
     else if (value && typeof value === "object") {
       for (const [key, inner] of Object.entries(value)) {
-        if (/font$/.test(key) && inner?.size < smallest) inner.size = smallest;
-        legible(inner);
+        if (/font$/.test(key) && inner?.size) inner.size = Math.max(smallest, inner.size * scale);
+        legible(inner, scale);
       }
     }
   };
+  const readable = trace =>
+    trace.textfont?.size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
 
   // A line of a figure's words, broken where this many pixels end.
   const broken = (line, pixels) => {
@@ -142,14 +144,14 @@
       const layout = dressed(plot.figure, printing);
       const width = layout.width ?? plot.clientWidth;
       if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
-      if (printing) legible(layout);
+      if (printing) legible(layout, plot.closest(".wide") ? .78 : 1);
       const added = fitted(layout, width);
       if (added && layout.height) {
         layout.height += added;
         layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
       }
       if (layout.height) plot.style.minHeight = printing ? "" : `${layout.height}px`;
-      Plotly.react(plot, plot.figure.data, layout, {...config, displayModeBar: width < narrow ? false : "hover"}).then(() => listen(plot)).catch(failed);
+      Plotly.react(plot, printing ? plot.figure.data.map(readable) : plot.figure.data, layout, {...config, displayModeBar: width < narrow ? false : "hover"}).then(() => listen(plot)).catch(failed);
     } catch (error) { failed(error); }
   };
 
