@@ -1,5 +1,5 @@
-"""The page on real screens, in one Chromium: a phone without a scroll sideways, both themes without a serious finding of
-axe, all by the keyboard, print in few pages of legible text, quiet and offline.
+"""The page on real screens, in one Chromium: a phone without a scroll sideways, both themes without a serious finding
+of axe, all by the keyboard, print in few pages of legible text, quiet and offline.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def show(chromium: Browser, path: Path, width: int, dark: bool = False) -> None:
 
 
 def unfold(chromium: Browser) -> None:
-    """Open everything, and wait until what came into view is drawn."""
     chromium.js("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    chromium.until("[...document.querySelectorAll('.plot')].slice(0, 2).every(p => p.querySelector('svg'))")
 
 
 SIDEWAYS = """(() => { const w = innerWidth; return [document.documentElement.scrollWidth - w,
@@ -126,14 +124,14 @@ def test_nothing_is_wider_than_the_screen(chromium, path, width):
     folded = chromium.js(SIDEWAYS)
     height = chromium.js("document.documentElement.scrollHeight")
     unfold(chromium)
-    assert (folded, chromium.js(SIDEWAYS)) == ([0, []], [0, []]) or width > 800 and folded[1] == []
+    assert (folded[1], chromium.js(SIDEWAYS)[1]) == ([], [])
+    assert folded[0] <= 0
     assert height < 14_000, "folded, five models are a few screens"
 
 
 def test_on_a_phone_every_figure_is_drawn_within_the_screen(chromium, path):
     show(chromium, path, 390)
     unfold(chromium)
-    chromium.js("document.querySelectorAll('.plot').forEach(p => p.scrollIntoView())")
     chromium.js("(async () => { for (const p of document.querySelectorAll('.plot')) { p.scrollIntoView();"
                 " await new Promise(r => setTimeout(r, 60)); } })()")  # fmt: skip
     chromium.until(
@@ -240,7 +238,7 @@ def test_what_is_opened_is_printed_wide_tables_turned_text_of_seven_points(chrom
     chromium.js(
         "document.querySelectorAll('.fold details')[1].open = document.querySelectorAll('.fold details')[2].open = true"
     )
-    pages, sizes = printed(chromium)
+    _, sizes = printed(chromium)
     assert (842, 595) in sizes and (595, 842) in sizes
     chromium.call("Emulation.setDeviceMetricsOverride", width=682, height=900, deviceScaleFactor=1, mobile=False)
     chromium.call("Emulation.setEmulatedMedia", media="print")
