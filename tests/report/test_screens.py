@@ -81,7 +81,7 @@ def page() -> str:
     over = Section("Do the models agree?", WORDS, some[:1])
     return render_report(
         RunReport(
-            "A run", "2026-11-27T00:00:00", f"lens-emotion study {' '.join(MODELS)}", rows, models, {"versions": {"torch": "2" * 200}},
+            "A run", "2026-11-27T00:00:00", f"study {' '.join(MODELS)}", rows, models, {"torch": "2" * 200},
             WORDS, claims, drawn[0][1], (over,), WORDS * 20, first, (1 / 201,),
         )
     )  # fmt: skip
@@ -138,12 +138,8 @@ def test_on_a_phone_every_figure_is_drawn_within_the_screen(chromium, path):
         "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg') || p.querySelector('.failed'))"
     )
     assert chromium.js("document.querySelectorAll('.plot .failed').length") == 0
-    assert (
-        chromium.js(
-            "Math.max(...[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right))"
-        )
-        <= 391
-    )
+    ends = "[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)"
+    assert chromium.js(f"Math.max(...{ends})") <= 391
 
 
 @pytest.mark.skipif(find_spec("axe_core_python") is None, reason="axe-core is not here")
@@ -246,9 +242,9 @@ def test_what_is_opened_is_printed_wide_tables_turned_text_of_seven_points(chrom
     chromium.until(
         "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility()).every(p => p.querySelector('svg'))"
     )
-    small = chromium.js("""[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && [...e.childNodes].some(
-      n => n.nodeType === 3 && n.data.trim()) && parseFloat(getComputedStyle(e).fontSize) < 9.3).map(
-      e => e.tagName + ' ' + getComputedStyle(e).fontSize + ' ' + e.textContent.slice(0, 40)).slice(0, 8)""")
+    small = chromium.js("""[...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && parseFloat(getComputedStyle(e).fontSize) < 9.3
+      ).map(e => e.tagName + ' ' + getComputedStyle(e).fontSize + ' ' + e.textContent.slice(0, 40)).slice(0, 8)""")
     assert small == [], "7 points are 9.33 pixels"
     assert chromium.js("document.documentElement.scrollWidth") <= 682, (
         "Chromium shrinks all pages if one thing is wider"
