@@ -243,7 +243,8 @@ def test_what_is_opened_is_printed_wide_tables_turned_text_of_seven_points(chrom
         "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility()).every(p => p.querySelector('svg'))"
     )
     small = chromium.js("""[...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
-      && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && parseFloat(getComputedStyle(e).fontSize) < 9.3
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())
+      && parseFloat(getComputedStyle(e).fontSize) < 9.3
       ).map(e => e.tagName + ' ' + getComputedStyle(e).fontSize + ' ' + e.textContent.slice(0, 40)).slice(0, 8)""")
     assert small == [], "7 points are 9.33 pixels"
     assert chromium.js("document.documentElement.scrollWidth") <= 682, (
