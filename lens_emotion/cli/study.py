@@ -159,14 +159,15 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
 
 def _print_summary(row: dict[str, object]) -> None:
     """One paragraph per finding, with its note, that fits a narrow terminal."""
-    from lens_emotion.report.page import as_cell, number
+    from lens_emotion.report.page import as_cell
+    from lens_emotion.report.words import number
 
     styles = {"good": "green", "noise": "yellow", "plain": ""}
     for i, (label, value) in enumerate(row.items()):
         cell = as_cell(value)
         shown = Text(number(cell.value), style="bold" if i == 0 else styles[cell.tone])
         head = shown if i == 0 else Text(f"  {label:<15} ").append(shown)
-        say_wrapped(head.append("  "), f"({cell.note})" if cell.note else "", "dim", indent=18)
+        say_wrapped(head.append("  "), f"({cell.said})" if cell.said else "", "dim", indent=18)
 
 
 def print_plan(config: StudyConfig, folder: Path) -> None:

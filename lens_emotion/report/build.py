@@ -12,13 +12,15 @@ from typing import Any
 
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
+from lens_emotion.report.headline import alike, floored, headline, level
 from lens_emotion.report.page import write_report
-from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
+from lens_emotion.report.parts import Bar, Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
 from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
+from lens_emotion.study.claims.reading import MIDDLE
 from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
@@ -34,7 +36,11 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     rows = [summary_row(m) for m in run.models]
     over_models = [mixed_section(run.mixed)] if run.mixed else []
     if run.alike is not None:
-        figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
+        figure = (
+            "Every two models: rho of the distances between emotions",
+            plots.rsa_many(run.alike),
+            "tables/rsa.csv",
+        )
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
     page = RunReport(
@@ -52,10 +58,18 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         claims_figure=plots.claims(run.claims),
         over_models=tuple(over_models),
         methods=methods_text(run),
+        headline=headline(run),
+        floors=tuple(1 / (n + 1) for n in _permutations(run)),
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()
     return path, rows
+
+
+def _permutations(run: StudyRun) -> set[int]:
+    """The numbers of permutations behind this run's p-values: its own, and ten times as many for geometries."""
+    own = {m.comprehension.decoding.n_permutations for m in run.models}
+    return own | {10 * n for n in own}
 
 
 def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
@@ -72,15 +86,10 @@ def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
 
 def summary_row(m: ModelStudy) -> Row:
     """One line per model: reading, where, writing, the paper's preset, steering."""
-    sweep = m.comprehension.sweep
-    low, high = sweep.best_depth_low, sweep.best_depth_high
-    interval = "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
-    if sweep.standardised is not None:
-        interval += f"{'; ' if interval else ''}standardised {sweep.standardised.best_depth:.0%}"
     return {
         "model": Cell(m.info.name, note=f"{m.info.family}, {m.stimuli}"),
         "reads emotion": _decoding_cell(m.comprehension),
-        "at depth": Cell(f"{sweep.best_depth:.0%}", note=interval),
+        "at depth": _depth_cell(m.comprehension),
         "writes emotion": _decoding_cell(m.generation[-1]) if m.generation else _not_run(m, WRITING),
         "paper's preset": _jeong_cell(m),
         "steers": _steering_cell(m.steering),
@@ -91,11 +100,25 @@ def _decoding_cell(method: MethodStudy) -> Cell:
     best = method.decoding.table.iloc[method.decoding.best_layer]
     p = float(best.p_corrected)
     if method.decoding.tied:
-        return Cell("not testable", note="copies leave no text that was not also learnt")
-    note = f"chance {best.chance:.2f}, {p_text(p)}{_standardised(method)}"
+        return Cell("not testable", why="copies leave no text that was not also learnt")
+    note, why = f"chance {best.chance:.2f}, {floored(p, method.decoding.n_permutations)}", _standardised(method)
+    bar = Bar(float(best.accuracy), (0.0, float(best.null_high)))
     if hangs := method.decoding.hangs():
-        return Cell(f"{best.accuracy:.2f}", "plain", f"{note}; {hangs}")
-    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", note)
+        return Cell(f"{best.accuracy:.2f}", "plain", f"{note}; it hangs on the decoder", f"{why}; {hangs}", bar)
+    return Cell(f"{best.accuracy:.2f}", "good" if p <= ALPHA else "noise", note, why, bar)
+
+
+def _depth_cell(method: MethodStudy) -> Cell:
+    """Where reading is best, or that no layer is."""
+    sweep = method.sweep
+    low, high, tied = sweep.best_depth_low, sweep.best_depth_high, alike(sweep)
+    interval = "" if low is None or high is None else f"95% {low:.0%} to {high:.0%}"
+    other = "" if sweep.standardised is None else f"standardised {sweep.standardised.best_depth:.0%}"
+    if level(sweep):
+        first = f"first of the best at {sweep.best_depth:.0%}"
+        return Cell("no best layer", note=tied, why="; ".join(filter(None, (first, interval, other))))
+    why = "; ".join(filter(None, (tied, other)))
+    return Cell(f"{sweep.best_depth:.0%}", note=interval, why=why, bar=Bar(sweep.best_depth, MIDDLE, low, high))
 
 
 def _standardised(method: MethodStudy) -> str:
@@ -104,11 +127,11 @@ def _standardised(method: MethodStudy) -> str:
     if other is None:
         return ""
     best = other.table.iloc[other.best_layer]
-    return f"; standardised per dimension {best.accuracy:.2f}, {p_text(float(best.p_corrected))}"
+    return f"standardised per dimension {best.accuracy:.2f}, {floored(float(best.p_corrected), other.n_permutations)}"
 
 
 def _not_run(m: ModelStudy, part: str) -> Cell:
-    return Cell("not testable", note=m.lacking[part]) if part in m.lacking else Cell("not run")
+    return Cell("not testable", why=m.lacking[part]) if part in m.lacking else Cell("not run")
 
 
 def _jeong_cell(m: ModelStudy) -> Cell:
@@ -127,16 +150,19 @@ def _steering_cell(steering: DoseResponse | None) -> Cell:
     if steering is None:
         return Cell("not run")
     if steering.silent:
-        return Cell("not testable", "plain", steering.silent)
-    found = steering.headline
+        return Cell("not testable", "plain", why=steering.silent)
+    found, spoilt = steering.headline, steering.spoilt.removeprefix("; ")
     if found is None:
-        return Cell("no success rate", "plain", NO_HEADLINE)
+        return Cell("no success rate", "plain", why=NO_HEADLINE)
     if not found.doses:
         rows = steering.table[steering.table.condition == "emotion"].sort_values("dose")
         path = " -> ".join(dict.fromkeys(rows.regime))  # as the dose grows
-        return Cell("no surgical dose", "noise", path + steering.spoilt)
-    note = f"{found.controls}; dose chosen on other openings: {found.told}"
-    return Cell(found.rate, "good" if found.beyond else "noise", note + steering.spoilt)
+        return Cell("no surgical dose", "noise", path, spoilt)
+    zone = 0.0, max(found.random, found.other or 0) / found.n
+    why = "; ".join(filter(None, (f"{found.rate}; dose chosen on other openings: {found.told}", spoilt)))
+    tone: Tone = "good" if found.beyond else "noise"
+    bar = Bar(found.success / found.n, zone, found.low, found.high)
+    return Cell(f"{found.success}/{found.n}", tone, found.controls, why, bar)
 
 
 def model_report(m: ModelStudy, store: Store) -> ModelReport:
@@ -197,9 +223,9 @@ def _method_finding(method: MethodStudy) -> Finding:
     notes = "; ".join(method.header.notes)
     return Finding(
         f"{method.name}: held-out decoding, {len(method.decoding.emotions)} emotions",
-        f"{best.accuracy:.2f} at depth {best.depth:.0%}",
+        f"{best.accuracy:.2f} " + (f"({alike(method.sweep)})" if level(method.sweep) else f"at depth {best.depth:.0%}"),
         f"chance {best.chance:.2f}, permuted labels {best.null_low:.2f} to {best.null_high:.2f}, "
-        f"{p_text(float(best.p_corrected))}{_standardised(method)}",
+        + floored(float(best.p_corrected), method.decoding.n_permutations),
         _verdict(float(best.p_corrected) <= ALPHA and not method.decoding.tied, not method.decoding.tied)
         if not method.decoding.hangs()
         else "reported",
@@ -237,8 +263,9 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         whole = Cell(over.verdict, _TONES.get(over.verdict, "plain"), over.reason)
         effect = str(over.effect) if over.effect is not None and math.isfinite(over.effect.value) else ""
         more = tuple(line for line in wanting(run.claims, over) if line not in over.reason)
-        facts = effect, over.null, over.n, more
-        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, *facts))
+        nulls = {c.null for c in per_model.values() if c is not over and c.null}
+        null = nulls.pop() if len(nulls) == 1 else over.null.replace("in its row", "behind why")
+        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, null, over.n, more))
     return tuple(rows)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from html import unescape
 from importlib import resources
 from itertools import count
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ from plotly.offline import get_plotlyjs
 from lens_emotion.display import visible
 from lens_emotion.files.artifacts import atomic_write
 from lens_emotion.plots import template
-from lens_emotion.report.parts import TONES, Cell, LayerSlider, RunReport, SteeredText, TextCells
+from lens_emotion.report.parts import TONES, Cell, ClaimRow, LayerSlider, ModelReport, RunReport, SteeredText, TextCells
+from lens_emotion.report.words import entry, header, number
+from lens_emotion.study.verdict import VERDICTS
 
 ROWS_SHOWN = 12
+WIDE_TABLE = 10  # columns from which a table lies on its side in print
 
 
 def write_report(run: RunReport, path: str | Path) -> Path:
@@ -54,20 +58,6 @@ def render_report(run: RunReport) -> str:
     )
 
 
-def number(value: object) -> str:
-    """A value as the tables print it: three significant digits, an en dash for what is missing."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return str(value)
-    if isinstance(value, Integral):
-        return f"{int(value):,}" if abs(int(value)) >= 100_000 else str(value)
-    real = float(value)
-    if math.isnan(real):
-        return "–"
-    return f"{real:.3f}" if 0.001 <= abs(real) < 1 else f"{real:.4g}"
-
-
 def anchor(name: str) -> str:
     """A name as an HTML id."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-").lower() or "model"
@@ -87,6 +77,33 @@ def flattened(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple
 def as_cell(value: object) -> Cell:
     """A summary value as a cell."""
     return value if isinstance(value, Cell) else Cell(value)
+
+
+def by_verdict(claim: ClaimRow, models: Sequence[ModelReport]) -> list[tuple[str, str]]:
+    """The verdicts on models, each with whose it is; "all five" where they are of one mind."""
+    said = [(model.name, str(cell.value)) for model, cell in zip(models, claim.models, strict=True)]
+    found = {v: [name for name, verdict in said if verdict == v] for v in VERDICTS}
+    return [
+        (v, f"{v} in all {len(names)}" if len(names) == len(models) else ", ".join(names))
+        for v, names in found.items()
+        if names
+    ]
+
+
+def label(figure: go.Figure, caption: str) -> str:
+    """A figure in a sentence, for those who do not see it: its title, then its caption."""
+    title = re.sub(r"<[^>]*>", " ", unescape(figure.layout.title.text or "")).strip()
+    return f"{title.rstrip('.')}. {caption}" if title and title != caption else caption
+
+
+def day(created: str) -> str:
+    """The day of a time as it is stored."""
+    return created.split("T")[0]
+
+
+def capitalised(words: str) -> str:
+    """Words as the beginning of a sentence, without its end."""
+    return (words[:1].upper() + words[1:]).rstrip(".")
 
 
 def _is_wide(figure: go.Figure) -> bool:
@@ -109,10 +126,12 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters.update(number=number, anchor=anchor, cell=as_cell)
+    environment.filters.update(number=number, anchor=anchor, cell=as_cell, header=header, entry=entry, label=label)
+    environment.filters.update(by_verdict=by_verdict, day=day, capitalised=capitalised)
     environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
     environment.tests.update(wide=_is_wide, numeric=lambda frame, i: is_numeric_dtype(frame.dtypes.iloc[i]))
-    environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, flattened=flattened, next=next)
+    environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, WIDE_TABLE=WIDE_TABLE)
+    environment.globals.update(flattened=flattened, next=next, zip=zip)
     return environment.from_string(_asset("report.html.j2"))
 
 
@@ -130,7 +149,7 @@ def figure_json(figure: go.Figure) -> Markup:
 def layers_json(slider: LayerSlider) -> Markup:
     """All figures of a slider: the one of the best layer, and for every layer what differs from it."""
     figures = []
-    for _, versions in slider.figures:
+    for _, versions, *_ in slider.figures:
         plain = [compact(f) for f in versions]
         base = plain[slider.best]
         figures.append({"base": base, "changes": [differences(base, other) for other in plain]})

@@ -14,6 +14,7 @@ from pandas import DataFrame
 Tone = Literal["good", "noise", "plain"]
 Verdict = Literal["above its null", "not distinguishable from noise", "not testable", "reported"]
 Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
+Picture = tuple[str, go.Figure] | tuple[str, go.Figure, str]
 
 TONES: dict[str, Tone] = {
     "above its null": "good",
@@ -24,18 +25,84 @@ TONES: dict[str, Tone] = {
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A share on a scale from 0 to 1, with its interval, over the zone that its null covers.
+
+    Attributes:
+        value: the mark. low, high: its interval, None where it has none.
+        zone: (from, to) of the null: chance and permuted labels, a control, the middle third.
+        name: of the model, where one number has a bar per model.
+    """
+
+    value: float
+    zone: tuple[float, float]
+    low: float | None = None
+    high: float | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One cell of the summary table.
 
     Attributes:
         value: what is written; numbers are rounded to three significant digits.
         tone: "good" for a result above its null, "noise" for one that is not, "plain" otherwise.
-        note: a second, smaller line: the null, the control, the p-value.
+        note: one smaller line: the null, the control, the p-value.
+        why: what else there is to say, folded away.
+        bar: the number beside its null.
     """
 
     value: object
     tone: Tone = "plain"
     note: str = ""
+    why: str = ""
+    bar: Bar | None = None
+
+    @property
+    def said(self) -> str:
+        """Note and the rest, where nothing can be folded."""
+        return "; ".join(filter(None, (self.note, self.why)))
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One verdict on the first screen: a claim's code, its name in a few words, and what became of it."""
+
+    code: str
+    name: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the numbers of the first screen.
+
+    Attributes:
+        label: what was asked. value: the number. line: of what, over how many. null: what it is read against.
+        bars: one per model.
+    """
+
+    label: str
+    value: str
+    line: str
+    null: str
+    bars: tuple[Bar, ...] = ()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the page says first.
+
+    Attributes:
+        finding: one sentence, made of the verdicts. caution: that it is none, of toy models.
+        chips: one per claim. numbers: with their nulls.
+    """
+
+    finding: str
+    caution: str = ""
+    chips: tuple[Chip, ...] = ()
+    numbers: tuple[KeyNumber, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +148,13 @@ class LayerSlider:
 
     Attributes:
         stops: one per layer. best: the stop to start at, and its name for readers. measure: what the bars show.
-        figures: (caption, one figure per layer) each.
+        figures: (caption, one figure per layer, and where their CSV lies in the run folder) each.
     """
 
     stops: tuple[LayerStop, ...]
     best: int
     measure: str
-    figures: tuple[tuple[str, tuple[go.Figure, ...]], ...]
+    figures: tuple[tuple[str, tuple[go.Figure, ...]] | tuple[str, tuple[go.Figure, ...], str], ...]
 
 
 @dataclass(frozen=True)
@@ -153,7 +220,7 @@ class Section:
     Attributes:
         title: its heading.
         text: what the reader sees here; empty lines part paragraphs.
-        figures: (caption, figure) each.
+        figures: (caption, figure) each, or (caption, figure, where the CSV behind it lies in the run folder).
         tables: (caption, frame) each, or (caption, frame, where its CSV lies in the run folder).
         pairs: steered texts beside unsteered ones.
         opened: whether it is open when the page opens.
@@ -163,7 +230,7 @@ class Section:
 
     title: str
     text: str = ""
-    figures: tuple[tuple[str, go.Figure], ...] = ()
+    figures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     pairs: tuple[TextPair, ...] = ()
     opened: bool = False
@@ -222,6 +289,8 @@ class RunReport:
         claims: the paper's claims, tested; their cells stand in the order of `models`. claims_figure: beside them.
         over_models: what sets the models side by side.
         methods: what was done, in paragraphs to paste into a paper.
+        headline: what is said first; the title, where there is none.
+        floors: the smallest p that this run's permutations can give, by their number.
     """
 
     title: str
@@ -235,6 +304,8 @@ class RunReport:
     claims_figure: go.Figure | None = None
     over_models: tuple[Section, ...] = ()
     methods: str = ""
+    headline: Headline | None = None
+    floors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

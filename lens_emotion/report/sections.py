@@ -31,14 +31,14 @@ class Plan:
 
     Attributes:
         text: what is said above the figures. exhibits: ids, in their order. opened: when the page opens.
-        parts: fields of `Section` that only this one has.
+        parts: fields of `Section` that only this one has, of a model whose tables lie in a folder.
     """
 
     title: str
     text: Callable[[ModelStudy], str]
     exhibits: tuple[str, ...] = ()
     opened: bool = False
-    parts: Callable[[ModelStudy], Mapping[str, Any]] = lambda m: {}
+    parts: Callable[[ModelStudy, str], Mapping[str, Any]] = lambda m, where: {}
 
 
 def sections(m: ModelStudy, folder: Store) -> list[Section]:
@@ -55,11 +55,27 @@ def sections(m: ModelStudy, folder: Store) -> list[Section]:
         mine = [shown[name] for name in plan.exhibits if name in shown]
         if not mine and plan.exhibits:
             continue
-        figures = tuple((exhibit.caption(result), figure) for exhibit, result, figure in mine)
+        figures = tuple(
+            (exhibit.caption(result), figure, _behind(exhibit, result, where)) for exhibit, result, figure in mine
+        )
         listed = [row for exhibit, result, _ in mine for row in exhibit.listed(result)]
         tables = tuple((caption, frame, f"{where}/{name}.csv") for caption, frame, name in listed)
-        found.append(Section(plan.title, plan.text(m), figures, tables, opened=plan.opened, **plan.parts(m)))
+        found.append(Section(plan.title, plan.text(m), figures, tables, opened=plan.opened, **plan.parts(m, where)))
     return found
+
+
+# what is drawn of a method whose tables another of its exhibits writes
+WRITTEN_ELSEWHERE = {
+    "separation_comprehension": "separation_comprehension",
+    "reliability": "reliability_comprehension",
+    "confusion": "confusion_comprehension",
+}
+
+
+def _behind(exhibit: Exhibit, result: Any, where: str) -> str:
+    """Where the CSV behind its figure lies in the run folder; "" if nothing is tabulated."""
+    name = next(iter(exhibit.csv(result)), WRITTEN_ELSEWHERE.get(exhibit.id))
+    return f"{where}/{name}.csv" if name else ""
 
 
 def _further(shown: Mapping[str, Shown]) -> list[Plan]:
@@ -80,7 +96,7 @@ def _layer_words(m: ModelStudy) -> str:
     )
 
 
-def _slider(m: ModelStudy) -> Mapping[str, Any]:
+def _slider(m: ModelStudy, where: str) -> Mapping[str, Any]:
     """Figures of every layer, beginning at the best layer of held-out decoding: who is like whom, the main axes, and
     texts token by token.
     """
@@ -95,19 +111,21 @@ def _slider(m: ModelStudy) -> Mapping[str, Any]:
         for i, r in enumerate(decoding.table.to_dict("records"))
     ]
     bars = "held-out decoding accuracy, comprehension"
-    return {"layers": LayerSlider(tuple(stops), decoding.best_layer, bars, _layer_figures(m.atlas))}
+    return {"layers": LayerSlider(tuple(stops), decoding.best_layer, bars, _layer_figures(m.atlas, where))}
 
 
-def _layer_figures(atlas: Atlas) -> tuple[tuple[str, tuple], ...]:
-    found = [("Cosines between the emotion vectors", tuple(plots.similarity(s) for s in atlas.similarity.layers))]
+def _layer_figures(atlas: Atlas, where: str) -> tuple[tuple[str, tuple, str], ...]:
+    similar = tuple(plots.similarity(s) for s in atlas.similarity.layers)
+    found = [("Cosines between the emotion vectors", similar, f"{where}/similarity_by_layer.csv")]
     if atlas.circumplex:
-        found.append(("Principal components beside human norms", tuple(plots.circumplex(c) for c in atlas.circumplex)))
-    for text in atlas.texts:
+        figures = tuple(plots.circumplex(c) for c in atlas.circumplex)
+        found.append(("Principal components beside human norms", figures, f"{where}/circumplex_by_layer.csv"))
+    for i, text in enumerate(atlas.texts, 1):
         caption = (
             f"The opening of a text written to be {text.emotion} (topic: {text.topic}), token by token. "
             "Vectors and random directions are made of texts of the other topics."
         )
-        found.append((caption, tuple(plots.token_scores(s) for s in text.scores)))
+        found.append((caption, tuple(plots.token_scores(s) for s in text.scores), f"{where}/tokens_{i}.csv"))
     return tuple(found)
 
 
@@ -141,7 +159,7 @@ def _paired(steering: DoseResponse) -> str:
         return ""
 
 
-def _steered_texts(m: ModelStudy) -> Mapping[str, Any]:
+def _steered_texts(m: ModelStudy, where: str) -> Mapping[str, Any]:
     """The texts behind the dose table, and some beside unsteered and randomly pushed ones at the dose shown."""
     assert m.steering is not None
     steering, n = m.steering, 8

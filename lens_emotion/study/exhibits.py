@@ -34,6 +34,20 @@ TESTS = [
     *("test", "measure", "unit", "n", "a", "b", "difference", "estimate"),
     *("low", "high", "p", "effect", "d", "warning"),
 ]
+BY_DOSE = [  # of a steering table, what a page has room for
+    *(
+        "dose",
+        "condition",
+        "n",
+        "success",
+        "success_rate",
+        "success_low",
+        "success_high",
+        "p_random",
+        "perplexity_ratio",
+    ),
+    *("surprise", "distinct_2", "loop_share", "regime"),
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -368,7 +382,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     Exhibit(
         "dose_response", lambda m: m.steering, "dose_response", "Dose-response",
         "What does steering do, and from which dose does it break the text?", says=_ended, tables=_steering,
-        listed=lambda s: [("Steering by dose", s.table, "steering")],
+        listed=lambda s: [("Steering by dose", s.table[[c for c in BY_DOSE if c in s.table]], "steering")],
     ),
     Exhibit(
         "side_effects", lambda m: m.side_effects, "side_effects", "Side effects at the surgical dose",

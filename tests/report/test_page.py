@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 from test_plots import every_figure, sweep_result
 
 from lens_emotion import plots
-from lens_emotion.report.page import anchor, figure_json, flattened, number, render_report, write_report
+from lens_emotion.report.page import anchor, figure_json, flattened, render_report, write_report
 from lens_emotion.report.parts import Cell, Finding, ModelReport, RunReport, Section, TextPair
+from lens_emotion.report.words import number
 
 EVIL = "<script>alert(1)</script>"
 
@@ -45,14 +46,17 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.fetched: list[str] = []
+        self.links: list[str] = []
         self.scripts = 0
         self.styles = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.scripts += tag == "script"
         self.styles += tag == "style"
-        links = [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data", "action", "poster")]
-        self.fetched += [link for link in links if not link.startswith("#")]
+        if tag == "a":  # fetches nothing by itself
+            self.links += [v or "" for k, v in attrs if k == "href"]
+            return
+        self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data", "action", "poster")]
         if tag in ("link", "iframe", "object", "embed", "base", "img"):
             self.fetched.append(tag)
 
@@ -82,6 +86,7 @@ def test_page_asks_the_network_for_nothing(own):
     parsed = Page()
     parsed.feed(own)
     assert parsed.fetched == []
+    assert {link for link in parsed.links if not link.startswith("#")} == {"tables/texts.csv"}
     assert "default-src 'none'" in own
     assert "showSendToCloud: false" in own
 

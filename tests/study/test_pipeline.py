@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -85,6 +87,8 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     assert run.models[0].info.fingerprint in page and run.models[0].comprehension.header.stimuli_sha256 in page
     assert str(path.parent) not in page, "a folder of this machine"
     assert page.count('class="cell ') == 3 * len(CONFIG.doses)
+    links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', page) if not link.startswith("http")]
+    assert len(links) > 20 and all((path.parent / link).is_file() for link in links if link.endswith(".csv")), links
     for text in run.models[0].steering.texts.text.head(20):
         assert json.dumps(text, ensure_ascii=False)[1:-1].replace("&", "\\u0026") in page
     assert (path.parent / "tiny-llama" / "figures" / "layer_sweep_comprehension.json").exists()

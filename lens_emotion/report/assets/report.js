@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const plots = [...document.querySelectorAll(".plot")];
-  const sections = [...document.querySelectorAll("details")];
+  const sections = [...document.querySelectorAll("details.block, details.section")];
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     toImageButtonOptions: {format: "svg"},
@@ -11,13 +11,16 @@
   const onScreen = () => ({ink: css("--ink"), soft: css("--soft"), grid: css("--grid"), axis: css("--axis"),
     card: css("--card")});
   const onPaper = {ink: "#000", soft: "#333", grid: "rgba(60,66,76,.16)", axis: "rgba(60,66,76,.5)", card: "#fff"};
-  const paperWidth = {narrow: 480, wide: 975};  // print shrinks figures by the zoom in report.css
+  const paperWidth = 682;  // of an A4 page less its margins, in CSS pixels: figures are drawn at it, none is shrunk
+  const paperHeight = 860;  // leaves room for a caption, and for what stands above
+  const smallest = 9.4;  // pixels of text in print: 7 points
+  const narrow = 600;  // below it panels stand in one column
 
   const read = element => element && JSON.parse(element.textContent);
   const template = read(document.getElementById("template"));
 
   // Ink, grid and hover colours follow the page; a figure's own explicit colours stay as they are.
-  const dressed = (figure, printing, wide) => {
+  const dressed = (figure, printing) => {
     const colours = printing ? onPaper : onScreen();
     const layout = structuredClone(figure.layout);
     const base = ((layout.template ??= structuredClone(template)).layout ??= {});
@@ -35,8 +38,77 @@
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.autosize = !printing;
     delete layout.width;
-    if (printing) layout.width = wide ? paperWidth.wide : paperWidth.narrow;
+    if (printing) {
+      layout.width = paperWidth;
+      if (layout.height) layout.height = Math.min(layout.height, paperHeight);
+    }
     return layout;
+  };
+
+  // Text of a printed figure goes with its width, and none is smaller than 7 points, whoever set its size.
+  const legible = (value, scale) => {
+    if (Array.isArray(value)) value.forEach(inner => legible(inner, scale));
+    else if (value && typeof value === "object") {
+      for (const [key, inner] of Object.entries(value)) {
+        if (/font$/.test(key) && inner?.size) inner.size = Math.max(smallest, inner.size * scale);
+        legible(inner, scale);
+      }
+    }
+  };
+  const readable = trace =>
+    trace.textfont?.size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
+
+  // A line of a figure's words, broken where this many pixels end.
+  const broken = (line, pixels) => {
+    const longest = Math.max(30, Math.floor(pixels / 6));
+    const parts = [""];
+    for (const word of line.split(" ")) {
+      if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
+      parts.push((parts.pop() + " " + word).trim());
+    }
+    return parts;
+  };
+
+  // On a narrow screen panels that stood side by side stand one below the other, each at its height, with its words.
+  const stacked = (layout, plotted, width) => {
+    const panels = Object.keys(layout).filter(key => /^xaxis\d*$/.test(key)).map(key => {
+      const y = layout[`yaxis${(layout[key].anchor ?? "y").slice(1)}`];
+      return y && {x: layout[key], y, across: layout[key].domain ?? [0, 1], up: y.domain ?? [0, 1]};
+    }).filter(Boolean);
+    if (new Set(panels.map(panel => panel.across[0].toFixed(2))).size < 2) {
+      // one panel: room for its legend, whose entries stand one below the other; a square one no higher than it is wide
+      const entries = plotted.filter(trace => trace.showlegend !== false && trace.name && layout.showlegend !== false).length;
+      const square = layout.xaxis?.scaleanchor || layout.yaxis?.scaleanchor;
+      layout.height = square ? Math.min(layout.height, width + 140) : layout.height + 16 * entries;
+      return;
+    }
+    panels.sort((a, b) => b.up[1] - a.up[1] || a.across[0] - b.across[0]);
+    const margin = {t: 72, b: 92, ...layout.margin};
+    const before = layout.height - margin.t - margin.b;
+    const titles = (layout.annotations ?? []).filter(words => words.xref === "paper" && words.yref === "paper");
+    for (const words of titles) {
+      const [head, ...rest] = words.text.split("<br>");  // a heading, and what it says in lines for a wider panel
+      words.text = [...broken(head, width - 60), ...(rest.length ? broken(rest.join(" "), width - 60) : [])].join("<br>");
+    }
+    const gap = 76 + 15 * Math.max(0, ...titles.map(words => words.text.split("<br>").length));
+    const heights = panels.map(({up}) => (up[1] - up[0]) * before);
+    const after = heights.reduce((sum, height) => sum + height + gap, -gap);
+    let top = 1;
+    panels.forEach((panel, i) => {
+      panel.x.domain = [0, 1];
+      panel.y.domain = [Math.max(0, top - heights[i] / after), top];
+      panel.y.showticklabels = true;
+      if (panel.y.matches) delete panel.y.matches;
+      top -= (heights[i] + gap) / after;
+    });
+    for (const words of titles) {
+      const near = panels.filter(({across}) => words.x >= across[0] - .02 && words.x <= across[1] + .02)
+        .sort((a, b) => Math.abs(words.y - a.up[1]) - Math.abs(words.y - b.up[1]))[0];
+      if (!near) continue;
+      words.x = (words.x - near.across[0]) / (near.across[1] - near.across[0]);
+      words.y = near.y.domain[1] + (words.y - near.up[1]) * before / after;
+    }
+    layout.height = after + margin.t + margin.b;
   };
 
   // A figure beside a table of cells opens the cell that is clicked in its strip of regimes.
@@ -55,16 +127,8 @@
   const fitted = (layout, width) => {
     const subtitle = layout.title?.subtitle;
     if (!subtitle?.text) return 0;
-    const longest = Math.max(30, Math.floor((width - 28) / 6));
     const before = subtitle.text.split("<br>");
-    const lines = before.flatMap(line => {
-      const parts = [""];
-      for (const word of line.split(" ")) {
-        if (parts.at(-1) && parts.at(-1).length + word.length >= longest) parts.push("");
-        parts.push((parts.pop() + " " + word).trim());
-      }
-      return parts;
-    });
+    const lines = before.flatMap(line => broken(line, width - 28));
     subtitle.text = lines.join("<br>");
     return 15 * (lines.length - before.length);
   };
@@ -77,14 +141,17 @@
       plot.append(Object.assign(document.createElement("p"), {className: "failed", textContent: `Not drawn: ${error}`}));
     };
     try {
-      const layout = dressed(plot.figure, printing, !!plot.closest(".wide"));
-      const added = fitted(layout, layout.width ?? plot.clientWidth);
+      const layout = dressed(plot.figure, printing);
+      const width = layout.width ?? plot.clientWidth;
+      if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
+      if (printing) legible(layout, plot.closest(".wide") ? .78 : 1);
+      const added = fitted(layout, width);
       if (added && layout.height) {
         layout.height += added;
         layout.margin = {...layout.margin, t: (layout.margin?.t ?? 72) + added};
       }
       if (layout.height) plot.style.minHeight = printing ? "" : `${layout.height}px`;
-      Plotly.react(plot, plot.figure.data, layout, config).then(() => listen(plot)).catch(failed);
+      Plotly.react(plot, printing ? plot.figure.data.map(readable) : plot.figure.data, layout, {...config, displayModeBar: width < narrow ? false : "hover"}).then(() => listen(plot)).catch(failed);
     } catch (error) { failed(error); }
   };
 
@@ -226,15 +293,53 @@
     });
   }
 
+  // A link to a part that is folded opens it.
+  const unfold = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let part = target; part; part = part.parentElement) if (part.matches("details")) part.open = true;
+    const own = target.querySelector(":scope > details.block, :scope > details.section, :scope > details.why");
+    if (own) own.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
+  // Print: two pages of summary, then the reasons of the verdicts, the methods, and what the reader has opened.
+  const appendix = document.getElementById("appendix");
   let before = null;
   addEventListener("beforeprint", () => {
-    before = sections.map(section => section.open);
+    if (before) return;
+    const methods = document.querySelector("#methods details");
+    before = methods ? [[methods, methods.open]] : [];
     slides.forEach(toBest => toBest());
-    setAll(true);
-    plots.forEach(plot => { watcher.unobserve(plot); draw(plot, true); });
+    if (methods) methods.open = true;
+    appendix.hidden = false;
+    const forest = document.querySelector(".forest");
+    if (forest) {
+      before.push([forest]);
+      appendix.append(forest);
+    }
+    for (const claim of document.querySelectorAll("ol.claims > li")) {
+      const reasons = claim.querySelector(".why .said");
+      appendix.append(made("h3", claim.querySelector("h3").textContent), reasons);
+      before.push([claim, reasons]);
+    }
+    plots.forEach(plot => {
+      if (plot.closest("details:not([open])")) return;
+      watcher.unobserve(plot);
+      draw(plot, true);
+    });
   });
   addEventListener("afterprint", () => {
-    if (before) sections.forEach((section, i) => { section.open = before[i]; });
+    for (const [part, state] of before ?? []) {
+      if (part.matches("details")) part.open = state;
+      else if (part.matches(".forest")) document.getElementById("claims").append(part);
+      else part.querySelector(".why").append(state);
+    }
+    before = null;
+    appendix.hidden = true;
+    appendix.querySelectorAll("h3").forEach(head => head.remove());
     redraw();
   });
 
