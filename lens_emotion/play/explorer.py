@@ -10,7 +10,8 @@ from typing import Any
 from lens_emotion.errors import LensEmotionError, need_extra
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model
-from lens_emotion.play.session import MAX_TOKENS, Ask, Event, Look, Session, look, push_of, session_of, write
+from lens_emotion.play.asks import MAX_TOKENS, Ask, Look
+from lens_emotion.play.session import Event, Session, look, push_of, session_of, write
 from lens_emotion.steering.comparison import COLUMNS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -46,7 +47,8 @@ def explorer(model: Model, vectors: EmotionVectors, acts: PooledActivations | No
     """Steer by widgets: prompt, emotion, dose and layer; steered text beside unsteered and random; a token map.
 
     Args:
-        acts: the texts behind the vectors; token scores then start from the mean of all emotions.
+        acts: the texts behind the vectors, which token scores are compared with; by default the model's own texts,
+            read once and kept in runs/readings as `lens-emotion play` does, so that both say the same of a token.
         model: of either TransformerLens class.
         vectors: of this model.
 
@@ -76,7 +78,7 @@ def _widgets(session: Session) -> Explorer:
         "layer": w.IntSlider(n_layers // 2, min=0, max=n_layers - 1, description="layer", continuous_update=False),
         "tokens": w.BoundedIntText(40, min=1, max=MAX_TOKENS, description="new tokens"),
         "temperature": w.BoundedFloatText(
-            0.0, min=0.0, max=2.0, step=0.1, description="temp.", tooltip="temperature: 0 is greedy"
+            session.temperature, min=0.0, max=2.0, step=0.1, description="temp.", tooltip="temperature: 0 is greedy"
         ),
         "seed": w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed"),
         "control": w.Checkbox(True, description="random direction of the same length", indent=False),

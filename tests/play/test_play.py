@@ -22,8 +22,9 @@ from lens_emotion.extraction import kept
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
+from lens_emotion.play.asks import MAX_BODY, MAX_CHARACTERS
 from lens_emotion.play.server import STATIC, make_app
-from lens_emotion.play.session import MAX_BODY, MAX_CHARACTERS, session_of
+from lens_emotion.play.session import session_of
 from lens_emotion.steering.steer import steer
 from lens_emotion.vectors.emotion_vectors import random_like
 
