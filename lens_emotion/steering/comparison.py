@@ -23,6 +23,7 @@ from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling, check_prompts
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
@@ -55,6 +56,8 @@ class TextComparison(Result):
         n_unsteered: unsteered texts behind the thresholds.
     """
 
+    _picture = Dots(("column", "damage"), "reading")
+
     table: pd.DataFrame
     regime: str
     nulls: tuple[float, ...]
@@ -85,9 +88,9 @@ class TextComparison(Result):
         else:
             beside = "no random direction beside it, so the effect has no control"
         return (
-            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered "
-            f"text's{unsure} and {row.surprise:.2f} times the expected one (explosive above {self.thresholds.explosive_ratio:.1f}, set by "
-            f"{self.n_unsteered} unsteered texts), "
+            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's{unsure} "
+            f"and {row.surprise:.2f} times the expected one (explosive above {self.thresholds.explosive_ratio:.1f}, "
+            f"set by {self.n_unsteered} unsteered texts), "
             f"{row.loop_share:.0%} of it one loop{foreign}; "
             f"{effect} ({beside}; the model's own reading, not an outside judge)"
         )

@@ -14,6 +14,7 @@ from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
+from lens_emotion.pictures import Tiles
 from lens_emotion.progress import track
 from lens_emotion.steering.experiment import DOSES, dose_response
 from lens_emotion.steering.judges import Judge
@@ -35,6 +36,8 @@ class RegimeMap(Result):
         model, family: what was steered. millions: its parameters.
         thresholds: where the regimes begin. judge: with its accuracy.
     """
+
+    _picture = Tiles("layer", "dose", "regime")
 
     table: pd.DataFrame
     texts: pd.DataFrame
