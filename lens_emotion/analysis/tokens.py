@@ -87,18 +87,11 @@ class TokenScores(Result):
         top = max(float(np.nanmax(np.abs(self.scores))), 1e-6)
         lines = []
         for i in order[:SHOWN]:
-            values = zip(
-                self.tokens, self.scores[i], self.null_low[i], self.null_high[i], self.p_corrected[i], strict=True
-            )
-            words = [
-                (
-                    token,
-                    score / top,
-                    f"{self.emotions[i]} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}",
-                    p <= ALPHA,
-                )
-                for token, score, low, high, p in values
-            ]
+            columns = (self.scores[i], self.null_low[i], self.null_high[i], self.p_corrected[i])
+            words = []
+            for token, score, low, high, p in zip(self.tokens, *columns, strict=True):
+                said = f"{self.emotions[i]} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
+                words.append((token, score / top, said if np.isfinite(score) else "not scored", p <= ALPHA))
             lines.append(f"<div><b>{escape(self.emotions[i])}</b></div>{tinted(words)}")
         more = f", the {SHOWN} of {len(order)} emotions that reach farthest" if len(order) > SHOWN else ""
         key = f"blue towards, orange away, strongest {top:.1f} natural units; underlined: beyond chance{more}"

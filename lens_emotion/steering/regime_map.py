@@ -48,6 +48,9 @@ class RegimeMap(Result):
     thresholds: Thresholds
     judge: str
 
+    def _drawn(self) -> str:
+        return self._picture.html(self.table[self.table.condition == "emotion"])
+
     def grid(self, condition: str = "emotion", value: str = "regime") -> pd.DataFrame:
         """One column of the table as layers x doses."""
         rows = self.table[self.table.condition == condition]

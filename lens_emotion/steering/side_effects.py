@@ -54,7 +54,7 @@ class SideEffects(Result):
         )
 
     def _repr_html_(self) -> str:
-        return panel(self.summary(), self.matrix, index=True, what="steered × judged")
+        return panel(self.summary(), self.matrix, index=True, what="steered × judged", figure=self._drawn())
 
 
 def side_effects_of(
