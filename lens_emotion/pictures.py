@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TOWARDS, AWAY, PLAIN = (0, 114, 178), (213, 94, 0), (128, 128, 128)
-REGIMES = {
+WORDS = {
     "inert": "#c4c8d0", "surgical": "#1f9d74", "repetitive collapse": "#e0b040", "explosive": "#d55e00",
-    "another script": "#9b7fe0",
+    "another script": "#9b7fe0", "supported": "#1f9d74", "not supported": "#d55e00", "undetermined": "#e0b040",
+    "not testable here": "#c4c8d0",
 }  # fmt: skip
 WIDE, HIGH, LEFT, TOP, BOTTOM = 460, 150, 46, 10, 26
 ROWS, CELLS = 24, 40  # of dots, and of a side of tiles: more are for the large figures
@@ -59,17 +60,17 @@ class Line:
             return ""
         frame = _Frame([x for x, _ in known], [y for _, y in known] + ([] if level is None else [level]))
         parts = [frame.axes(self.x, self.y)]
-        if len(curves) == 1 or len(curves) <= 4:
-            parts += [frame.area(low, high) for low, high in bands]
-        if level is not None:
-            parts.append(frame.level(level))
-        many = len(curves) > 4
+        many = len(curves) > len(INKS)  # too many to be told apart by colour
+        parts += [] if many else [frame.area(low, high) for low, high in bands]
+        parts += [] if level is None else [frame.level(level)]
         for i, points in enumerate(curves.values()):
-            parts.append(frame.line(points, INKS[i % len(INKS)] if not many else f"rgba{(*PLAIN, 0.45)}"))
+            parts.append(frame.line(points, f"rgba{(*PLAIN, 0.45)}" if many else INKS[i]))
         key = [] if many or not self.group else [(str(name), INKS[i]) for i, name in enumerate(curves)]
         told = [f"grey: {self.band}"] if bands and not many else []
-        told += [f"dashed: {self.reference if isinstance(self.reference, str) else f'{self.reference:g}'}"] * (
-            level is not None
+        told += (
+            []
+            if level is None
+            else ["dashed: " + (self.reference if isinstance(self.reference, str) else f"{level:g}")]
         )
         told += [f"one line each: {self.group}"] if many else []
         return _figure(frame.svg(parts, f"{self.y} over {self.x}"), key, told)
@@ -123,7 +124,7 @@ class Dots:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A square for each pair: blue above 0, orange below; or the colour of a regime.
+    """A square for each pair: blue above 0, orange below; or the colour of a regime or verdict.
 
     Attributes:
         row, column: columns of the table; pairs that stand once stand for both orders where both hold the same names.
@@ -148,7 +149,7 @@ class Tiles:
             parts.append(f'<text x="{left - 6}" y="{(i + 0.5) * side + 4:.1f}" text-anchor="end">{_name(r)}</text>')
             for j, c in enumerate(columns):
                 if (value := given.get((r, c))) is not None:
-                    fill = REGIMES.get(value, "none") if isinstance(value, str) else _tone(value, most)
+                    fill = WORDS.get(value, "none") if isinstance(value, str) else _tone(value, most)
                     said = escape(f"{r}, {c}: {value if isinstance(value, str) else f'{value:.2f}'}")
                     where = f'x="{left + j * side}" y="{i * side}" width="{side - 1}" height="{side - 1}"'
                     parts.append(f'<rect {where} fill="{fill}"><title>{said}</title></rect>')
@@ -160,10 +161,10 @@ class Tiles:
                 x = left + (j + 0.5) * side
                 parts.append(f'<text x="{x:.1f}" y="{foot}" text-anchor="middle">{_name(c)}</text>')
         words = [f"rows: {self.row.replace('_', ' ')}, columns: {self.column.replace('_', ' ')}"]
-        regimes = [name for name in REGIMES if name in given.values()]
-        words += [] if regimes else [f"blue above 0, orange below, strongest {most:.2f}"]
+        named = [name for name in WORDS if name in given.values()]
+        words += [] if named else [f"blue above 0, orange below, strongest {most:.2f}"]
         svg = _svg(parts, left + side * len(columns) + 4, foot + 4, self.value)
-        return _figure(svg, [(name, REGIMES[name]) for name in regimes], words)
+        return _figure(svg, [(name, WORDS[name]) for name in named], words)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Scatter:
         if not rows:
             return ""
         frame = _Frame([row[self.x] for row in rows], [row[self.y] for row in rows], high=300, wide=WIDE)
-        parts = [frame.axes(self.x, self.y)]
+        parts = [frame.axes(self.x, self.y, "against")]
         for row in rows:
             x, y = frame.at(row[self.x], row[self.y])
             over = x > WIDE - 80
@@ -243,19 +244,20 @@ class _Frame:
     """Axes with their ends as numbers."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], high: float = HIGH, wide: float = WIDE) -> None:
+        ys = [*ys, min(ys) + 1] if min(ys) == max(ys) else ys  # a flat line lies at the foot
         self.wide, self.high, self.xs, self.ys = wide, high, (min(xs), max(xs)), (min(ys), max(ys))
         self._x, self._y = _scale(xs, LEFT, wide - 12), _scale(ys, high - BOTTOM, TOP)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         return self._x(x), self._y(y)
 
-    def axes(self, x: str, y: str) -> str:
+    def axes(self, x: str, y: str, between: str = "over") -> str:
         left, right, foot = LEFT, self.wide - 12, self.high - BOTTOM
         line = _stroke(f"M{left - 4} {TOP}V{foot + 4}H{right}", f"rgba{(*PLAIN, 0.6)}", 1)
         texts = [
             (left - 7, TOP + 5, "end", f"{self.ys[1]:.3g}"), (left - 7, foot + 3, "end", f"{self.ys[0]:.3g}"),
-            (left, self.high - 8, "start", f"{self.xs[0]:g}"), (right, self.high - 8, "end", f"{self.xs[1]:g}"),
-            ((left + right) / 2, self.high - 8, "middle", f"{y.replace('_', ' ')} over {x.replace('_', ' ')}"),
+            (left, self.high - 8, "start", f"{self.xs[0]:.3g}"), (right, self.high - 8, "end", f"{self.xs[1]:.3g}"),
+            ((left + right) / 2, self.high - 8, "middle", f"{y} {between} {x}".replace("_", " ")),
         ]  # fmt: skip
         return line + "".join(f'<text x="{a}" y="{b}" text-anchor="{to}">{escape(w)}</text>' for a, b, to, w in texts)
 

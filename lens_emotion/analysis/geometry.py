@@ -19,7 +19,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
-from lens_emotion.pictures import Dots, Tiles
+from lens_emotion.pictures import Dots, Line, Tiles
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
@@ -114,6 +114,8 @@ class SimilarityByLayer(Result):
     Attributes:
         layers: one `Similarity` per layer; all have the same `order`, clustered on the mean over layers.
     """
+
+    _picture = Line("layer", "cosine", reference=0.0)
 
     layers: tuple[Similarity, ...]
 

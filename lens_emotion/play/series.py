@@ -57,7 +57,8 @@ def sweep_doses(session: Session, push: Push, emit: Emit, stop: threading.Event)
         table = measure_texts(session.model, push.prompt, named, readings, limits)
         rows = [_dose_row(dose, table.iloc[at : at + 1 + N_RANDOM], limits) for dose, at in _blocks(doses)]
         looped = float(table.loop_share.iloc[0])
-        return {"rows": rows, "summary": _sweep_sentence(rows, looped), "unreliable": looped > BASELINE_LOOP}
+        found = {"unreliable": looped > BASELINE_LOOP, "explosive": limits.explosive_ratio}
+        return {"rows": rows, "summary": _sweep_sentence(rows, looped), **found}
 
     _series(session, push, conditions, measure, emit, stop)
 

@@ -102,7 +102,9 @@ const pace = new Map(); // tested or not -> seconds of a run, for each token ask
 const LIVE_SECONDS = 1;
 const LIVE_AFTER = 400; // milliseconds after the last change
 
-const expected = () => (pace.get(byId("test").checked) ?? Infinity) * byId("tokens").valueAsNumber;
+function expected() {
+  return byId("tokens").validity.valid ? (pace.get(byId("test").checked) ?? NaN) * byId("tokens").valueAsNumber : NaN;
+}
 
 function tellPace() {
   const seconds = expected();

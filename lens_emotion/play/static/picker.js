@@ -95,7 +95,7 @@ function emotionPoint(e, taken) {
   const point = drawn("g", { role: "checkbox", tabindex: "0", class: "emotion", "data-emotion": e.name, "aria-label": e.name });
   point.style.setProperty("--colour", e.colour);
   const width = 5.1 * e.name.length + 2;
-  const ways = [[x + 7, y + 3.5], [x - 7 - width, y + 3.5], [x - width / 2, y - 8], [x - width / 2, y + 15]];
+  const ways = [[x + 8, y + 3.5], [x - 8 - width, y + 3.5], [x - width / 2, y - 8], [x - width / 2, y + 15]];
   const free = ways.find(([left, base]) => {
     const mine = [left, base - 8, left + width, base + 2];
     return left > 1 && left + width < 299 && base > 10 && !taken.some((t) => t[0] < mine[2] && mine[0] < t[2] && t[1] < mine[3] && mine[1] < t[3] && !(t[0] === x - 6 && t[1] === y - 6));
