@@ -148,7 +148,8 @@ class Tiles:
         for i, r in enumerate(rows):
             parts.append(f'<text x="{left - 6}" y="{(i + 0.5) * side + 4:.1f}" text-anchor="end">{_name(r)}</text>')
             for j, c in enumerate(columns):
-                if (value := given.get((r, c))) is not None:
+                value = given.get((r, c))
+                if isinstance(value, str) or (value is not None and math.isfinite(value)):
                     fill = WORDS.get(value, "none") if isinstance(value, str) else _tone(value, most)
                     said = escape(f"{r}, {c}: {value if isinstance(value, str) else f'{value:.2f}'}")
                     where = f'x="{left + j * side}" y="{i * side}" width="{side - 1}" height="{side - 1}"'
@@ -161,6 +162,7 @@ class Tiles:
                 x = left + (j + 0.5) * side
                 parts.append(f'<text x="{x:.1f}" y="{foot}" text-anchor="middle">{_name(c)}</text>')
         words = [f"rows: {self.row.replace('_', ' ')}, columns: {self.column.replace('_', ' ')}"]
+        words += [f"from the left: {', '.join(map(_plain, columns))}"] if not numeric and len(columns) < 8 else []
         named = [name for name in WORDS if name in given.values()]
         words += [] if named else [f"blue above 0, orange below, strongest {most:.2f}"]
         svg = _svg(parts, left + side * len(columns) + 4, foot + 4, self.value)
@@ -214,8 +216,12 @@ def _tone(value: float, most: float) -> str:
     return f"rgba{(*(TOWARDS if value > 0 else AWAY), round(0.75 * min(1.0, abs(value) / most), 2))}"
 
 
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:18]
+
+
 def _name(value: object) -> str:
-    return escape(f"{value:g}" if isinstance(value, float) else str(value)[:18])
+    return escape(_plain(value))
 
 
 def _scale(values: Sequence[float], start: float, end: float) -> Callable[[float], float]:

@@ -48,28 +48,26 @@ def settings(page) -> dict:
     return page.js("asked()")
 
 
-HOSTILE = {
-    "dose=1e9": "dose", "dose=NaN": "dose", "dose=-1": "dose", "dose=0x10": "dose", "dose=3&dose=4": "dose",
-    "unit=pounds": "unit", "mix=constructor:1": "mix", "mix=__proto__:1": "mix", "mix=calm:1:2": "mix",
-    "mix=calm:9": "mix", "mix=calm,calm": "mix", "mix=": "mix", "mix=%25zz": "mix", "prompt=%20": "prompt",
-    "prompt=%ED%A0%80": None, "tokens=2.5": "tokens", "tokens=0": "tokens", "temperature=3": "temperature",
-    "seed=99999999999": "seed", "positions=odd": "positions", "first_layer=6": "first_layer", "layer=1": "layer",
-    "control=yes": "control", "constructor=1": "", "__proto__=1": "", "x" * 50 + "=1": "",
-    "prompt=" + "a" * 8001: "prompt", "run=2": "", "<b>=1": "",
-}  # fmt: skip
+HOSTILE = (
+    "dose=1e9", "dose=NaN", "dose=-1", "dose=0x10", "dose=3&dose=4", "dose=", "unit=pounds", "mix=constructor:1",
+    "mix=__proto__:1", "mix=calm:1:2", "mix=calm:9", "mix=calm,calm", "mix=", "mix=%25zz", "prompt=%20",
+    "prompt=" + "a" * 8001,
+    "tokens=2.5", "tokens=0", "temperature=3", "seed=99999999999", "positions=odd", "first_layer=6", "layer=1",
+    "control=yes", "constructor=1", "__proto__=1", "x" * 50 + "=1", "run=2", "<b>=1", "text=%20",
+)  # fmt: skip
 
 
 def test_a_link_is_checked_part_by_part_and_what_does_not_fit_is_said(page):
     before = settings(page)
-    for link, field in HOSTILE.items():
-        page.js(f"history.replaceState(null, '', {json.dumps('#' + link)}); follow()")
-        if field is None:  # bytes that are no text become signs that are
-            page.js(f"put({json.dumps(before)})")
-            continue
-        assert settings(page) == before, link
-        said = page.js("document.querySelector('.error')?.textContent")
-        assert said and said.startswith("the link's "), link
-        assert page.js("document.querySelectorAll('.error *').length") == 0, "words, no markup"
+    tried = page.js(f"""{json.dumps(list(HOSTILE))}.map((link) => {{
+        history.replaceState(null, "", `#${{link}}`);
+        follow();
+        const errors = document.querySelectorAll(".error");
+        return [asked(), errors.length, errors[0]?.textContent ?? "", document.querySelectorAll(".error *").length];
+    }})""")
+    for link, (after, n, said, markup) in zip(HOSTILE, tried, strict=True):
+        assert (after, n, markup) == (before, 1, 0), link
+        assert said.startswith("the link's "), link
 
 
 def test_a_link_carries_every_setting_and_markup_in_it_stays_text(page):
@@ -142,7 +140,7 @@ def test_emotions_are_picked_on_the_circumplex_with_keys_too(page):
     assert page.js(f"{point}.getAttribute('aria-checked')") == "true" and "happy" in settings(page)["mix"]
     page.js(press)
     assert "happy" not in settings(page)["mix"]
-    assert page.js("byId('circumplex').querySelectorAll('.emotion').length") == 20
+    assert page.js("byId('circumplex').querySelectorAll('.emotion').length") == 19, "all that people rated"
 
 
 def test_a_sweep_is_a_chart_above_the_slider_whose_marks_set_the_dose(page):

@@ -104,7 +104,7 @@ def test_regime_of_one_text_follows_damage_and_control():
 
 WRITTEN = {
     "他很生气，摔了门。": ("Anna ran home.", 1.0),
-    "She ran 他很生气了吧": ("Anna ran home.", 8 / 14),
+    "She ran 他很生气了吧": ("Anna ran home.", 0.5),
     "She ran — 12:30! 🙂": ("Anna ran home.", 0.0),
     "Она ушла домой.": ("Anna ran home.", 1.0),
     "他走了。": ("他很生气", 0.0),  # Chinese is at home where the prompt is
