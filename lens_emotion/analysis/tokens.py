@@ -91,10 +91,12 @@ class TokenScores(Result):
             words = []
             for token, score, low, high, p in zip(self.tokens, *columns, strict=True):
                 said = f"{self.emotions[i]} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
-                words.append((token, score / top, said if np.isfinite(score) else "not scored", p <= ALPHA))
+                words.append(
+                    (token, score / top, said if np.isfinite(score) else "not scored", p <= ALPHA and score > 0)
+                )
             lines.append(f"<div><b>{escape(self.emotions[i])}</b></div>{tinted(words)}")
         more = f", the {SHOWN} of {len(order)} emotions that reach farthest" if len(order) > SHOWN else ""
-        key = f"blue towards, orange away, strongest {top:.1f} natural units; underlined: beyond chance{more}"
+        key = f"blue towards, orange away, strongest {top:.1f} natural units; underlined: towards, beyond chance{more}"
         return "".join(lines) + f'<div style="font-size:85%;opacity:0.8">{key}</div>'
 
     def summary(self) -> str:

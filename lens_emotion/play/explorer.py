@@ -140,7 +140,8 @@ def _read(made: Explorer) -> None:
 
 
 def _heat(found: Event) -> str:
-    """Tokens as spans: blue towards the emotion, vermilion away; values on hover; underlined beyond chance."""
+    """Tokens as spans: blue towards the emotion, vermilion away; values on hover; underlined where the summary counts
+    them."""
     row = found["emotions"][0]
     top = max((abs(x) for x in row["scores"] if x is not None), default=1.0) or 1.0
     spans = []
@@ -151,7 +152,7 @@ def _heat(found: Event) -> str:
         if score is not None:
             tone = "0,114,178" if score > 0 else "213,94,0"
             style = f"background: rgba({tone},{0.6 * abs(score) / top:.2f})"
-            style += "; border-bottom: 2px solid currentColor" if p <= 0.05 else ""
+            style += "; border-bottom: 2px solid currentColor" if p <= 0.05 and score > 0 else ""
             title = f"{row['name']} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
         spans.append(f'<span style="{style}" title="{escape(title)}">{escape(token)}</span>')
     return f"<div style='{_BOX}'>{''.join(spans)}</div><p>{escape(found['summary'])}</p>"

@@ -194,8 +194,12 @@ def test_explorer_play_and_the_analysis_say_the_same_of_a_text(vectors, acts, tm
     of_page = look(launch.open_session(tiny(), path, say=lambda _: None), Look(text, ("angry",), 3))
     said = token_scores(tiny(), vectors, text, ["angry"], 3, acts).summary()
     assert of_page["summary"] == said and "matched random" in said
-    beyond = sum(p is not None and p <= 0.05 for p in of_page["emotions"][0]["p"])
+    row = of_page["emotions"][0]
+    beyond = sum(p is not None and p <= 0.05 and score > 0 for p, score in zip(row["p"], row["scores"], strict=True))
     assert made.heat.value.count("border-bottom") == beyond
+    assert f"{beyond} of {sum(of_page['content'])} tokens lie beyond chance" in said or (
+        beyond == 0 and "no token" in said
+    )
     assert html.escape(said) in made.heat.value
 
 
