@@ -7,12 +7,12 @@ from dataclasses import fields
 from html import escape
 from reprlib import Repr
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lens_emotion.pictures import Picture
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from lens_emotion.pictures import Picture
 
 SHOWN = 60  # rows of a table; a page with ten thousand is of no use to anyone
 SENTENCE = 300  # characters of a summary at a prompt
@@ -36,7 +36,7 @@ class Result:
     draws of the table; a result that needs more than its table overrides `_drawn`.
     """
 
-    _picture = None  # without an annotation, which would make it a field
+    _picture: ClassVar[Picture | None] = None  # results set it without an annotation, which would make it a field
 
     def summary(self) -> str:
         """One sentence."""
@@ -49,9 +49,8 @@ class Result:
 
     def _drawn(self) -> str:
         """The main figure, as HTML that asks for nothing from outside; "" without one."""
-        picture: Picture | None = self._picture
         table = getattr(self, "table", None)
-        return "" if picture is None or table is None or table.empty else picture.html(table)
+        return "" if self._picture is None or table is None or table.empty else self._picture.html(table)
 
     def _repr_html_(self) -> str:
         return panel(self.summary(), getattr(self, "table", None), figure=self._drawn())

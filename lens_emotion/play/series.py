@@ -82,7 +82,7 @@ def write_seeds(session: Session, push: Push, emit: Emit, stop: threading.Event)
         for i, seed in enumerate(seeds):
             named = dict(zip((UNSTEERED, STEERED, RANDOM), texts[3 * i : 3 * i + 3], strict=True))
             table = measure_texts(session.model, push.prompt, named, readings[i] - readings[i, 0], limits)
-            rows.append(_seed_row(seed, table.set_index("column", drop=False), limits))
+            rows.append(_seed_row(seed, table, limits))
         return {"rows": rows, "summary": _seeds_sentence(rows)}
 
     _series(session, push, conditions, measure, emit, stop)
@@ -146,12 +146,12 @@ def _dose_row(dose: Dose, part: pd.DataFrame, limits: Thresholds) -> Event:
 
 
 def _seed_row(seed: int, table: pd.DataFrame, limits: Thresholds) -> Event:
-    steered, random = table.loc[STEERED], table.loc[RANDOM]
+    steered, random = table.iloc[1], table.iloc[2]
     return {
         "seed": seed,
         "regime": text_regime(steered, [float(random.reading)], None, limits),
         "random": plain(random.reading),
-        "texts": table["text"].to_dict(),
+        "texts": dict(zip(table["column"], table["text"], strict=True)),
         **_told(steered),
     }
 

@@ -37,8 +37,6 @@ class RegimeMap(Result):
         thresholds: where the regimes begin. judge: with its accuracy.
     """
 
-    _picture = Tiles("layer", "dose", "regime")
-
     table: pd.DataFrame
     texts: pd.DataFrame
     onsets: pd.DataFrame
@@ -49,7 +47,7 @@ class RegimeMap(Result):
     judge: str
 
     def _drawn(self) -> str:
-        return self._picture.html(self.table[self.table.condition == "emotion"])
+        return Tiles("layer", "dose", "regime").html(self.table[self.table.condition == "emotion"])
 
     def grid(self, condition: str = "emotion", value: str = "regime") -> pd.DataFrame:
         """One column of the table as layers x doses."""
