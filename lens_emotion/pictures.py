@@ -77,7 +77,8 @@ class Line:
 
     def _points(self, rows: DataFrame, y: str) -> Points:
         means = rows.groupby(self.x)[y].mean()
-        return [(float(x), float(v)) for x, v in means.items() if math.isfinite(v)]
+        pairs = zip(means.index.astype(float).tolist(), means.tolist(), strict=True)
+        return [(x, y) for x, y in pairs if math.isfinite(y)]
 
     def _level(self, table: DataFrame) -> float | None:
         if isinstance(self.reference, str):
