@@ -110,7 +110,9 @@ def read_ask(body: bytes) -> Ask:
         temperature=_number(data, "temperature", 0.0, 0.0, MAX_TEMPERATURE),
         seed=_whole(data, "seed", 0, 0, 2**31 - 1),
         positions=_choice(data, "positions", NAMES),
-        **{name: _flag(data, name) for name in ("control", "test", "chat")},
+        control=_flag(data, "control"),
+        test=_flag(data, "test"),
+        chat=_flag(data, "chat"),
     )
 
 
