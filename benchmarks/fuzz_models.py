@@ -208,7 +208,7 @@ def _template(model: Any) -> Reader:
 
 
 def _requests() -> list[Reader]:
-    from lens_emotion.play.session import read_ask, read_look
+    from lens_emotion.play.asks import read_ask, read_look
 
     ask = {
         "prompt": "She said", "mix": {"calm": 1.0, "angry": -0.5}, "dose": 3.0, "unit": "natural", "first_layer": 2,

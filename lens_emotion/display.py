@@ -1,4 +1,4 @@
-"""How objects look: a line or two at a prompt; in a notebook words first, the table folded below, all escaped."""
+"""How objects look: a line or two at a prompt; in a notebook a sentence, a figure, the table folded, all escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import fields
 from html import escape
 from reprlib import Repr
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lens_emotion.pictures import Picture
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,8 +32,11 @@ def visible(text: str, escape: str = "\\") -> str:
 class Result:
     """What a result looks like: `summary()` says it in one sentence, and `.table`, where it has one, is a tidy frame.
 
-    Results are frozen dataclasses with `repr=False`, so that the repr is the one below.
+    Results are frozen dataclasses with `repr=False`, so that the repr is the one below. `_picture` is what a notebook
+    draws of the table; a result that needs more than its table overrides `_drawn`.
     """
+
+    _picture: ClassVar[Picture | None] = None  # results set it without an annotation, which would make it a field
 
     def summary(self) -> str:
         """One sentence."""
@@ -42,8 +47,13 @@ class Result:
         shape = "" if table is None else f" [table: {len(table)} rows x {table.shape[1]} columns]"
         return f"{type(self).__name__}: {shorten(self.summary(), SENTENCE, placeholder=' ...')}{shape}"
 
+    def _drawn(self) -> str:
+        """The main figure, as HTML that asks for nothing from outside; "" without one."""
+        table = getattr(self, "table", None)
+        return "" if self._picture is None or table is None or table.empty else self._picture.html(table)
+
     def _repr_html_(self) -> str:
-        return panel(self.summary(), getattr(self, "table", None))
+        return panel(self.summary(), getattr(self, "table", None), figure=self._drawn())
 
 
 class Brief:
@@ -68,18 +78,26 @@ def _brief(value: Any) -> str:
 
 
 def panel(
-    lead: str, table: DataFrame | None = None, *, index: bool = False, code: bool = False, what: str = "table"
+    lead: str,
+    table: DataFrame | None = None,
+    *,
+    index: bool = False,
+    code: bool = False,
+    what: str = "table",
+    figure: str = "",
 ) -> str:
-    """HTML of an object: one paragraph, and its table collapsed.
+    """HTML of an object: one paragraph, its figure, and its table collapsed.
 
     Args:
         lead: the summary, or the repr (`code`).
         table: shown to `SHOWN` rows.
         index: show the table's row names.
         what: what the table is called.
+        figure: HTML, of `pictures`.
     """
     words = escape(lead)
     head = f"<p><code>{words}</code></p>" if code else f"<p>{words}</p>"
+    head += figure
     if table is None or table.empty:
         return visible(head)
     size = f"{escape(what)}: {len(table):,} rows × {table.shape[1]} columns"

@@ -21,7 +21,8 @@ from pathlib import Path
 PACKAGE = "lens_emotion"
 # from left to right; a room imports from rooms before it, and those in one group not from each other
 ORDER = (
-    ("errors", "version"), ("display", "progress", "memory", "habits"), ("files",), ("models", "stimuli"),
+    ("errors", "version"), ("pictures", "progress", "memory", "habits"), ("display",), ("files",),
+    ("models", "stimuli"),
     ("extraction",), ("vectors",), ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",), ("plots",),
     ("report", "play"), ("cli",), ("__main__",),
 )  # fmt: skip

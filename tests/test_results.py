@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from dataclasses import dataclass, is_dataclass
 from html import escape
 from pathlib import Path
@@ -126,6 +127,35 @@ def test_a_result_says_its_sentence_and_the_size_of_its_table(every) -> None:
 def test_a_notebook_shows_the_same_sentence(every) -> None:
     for found in every.values():
         assert found._repr_html_().startswith(f"<p>{escape(found.summary())}</p>")
+
+
+WITHOUT = {
+    "EffectSize",
+    "CheckReport",
+    "GeneratedTexts",
+    "RunComparison",
+    "TopicAccuracy",
+    "CrossFitted",
+    "GridResult",
+    "ModelStudy",
+    "StudyRun",
+    "StimulusSet",
+    "LintReport",
+    "Mixed",
+}  # texts, lists of checks, or a number: their sentence and table are all there is
+
+
+def test_a_notebook_draws_the_main_figure_and_asks_for_nothing_from_outside(every) -> None:
+    bare = set()
+    for kind, found in every.items():
+        shown = found._repr_html_()
+        assert not re.search(r"<script|<img|<link|https?:|src=|url\(|@import", shown), kind
+        assert re.search(r"\bnan\b(?![^<]*</td>)", shown.replace(escape(found.summary()), "")) is None, kind
+        if "<svg" not in shown and "<span style=" not in shown:
+            bare.add(kind.__name__)
+        if "<table" in shown and "<details>" in shown:
+            assert shown.index("<details>") > max(shown.find("<svg"), 0), "the table is folded, below the figure"
+    assert bare <= WITHOUT, f"without a figure: {sorted(bare - WITHOUT)}"
 
 
 def test_large_objects_say_their_sizes(acts, vectors, results) -> None:

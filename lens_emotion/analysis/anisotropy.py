@@ -15,6 +15,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import percentile_band, redrawn
 from lens_emotion.stimuli.emotions import NEUTRAL
@@ -48,6 +49,8 @@ class Anisotropy(Result):
             Columns on emotions are NaN below 2 emotions, intervals also below 2 topics.
         n_neutral: neutral texts. n_texts: all texts, neutral included.
     """
+
+    _picture = Line("layer", "emotion_raw", "emotion_low", "emotion_high", band="95% interval", reference=0.0)
 
     table: pd.DataFrame
     n_neutral: int

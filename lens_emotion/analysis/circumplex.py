@@ -17,6 +17,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Scatter
 from lens_emotion.stats.tests import check_permutations, null_columns, p_text, percentile_band, redrawn
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, valence_arousal
 from lens_emotion.vectors.emotion_vectors import EmotionVectors, unit
@@ -46,6 +47,8 @@ class Circumplex(Result):
         n_permutations: permutations behind p.
         bootstrap: what was redrawn for low and high: "topics" or "emotions".
     """
+
+    _picture = Scatter("pc1", "pc2", "emotion")
 
     table: pd.DataFrame
     correlations: pd.DataFrame

@@ -20,6 +20,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, restricted, shared_emotions
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import resolve_layer
+from lens_emotion.pictures import Dots, Line
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.tests import (
@@ -60,6 +61,8 @@ class Comparison(Result):
         name_a, name_b: the methods.
         dropped: what only one of the sets held, in words; empty if nothing.
     """
+
+    _picture = Line("layer", "accuracy_estimate", "accuracy_low", "accuracy_high", band="95% interval", reference=0.0)
 
     table: pd.DataFrame
     overall: pd.DataFrame
@@ -259,6 +262,8 @@ class ModelComparison(Result):
         tests: measure ("accuracy" or "mean cosine"), place, test, n (models), a, b, difference, low, high (95%, t over
             models), p, effect, d, d_low, d_high, warning.
     """
+
+    _picture = Dots(("model", "place"), "accuracy_a")
 
     table: pd.DataFrame
     tests: pd.DataFrame

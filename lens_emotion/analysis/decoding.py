@@ -20,6 +20,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.gram import (
     Labellings,
@@ -57,6 +58,8 @@ class Decoding(Result):
         decoder: "centred cosine", or "standardised".
         standardised: the same by the other decoder, under the same permutations; None in that one itself.
     """
+
+    _picture = Line("layer", "accuracy", "null_low", "null_high", reference="chance")
 
     table: pd.DataFrame
     auc: pd.DataFrame

@@ -14,6 +14,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.tests import mcnemar, p_text
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -33,6 +34,8 @@ class Drift(Result):
         differs: what differs between the headers, e.g. "dtype float32 against bfloat16".
         n_texts: texts compared.
     """
+
+    _picture = Line("layer", "cosine", group="emotion")
 
     table: pd.DataFrame
     by_layer: pd.DataFrame

@@ -30,6 +30,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, restricted
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Line, Tiles
 from lens_emotion.stats.tests import (
     ALPHA,
     NOISE,
@@ -58,6 +59,8 @@ class RSAMatrix(Result):
             where not both gave activations).
         names: the models. n_permutations: relabellings.
     """
+
+    _picture = Tiles("a", "b", "rho")
 
     table: pd.DataFrame
     names: tuple[str, ...]
@@ -161,6 +164,8 @@ class BaseVsInstruct(Result):
         by_emotion: layer, emotion, cosine (empty if widths differ).
         base, instruct: names. emotions, topics: those that both have. n_permutations: relabellings.
     """
+
+    _picture = Line("layer", "difference", "low", "high", band="95% interval", reference=0.0)
 
     table: pd.DataFrame
     by_emotion: pd.DataFrame

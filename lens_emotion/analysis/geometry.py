@@ -19,6 +19,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Dots, Line, Tiles
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text, permutation_p
 from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
@@ -36,6 +37,8 @@ class Similarity(Result):
         layer: the layer. n_layers: of how many. recipe: how the vectors were made.
         forced: the vectors cancel, as centred ones do: their mean cosine lies near -1/(n-1), and is not shown.
     """
+
+    _picture = Tiles("emotion", "other", "cosine")
 
     matrix: pd.DataFrame
     order: tuple[str, ...]
@@ -112,6 +115,8 @@ class SimilarityByLayer(Result):
         layers: one `Similarity` per layer; all have the same `order`, clustered on the mean over layers.
     """
 
+    _picture = Line("layer", "cosine", reference=0.0)
+
     layers: tuple[Similarity, ...]
 
     @property
@@ -182,6 +187,8 @@ class Opposites(Result):
             null_high (95% of relabellings), p (relabelling, opposite below it), p_corrected (best of all layers).
         layer: the layer. n_layers: of how many. n_others: pairs that are no opposites. n_permutations: relabellings.
     """
+
+    _picture = Dots(("emotion", "opposite"), "cosine")
 
     table: pd.DataFrame
     by_layer: pd.DataFrame

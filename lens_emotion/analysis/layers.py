@@ -24,6 +24,7 @@ from lens_emotion.extraction.pooling import Mask, Pooling, Residuals, Tokens
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.stats.split_half import half_cosines, topic_halves
 from lens_emotion.stats.tests import (
@@ -83,6 +84,8 @@ class LayerSweep(Result):
         best_draws: behind that interval, the first and the last of the depths that are best in each draw (several may
             be, at a ceiling).
     """
+
+    _picture = Line("layer", "value", "null_low", "null_high")
 
     table: pd.DataFrame
     metric: str

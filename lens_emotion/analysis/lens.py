@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,11 +25,13 @@ from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of, tokenizer_of
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import special_ids
+from lens_emotion.pictures import tinted
 from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, null_columns, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import BYTES, SCRIPTS, main_script
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, unit
 
 ISOTROPIC, MATCHED = "isotropic", "matched"
+SHOWN = 6  # tokens of an emotion in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +66,18 @@ class Lens(Result):
             known = ", ".join(dict.fromkeys(self.table["emotion"]))
             raise AnalysisError(f"no tokens for emotion {emotion!r}, side {side!r}; there are {known}; up, down")
         return [str(token) for token in rows["token"].head(n)]
+
+    def _drawn(self) -> str:
+        """The first tokens that each vector raises, the stronger the bluer."""
+        rows = self.table[(self.table["side"] == "up") & (self.table["rank"] <= SHOWN)]
+        top, lines = float(rows["z"].abs().max()), []
+        for emotion, part in rows.groupby("emotion", sort=False):
+            words = zip(part["token"], part["z"] / top, [f"z = {z:.1f}" for z in part["z"]], strict=True)
+            spaced = [
+                piece for token, tone, said in words for piece in ((token, tone, said, False), (" ", 0.0, "", False))
+            ]
+            lines.append(f"<tr><td>{escape(str(emotion))}</td><td>{tinted(spaced)}</td></tr>")
+        return f"<table>{''.join(lines)}</table>"
 
     def summary(self) -> str:
         """One sentence on the top tokens, one on the scripts against the strictest control there is."""

@@ -24,6 +24,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import Layers, place, resolve_layer, resolve_layers, whole_numbers
+from lens_emotion.pictures import Line
 from lens_emotion.progress import track
 from lens_emotion.stats.design import Design, coordinates, design_of, label_permutations, tied, with_copies
 from lens_emotion.stats.tests import check_permutations, noise_note, null_columns, p_text
@@ -50,6 +51,8 @@ class Probe(Result):
         n_layers: layers of the model.
         copies: as in `decoding`.
     """
+
+    _picture = Line("layer", "accuracy", "null_low", "null_high", reference="chance")
 
     table: pd.DataFrame
     auc: pd.DataFrame

@@ -13,6 +13,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.design import Design, design_of, grams, label_permutations, tied, with_copies
 from lens_emotion.stats.intervals import half_width
 from lens_emotion.stats.split_half import class_halves, layer_half_cosines, mean_reliability, topic_halves
@@ -35,6 +36,8 @@ class Reliability(Result):
         null: reliability of each label permutation at each layer, mean over emotions.
         copies: as in `decoding`; copies are halved together.
     """
+
+    _picture = Line("layer", "reliability", group="emotion", reference=0.0)
 
     table: pd.DataFrame
     by_layer: pd.DataFrame

@@ -25,6 +25,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.layers import place
+from lens_emotion.pictures import Line
 from lens_emotion.stats.decide import Estimate
 from lens_emotion.stats.design import Design, grams
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram, moments, over_blocks
@@ -51,6 +52,8 @@ class Removal(Result):
         decoder: "centred cosine"; or "standardised", where every dimension is first brought to SD 1.
         standardised: the same, standardised; None in that one itself, or where it was not asked for.
     """
+
+    _picture = Line("share", "accuracy")
 
     table: pd.DataFrame
     layer: int

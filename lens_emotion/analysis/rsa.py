@@ -24,6 +24,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, codes
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Line, Tiles
 from lens_emotion.stats.design import linked_topics
 from lens_emotion.stats.split_half import topic_halves
 from lens_emotion.stats.tests import (
@@ -81,6 +82,8 @@ class RSA(Result):
         n_permutations: relabellings.
         ceiling: noise ceiling at these layers; None without activations.
     """
+
+    _picture = Tiles("layer_a", "layer_b", "rho")
 
     table: pd.DataFrame
     layer_a: int
@@ -403,6 +406,8 @@ class HumanRSA(Result):
         emotions: emotions with ratings.
         n_permutations: relabellings.
     """
+
+    _picture = Line("layer", "rho", group="space", reference=0.0)
 
     table: pd.DataFrame
     layer: int

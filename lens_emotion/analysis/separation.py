@@ -16,6 +16,7 @@ from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Line
 from lens_emotion.stats.cosines import (
     ROUNDING,
     Corrected,
@@ -61,6 +62,8 @@ class Separation(Result):
         null: mean cosine of each label permutation at each layer.
         why_uncorrected: per layer, why `disattenuated` is NaN; empty where it is not.
     """
+
+    _picture = Line("layer", "accuracy", reference="chance")
 
     table: pd.DataFrame
     recipe: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,14 @@ from lens_emotion.models.access import Model, check_raw_basis, describe, hook_na
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.models.prompting import tokenise_text
+from lens_emotion.pictures import tinted
 from lens_emotion.stats.tests import ALPHA, NOISE, max_corrected_p, percentile_band, permutation_p
 from lens_emotion.stimuli.emotions import names
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 from lens_emotion.vectors.recipes import class_means
 
 Content = Bool[np.ndarray, " n_tokens"]
+SHOWN = 3  # emotions as coloured text in a notebook
 OWN_MEAN, EMOTION_MEAN = "mean of this text", "mean of all emotions"
 
 
@@ -77,6 +80,24 @@ class TokenScores(Result):
         }
         rest = ("null_low", "null_high", "p", "p_corrected")
         return pd.DataFrame(columns | {name: getattr(self, name).T.ravel() for name in rest})
+
+    def _drawn(self) -> str:
+        """The text with the colours of the emotion that reaches farthest, and for up to `SHOWN` emotions of each."""
+        order = sorted(range(len(self.emotions)), key=lambda i: -float(np.nanmax(np.abs(self.scores[i]))))
+        top = max(float(np.nanmax(np.abs(self.scores))), 1e-6)
+        lines = []
+        for i in order[:SHOWN]:
+            columns = (self.scores[i], self.null_low[i], self.null_high[i], self.p_corrected[i])
+            words = []
+            for token, score, low, high, p in zip(self.tokens, *columns, strict=True):
+                said = f"{self.emotions[i]} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
+                words.append(
+                    (token, score / top, said if np.isfinite(score) else "not scored", p <= ALPHA and score > 0)
+                )
+            lines.append(f"<div><b>{escape(self.emotions[i])}</b></div>{tinted(words)}")
+        more = f", the {SHOWN} of {len(order)} emotions that reach farthest" if len(order) > SHOWN else ""
+        key = f"blue towards, orange away, strongest {top:.1f} natural units; underlined: towards, beyond chance{more}"
+        return "".join(lines) + f'<div style="font-size:85%;opacity:0.8">{key}</div>'
 
     def summary(self) -> str:
         """One sentence: the token farthest along any emotion, and whether it holds against the farthest of each."""

@@ -15,6 +15,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, shared_emotions
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.layers import place, resolve_layer
+from lens_emotion.pictures import Line
 from lens_emotion.stats.design import Design, design_of, label_permutations, linked_topics
 from lens_emotion.stats.tests import (
     bootstrap_over_groups,
@@ -44,6 +45,8 @@ class Transfer(Result):
         label: true class of each test text; predicted: the class it was given, per centring and layer.
         train, test: what was read and how, in words.
     """
+
+    _picture = Line("layer", "accuracy", "null_low", "null_high", group="centring", reference="chance")
 
     table: pd.DataFrame
     auc: pd.DataFrame
@@ -223,6 +226,8 @@ class TransferWithin(Result):
         impossible: (train, test) cells without training texts of some emotion once shared topics are held out.
         n_layers: layers of the model.
     """
+
+    _picture = Line("layer", "accuracy", "null_low", "null_high", reference="chance")
 
     table: pd.DataFrame
     left_out_level: pd.DataFrame

@@ -20,6 +20,7 @@ from scipy.stats import t as student
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import ALPHA, p_text
 
 MIN_LINE = 3  # layers on a line, the break included
@@ -57,6 +58,8 @@ class UShape(Result):
         p_again: p-value of "there is one turn at most", against several of `margin` or more (Bonferroni over pairs of
             layers); 1 for a single curve, which has no errors of its layers.
     """
+
+    _picture = Dots(("term",), "value", "low", "high")
 
     verdict: str
     break_depth: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, overload
@@ -35,6 +36,7 @@ from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of
 from lens_emotion.models.first_token import first_token
 from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import encode, pad, tokenise_text
+from lens_emotion.pictures import tinted
 from lens_emotion.stimuli.copies import copies_note
 from lens_emotion.stimuli.emotions import NEUTRAL, names
 from lens_emotion.stimuli.library import PASSAGES, load_stimuli
@@ -42,6 +44,7 @@ from lens_emotion.stimuli.sets import ONE_EMOTION, Stimulus, StimulusSet
 from lens_emotion.stimuli.tables import Data
 
 ROLES = ("pooled", "skipped", "special")
+SHADE = {"pooled": 0.5, "skipped": 0.0, "special": math.nan}  # of a token in a notebook
 
 
 def default_stimuli(model: Model) -> str:
@@ -214,6 +217,10 @@ class Preview(Result, Sequence[TokenRole]):
     def table(self) -> pd.DataFrame:
         """One row per token: position, token, role."""
         return pd.DataFrame([asdict(r) for r in self.roles])
+
+    def _drawn(self) -> str:
+        words = [(r.token, SHADE[r.role], r.role, False) for r in self.roles]
+        return tinted(words) + '<div style="font-size:85%;opacity:0.8">blue: pooled; faint: special, never pooled</div>'
 
     def summary(self) -> str:
         """How many tokens are pooled, and which."""

@@ -10,7 +10,8 @@ from typing import Any
 from lens_emotion.errors import LensEmotionError, need_extra
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.models.access import Model
-from lens_emotion.play.session import MAX_TOKENS, Ask, Event, Look, Session, look, push_of, session_of, write
+from lens_emotion.play.asks import MAX_TOKENS, Ask, Look
+from lens_emotion.play.session import Event, Session, look, push_of, session_of, write
 from lens_emotion.steering.comparison import COLUMNS
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
@@ -46,7 +47,8 @@ def explorer(model: Model, vectors: EmotionVectors, acts: PooledActivations | No
     """Steer by widgets: prompt, emotion, dose and layer; steered text beside unsteered and random; a token map.
 
     Args:
-        acts: the texts behind the vectors; token scores then start from the mean of all emotions.
+        acts: the texts behind the vectors, which token scores are compared with; by default the model's own texts,
+            read once and kept in runs/readings as `lens-emotion play` does, so that both say the same of a token.
         model: of either TransformerLens class.
         vectors: of this model.
 
@@ -76,7 +78,7 @@ def _widgets(session: Session) -> Explorer:
         "layer": w.IntSlider(n_layers // 2, min=0, max=n_layers - 1, description="layer", continuous_update=False),
         "tokens": w.BoundedIntText(40, min=1, max=MAX_TOKENS, description="new tokens"),
         "temperature": w.BoundedFloatText(
-            0.0, min=0.0, max=2.0, step=0.1, description="temp.", tooltip="temperature: 0 is greedy"
+            session.temperature, min=0.0, max=2.0, step=0.1, description="temp.", tooltip="temperature: 0 is greedy"
         ),
         "seed": w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed"),
         "control": w.Checkbox(True, description="random direction of the same length", indent=False),
@@ -138,7 +140,8 @@ def _read(made: Explorer) -> None:
 
 
 def _heat(found: Event) -> str:
-    """Tokens as spans: blue towards the emotion, vermilion away; values on hover; underlined beyond chance."""
+    """Tokens as spans: blue towards the emotion, vermilion away; values on hover; underlined where the summary counts
+    them."""
     row = found["emotions"][0]
     top = max((abs(x) for x in row["scores"] if x is not None), default=1.0) or 1.0
     spans = []
@@ -149,7 +152,7 @@ def _heat(found: Event) -> str:
         if score is not None:
             tone = "0,114,178" if score > 0 else "213,94,0"
             style = f"background: rgba({tone},{0.6 * abs(score) / top:.2f})"
-            style += "; border-bottom: 2px solid currentColor" if p <= 0.05 else ""
+            style += "; border-bottom: 2px solid currentColor" if p <= 0.05 and score > 0 else ""
             title = f"{row['name']} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
         spans.append(f'<span style="{style}" title="{escape(title)}">{escape(token)}</span>')
     return f"<div style='{_BOX}'>{''.join(spans)}</div><p>{escape(found['summary'])}</p>"

@@ -23,13 +23,14 @@ HOST = "127.0.0.1"
 def open_session(
     model: Model, vectors: Path | None = None, readings: Path | None = READINGS, say: Say = print
 ) -> Session:
-    """A session with vectors from a file, or made of the model's readings: of an earlier call, or read now.
+    """A session with vectors from a file, or made of the model's readings: of an earlier call, or read now. Either way
+    the readings are what token scores are compared with.
 
     Raises:
         ArtifactError, FingerprintError: a vector file that is broken or of another model.
     """
     if vectors is not None:
-        return session_of(model, EmotionVectors.load(vectors))
+        return session_of(model, EmotionVectors.load(vectors), None, readings, say)
     acts = own_reading(model, readings, say)
     return session_of(model, emotion_vectors(acts), acts)
 

@@ -18,19 +18,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lens_emotion.errors import LensEmotionError
-from lens_emotion.play.session import (
-    MAX_BODY,
-    Event,
-    Session,
-    StoppedError,
-    facts,
-    look,
-    push_of,
-    read_ask,
-    read_look,
-    write,
-)
-from lens_emotion.steering.comparison import Push
+from lens_emotion.play.asks import MAX_BODY, read_ask, read_look, read_take
+from lens_emotion.play.series import check_seeds, sweep_doses, write_seeds
+from lens_emotion.play.session import Emit, Event, Session, StoppedError, facts, look, push_of, vector_file, write
 
 STATIC = Path(__file__).parent / "static"
 MAX_ASIDE = 8  # requests that are at the model or wait for it, beside the one that writes
@@ -51,7 +41,17 @@ def make_app(session: Session, port: int) -> ASGIApp:
     async def run(request: Request) -> Response:
         ask = read_ask(await _json_body(request))
         push = await aside.run(lambda: push_of(session, ask))
-        return StreamingResponse(_events(session, push, ask.test), media_type="text/event-stream")
+        return _stream(lambda emit, stop: write(session, push, ask.test, emit, stop))
+
+    async def doses(request: Request) -> Response:
+        ask = read_ask(await _json_body(request))
+        push = await aside.run(lambda: push_of(session, ask))
+        return _stream(lambda emit, stop: sweep_doses(session, push, emit, stop))
+
+    async def seeds(request: Request) -> Response:
+        ask = read_ask(await _json_body(request))
+        push = await aside.run(lambda: check_seeds(push_of(session, ask)))
+        return _stream(lambda emit, stop: write_seeds(session, push, emit, stop))
 
     async def stop(_: Request) -> Response:
         session.turns.stop()
@@ -61,16 +61,26 @@ def make_app(session: Session, port: int) -> ASGIApp:
         asked = read_look(await _json_body(request))
         return JSONResponse(await aside.run(lambda: look(session, asked)))
 
+    async def vector(request: Request) -> Response:
+        take = read_take(await _json_body(request))
+        name, data = await aside.run(lambda: vector_file(session, take))
+        kept = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(data, media_type="application/octet-stream", headers=kept)
+
     routes = [
         Route("/", page),
         Route("/api/model", model),
         Route("/api/run", run, methods=["POST"]),
+        Route("/api/doses", doses, methods=["POST"]),
+        Route("/api/seeds", seeds, methods=["POST"]),
+        Route("/api/vector", vector, methods=["POST"]),
         Route("/api/stop", stop, methods=["POST"]),
         Route("/api/tokens", tokens, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     handlers: Any = {
-        error: lambda _, raised, status=status: problem(status, str(raised)) for error, status in _STATUS.items()
+        error: lambda _, raised, status=status: problem(status, str(raised), getattr(raised, "field", ""))
+        for error, status in _STATUS.items()
     }
     return guarded(Starlette(routes=routes, exception_handlers=handlers), port)
 
@@ -140,8 +150,15 @@ async def _json_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str]:
-    """Server-sent events of one run. A client that leaves closes this iterator, which stops the writing."""
+Work = Callable[[Emit, threading.Event], None]
+
+
+def _stream(work: Work) -> Response:
+    return StreamingResponse(_events(work), media_type="text/event-stream")
+
+
+async def _events(write_all: Work) -> AsyncIterator[str]:
+    """Server-sent events of one piece of work. A client that leaves closes this iterator, which stops the writing."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event | None]()
     stop = threading.Event()
 
@@ -151,7 +168,7 @@ async def _events(session: Session, push: Push, test: bool) -> AsyncIterator[str
 
     def work() -> None:
         try:
-            write(session, push, test, emit, stop)
+            write_all(emit, stop)
         except StoppedError:
             emit({"type": "stopped"})
         except LensEmotionError as error:
@@ -226,7 +243,8 @@ def _refusal(headers: Headers, hosts: set[str]) -> Response | None:
     return None
 
 
-def problem(status: int, message: str) -> Response:
-    """An answer that says what is wrong, in one line that any name in it can be part of."""
+def problem(status: int, message: str, field: str = "") -> Response:
+    """An answer that says what is wrong, in one line that any name in it can be part of, and with which field."""
     line = " ".join(message.encode("utf-8", "backslashreplace").decode().split())
-    return JSONResponse({"error": line if len(line) <= SAID else line[:SAID] + " ..."}, status_code=status)
+    said = {"error": line if len(line) <= SAID else line[:SAID] + " ..."}
+    return JSONResponse(said | ({"field": field} if field else {}), status_code=status)

@@ -20,6 +20,7 @@ from scipy.stats import f, ncf, t
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.files.user import numbers_fit
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import ALPHA, check_permutations, p_text, percentile_band, permutation_p
 from lens_emotion.steering.regime_map import RegimeMap
 
@@ -43,6 +44,8 @@ class ArchitectureTest(Result):
         variance_ratio: variance of log onset between models in the natural unit over that in the relative unit; low,
             high: 95% bootstrap over models. nan with fewer than four models. Below 1: the natural unit carries better.
     """
+
+    _picture = Dots(("unit", "factor"), "share")
 
     table: pd.DataFrame
     models: pd.DataFrame

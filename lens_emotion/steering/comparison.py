@@ -23,15 +23,19 @@ from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
 from lens_emotion.models.decoding import GREEDY, Sampling, check_prompts
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.hooks import Positions, check_fits, check_positions
-from lens_emotion.steering.measures import edit_distance, excess, likelihood, repetition
+from lens_emotion.steering.measures import edit_distance, excess, foreign_letters, likelihood, repetition
 from lens_emotion.steering.regimes import INERT, SURGICAL, Thresholds, text_regimes, thresholds_from
 from lens_emotion.vectors.emotion_vectors import EmotionVector
 
 NOT_JUDGED = "effect not judged"
+OTHER_SCRIPT = "another script"
+MOST_FOREIGN = 0.2  # share of letters in scripts not at home, above which a text is written in another one
+BASELINE_LOOP = 0.25  # share of the unsteered text that is one loop, above which a ratio to its perplexity says little
 N_NULLS = 19  # the fewest random directions with which p = 0.05 is possible
 Tick = Callable[..., None]
 
@@ -42,14 +46,17 @@ class TextComparison(Result):
 
     Attributes:
         table: one row per column: text, n_tokens, perplexity_ratio, surprise, distinct_2, loop_share, edit_distance,
+            foreign: share of letters in scripts that neither the prompt nor the unsteered text uses,
             reading: how much further along the vector than the unsteered text the model reads it, in natural units,
-            and damage: "explosive", "repetitive collapse" or "".
-        regime: of the steered text: inert, surgical, repetitive collapse, explosive, or "effect not judged" where
-            neither damage nor a control says which.
+            and damage: "explosive", "repetitive collapse", "another script" (over a fifth of the letters) or "".
+        regime: of the steered text: inert, surgical, repetitive collapse, explosive, "another script" (never
+            surgical), or "effect not judged" where neither damage nor a control says which.
         nulls: readings of random directions of the same length; the column's own control is the first.
         p: share of random directions that are read as far along the vector or further; None if fewer than 19 ran.
         n_unsteered: unsteered texts behind the thresholds.
     """
+
+    _picture = Dots(("column", "damage"), "reading")
 
     table: pd.DataFrame
     regime: str
@@ -62,9 +69,17 @@ class TextComparison(Result):
         """The row of a column."""
         return self.table[self.table["column"] == column].iloc[0]
 
+    @property
+    def ratio_reliable(self) -> bool:
+        """False where the unsteered text loops: it is then so likely that any other text is many times less so."""
+        return not self.of(UNSTEERED).loop_share > BASELINE_LOOP
+
     def summary(self) -> str:
         """The regime and why, with its control."""
         row = self.of(STEERED)
+        looped = f"unreliable ratio, since {self.of(UNSTEERED).loop_share:.0%} of that is one loop"
+        unsure = "" if self.ratio_reliable else f" ({looped})"
+        foreign = f", {row.foreign:.0%} of its letters in another script" if row.foreign > 0 else ""
         effect = f"read {row.reading:+.2f} natural units along the vector from the unsteered text"
         if self.p is not None:
             beside = f"{len(self.nulls)} random directions {np.mean(self.nulls):+.2f} on average, {p_text(self.p)}"
@@ -73,10 +88,11 @@ class TextComparison(Result):
         else:
             beside = "no random direction beside it, so the effect has no control"
         return (
-            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's and "
-            f"{row.surprise:.2f} times the expected one (explosive above {self.thresholds.explosive_ratio:.1f}, set by "
-            f"{self.n_unsteered} unsteered texts), "
-            f"{row.loop_share:.0%} of it one loop; {effect} ({beside}; the model's own reading, not an outside judge)"
+            f"{self.regime}, from one text: perplexity {row.perplexity_ratio:.2f} times the unsteered text's{unsure} "
+            f"and {row.surprise:.2f} times the expected one (explosive above {self.thresholds.explosive_ratio:.1f}, "
+            f"set by {self.n_unsteered} unsteered texts), "
+            f"{row.loop_share:.0%} of it one loop{foreign}; "
+            f"{effect} ({beside}; the model's own reading, not an outside judge)"
         )
 
 
@@ -133,12 +149,12 @@ def compare_texts(
     texts = [*written.values(), *more]
     readings = read_along(model, push, texts)
     readings = readings - readings[0]
-    table = _table(model, written, readings, thresholds)
+    table = measure_texts(model, push.prompt, written, readings, thresholds)
     row = table[table.column == STEERED].iloc[0]
     drawn = [*(readings[2:3] if RANDOM in written else []), *readings[len(written) :]]
     furthest = sum(not value < row.reading for value in drawn)  # nan counts against the effect
     p = (furthest + 1) / (len(drawn) + 1) if len(drawn) >= N_NULLS else None
-    found = _regime(row, drawn, p, thresholds)
+    found = text_regime(row, drawn, p, thresholds)
     return TextComparison(table, found, tuple(float(x) for x in drawn), p, thresholds, n_unsteered)
 
 
@@ -176,9 +192,10 @@ def read_along(model: Model, push: Push, texts: Sequence[Continuation]) -> Float
     return out
 
 
-def _table(
-    model: Model, written: Written, readings: Float[np.ndarray, " n_texts"], thresholds: Thresholds
+def measure_texts(
+    model: Model, prompt: str, written: Written, readings: Float[np.ndarray, " n_texts"], thresholds: Thresholds
 ) -> pd.DataFrame:
+    """The table of a `TextComparison`: each text beside the first, which is the unsteered one."""
     texts = list(written.values())
     ids = [t.new_ids for t in texts]
     scored = likelihood(model, [t.prompt_ids for t in texts], ids)
@@ -186,6 +203,7 @@ def _table(
     surprise = np.exp(excess(nll, scored.entropy))
     distinct, loops = repetition(ids)
     regimes = text_regimes(surprise, distinct, loops, np.zeros(len(texts), dtype=bool), thresholds)
+    foreign = [foreign_letters(t.text, (prompt, texts[0].text)) for t in texts]
     return pd.DataFrame(
         {
             "column": list(written),
@@ -196,13 +214,17 @@ def _table(
             "distinct_2": distinct,
             "loop_share": loops,
             "edit_distance": [edit_distance(row, ids[0]) for row in ids],
+            "foreign": foreign,
             "reading": readings[: len(texts)],
-            "damage": ["" if name == INERT else name for name in regimes],
+            "damage": [
+                name if name != INERT else OTHER_SCRIPT if share > MOST_FOREIGN else ""
+                for name, share in zip(regimes, foreign, strict=True)
+            ],
         }
     )
 
 
-def _regime(row: pd.Series, drawn: Sequence[float], p: float | None, thresholds: Thresholds) -> str:
+def text_regime(row: pd.Series, drawn: Sequence[float], p: float | None, thresholds: Thresholds) -> str:
     """The regime of one text; only damage can be told where nothing was drawn beside it."""
     if row.edit_distance == 0:
         return INERT

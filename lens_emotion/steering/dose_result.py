@@ -16,6 +16,7 @@ from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
 from lens_emotion.files.artifacts import atomic_write, check_name, check_whole, digest
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
+from lens_emotion.pictures import Line
 from lens_emotion.stats.tests import p_text, wilson_interval
 from lens_emotion.steering.outcomes import CONDITIONS, condition_row, mcnemar_p, thresholds_of, with_text_regimes
 from lens_emotion.steering.paired import PairedOutcome, able, paired_outcome
@@ -54,6 +55,8 @@ class DoseResponse(Result):
         ArtifactError: numbers that are no such: a share or p-value outside of 0 to 1, a count above n, a rate that
             is not its count, a dose that is not finite or in neither unit, an unknown condition or regime.
     """
+
+    _picture = Line("dose", "success_rate", "success_low", "success_high", band="95% intervals", group="condition")
 
     table: pd.DataFrame
     texts: pd.DataFrame

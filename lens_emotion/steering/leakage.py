@@ -23,6 +23,7 @@ from scipy.stats import beta, binom
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
 from lens_emotion.files.user import numbers_fit
+from lens_emotion.pictures import Line
 from lens_emotion.stats.decide import EXCLUDED, OPEN, POWER, SHOWN
 from lens_emotion.stats.tests import (
     ALPHA,
@@ -64,6 +65,8 @@ class Leakage(Result):
         spanned: whether the doses reach from text that is whole to text that is broken, by the regimes.
         recall: lower end of the 95% interval of the share of fitting texts that the words find, None if not measured.
     """
+
+    _picture = Line("dose", "foreign", "low", "high", band="95% intervals", group="condition")
 
     table: pd.DataFrame
     scripts: pd.DataFrame

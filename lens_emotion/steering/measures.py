@@ -210,3 +210,19 @@ def script_shares(texts: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
         script: np.array([share.get(script, 0.0) if share else np.nan for share in shares], dtype=float)
         for script, _ in found.most_common()
     }
+
+
+BESIDE = {"Kana": "Han", "Hangul": "Han"}  # written together
+
+
+def foreign_letters(text: str, home: Sequence[str], least: float = 0.1) -> float:
+    """Share of a text's letters in scripts that its prompt and its unsteered text do not use; nan without letters.
+
+    Args:
+        home: the texts whose scripts are at home: those that hold `least` of the letters of any of them. Han is at home
+            beside Kana and Hangul.
+    """
+    own = {script for known in home for script, share in letter_shares(known).items() if share >= least}
+    own |= {BESIDE[script] for script in own & BESIDE.keys()}
+    shares = letter_shares(text)
+    return sum(share for script, share in shares.items() if script not in own) if shares else float("nan")

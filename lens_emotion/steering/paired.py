@@ -16,6 +16,7 @@ import pandas as pd
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.decide import EXCLUDED, Estimate, estimate
 from lens_emotion.steering.regimes import COLLAPSE, EXPLOSIVE
 
@@ -43,6 +44,8 @@ class PairedOutcome(Result):
             than the others. spans: True if the doses run from whole to broken texts, without a gap in which steering
             could hide.
     """
+
+    _picture = Dots(("emotion",), "random")
 
     table: pd.DataFrame
     random: Estimate | None

@@ -14,6 +14,7 @@ from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
+from lens_emotion.pictures import Tiles
 from lens_emotion.progress import track
 from lens_emotion.steering.experiment import DOSES, dose_response
 from lens_emotion.steering.judges import Judge
@@ -44,6 +45,9 @@ class RegimeMap(Result):
     millions: float
     thresholds: Thresholds
     judge: str
+
+    def _drawn(self) -> str:
+        return Tiles("layer", "dose", "regime").html(self.table[self.table.condition == "emotion"])
 
     def grid(self, condition: str = "emotion", value: str = "regime") -> pd.DataFrame:
         """One column of the table as layers x doses."""

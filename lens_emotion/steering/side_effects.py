@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.display import Result, panel
+from lens_emotion.pictures import Tiles
 from lens_emotion.stats.tests import ALPHA, p_text, permutation_p
 
 N_SWAPS = 999
@@ -27,6 +28,8 @@ class SideEffects(Result):
         null_spill: 95th percentile of the spill when emotion and random texts are swapped at random per scenario.
         p_target, p_spill: permutation p-values of both, from the same swaps.
     """
+
+    _picture = Tiles("steered", "judged", "change")
 
     matrix: pd.DataFrame
     table: pd.DataFrame
@@ -51,7 +54,7 @@ class SideEffects(Result):
         )
 
     def _repr_html_(self) -> str:
-        return panel(self.summary(), self.matrix, index=True, what="steered × judged")
+        return panel(self.summary(), self.matrix, index=True, what="steered × judged", figure=self._drawn())
 
 
 def side_effects_of(

@@ -25,6 +25,7 @@ from lens_emotion.models.forward import CHUNK, TOKEN_BUDGET, fitting_threads, re
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id, tokenise_text
 from lens_emotion.models.threads import turn
+from lens_emotion.pictures import Dots
 from lens_emotion.steering.dose import Dose, mean_units
 from lens_emotion.steering.hooks import Intervention, RowEdits, check_fits
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
@@ -47,6 +48,8 @@ class IsoKL(Result):
         layers: steered layers in words.
         n_tokens: content positions the mean runs over.
     """
+
+    _picture = Dots(("emotion",), "dose_natural")
 
     table: pd.DataFrame
     evaluations: pd.DataFrame

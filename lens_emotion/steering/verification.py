@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.display import Result
+from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import wilson_interval
 from lens_emotion.steering.dose_result import DoseResponse
 
@@ -24,6 +25,8 @@ class Verification(Result):
             unsteered, at the best surgical dose of the same scenarios), condition (emotion, random, other), k, n, rate,
             low, high (95% Wilson), dose (as words), judge, judge_accuracy, chance (of the judge's task).
     """
+
+    _picture = Dots(("model", "form", "condition"), "rate", "low", "high")
 
     table: pd.DataFrame
 

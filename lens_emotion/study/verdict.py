@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.display import Result
+from lens_emotion.pictures import Tiles
 
 SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "supported",
@@ -103,6 +104,8 @@ class Claim:
 @dataclass(frozen=True, repr=False)
 class Claims(Result):
     """All claims of a run, model by model and over all models."""
+
+    _picture = Tiles("code", "scope", "verdict")
 
     claims: tuple[Claim, ...]
 

@@ -13,8 +13,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from lens_emotion.play import server
+from lens_emotion.play.asks import MAX_BODY
 from lens_emotion.play.server import HEADERS, MAX_ASIDE, SAID, guarded, make_app, problem
-from lens_emotion.play.session import MAX_BODY
 
 PORT = 8765
 HERE = f"http://127.0.0.1:{PORT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import socket
 import subprocess
@@ -22,8 +23,9 @@ from lens_emotion.extraction import kept
 from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
 from lens_emotion.play import launch
+from lens_emotion.play.asks import MAX_BODY, MAX_CHARACTERS
 from lens_emotion.play.server import STATIC, make_app
-from lens_emotion.play.session import MAX_BODY, MAX_CHARACTERS, session_of
+from lens_emotion.play.session import session_of
 from lens_emotion.steering.steer import steer
 from lens_emotion.vectors.emotion_vectors import random_like
 
@@ -56,7 +58,7 @@ def events(answer) -> list[dict]:
 
 @pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1:1", "127.0.0.1", ""])
 def test_another_host_header_is_refused(client, host):
-    for path in ("/", "/api/model", "/static/app.js"):
+    for path in ("/", "/api/model", "/static/app.js", "/api/vector"):
         assert client.get(path, headers={"Host": host}).status_code == 403, path
 
 
@@ -64,8 +66,8 @@ def test_another_host_header_is_refused(client, host):
     "origin", ["https://evil.example", "null", f"http://127.0.0.1:{PORT + 1}", f"https://127.0.0.1:{PORT}"]
 )
 def test_a_page_of_another_origin_is_refused(client, origin):
-    assert client.post("/api/run", json=ASK, headers={"Origin": origin}).status_code == 403
-    assert client.post("/api/stop", headers={"Origin": origin}).status_code == 403
+    for path in ("run", "stop", "doses", "seeds", "vector", "tokens"):
+        assert client.post(f"/api/{path}", json=ASK, headers={"Origin": origin}).status_code == 403
     assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
@@ -90,25 +92,35 @@ def test_oversized_requests_are_refused_with_words_the_page_can_show(client):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "field", "words"),
     [
-        ({"mix": {"clam": 1}}, "no vector for 'clam'"),
-        ({"mix": {}}, "no emotion chosen"),
-        ({"mix": {"calm": 0}}, "weight other than 0"),
-        ({"mix": {"calm": "1"}}, "give a number"),
-        ({"dose": 1e9}, "dose is 1e+09"),
-        ({"dose": True}, "give a number"),
-        ({"last_layer": 6}, "no layer 6: the model has layers 0 to 5"),
-        ({"prompt": "  "}, "the prompt is empty"),
-        ({"unit": "pounds"}, "unit is 'pounds'"),
-        ({"tokens": 2.5}, "whole number"),
-        ({"chat": True}, "no chat template"),
+        ({"mix": {"clam": 1}}, "mix", "no vector for 'clam'"),
+        ({"mix": {}}, "mix", "no emotion chosen"),
+        ({"mix": {"calm": 0}}, "mix", "weight other than 0"),
+        ({"mix": {"calm": "1"}}, "mix", "give a number"),
+        ({"mix": {f"e{i}": 1 for i in range(9)}}, "mix", "8 at most"),
+        ({"dose": 1e9}, "dose", "dose is 1e+09"),
+        ({"dose": True}, "dose", "give a number"),
+        ({"last_layer": 6}, "layers", "no layer 6: the model has layers 0 to 5"),
+        ({"first_layer": -1}, "first_layer", "give a number from 0"),
+        ({"prompt": "  "}, "prompt", "the prompt is empty"),
+        ({"prompt": "Anna was calm. " * 100}, "prompt", "does not fit into the context of 256"),
+        ({"unit": "pounds"}, "unit", "unit is 'pounds'"),
+        ({"tokens": 2.5}, "tokens", "whole number"),
+        ({"temperature": 9}, "temperature", "from 0 to 2"),
+        ({"seed": -1}, "seed", "from 0"),
+        ({"positions": "odd"}, "positions", "positions is 'odd'"),
+        ({"test": 1}, "test", "neither true nor false"),
+        ({"chat": True}, "chat", "no chat template"),
+        ({"doze": 1}, None, "no field 'doze'"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_a_400_that_says_why(client, change, words):
-    answer = client.post("/api/run", json=ASK | change)
-    assert answer.status_code == 400
-    assert words in answer.json()["error"]
+def test_a_request_that_makes_no_sense_is_a_400_that_says_why_and_which_field(client, change, field, words):
+    for path in ("run", "doses", "seeds"):
+        answer = client.post(f"/api/{path}", json=ASK | change)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
+        assert answer.json().get("field") == field
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"prompt": NaN, "mix"', b"[" * 50_000])
@@ -161,8 +173,41 @@ def test_token_scores_of_a_text_are_those_of_the_library(client, session):
     shown = [row["scores"] for row in told["emotions"]]
     assert [[x is None for x in row] for row in shown] == [(~read.content).tolist()] * 2
     assert shown[1][2] == pytest.approx(read.scores[1, 2])
-    for change in ({"emotions": ["clam"]}, {"layer": 9}, {"text": ""}, {"emotions": []}):
-        assert client.post("/api/tokens", json=asked | change).status_code == 400, change
+    for field, wrong in (("emotions", ["clam"]), ("layer", 9), ("text", ""), ("emotions", []), ("text", "Anna " * 400)):
+        answer = client.post("/api/tokens", json=asked | {field: wrong})
+        assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
+def test_explorer_play_and_the_analysis_say_the_same_of_a_text(vectors, acts, tmp_path, monkeypatch):
+    """Whoever gives no texts is compared with the model's own: one null, wherever a token is scored."""
+    pytest.importorskip("ipywidgets")
+    from lens_emotion.analysis.tokens import token_scores
+    from lens_emotion.play.explorer import explorer
+    from lens_emotion.play.session import Look, look
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kept, "extract_comprehension", lambda _: acts)
+    text, path = "Anna was so angry that she cried and ran home.", vectors.save(tmp_path / "v.safetensors")
+    made = explorer(tiny(), vectors)
+    made.inputs["prompt"].value, made.inputs["emotion"].value, made.inputs["layer"].value = text, "angry", 3
+    made.read.click()
+    of_page = look(launch.open_session(tiny(), path, say=lambda _: None), Look(text, ("angry",), 3))
+    said = token_scores(tiny(), vectors, text, ["angry"], 3, acts).summary()
+    assert of_page["summary"] == said and "matched random" in said
+    row = of_page["emotions"][0]
+    beyond = sum(p is not None and p <= 0.05 and score > 0 for p, score in zip(row["p"], row["scores"], strict=True))
+    assert made.heat.value.count("border-bottom") == beyond
+    counted = f"{beyond} of {sum(of_page['content'])} tokens lie beyond chance"
+    assert (counted if beyond else "no token: not distinguishable from noise") in said
+    assert html.escape(said) in made.heat.value
+
+
+def test_real_models_are_sampled_at_first_and_the_tiny_ones_are_not(session, monkeypatch):
+    from lens_emotion.play import session as home
+
+    assert home.facts(session)["temperature"] == 0
+    monkeypatch.setattr(home, "row_of", lambda model: None)
+    assert home.facts(session)["temperature"] == 0.8
 
 
 def start_run(port: int, **change) -> socket.socket:
@@ -232,7 +277,8 @@ def test_readings_are_kept_for_the_next_time_and_foreign_vectors_are_refused(tmp
     launch.open_session(model, None, tmp_path, said.append)
     assert any("corrupt" in line for line in said)
     path = vectors.save(tmp_path / "v.safetensors")
-    assert launch.open_session(model, path).acts is None
+    monkeypatch.setattr(kept, "extract_comprehension", None)
+    assert launch.open_session(model, path, tmp_path, said.append).acts.values.equal(acts.values)
     with pytest.raises(FingerprintError):
         launch.open_session(tiny("tiny-gpt2"), path)
 
@@ -269,9 +315,9 @@ def test_the_page_in_a_browser(session, tmp_path):
         page.js("byId('dose').value = 14; byId('dose').dispatchEvent(new Event('input')); byId('go').click()")
         page.until("document.querySelector('#column-steered .badge')?.textContent == 'explosive'")
         page.js("byId('prompt').value = 'word '.repeat(5000); byId('go').click()")
-        page.until("!byId('problem').hidden")
-        assert "25,000 characters; 8,000 at most" in page.js("byId('problem-text').textContent")
-        for width in (1280, 700):
+        page.until("!!byId('error-prompt')")
+        assert "25,000 characters; 8,000 at most" in page.js("byId('error-prompt').textContent")
+        for width in (1280, 700, 390):
             page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
             assert page.js("document.documentElement.scrollWidth <= innerWidth")
 

@@ -23,6 +23,7 @@ ASK = {
     "prompt": "Anna", "mix": {"angry": 1}, "dose": 3, "unit": "natural", "first_layer": 2, "last_layer": 3, "tokens": 1,
     "temperature": 0.9, "seed": 5, "positions": "all", "control": False,
 }  # fmt: skip
+TAKE = {name: ASK[name] for name in ("mix", "dose", "unit", "first_layer", "last_layer")} | {"format": "gguf"}
 LOOK = {"text": "Anna was calm.", "emotions": ["calm"], "layer": 4}
 
 
@@ -182,7 +183,7 @@ def refused(client, path: str, body: bytes) -> str:
     return said
 
 
-@pytest.mark.parametrize("path", ["/api/run", "/api/tokens"])
+@pytest.mark.parametrize("path", [f"/api/{name}" for name in ("run", "tokens", "doses", "seeds", "vector")])
 @pytest.mark.parametrize(
     "body",
     [
@@ -205,6 +206,7 @@ BAD = {
     "mix": [None, 1, "angry", [], {}, {HALF: 1}, {"x" * 9000: 1}, *({"angry": n} for n in (10**400, HALF, []))],
     "unit": [None, 1, [], {}, HALF, "x" * 9000, 10**400],
     "positions": [None, [[]], {"a": 1}, HALF, "x\ny"],
+    "format": [None, 1, [], "", "GGUF", "../x", HALF],
     **{
         name: [None, True, "1", HALF, [], {}, float("nan"), float("inf"), 1e308, 10**400, -(10**400), -99]
         for name in ("dose", "first_layer", "last_layer", "tokens", "temperature", "seed", "layer")
@@ -214,7 +216,8 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_field_of_any_kind_is_a_line_about_it(client, name):
-    path, whole = ("/api/tokens", LOOK) if name in LOOK else ("/api/run", ASK)
-    for value in BAD[name]:
-        if (name, value) != ("layer", None):  # which is the middle one
-            refused(client, path, json.dumps(whole | {name: value}).encode())
+    forms = {"/api/tokens": LOOK, "/api/vector": TAKE, **{f"/api/{path}": ASK for path in ("run", "doses", "seeds")}}
+    for path, whole in forms.items():
+        for value in BAD[name] if name in whole else []:
+            if (name, value) != ("layer", None):  # which is the middle one
+                refused(client, path, json.dumps(whole | {name: value}).encode())

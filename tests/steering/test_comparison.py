@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from lens_emotion.models.decoding import Sampling, generate_tokens
 from lens_emotion.models.prompting import encode
 from lens_emotion.steering.comparison import (
     NOT_JUDGED,
+    OTHER_SCRIPT,
     RANDOM,
     STEERED,
     UNSTEERED,
@@ -23,6 +26,7 @@ from lens_emotion.steering.comparison import (
 )
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
+from lens_emotion.steering.measures import foreign_letters
 from lens_emotion.steering.regimes import EXPLOSIVE, INERT, SURGICAL, Thresholds
 from lens_emotion.vectors.emotion_vectors import mixture, random_like
 
@@ -96,6 +100,45 @@ def test_regime_of_one_text_follows_damage_and_control():
     assert "<p>" in tested._repr_html_()
     with pytest.raises(StimulusError, match="at least two"):
         own_thresholds(model, [PROMPT], Sampling())
+
+
+WRITTEN = {
+    "他很生气，摔了门。": ("Anna ran home.", 1.0),
+    "She ran 他很生气了吧": ("Anna ran home.", 0.5),
+    "She ran — 12:30! 🙂": ("Anna ran home.", 0.0),
+    "Она ушла домой.": ("Anna ran home.", 1.0),
+    "他走了。": ("他很生气", 0.0),  # Chinese is at home where the prompt is
+    "漢字とかな": ("かなの文", 0.0),  # Han is written beside Kana
+    "中文": ("한국어", 0.0),
+    "かな": ("他很生气", 1.0),
+    "12:30!": ("Anna", np.nan),
+}
+
+
+@pytest.mark.parametrize(("text", "home", "share"), [(text, *row) for text, row in WRITTEN.items()])
+def test_letters_of_other_scripts_are_counted_against_prompt_and_unsteered_text(text, home, share):
+    assert foreign_letters(text, (home,)) == pytest.approx(share, nan_ok=True)
+
+
+@pytest.mark.parametrize("text", ["他很生气，摔了门，走了。", "Она ушла", "She 他很生气 ran"])
+def test_a_text_in_another_script_is_never_surgical(text):
+    model, push = tiny(), push_of(4.0)
+    written = write_side_by_side(model, push)
+    alien = written | {STEERED: replace(written[STEERED], text=text)}
+    found = compare_texts(model, push, alien, LENIENT, 4)
+    assert found.regime == OTHER_SCRIPT and found.of(STEERED).damage == OTHER_SCRIPT
+    assert "of its letters in another script" in found.summary()
+    assert compare_texts(model, push, alien, Thresholds(1e-9, 1.0, 0.0), 4).regime == EXPLOSIVE, "damage goes before"
+
+
+def test_a_ratio_to_a_text_that_loops_is_called_unreliable():
+    model, push = tiny(), push_of(4.0)
+    written = write_side_by_side(model, push)
+    loop = written | {UNSTEERED: replace(written[UNSTEERED], new_ids=written[UNSTEERED].new_ids[:1] * 12)}
+    found = compare_texts(model, push, loop, LENIENT, 4)
+    assert not found.ratio_reliable and "(unreliable ratio, since 100% of that is one loop)" in found.summary()
+    whole = compare_texts(model, push, written, LENIENT, 4)
+    assert whole.ratio_reliable and "unreliable" not in whole.summary()
 
 
 def test_reading_along_the_vector_is_the_mean_projection_of_the_new_tokens():

@@ -1,7 +1,5 @@
 "use strict";
-// Controls, the stream of a run, and the columns. Nothing leaves this machine; text goes in as text, never as markup.
-
-const state = { facts: null, colours: {}, running: null, dirty: false };
+// The stream of a run, and what starts one. Nothing leaves this machine; text goes in as text, never as markup.
 
 async function post(path, data, signal) {
   const answer = await fetch(path, {
@@ -12,104 +10,12 @@ async function post(path, data, signal) {
   });
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  throw new Error(told.error ?? `the server answered ${answer.status}`);
-}
-
-function problem(message) {
-  byId("problem-text").textContent = message;
-  byId("problem").hidden = !message;
+  throw Object.assign(new Error(told.error ?? `the server answered ${answer.status}`), { field: told.field ?? "" });
 }
 
 function say(lead, rest = "") {
   byId("status").replaceChildren(element("strong", lead), document.createTextNode(rest ? ` ${rest}` : ""));
 }
-
-// ---- controls
-
-function addEmotion(name, weight = 1) {
-  if (!name || byId(`mix-${name}`)) return;
-  if (byId("mix").children.length >= 8) return problem("8 emotions in one mixture at most; remove one first");
-  const row = element("li");
-  row.dataset.emotion = name;
-  const dot = element("i");
-  dot.style.setProperty("--colour", state.colours[name]);
-  const label = element("label", name);
-  const slider = Object.assign(element("input"), { type: "range", min: "-2", max: "2", step: "0.1", id: `mix-${name}` });
-  slider.value = String(weight);
-  label.htmlFor = slider.id;
-  const value = element("output");
-  const tell = () => {
-    value.textContent = signed(Number(slider.value), 1);
-    slider.setAttribute("aria-valuetext", `weight ${slider.value}`);
-  };
-  slider.addEventListener("input", tell);
-  tell();
-  const remove = element("button", "×");
-  remove.type = "button";
-  remove.setAttribute("aria-label", `Remove ${name}`);
-  remove.addEventListener("click", () => {
-    row.remove();
-    offerEmotions();
-    byId("emotion").focus();
-  });
-  row.append(dot, label, slider, value, remove);
-  byId("mix").append(row);
-  offerEmotions();
-}
-
-const mixed = () =>
-  Object.fromEntries([...byId("mix").children].map((row) => [row.dataset.emotion, Number(row.querySelector("input").value)]));
-
-function offerEmotions() {
-  const taken = mixed();
-  const left = state.facts.emotions.map((e) => e.name).filter((name) => !(name in taken));
-  byId("emotion").replaceChildren(...left.map((name) => element("option", name)));
-  byId("add").disabled = left.length === 0;
-}
-
-function tellDose() {
-  byId("dose-value").textContent = Number(byId("dose").value).toFixed(2);
-}
-
-function changeUnit() {
-  const relative = byId("unit").value === "relative";
-  Object.assign(byId("dose"), relative ? { max: "2", step: "0.05", value: "0.3" } : { max: "16", step: "0.25", value: "3" });
-  tellDose();
-}
-
-function tellLayers(event) {
-  const first = byId("first");
-  const last = byId("last");
-  if (Number(first.value) > Number(last.value)) {
-    if (event?.target === last) first.value = last.value;
-    else last.value = first.value;
-  }
-  const [a, b, n] = [Number(first.value), Number(last.value), state.facts.layers];
-  byId("band-text").textContent = a === b ? `layer ${a} alone` : `layers ${a} to ${b}, the dose at each`;
-  byId("depth-text").textContent = `depth ${((100 * (a + 1)) / n).toFixed(0)}%${a === b ? "" : ` to ${((100 * (b + 1)) / n).toFixed(0)}%`} of ${n} layers`;
-}
-
-const tellReadLayer = () => (byId("read-layer-value").textContent = byId("read-layer").value);
-
-function asked() {
-  return {
-    prompt: byId("prompt").value,
-    mix: mixed(),
-    dose: Number(byId("dose").value),
-    unit: byId("unit").value,
-    first_layer: Number(byId("first").value),
-    last_layer: Number(byId("last").value),
-    tokens: byId("tokens").valueAsNumber,
-    temperature: byId("temperature").valueAsNumber,
-    seed: byId("seed").valueAsNumber,
-    positions: byId("positions").value,
-    control: byId("control").checked,
-    test: byId("test").checked,
-    chat: byId("chat").checked,
-  };
-}
-
-// ---- a run
 
 async function* eventsOf(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -129,7 +35,6 @@ function take(event, prompt) {
     layColumns(event.columns, prompt, { unsteered: "the model alone", steered: `${event.vector}, ${size}, ${where}`, random: "same length, same layers" }, readColumn);
     writing(true);
     say("Writing…");
-    if (byId("results").getBoundingClientRect().top > innerHeight - 120) byId("results").scrollIntoView();
   } else if (event.type === "grow") fill(event.texts);
   else if (event.type === "texts") {
     fill(event.texts);
@@ -142,31 +47,88 @@ function take(event, prompt) {
   else if (event.type === "error") throw new Error(event.message);
 }
 
-async function run() {
+function busy(on) {
+  byId("stop").disabled = !on;
+  for (const id of ["doses", "seeds"]) byId(id).disabled = on;
+}
+
+async function run(live = false) {
   state.running?.abort();
+  clearTimeout(state.timer);
   const mine = (state.running = new AbortController());
-  problem("");
-  byId("stop").disabled = false;
+  state.inSeries = false;
+  clearProblems();
+  busy(true);
   let started = false; // until then the page still shows the last run
   try {
-    const request = asked();
-    const answer = await post("/api/run", request, mine.signal);
+    const made = { asked: asked(), live };
+    const answer = await post("/api/run", made.asked, mine.signal);
     for await (const event of eventsOf(answer)) {
-      started = true;
-      take(event, request.prompt);
+      if (!started) {
+        started = true;
+        state.shown = made;
+        markChanges();
+        if (!live && byId("results").getBoundingClientRect().top > innerHeight - 120) byId("results").scrollIntoView();
+      }
+      take(event, made.asked.prompt);
+      made[event.type] = event;
+      if (event.type === "verdict") keep(made);
     }
   } catch (error) {
     if (mine.signal.aborted) return; // a newer run has taken over
-    problem(error.message);
+    problem(error.message, error.field);
     if (started) say("Not finished.");
   } finally {
     if (state.running === mine) {
       state.running = null;
       writing(false);
-      byId("stop").disabled = true;
+      busy(false);
     }
   }
 }
+
+function keep(made) {
+  remember(made);
+  history.replaceState(null, "", toAddress(made.asked));
+  for (const id of ["texts-json", "texts-csv"]) byId(id).disabled = false;
+  pace.set(made.asked.test, made.verdict.seconds / made.asked.tokens);
+  tellPace();
+  markChanges();
+}
+
+// ---- writing by itself: where a run, as measured on this machine, takes less than a second
+
+const pace = new Map(); // tested or not -> seconds of a run, for each token asked for
+const LIVE_SECONDS = 1;
+const LIVE_AFTER = 400; // milliseconds after the last change
+
+function expected() {
+  return byId("tokens").validity.valid ? (pace.get(byId("test").checked) ?? NaN) * byId("tokens").valueAsNumber : NaN;
+}
+
+function tellPace() {
+  const seconds = expected();
+  byId("live-row").hidden = !Number.isFinite(seconds);
+  if (!Number.isFinite(seconds)) return;
+  const quick = seconds < LIVE_SECONDS;
+  if (!state.pace) byId("live").checked = true; // until the user says otherwise
+  state.pace = true;
+  byId("live").disabled = !quick;
+  byId("live-text").textContent = quick ? `write as I change settings (a run takes ${seconds.toFixed(1)} s here)` : `a run takes ${seconds.toFixed(1)} s here: press Write`;
+}
+
+function settingsChanged() {
+  markChanges();
+  tellPace();
+  tellAll();
+  clearTimeout(state.timer);
+  if (!byId("live").checked || !(expected() < LIVE_SECONDS) || state.inSeries) return;
+  state.timer = setTimeout(() => {
+    if (!byId("stale").hidden && !state.inSeries && byId("prompt").value.trim() && byId("mix").children.length) run(true);
+  }, LIVE_AFTER);
+}
+
+// ---- tokens
 
 function readColumn(text) {
   byId("text").value = text;
@@ -174,7 +136,7 @@ function readColumn(text) {
 }
 
 async function readTokens(scroll = false) {
-  problem("");
+  clearProblems();
   byId("read").disabled = true;
   try {
     const emotions = Object.keys(mixed());
@@ -182,8 +144,7 @@ async function readTokens(scroll = false) {
     showHeat(await answer.json(), state.colours);
     if (scroll) byId("heat-title").scrollIntoView({ block: "start" });
   } catch (error) {
-    problem(error.message);
-    byId("problem").scrollIntoView({ block: "nearest" });
+    problem(error.message, error.field, "layer");
   } finally {
     byId("read").disabled = false;
   }
@@ -198,37 +159,42 @@ function wire() {
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("controls").requestSubmit();
-    if (event.key === "Escape") problem("");
+    if (event.key === "Escape") clearProblems();
   });
   byId("stop").addEventListener("click", () => post("/api/stop", {}).catch((error) => problem(error.message)));
-  byId("add").addEventListener("click", () => addEmotion(byId("emotion").value));
-  byId("dose").addEventListener("input", tellDose);
+  byId("add").addEventListener("click", () => {
+    addEmotion(byId("emotion").value);
+    settingsChanged();
+  });
   byId("unit").addEventListener("change", changeUnit);
   for (const id of ["first", "last"]) byId(id).addEventListener("input", tellLayers);
-  byId("read-layer").addEventListener("input", tellReadLayer);
+  byId("read-layer").addEventListener("input", () => (byId("read-layer-value").textContent = byId("read-layer").value));
   byId("read").addEventListener("click", () => readTokens());
-  byId("problem-close").addEventListener("click", () => problem(""));
+  byId("doses").addEventListener("click", () => series("/api/doses", "dose", showSweep));
+  byId("seeds").addEventListener("click", () => series("/api/seeds", "tools", showSeeds));
   byId("opening").addEventListener("change", (event) => {
     if (event.target.value) byId("prompt").value = event.target.value;
   });
+  for (const kind of ["input", "change"])
+    byId("controls").addEventListener(kind, (event) => {
+      if (!["live", "emotion"].includes(event.target.id)) settingsChanged();
+    });
+  addEventListener("hashchange", follow); // a link of this page, put into its own address bar
+  wireKeeping();
 }
 
-function fromAddress() {
-  const query = new URLSearchParams(location.search);
-  for (const id of ["unit", "prompt", "dose", "first", "last", "tokens", "temperature", "seed", "positions", "text"]) {
-    if (query.has(id)) byId(id).value = query.get(id);
-    if (id === "unit" && query.has(id)) changeUnit();
-  }
-  for (const id of ["control", "test", "chat"]) if (query.has(id)) byId(id).checked = query.get(id) === "1";
-  for (const part of query.get("mix")?.split(",") ?? []) {
-    const [name, weight] = part.split(":");
-    if (name in state.colours) addEmotion(name, Number(weight ?? 1));
-  }
-  return query;
+async function follow() {
+  const { settings, wrong, run: now, read, text } = fromAddress();
+  put(settings);
+  if (text) byId("text").value = text;
+  clearProblems();
+  markChanges();
+  for (const [field, message] of wrong) problem(message, field);
+  if (now) await run();
+  if (read) await readTokens();
 }
 
 async function begin() {
-  wire();
   const answer = await fetch("/api/model");
   const facts = (state.facts = await answer.json());
   state.colours = Object.fromEntries(facts.emotions.map((e) => [e.name, e.colour]));
@@ -237,18 +203,16 @@ async function begin() {
   byId("chat-row").hidden = !facts.chat;
   const middle = Math.floor(facts.layers / 2);
   for (const id of ["first", "last", "read-layer"]) Object.assign(byId(id), { max: String(facts.layers - 1), value: String(middle) });
+  byId("tokens").max = String(facts.limits.tokens);
+  byId("temperature").value = String(facts.temperature);
   byId("opening").append(...facts.openings.map((text) => element("option", text)));
   byId("prompt").value = facts.openings[0] ?? "";
-  const query = fromAddress();
-  if (!byId("mix").children.length) addEmotion("calm" in state.colours ? "calm" : facts.emotions[0].name);
-  offerEmotions();
-  tellDose();
-  tellLayers();
-  tellReadLayer();
+  layCircle();
+  addEmotion(Object.hasOwn(state.colours, "calm") ? "calm" : facts.emotions[0].name);
+  wire();
   layColumns(["unsteered", "steered", "random"], "", { unsteered: "the model alone", steered: "choose emotions and a dose", random: "same length, same layers" }, readColumn);
-  byId("go").disabled = byId("read").disabled = false;
-  if (query.get("run") === "1") await run();
-  if (query.get("read") === "1") await readTokens();
+  for (const button of document.querySelectorAll("#go, #read, #doses, #seeds, #link, [data-format]")) button.disabled = false;
+  await follow();
 }
 
 begin().catch((error) => problem(error.message));

@@ -48,7 +48,7 @@ function showHeat(data, colours) {
       return span;
     }),
   );
-  byId("heat-note").textContent = `${data.summary} Underlined: beyond 95% of random directions, corrected over tokens.`;
+  byId("heat-note").textContent = `${data.summary} Underlined: further towards the emotion than chance, corrected over tokens.`;
   byId("heat").hidden = false;
   chooseEmotion(0);
   chooseToken(data.content.indexOf(true));
@@ -65,7 +65,7 @@ function chooseEmotion(index) {
   const { scores, p } = heat.data.emotions[index];
   [...byId("heat-tokens").children].forEach((span, i) => {
     const score = scores[i];
-    span.classList.toggle("beyond", p[i] !== null && p[i] <= 0.05);
+    span.classList.toggle("beyond", p[i] !== null && p[i] <= 0.05 && score > 0);
     span.style.setProperty("--tone", score < 0 ? "var(--minus)" : "var(--plus)");
     span.style.setProperty("--alpha", score === null ? "0" : `calc(var(--strength) * ${Math.abs(score) / heat.top})`);
   });
