@@ -32,9 +32,10 @@ from lens_emotion.extraction.while_writing import (
 )
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
-from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, check_count, plan_batches, run_halving
 from lens_emotion.models.prompting import TokenisedText, check_length, decode_text, encode, special_ids, tokenise_prompt
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet, has_text, well_formed
@@ -221,7 +222,7 @@ def write_stories(
 
     def key(batch: list[int]) -> str:
         rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i
-        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows)
+        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows, *sampling.version)
 
     def fits(batch: list[int], kept: Record) -> bool:
         return is_written(kept, model, len(batch), new_tokens, watched=read_as is not None)

@@ -18,9 +18,9 @@ from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.files.read import strict_json
 from lens_emotion.models.access import Model, ModelInfo, describe
-from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.layers import layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.steering.comparison import (
     N_NULLS,

@@ -11,10 +11,11 @@ from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal, Record, are_ids, batch_key, remembered_batches
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, ModelInfo, describe
-from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, broken_at, check_prompts, generate_tokens
+from lens_emotion.models.decoding import OnStep, broken_at, check_prompts, generate_tokens
 from lens_emotion.models.forward import GENERATION_BUDGET, not_finite, plan_batches, run_halving
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
@@ -193,7 +194,7 @@ def row_key(
     drawn: tuple[float, ...] | None = None
     if not sampling.greedy:
         drawn = (sampling.temperature, sampling.top_p, sampling.seed, condition.seed)
-        drawn += () if sampling.top_k is None else (sampling.top_k,)
+        drawn += (() if sampling.top_k is None else (sampling.top_k,)) + sampling.version
     model = (info.fingerprint, info.backend, info.dtype, info.processed)
     digest = hashlib.sha256(repr((ROW_FORMAT, model, list(prompt_ids), repr(where), drawn, max_new_tokens)).encode())
     done = condition.intervention(layers, info.n_layers)

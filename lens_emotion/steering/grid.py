@@ -17,10 +17,10 @@ from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, are_ids, record_bytes, scan
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import GENERATION_BUDGET
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, as_dose, mean_units
 from lens_emotion.steering.generate import Condition, row_key, steered_batches

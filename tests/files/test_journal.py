@@ -25,7 +25,7 @@ from lens_emotion.files.journal import (
     remembered_batches,
     scan,
 )
-from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered

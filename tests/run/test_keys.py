@@ -16,8 +16,8 @@ from lens_emotion.extraction.generation import CAPTURES, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
 from lens_emotion.files.journal import Journal
 from lens_emotion.models.access import describe
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.prompting import tokenise_text
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, same_but_for_weights, step_inputs
 from lens_emotion.run.store import find, keep, key_of, read_record, step_damages
