@@ -128,10 +128,10 @@ def weights(logits: Float[Tensor, "rows d_vocab"], sampling: Sampling) -> Int[Te
     weight, order = (probabilities * ONE).long(), probabilities.view(torch.int32)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         enough = torch.full_like(weight[:, :1], sampling.top_k)
-        weight = weight * (order >= _least_kept(order, torch.ones_like(weight), enough))
+        weight = weight.masked_fill(order < _least_kept(order, torch.ones_like(weight), enough), 0)
     if sampling.top_p < 1:
         enough = weight.sum(-1, keepdim=True) * int(sampling.top_p * 2**SHARE) >> SHARE
-        weight = weight * (order >= _least_kept(order, weight, enough.clamp_min(1)))
+        weight = weight.masked_fill(order < _least_kept(order, weight, enough.clamp_min(1)), 0)
     return weight
 
 
@@ -146,12 +146,13 @@ def _least_kept(
     for shift in range(DIGIT * (DIGITS - 1), -1, -DIGIT):
         digit = ((order >> shift) & (2**DIGIT - 1)).long()
         of_digit = weight.new_zeros(len(weight), 2**DIGIT).scatter_add_(1, digit, weight)
-        reached = of_digit.flip(1).cumsum(1).flip(1)  # by a digit and all greater ones
+        below = of_digit.cumsum(1) - of_digit
+        reached = weight.sum(1, keepdim=True) - below  # by a digit and all greater ones
         best = ((reached >= enough).sum(1, keepdim=True) - 1).clamp_min(0)
         enough = enough - (reached - of_digit).gather(1, best)
         least = (least << DIGIT) | best
         if shift:
-            weight = weight * (digit == best)
+            weight = weight.masked_fill(digit != best, 0)
     return least
 
 

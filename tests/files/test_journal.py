@@ -127,7 +127,7 @@ def test_an_interrupted_reading_goes_on_bit_identically_and_reads_nothing_twice(
 def test_interrupted_writing_goes_on_bit_identically(preset, tmp_path, monkeypatch):
     model = tiny()
     prompts = [p for p in story_prompts(preset, "world-en") if p.emotion in ("calm", "angry")]
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 160)
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 160)
     whole = extract_generation(model, prompts, preset=preset, max_new_tokens=16)
     undo = generation.generate_tokens
     calls = stopping_after(monkeypatch, generation, "generate_tokens", 1)
@@ -146,7 +146,7 @@ def test_interrupted_writing_goes_on_bit_identically(preset, tmp_path, monkeypat
 def test_equal_prompts_of_other_batches_draw_their_own_stories(tmp_path, monkeypatch):
     model = tiny()
     calm, angry = (next(p for p in story_prompts("topic-crossed", "world-en") if p.emotion == e) for e in EMOTIONS[:2])
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 1)  # a batch for every story
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 1)  # a batch for every story
     options = {"max_new_tokens": 16, "sampling": Sampling(1.0, 1.0, 0)}
     journal = Journal.open(tmp_path / "j")
     told = extract_generation(model, [calm, calm, angry], journal=journal, **options).stories.texts

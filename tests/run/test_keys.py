@@ -153,7 +153,7 @@ def test_equal_prompts_in_other_batches_have_other_keys(monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(generation, "remembered_batches", stopped)
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 1)
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 1)
     with pytest.raises(InterruptedError):
         extract_generation(tiny(), same, max_new_tokens=24)
     assert len(set(asked)) == len(same)
