@@ -255,7 +255,7 @@ def _per_thousand(sample: Sample, tokens: int) -> Sample:
 def _vectors(model: Model, n_emotions: int) -> EmotionVectors:
     texts = le.load_stimuli("world-en", per_cell=1)
     chosen = texts.only(emotions=texts.emotions[:n_emotions], topics=texts.topics[:2])
-    return le.emotion_vectors(le.extract_comprehension(model, chosen, progress=False), method="centred")
+    return le.emotion_vectors(le.extract_comprehension(model, chosen, progress=False))
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -15,6 +15,7 @@ from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import CAPTURES, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
 from lens_emotion.files.journal import Journal
+from lens_emotion.models import sampling
 from lens_emotion.models.access import describe
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.models.sampling import GREEDY, Sampling
@@ -79,6 +80,21 @@ def test_a_texts_key_changes_with_all_that_it_depends_on(two):
     half = text_key(two, condition={"vector": two, "mode": "ablate", "dose": Dose(0.5)})
     assert len({*found.values(), half}) == len(found) + 1, found
     assert found["as it is"] == text_key(two)
+
+
+def test_texts_of_another_sampler_have_other_keys_and_greedy_ones_do_not(two, monkeypatch):
+    def keys():
+        written = [
+            keys_of(
+                monkeypatch, generation, lambda s=s: extract_generation(tiny(), PROMPTS, sampling=s, max_new_tokens=24)
+            )
+            for s in (DRAWN, GREEDY)
+        ]
+        return [text_key(two), *written, text_key(two, sampling=GREEDY)]
+
+    before = keys()
+    monkeypatch.setattr(sampling, "SAMPLER", sampling.SAMPLER + 1)
+    assert [a == b for a, b in zip(before, keys(), strict=True)] == [False, False, True, True]
 
 
 def test_what_changes_no_text_changes_no_key(two):
