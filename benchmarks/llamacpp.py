@@ -116,7 +116,7 @@ def library(folder: Path) -> tuple[Any, Any]:
 
 
 def runner(ffi: Any, lib: Any, model_file: Path, ids: list[int], n_layers: int, threads: int = 1) -> Run:
-    """A function from a control vector file (None: none) to the logits of the last token, and of those it then writes."""
+    """A function from a control vector file (None: none) to the logits of the last token, or what it then writes."""
     lib.llama_backend_init()
     model = lib.llama_model_load_from_file(str(model_file).encode(), lib.llama_model_default_params())
     settings = lib.llama_context_default_params()
@@ -165,7 +165,7 @@ def table(folder: Path) -> dict[int, dict[int, float]]:
 
 
 def rows(options: Options) -> list[Row]:
-    """A steered text, and as many as a batch holds, against llama.cpp with the same control vector and 8-bit weights."""
+    """A steered text, and a batch of them, against llama.cpp with the same control vector on the same 8-bit weights."""
     if not (options.peers and options.models):
         raise Skipped("needs --peers (installs llama.cpp) and --model FOLDER, a Llama")
     return [row for folder in options.models for row in _speed(folder, options)]
