@@ -25,7 +25,7 @@ def step_readers(folder: Path) -> list[Reader]:
     from lens_emotion.extraction.generation import write_stories
     from lens_emotion.extraction.pooling import last_token, story_mean
     from lens_emotion.files.journal import Journal
-    from lens_emotion.models.decoding import GREEDY
+    from lens_emotion.models.sampling import GREEDY
     from lens_emotion.steering.dose import as_dose
     from lens_emotion.steering.generate import Condition, generate_steered
     from lens_emotion.steering.grid import FILE, read_rows, steering_grid

@@ -132,7 +132,7 @@ def body(model: Model, plain: Any, readings: list[Reading]) -> None:
     """The Hugging Face model without its head, on the batches that reading takes, pads on the right and no mask."""
     for batch in plan_batches([len(r.tokens) for r in readings], budget_for(model)):
         tokens, _ = pad([readings[i].tokens.ids for i in batch], 0)
-        plain.base_model(tokens, use_cache=False)
+        plain.base_model(tokens.to(plain.device), use_cache=False)
 
 
 @torch.inference_mode()
@@ -140,7 +140,7 @@ def hidden_states(plain: Any, ids: list[list[int]]) -> torch.Tensor:
     """As its documentation shows it: batches in the order given, the whole model, every hidden state, then a mean."""
     found = []
     for start in range(0, len(ids), BATCH):
-        tokens, mask = pad(ids[start : start + BATCH], 0)
+        tokens, mask = (t.to(plain.device) for t in pad(ids[start : start + BATCH], 0))
         states = plain(tokens, attention_mask=mask.long(), output_hidden_states=True, use_cache=False).hidden_states
         content = mask.clone()
         content[:, 0] = False

@@ -27,7 +27,7 @@ _HOME = {
     "models.loading": ("load_model",),
     "models.wrapping": ("wrap",),
     "models.access": ("describe",),
-    "models.decoding": ("Sampling",),
+    "models.sampling": ("Sampling",),
     "stimuli.emotions": ("EMOTIONS",),
     "stimuli.sets": ("Stimulus", "StimulusSet"),
     "stimuli.library": ("load_stimuli", "stimuli_from"),

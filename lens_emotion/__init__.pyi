@@ -55,9 +55,9 @@ from lens_emotion.extraction.pooling import middle_token as middle_token
 from lens_emotion.extraction.pooling import story_mean as story_mean
 from lens_emotion.laws.check import check as check
 from lens_emotion.models.access import describe as describe
-from lens_emotion.models.decoding import Sampling as Sampling
 from lens_emotion.models.forward import residual_cache as residual_cache
 from lens_emotion.models.loading import load_model as load_model
+from lens_emotion.models.sampling import Sampling as Sampling
 from lens_emotion.models.wrapping import wrap as wrap
 from lens_emotion.play.explorer import explorer as explorer
 from lens_emotion.run.config import StudyConfig as StudyConfig

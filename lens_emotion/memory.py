@@ -11,8 +11,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lens_emotion.errors import LensEmotionError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    import torch
 
 _ACCELERATOR = re.compile(r"\b(CUDA|HIP|MPS|XPU|CUBLAS|CUDNN|CUSOLVER)", re.I)
 _WORDS = re.compile(
@@ -135,6 +139,20 @@ def memory_left() -> tuple[float, str] | None:
                 (float(max(limit - taken, 0)), f"of the limit on address space, {in_binary(limit)} (ulimit -v)")
             )
     return min(found, default=None)
+
+
+def free_on(device: torch.device) -> float | None:
+    """Bytes that tensors may still take on a device, those included that PyTorch holds in reserve; None if unknown."""
+    if device.type == "cpu":
+        return left[0] if (left := memory_left()) else None
+    import torch
+
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    of = getattr(torch, device.type, None)
+    if not hasattr(of, "mem_get_info"):
+        return None
+    return float(of.mem_get_info(device)[0] + of.memory_reserved(device) - of.memory_allocated(device))
 
 
 def _line(path: str, name: str) -> str:

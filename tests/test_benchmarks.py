@@ -65,6 +65,36 @@ def test_the_suite_finds_every_module_with_rows_and_nothing_else():
     assert not set(suite.found()) & {"measure", "subjects", "table", "peer_script"}
 
 
+def test_the_accelerators_table_comes_by_one_command(tmp_path, capsys):
+    from benchmarks import accelerator
+
+    readme, kept = tmp_path / "README.md", tmp_path / "a.json"
+    readme.write_text(f"above\n{accelerator.BEGIN}\nold\n{accelerator.END}\nbelow\n")
+    command = ["--shape", "tiny", "--device", "cpu", "--threads", "1", "--json", str(kept), "--readme", str(readme)]
+    assert accelerator.main(command) == 0
+    whats = {row.what for row in table.read_json(kept)["rows"]}
+    for what in ("every layer read, against the bare body", "2 x 3 sampled, against greedy", "3 x 3 greedy",
+                 "grid of 12 texts, against Hugging Face"):  # fmt: skip
+        assert f"{what}, tiny" in whats, whats
+    text = readme.read_text()
+    assert text.startswith("above\n") and text.endswith("below\n") and "old" not in text
+    assert (
+        text.count("to be measured") == len(accelerator.BEFORE) and "7.18 / 1.17 s" in text and "cpu, float32" in text
+    )
+    capsys.readouterr()
+
+
+def test_the_accelerators_rows_are_those_that_were_measured_before():
+    """By shape and size: each has its figure of before, so that none is left out of a run on a GPU."""
+    from benchmarks.accelerator import BEFORE, Sizes
+
+    sizes = Sizes()
+    grids = [4 * (1 + emotions * doses * sets) for emotions, doses, sets in sizes.grids]
+    assert [f"grid of {n:,} texts, against one by one" in {what for what, _ in BEFORE} for n in grids] == [True, True]
+    sampled = {f"{n} x {sizes.tokens} sampled" for n in sizes.sampled}
+    assert sampled | {f"{n} x {sizes.tokens} greedy" for n in sizes.greedy} <= {what for what, _ in BEFORE}
+
+
 def test_ratio_is_baseline_over_ours_and_a_goal_can_be_missed():
     assert row(ours=2.0, baseline=4.0, goal=2.0).met is True
     assert row(ours=2.0, baseline=4.0, goal=2.1).met is False

@@ -177,10 +177,10 @@ def steer(
     from lens_emotion.extraction.activations import check_made_on
     from lens_emotion.models.access import describe
     from lens_emotion.models.catalog import find_spec
-    from lens_emotion.models.decoding import Sampling
     from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
+    from lens_emotion.models.sampling import Sampling
     from lens_emotion.models.templates import chat_prompt, has_chat_template
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered

@@ -32,9 +32,10 @@ from lens_emotion.extraction.while_writing import (
 )
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
-from lens_emotion.models.decoding import GREEDY, Sampling, generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, check_count, plan_batches, run_halving
+from lens_emotion.models.decoding import generate_tokens
+from lens_emotion.models.forward import GENERATION_BUDGET, check_count, plan_batches, run_halving, writing_budget
 from lens_emotion.models.prompting import TokenisedText, check_length, decode_text, encode, special_ids, tokenise_prompt
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.stimuli.prompts import StoryPrompt, story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet, has_text, well_formed
@@ -221,13 +222,15 @@ def write_stories(
 
     def key(batch: list[int]) -> str:
         rows = [(i, jobs[i]) for i in batch]  # the seeds depend on i
-        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows)
+        return batch_key("writing stories", describe(model), new_tokens, sampling, read_name, rows, *sampling.version)
 
     def fits(batch: list[int], kept: Record) -> bool:
         return is_written(kept, model, len(batch), new_tokens, watched=read_as is not None)
 
-    least = watched_length(model, new_tokens) if read_as else 0
-    batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], GENERATION_BUDGET)
+    states = states_per_row(model, new_tokens) if read_as else 0
+    budget = writing_budget(model, max(map(len, jobs)), new_tokens, states=states)
+    least = watched_length(model, new_tokens) if read_as and budget <= GENERATION_BUDGET else 0
+    batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], budget)
     finished = remembered_batches(journal, batches, key, write, fits)
     for batch, found in track(finished, "writing stories", len(jobs), step=lambda pair: len(pair[0]), show=progress):
         for i, written in zip(batch, from_record(found), strict=True):
@@ -241,10 +244,14 @@ def write_stories(
 
 
 def watched_length(model: Model, new_tokens: int) -> int:
-    """Length at which a row counts in a batch that is read while it is written: at most half the rows of another
-    decoding batch, and no more than `WATCHED_BYTES` of states."""
-    per_row = (new_tokens + 1) * model.cfg.n_layers * model.cfg.d_model * model.cfg.dtype.itemsize
-    return max(2 * (new_tokens + 1), math.ceil(GENERATION_BUDGET * per_row / WATCHED_BYTES))
+    """Length at which a row counts in a small batch that is read while it is written: at most half the rows of another
+    decoding batch, and no more than `WATCHED_BYTES` of states. Larger batches are bounded by memory."""
+    return max(2 * (new_tokens + 1), math.ceil(GENERATION_BUDGET * states_per_row(model, new_tokens) / WATCHED_BYTES))
+
+
+def states_per_row(model: Model, new_tokens: int) -> int:
+    """Bytes of the states that are held of a row while it is written."""
+    return (new_tokens + 1) * model.cfg.n_layers * model.cfg.d_model * model.cfg.dtype.itemsize
 
 
 def _write(

@@ -16,11 +16,12 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.laws.subject import LawResult, Subject, deviation, found
 from lens_emotion.models.access import Model, device_of, hook_name, tokenizer_of
-from lens_emotion.models.decoding import Sampling, ends_of, generate_tokens, stop_ids
+from lens_emotion.models.decoding import ends_of, generate_tokens, stop_ids
 from lens_emotion.models.first_token import as_saved, first_token, rule_of
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.loading import resolve, tokenizer_of_source
 from lens_emotion.models.prompting import decode_text, encode, pad, pad_id, tokenise_prompt, tokenise_text
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import has_chat_template
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 

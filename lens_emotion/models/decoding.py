@@ -1,13 +1,13 @@
 """Token by token with the key-value cache, on both backends: greedy or sampled, whole batches, hooks in place.
 
-Sampling is identical to one-by-one: every row draws from a generator of its own, seeded by the row.
+On an accelerator nothing is asked of the device between two looks at which rows have finished (`LOOKS`): to wait for
+its answer takes as long as several steps of a small model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lens_emotion.errors import GenerationError, StimulusError, UnsupportedModelError
-from lens_emotion.files.user import shown
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name, tokenizer_of
 from lens_emotion.models.forward import (
@@ -28,6 +27,7 @@ from lens_emotion.models.forward import (
     shortcut,
 )
 from lens_emotion.models.prompting import check_length, pad, pad_id, special_ids
+from lens_emotion.models.sampling import GREEDY, Choose, Sampling, chooser
 from lens_emotion.models.templates import turn_end
 from lens_emotion.models.threads import turn
 
@@ -36,9 +36,7 @@ Keep = Callable[[Int[Tensor, " rows"]], None]
 OnStep = Callable[[dict[int, int]], None]  # row -> its new token
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
 OnBroken = Callable[[list[int]], None]
-COLDEST = 1e-6  # a temperature below it would only send logits beyond float32
-HOTTEST = 1e6  # where every token is as likely as any other
-LARGEST_SEED = 2**43  # seeds of rows are made of it, and a generator takes 64 bits
+LOOKS, SELDOM = {"cpu": 1}, 8  # steps from one look at which rows have finished to the next, by kind of device
 SMALLEST = 8  # batches of so few rows are not made smaller when rows finish
 
 
@@ -56,61 +54,6 @@ class Decoder:
 
 
 Begun = tuple[Decoder, Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]  # and what it is to read first
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: temperature 0 is greedy; otherwise nucleus sampling with a seed per row.
-
-    Attributes:
-        temperature: the logits are divided by it.
-        top_p: only the likeliest tokens that together reach this probability are drawn from; 1 leaves none out.
-        seed: of the draws.
-        top_k: only so many of the likeliest tokens are drawn from (and those as likely as the last of them), before
-            `top_p` looks at what is left, as in transformers; None leaves none out.
-
-    Raises:
-        GenerationError: a temperature that is neither 0 nor at least 1e-6, a `top_p` outside of (0, 1], a seed that is
-            no whole number from 0 to 2^43, a `top_k` below 1.
-
-    Example:
-        >>> le.Sampling(temperature=0.8, top_p=0.95, seed=1)
-        Sampling(temperature=0.8, top_p=0.95, seed=1)
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        t, p, seed, k = self.temperature, self.top_p, self.seed, self.top_k
-        if not _is_number(t) or not (t == 0 or t >= COLDEST):
-            raise GenerationError(f"temperature is {shown(t)}; give 0 (greedy), or {COLDEST:g} to {HOTTEST:g}")
-        if not _is_number(p) or not 0 < p <= 1:
-            raise GenerationError(f"top_p is {shown(p)}; give a number above 0 and up to 1 (1 leaves no token out)")
-        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LARGEST_SEED:
-            raise GenerationError(f"seed is {shown(seed)}; give a whole number from 0 to {LARGEST_SEED}")
-        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 1):
-            raise GenerationError(
-                f"top_k is {shown(k)}; give a whole number from 1, or None (which leaves no token out)"
-            )
-
-    def __repr__(self) -> str:  # without top_k as it always was: keys of journals are made of it
-        k = "" if self.top_k is None else f", top_k={self.top_k}"
-        return f"Sampling(temperature={self.temperature!r}, top_p={self.top_p!r}, seed={self.seed!r}{k})"
-
-    @property
-    def greedy(self) -> bool:
-        return self.temperature == 0
-
-
-def _is_number(value: Any) -> bool:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and bool(abs(value) <= HOTTEST)  # nor NaN
-
-
-GREEDY = Sampling()
 
 
 @torch.inference_mode()
@@ -158,15 +101,18 @@ def generate_tokens(
         NotFiniteError: logits that hold NaN or infinity.
     """
     check_prompts(model, prompts, max_new_tokens, row_seeds)
+    device = device_of(model)
+    written = torch.full((len(prompts), max_new_tokens), -1, device=device)
+    seeds = row_seeds or [sampling.seed + i for i in range(len(prompts))]
+    choose = chooser(sampling, seeds, max_new_tokens, device)
     stop = stop_ids(model)
-    written = torch.full((len(prompts), max_new_tokens), -1)
-    choose = _chooser(sampling, row_seeds or [sampling.seed + i for i in range(len(prompts))])
     told: dict[str, Any] = {"on_keep": on_keep, "on_step": on_step, "on_broken": on_broken or _refuse}
     try:
         with turn(model), fitting_threads(model):
             begun = _begin(model, prompts, share_prompts)
-            there = stop.to(device_of(model))
-            _write(model, begun, written, choose, there, fwd_hooks=list(fwd_hooks), read_last=read_last, **told)
+            _write(
+                model, begun, written, choose, stop.to(device), fwd_hooks=list(fwd_hooks), read_last=read_last, **told
+            )
     except _BrokenRowError as broken:  # where is found with the hooks gone
         (row,) = broken.args
         raise not_finite(model, broken_at(model, [*prompts[row], *written[row].tolist()])) from None
@@ -183,46 +129,49 @@ def _refuse(rows: list[int]) -> None:
 
 
 def _write(
-    model: Model, begun: Begun, written: Int[Tensor, "rows length"], choose: Callable[..., Tensor], stop: Tensor,
+    model: Model, begun: Begun, written: Int[Tensor, "rows length"], choose: Choose, stop: Tensor,
     *,
     fwd_hooks: list[Any], on_keep: Keep | None, on_step: OnStep | None, on_broken: OnBroken, read_last: bool,
 ) -> None:  # fmt: skip
     """Fill `written`, a row per prompt, token by token (see `generate_tokens`); what a row does not write stays -1."""
     decoder, tokens, mask = begun
-    alive = torch.arange(len(written))  # rows still in the batch
-    finished = torch.zeros(len(written), dtype=torch.bool, device=tokens.device)
+    rows = torch.arange(len(written), device=tokens.device)  # those still in the batch
+    finished, broken = torch.zeros(2, len(rows), dtype=torch.bool, device=tokens.device)
+    every, last = 1 if on_step else LOOKS.get(tokens.device.type, SELDOM), written.shape[1] - 1
     with model.hooks(fwd_hooks=fwd_hooks), shortcut(model, whole_blocks=True):
-        for position in range(written.shape[1]):
-            logits = _finite(decoder.step(tokens, mask).float(), finished, alive, on_broken)
-            chosen = choose(logits, alive).to(tokens.device)
-            written[alive, position] = torch.where(finished, -1, chosen).cpu()
-            finished |= torch.isin(chosen, stop)
-            going = (~finished).nonzero()[:, 0]
-            if len(going) == 0:
-                return
-            if on_step:
-                on_step(dict(zip(alive[going.cpu()].tolist(), chosen[going].tolist(), strict=True)))
-            if (on_keep or not fwd_hooks) and len(alive) > SMALLEST and 2 * len(going) <= len(alive):
-                for keep in (decoder.keep, on_keep):
-                    if keep:
-                        keep(going)
-                alive, finished, chosen = alive[going.cpu()], finished[going], chosen[going]
+        for position in range(last + 1):
+            logits = decoder.step(tokens, mask).float()
+            broken |= ~logits.amax(-1).isfinite() & ~finished  # -inf for some tokens is how a model forbids them
+            finished |= broken
+            chosen = choose(logits, rows, position)
+            written[rows, position] = torch.where(finished, -1, chosen)
+            finished |= (chosen[:, None] == stop).any(1)
+            if position % every == every - 1 or position == last:
+                going = _look(rows, finished, broken, chosen, on_step, on_broken)
+                if len(going) == 0:
+                    return
+                if (on_keep or not fwd_hooks) and len(rows) > SMALLEST and 2 * len(going) <= len(rows):
+                    for keep in (decoder.keep, on_keep):
+                        if keep:
+                            keep(going)
+                    rows, finished, broken, chosen = rows[going], finished[going], broken[going], chosen[going]
             tokens, mask = chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool)
         if read_last:
             decoder.step(tokens, mask)
 
 
-def _finite(
-    logits: Float[Tensor, "batch d_vocab"], finished: Bool[Tensor, " batch"], alive: Tensor, on_broken: OnBroken
-) -> Float[Tensor, "batch d_vocab"]:
-    """The logits, with rows that are not finite set to 0 and marked as finished."""
-    broken = ~logits.amax(-1).isfinite()  # -inf for some tokens is how a model forbids them
-    if not bool(broken.any()):
-        return logits
-    if lost := alive[(broken & ~finished).cpu()].tolist():
-        on_broken(lost)
-    finished |= broken
-    return logits.masked_fill(broken[:, None], 0.0)
+def _look(
+    rows: Tensor, finished: Tensor, broken: Tensor, chosen: Tensor, on_step: OnStep | None, on_broken: OnBroken
+) -> Int[Tensor, " going"]:
+    """Which of a batch's rows go on, once those who listen have been told; the one place that waits for the device."""
+    names, done, lost, new = torch.stack([rows, finished, broken, chosen]).tolist()
+    if any(lost):
+        on_broken([name for name, is_lost in zip(names, lost, strict=True) if is_lost])
+        broken.zero_()  # told once
+    going = [k for k, is_done in enumerate(done) if not is_done]
+    if on_step and going:
+        on_step({names[k]: new[k] for k in going})
+    return torch.tensor(going, dtype=torch.long, device=rows.device)
 
 
 def check_prompts(
@@ -343,46 +292,3 @@ def _hooked_decoder(model: Model, batch: int) -> Decoder:
         return read_out(model, residual[:, -1])
 
     return Decoder(step, lambda rows: hooked.keep_rows(cache, rows))
-
-
-def _chooser(sampling: Sampling, seeds: Sequence[int]) -> Callable[..., Tensor]:
-    """A function of the logits of some rows, and which rows these are (None: all)."""
-    if sampling.greedy:
-        return lambda logits, rows=None: logits.argmax(-1)
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-    def choose(logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        logits = logits / sampling.temperature
-        if sampling.top_k is not None:
-            least = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
-        weights, order = nucleus(logits.softmax(-1), sampling.top_p)
-        cumulative = weights.double().cumsum(-1).cpu()
-        drawing = generators if rows is None else [generators[row] for row in rows.tolist()]
-        uniform = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in drawing])
-        index = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None]).clamp_max(weights.shape[1] - 1)
-        return order.cpu().gather(1, index)[:, 0]
-
-    return choose
-
-
-def nucleus(
-    probabilities: Float[Tensor, "batch d_vocab"], top_p: float
-) -> tuple[Float[Tensor, "batch kept"], Int[Tensor, "batch kept"]]:
-    """The most likely tokens of each row, likeliest first, up to the first that brings their sum to `top_p`.
-
-    Sorting a whole vocabulary at every step costs more than a small model's forward pass: the likeliest few hundred
-    nearly always suffice, and more are taken only if they do not.
-
-    Returns:
-        Weights (zero beyond a row's nucleus) and token ids.
-    """
-    size = probabilities.shape[-1]
-    k = min(256, size)
-    while True:
-        ordered, order = probabilities.topk(k, dim=-1)
-        if k == size or bool((ordered.sum(-1) >= top_p).all()):
-            break
-        k = min(4 * k, size)
-    outside = ordered.cumsum(-1) - ordered >= top_p
-    return ordered.masked_fill(outside, 0.0), order

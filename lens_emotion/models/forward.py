@@ -25,7 +25,7 @@ from transformer_lens import ActivationCache
 
 from lens_emotion.errors import GenerationError, NotFiniteError, OutOfMemoryError, UnsupportedModelError
 from lens_emotion.files.user import shown
-from lens_emotion.memory import on_accelerator, room_for
+from lens_emotion.memory import free_on, on_accelerator, room_for
 from lens_emotion.models.access import Model, backend_of, device_of, hook_name
 from lens_emotion.models.placement import NO_SMALLER, lighter_than
 from lens_emotion.models.threads import one_thread, turn
@@ -35,7 +35,8 @@ Undo = list[tuple[dict[str, Any], str, Any]]  # what to write back: table, name,
 Run = Callable[[Tensor, Tensor], None]  # tokens, mask of real tokens, both [batch, pos] on the model's device
 TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
 CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
-GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch; decoding is bound by memory bandwidth
+GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch on a CPU, where more rows are no faster
+WRITING_SHARE = 0.5  # of an accelerator's free memory, for that; caches are copied while they grow
 CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
 MOST = 10**9  # tokens of anything
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
@@ -52,6 +53,31 @@ def budget_for(model: Model, asked: int | None = None) -> int:
     if asked is not None:
         return asked
     return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
+
+
+def writing_budget(model: Model, prompt: int, new: int, asked: int | None = None, *, states: int = 0) -> int:
+    """Prompt and new tokens of a decoding batch: as asked, else what the free memory of the device holds.
+
+    Beside the weights, which are there, a row takes keys and values, its logits (as they come and in float32), the
+    widest part of the pass over its prompt, and `states`. Powers of two, so that a little more or less free memory
+    leaves batches, and with them rounding and the keys of journals, as they are.
+
+    Args:
+        prompt, new: tokens of the longest row. states: bytes that a reader holds for each row.
+    """
+    device, cfg = device_of(model), model.cfg
+    free = free_on(device) if asked is None else None
+    if asked is not None or free is None:
+        return GENERATION_BUDGET if asked is None else asked
+    kept = 2 * cfg.n_layers * (getattr(cfg, "n_key_value_heads", None) or cfg.n_heads) * cfg.d_head * (prompt + new)
+    passing = prompt * (8 * cfg.d_model + 3 * (getattr(cfg, "d_mlp", None) or 4 * cfg.d_model))
+    row = cfg.dtype.itemsize * (kept + passing + cfg.d_vocab) + 4 * cfg.d_vocab + states
+    if device.type == "cpu":  # a small batch, made smaller only where it would not fit at all
+        most, share = GENERATION_BUDGET, 1.0
+    else:
+        most, share = MOST, WRITING_SHARE
+    tokens = int(share * free / row * (prompt + new))
+    return min(most, 2 ** (max(tokens, 1).bit_length() - 1))
 
 
 def plan_batches(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> list[list[int]]:

@@ -21,10 +21,10 @@ from lens_emotion.extraction.comprehension import default_stimuli
 from lens_emotion.extraction.kept import READINGS, Say, own_reading
 from lens_emotion.models.access import Model, ModelInfo, describe
 from lens_emotion.models.catalog import TINY
-from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.layers import layers_in_words, resolve_layer, resolve_layers
 from lens_emotion.models.loading import row_of
 from lens_emotion.models.prompting import decode_text
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.play.asks import MAX_CHARACTERS, MAX_EMOTIONS, MAX_TOKENS, Ask, Look, Take, concerning
 from lens_emotion.steering.comparison import (

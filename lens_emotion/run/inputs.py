@@ -37,6 +37,7 @@ from lens_emotion.models.loading import (
     tokenizer_of_source,
 )
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
+from lens_emotion.models.sampling import SAMPLER
 from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
@@ -312,6 +313,7 @@ def step_inputs(
     content: Inputs = {"texts": texts.sha256}
     if step in (WRITING, PRESET):
         content = {"prompts": hash_of([p.text for p in prompts_for(step, config, texts)])}
+        content |= {"sampler": SAMPLER} if step == WRITING else {}
     elif step == CONTROLS:
         content |= {"neutral": more_neutral(texts).sha256, "read": read}
     elif step == STEERING:

@@ -21,8 +21,9 @@ from lens_emotion.extraction.activations import TextRecord
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling, check_prompts
+from lens_emotion.models.decoding import check_prompts
 from lens_emotion.models.prompting import TokenisedText, encode, special_ids
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.pictures import Dots
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose import Dose

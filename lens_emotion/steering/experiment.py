@@ -21,10 +21,10 @@ from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.models.prompting import encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered

@@ -11,10 +11,11 @@ from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal, Record, are_ids, batch_key, remembered_batches
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, ModelInfo, describe
-from lens_emotion.models.decoding import GREEDY, OnStep, Sampling, broken_at, check_prompts, generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, not_finite, plan_batches, run_halving
+from lens_emotion.models.decoding import OnStep, broken_at, check_prompts, generate_tokens
+from lens_emotion.models.forward import not_finite, plan_batches, run_halving, writing_budget
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, as_dose
 from lens_emotion.steering.hooks import Centre, Intervention, Positions, RowEdits, check_fits
@@ -97,7 +98,7 @@ def generate_steered(
     max_new_tokens: int = 40,
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
-    token_budget: int = GENERATION_BUDGET,
+    token_budget: int | None = None,
     progress: bool = True,
     on_ids: OnIds | None = None,
     journal: Journal | None = None,
@@ -110,6 +111,7 @@ def generate_steered(
         sampling: greedy, or sampled with the seed of each condition.
         positions: "all", "generated", "prompt" or positions of the prompt (see `hooks.Tracker`). Under
             "generated" every distinct prompt of a batch is read once.
+        token_budget: prompt and new tokens of a batch; default what the device's memory holds.
         on_ids: told after every step all new tokens so far of the conditions that grew. What it raises ends the
             generation and leaves no hook behind. Without a journal only: stored texts do not grow.
         journal: keeps finished batches, and those it holds are not generated again.
@@ -140,7 +142,7 @@ def _kept_batches(
     model: Model,
     conditions: Sequence[Condition],
     layers: Sequence[int],
-    token_budget: int,
+    token_budget: int | None,
     journal: Journal,
     run: dict[str, Any],
     *,
@@ -148,12 +150,13 @@ def _kept_batches(
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """The same batches as without a journal, whatever it holds: rounding depends on who shares a batch."""
     info, prompts = describe(model), {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+    budget = writing_budget(model, max(map(len, prompts.values())), run["max_new_tokens"], token_budget)
     lengths = [len(prompts[c.prompt]) + run["max_new_tokens"] for c in conditions]
 
     def write(batch: list[int]) -> Record:
         chosen = [conditions[i] for i in batch]
         any_model: dict[str, Any] = {"allow_other_model": allow_other_model}
-        found = steered_batches(model, chosen, layers, token_budget=token_budget, **any_model, **run)
+        found = steered_batches(model, chosen, layers, token_budget=budget, **any_model, **run)
         new = {i: c for part in found for i, c in part}
         rows = [new[i] for i in range(len(batch))]
         return Record({"new_ids": [list(c.new_ids) for c in rows], "broken": [c.broken for c in rows]})
@@ -168,7 +171,7 @@ def _kept_batches(
         listed = isinstance(broken, list) and len(broken) == len(batch) and all(isinstance(b, bool) for b in broken)
         return listed and are_ids(kept.values.get("new_ids"), len(batch), run["max_new_tokens"], model.cfg.d_vocab)
 
-    for batch, record in remembered_batches(journal, plan_batches(lengths, token_budget), key, write, fits):
+    for batch, record in remembered_batches(journal, plan_batches(lengths, budget), key, write, fits):
         chosen = [conditions[i] for i in batch]
         new_ids = record.values["new_ids"]
         broken = record.values.get("broken", [False] * len(new_ids))
@@ -193,7 +196,7 @@ def row_key(
     drawn: tuple[float, ...] | None = None
     if not sampling.greedy:
         drawn = (sampling.temperature, sampling.top_p, sampling.seed, condition.seed)
-        drawn += () if sampling.top_k is None else (sampling.top_k,)
+        drawn += (() if sampling.top_k is None else (sampling.top_k,)) + sampling.version
     model = (info.fingerprint, info.backend, info.dtype, info.processed)
     digest = hashlib.sha256(repr((ROW_FORMAT, model, list(prompt_ids), repr(where), drawn, max_new_tokens)).encode())
     done = condition.intervention(layers, info.n_layers)
@@ -214,7 +217,7 @@ def steered_batches(
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
     positions: Positions = "all",
-    token_budget: int = GENERATION_BUDGET,
+    token_budget: int | None = None,
     on_ids: OnIds | None = None,
     allow_other_model: bool = False,
 ) -> Iterator[list[tuple[int, Continuation]]]:
@@ -253,7 +256,10 @@ def steered_batches(
             for k, (i, p, n) in enumerate(zip(rows, ids, new, strict=True))
         ]
 
-    for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], token_budget):
+    if not conditions:
+        return
+    budget = writing_budget(model, max(map(len, prompts.values())), max_new_tokens, token_budget)
+    for batch in plan_batches([len(prompts[c.prompt]) + max_new_tokens for c in conditions], budget):
         yield run_halving(batch, run, model, "steering")
 
 

@@ -17,10 +17,9 @@ from lens_emotion.files.artifacts import ensure_writable
 from lens_emotion.files.journal import append, are_ids, record_bytes, scan
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe
-from lens_emotion.models.decoding import GREEDY, Sampling
-from lens_emotion.models.forward import GENERATION_BUDGET
 from lens_emotion.models.layers import Layers, layers_in_words, resolve_layers
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
 from lens_emotion.steering.dose import Dose, as_dose, mean_units
 from lens_emotion.steering.generate import Condition, row_key, steered_batches
@@ -90,7 +89,7 @@ def steering_grid(
     max_new_tokens: int = 40,
     *,
     unit: str = "natural",
-    token_budget: int = GENERATION_BUDGET,
+    token_budget: int | None = None,
     progress: bool = True,
 ) -> GridResult:
     """Continue every prompt under every emotion, layer set, dose and seed, beside the unsteered text and controls.
@@ -111,7 +110,7 @@ def steering_grid(
         sampling: how tokens are drawn; greedy by default.
         max_new_tokens: at most, per text.
         unit: of the doses, "natural" or "relative".
-        token_budget: padded tokens per forward pass.
+        token_budget: prompt and new tokens of a batch; default what the device's memory holds.
         progress: show a bar.
 
     Raises:

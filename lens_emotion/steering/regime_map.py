@@ -12,8 +12,8 @@ from lens_emotion.display import Result
 from lens_emotion.errors import GenerationError
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, parameter_count
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.layers import resolve_layers
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.pictures import Tiles
 from lens_emotion.progress import track
 from lens_emotion.steering.experiment import DOSES, dose_response

@@ -15,7 +15,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import DoseError, GenerationError, StimulusError
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model
-from lens_emotion.models.decoding import GREEDY, Sampling
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.models.templates import chat_prompt, check_template
 from lens_emotion.steering.generate import Condition, Continuation, generate_steered
 from lens_emotion.steering.measures import likelihood, repetition

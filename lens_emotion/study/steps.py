@@ -19,8 +19,8 @@ from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
-from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.prompting import tokenise_text
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, STORY_SAMPLING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (

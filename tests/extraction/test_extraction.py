@@ -15,9 +15,9 @@ from lens_emotion.extraction.comprehension import activations_from_cache, extrac
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums, pool_cache, story_mean
 from lens_emotion.models.access import hook_name
-from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.forward import plan_batches, residual_cache, shortcut
 from lens_emotion.models.prompting import encode, pad, tokenise_text
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.stimuli.prompts import story_prompts
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet

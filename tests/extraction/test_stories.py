@@ -25,9 +25,9 @@ from lens_emotion.extraction.generation import (
 from lens_emotion.extraction.pooling import last_token, middle_token, story_mean
 from lens_emotion.extraction.reader import Reading, check_readings
 from lens_emotion.models.access import hook_name
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import TokenisedText, tokenise_text
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.stimuli.prompts import StoryPrompt
 from lens_emotion.stimuli.sets import Stimulus, StimulusSet
 

@@ -26,7 +26,7 @@ from lens_emotion.files.journal import (
     remembered_batches,
     scan,
 )
-from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering import generate
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
@@ -128,7 +128,7 @@ def test_an_interrupted_reading_goes_on_bit_identically_and_reads_nothing_twice(
 def test_interrupted_writing_goes_on_bit_identically(preset, tmp_path, monkeypatch):
     model = tiny()
     prompts = [p for p in story_prompts(preset, "world-en") if p.emotion in ("calm", "angry")]
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 160)
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 160)
     whole = extract_generation(model, prompts, preset=preset, max_new_tokens=16)
     undo = generation.generate_tokens
     calls = stopping_after(monkeypatch, generation, "generate_tokens", 1)
@@ -148,7 +148,7 @@ def test_equal_prompts_of_other_batches_draw_their_own_stories(tmp_path, monkeyp
     model = tiny()
     calm, angry = (next(p for p in story_prompts("topic-crossed", "world-en") if p.emotion == e) for e in EMOTIONS[:2])
     told_twice = [calm, replace(calm, prompt_id="again"), angry]
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 1)  # a batch for every story
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 1)  # a batch for every story
     options = {"max_new_tokens": 16, "sampling": Sampling(1.0, 1.0, 0)}
     journal = Journal.open(tmp_path / "j")
     told = extract_generation(model, told_twice, journal=journal, **options).stories.texts

@@ -14,8 +14,8 @@ import lens_emotion as le
 from lens_emotion.cli import app
 from lens_emotion.errors import DoseError, GenerationError, LensEmotionError, StimulusError
 from lens_emotion.files.user import plain
-from lens_emotion.models.decoding import Sampling
 from lens_emotion.models.forward import check_count
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.play.asks import read_ask, read_look
 from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses, read_study_file
 from lens_emotion.steering.dose import Dose, as_dose

@@ -155,8 +155,8 @@ def other_weights(monkeypatch, model, stack):
 
 
 def seeds_ignored(monkeypatch, model, stack):
-    real, counter = decoding._chooser, itertools.count()
-    monkeypatch.setattr(decoding, "_chooser", lambda s, seeds: real(s, [next(counter) for _ in seeds]))
+    real, counter = decoding.chooser, itertools.count()
+    monkeypatch.setattr(decoding, "chooser", lambda s, seeds, *there: real(s, [next(counter) for _ in seeds], *there))
 
 
 BROKEN = {

@@ -14,10 +14,11 @@ from lens_emotion.errors import ContextLengthError, NotFiniteError, UnsupportedM
 from lens_emotion.models import conversion, decoding
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.catalog import find_spec
-from lens_emotion.models.decoding import SMALLEST, Sampling, _chooser, ends_of, generate_tokens, stop_ids
+from lens_emotion.models.decoding import SMALLEST, ends_of, generate_tokens, stop_ids
 from lens_emotion.models.forward import read_out, residual_cache
 from lens_emotion.models.loading import load_model, tiny_folder
 from lens_emotion.models.prompting import check_length, encode, tokenise_text
+from lens_emotion.models.sampling import Sampling, chooser
 
 CONTEXT = 48
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
@@ -152,12 +153,11 @@ def test_a_text_ends_at_whichever_end_comes_first(backend, monkeypatch):
 
 def test_rows_draw_by_their_own_seeds_and_a_cold_row_is_greedy():
     logits = torch.tensor([[1.0, 0.9, 0.5, 0.0]]).expand(64, -1)
-    warm = _chooser(Sampling(1.0), range(64))
-    assert len(warm(logits).unique()) > 2  # equal rows, each with its own generator
-    assert (_chooser(Sampling(0.005), range(64))(logits) == 0).all()
-    assert (_chooser(Sampling(50.0), range(64))(logits) == 3).sum() > 6
-    whole, rows = _chooser(Sampling(1.0), range(64)), torch.arange(32, 64)
-    assert torch.equal(_chooser(Sampling(1.0), range(64))(logits[32:], rows), whole(logits)[32:])
+    rows = torch.arange(64)
+    warm, cold, hot = (chooser(Sampling(t), range(64), 2)(logits, rows, 0) for t in (1.0, 0.005, 50.0))
+    assert len(warm.unique()) > 2  # equal rows, each with its own draws
+    assert (cold == 0).all() and (hot == 3).sum() > 6
+    assert torch.equal(chooser(Sampling(1.0), range(64), 2)(logits[32:], rows[32:], 0), warm[32:])
     same = [encode(tiny(), PROMPTS[0])] * 3
     drawn = generate_tokens(tiny(), same, 12, Sampling(1.5, 1.0, 4))
     assert drawn == generate_tokens(tiny(), same, 12, Sampling(1.5, 1.0, 9), row_seeds=[4, 5, 6])

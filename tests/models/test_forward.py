@@ -15,7 +15,7 @@ from lens_emotion.extraction.pooling import last_token, middle_token, norm_sums,
 from lens_emotion.extraction.reader import pooled_reader
 from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import (
     CPU_BUDGET,
     TOKEN_BUDGET,
@@ -25,6 +25,7 @@ from lens_emotion.models.forward import (
     shortcut,
 )
 from lens_emotion.models.prompting import encode, pad
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.stimuli.prompts import story_prompts
 
 TEXTS = ("Anna was in the kitchen and she smiled.", "Ben walked.", "It rained at the market, and Nora read by the sea.")

@@ -9,8 +9,9 @@ from conftest import plain, tiny
 from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.extraction.comprehension import preview
 from lens_emotion.extraction.pooling import story_mean
-from lens_emotion.models.decoding import Sampling, generate_tokens, nucleus
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.prompting import encode, pad, tokenise_text
+from lens_emotion.models.sampling import Sampling
 
 PROMPTS = ("Anna was in the kitchen", "Ben", "It rained at the market, and Nora walked to the sea. She")
 
@@ -70,32 +71,6 @@ def test_cached_greedy_generation_equals_plain_forward_passes(name):
         with torch.no_grad():
             assert int(reference(torch.tensor([grown])).logits[0, -1].argmax()) == token
         grown.append(token)
-
-
-def test_nucleus_keeps_the_smallest_set_that_reaches_p():
-    weights, order = nucleus(torch.tensor([[0.15, 0.5, 0.05, 0.3]]), 0.7)
-    assert order[0, :2].tolist() == [1, 3]
-    assert weights.tolist() == [[0.5, pytest.approx(0.3), 0.0, 0.0]]
-    assert nucleus(torch.tensor([[0.9, 0.1]]), 0.5)[0].count_nonzero() == 1
-
-
-@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
-def test_nucleus_of_a_large_vocabulary_equals_a_full_sort(top_p):
-    probabilities = torch.randn(4, 5000, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    weights, order = nucleus(probabilities, top_p)
-    ordered = probabilities.sort(-1, descending=True).values
-    expected = ordered.masked_fill(ordered.cumsum(-1) - ordered >= top_p, 0.0)[:, : weights.shape[1]]
-    assert torch.equal(weights, expected)
-    assert torch.equal(probabilities.gather(1, order)[weights > 0], weights[weights > 0])
-
-
-def test_sampling_follows_the_probabilities():
-    from lens_emotion.models.decoding import _chooser
-
-    logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(3000, -1)
-    drawn = _chooser(Sampling(temperature=1.0), range(3000))(logits)
-    shares = torch.bincount(drawn, minlength=3) / 3000
-    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.04)
 
 
 def test_pad_puts_tokens_on_the_side_asked_for():

@@ -18,10 +18,11 @@ from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.extraction.generation import extract_generation
 from lens_emotion.extraction.reader import read_texts
 from lens_emotion.models.access import describe
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import check_count
 from lens_emotion.models.loading import load_model
 from lens_emotion.models.prompting import encode
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered
 from lens_emotion.steering.measures import likelihood
@@ -225,14 +226,21 @@ def test_broken_logits_without_steering_are_an_error_even_beside_a_broken_dose()
             generate_steered(model, conditions, (0,), max_new_tokens=4)
 
 
-def test_a_token_that_a_model_forbids_is_no_broken_logit():
-    from lens_emotion.models.decoding import _finite
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8, 0.95), Sampling(0.8, top_k=3)], ids=["greedy", "p", "k"])
+@pytest.mark.parametrize("value", [-math.inf, math.nan, math.inf])
+def test_a_token_that_a_model_forbids_is_no_broken_logit(value, sampling):
+    model, told = tiny(), []
 
-    logits = torch.tensor([[-math.inf, 1.0], [math.nan, 1.0], [math.inf, 1.0], [-math.inf, -math.inf], [0.0, 1.0]])
-    finished, told = torch.zeros(5, dtype=torch.bool), []
-    cleaned = _finite(logits, finished, torch.arange(5), told.extend)
-    assert told == [1, 2, 3] and finished.tolist() == [False, True, True, True, False]
-    assert torch.equal(cleaned[[0, 4]], logits[[0, 4]])
+    def put(logits, hook):  # the second row's, of a likely token
+        logits[1, -1, logits[1, -1].argmax()] = value
+        return logits
+
+    hooks = [("unembed.hook_out", put)]
+    written = generate_tokens(model, [encode(model, PROMPT)] * 3, 6, sampling, hooks, [0, 1, 2], on_broken=told.extend)
+    free = generate_tokens(model, [encode(model, PROMPT)] * 3, 6, sampling, row_seeds=[0, 1, 2])
+    assert told == ([] if value == -math.inf else [1])
+    assert len(written[1]) == (6 if value == -math.inf else 0)
+    assert (written[0], written[2]) == (free[0], free[2])
 
 
 @pytest.mark.parametrize(

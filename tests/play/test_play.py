@@ -20,8 +20,9 @@ from starlette.testclient import TestClient
 
 from lens_emotion.errors import ArtifactError, FingerprintError
 from lens_emotion.extraction import kept
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.play import launch
 from lens_emotion.play.asks import MAX_BODY, MAX_CHARACTERS
 from lens_emotion.play.server import STATIC, make_app

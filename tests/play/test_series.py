@@ -11,8 +11,9 @@ pytest.importorskip("uvicorn")
 from conftest import tiny
 from starlette.testclient import TestClient
 
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.prompting import decode_text, encode
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.play import series
 from lens_emotion.play.server import make_app
 from lens_emotion.play.session import session_of

@@ -15,9 +15,10 @@ from lens_emotion.extraction.comprehension import extract_poolings
 from lens_emotion.extraction.generation import CAPTURES, extract_generation
 from lens_emotion.extraction.pooling import last_token, story_mean
 from lens_emotion.files.journal import Journal
+from lens_emotion.models import sampling
 from lens_emotion.models.access import describe
-from lens_emotion.models.decoding import GREEDY, Sampling
 from lens_emotion.models.prompting import tokenise_text
+from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.run.config import PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import Identity, same_but_for_weights, step_inputs
 from lens_emotion.run.store import find, keep, key_of, read_record, step_damages
@@ -79,6 +80,21 @@ def test_a_texts_key_changes_with_all_that_it_depends_on(two):
     half = text_key(two, condition={"vector": two, "mode": "ablate", "dose": Dose(0.5)})
     assert len({*found.values(), half}) == len(found) + 1, found
     assert found["as it is"] == text_key(two)
+
+
+def test_texts_of_another_sampler_have_other_keys_and_greedy_ones_do_not(two, monkeypatch):
+    def keys():
+        written = [
+            keys_of(
+                monkeypatch, generation, lambda s=s: extract_generation(tiny(), PROMPTS, sampling=s, max_new_tokens=24)
+            )
+            for s in (DRAWN, GREEDY)
+        ]
+        return [text_key(two), *written, text_key(two, sampling=GREEDY)]
+
+    before = keys()
+    monkeypatch.setattr(sampling, "SAMPLER", sampling.SAMPLER + 1)
+    assert [a == b for a, b in zip(before, keys(), strict=True)] == [False, False, True, True]
 
 
 def test_what_changes_no_text_changes_no_key(two):
@@ -153,7 +169,7 @@ def test_equal_prompts_in_other_batches_have_other_keys(monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(generation, "remembered_batches", stopped)
-    monkeypatch.setattr(generation, "GENERATION_BUDGET", 1)
+    monkeypatch.setattr(generation, "writing_budget", lambda *a, **k: 1)
     with pytest.raises(InterruptedError):
         extract_generation(tiny(), same, max_new_tokens=24)
     assert len(set(asked)) == len(same)

@@ -11,8 +11,9 @@ from conftest import tiny
 from steered import PROMPT, made_vectors
 
 from lens_emotion.errors import ContextLengthError, DoseError, StimulusError
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.prompting import encode
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering.comparison import (
     NOT_JUDGED,
     OTHER_SCRIPT,

@@ -11,8 +11,9 @@ from steered import EMOTIONS, OTHER, PROMPT, no_hooks_left, vectors_of
 
 from lens_emotion.errors import DoseError, FingerprintError
 from lens_emotion.models import decoding
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.prompting import encode
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering import grid
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition, generate_steered

@@ -10,7 +10,7 @@ from conftest import tiny
 from steered import EMOTIONS, OTHER, PROMPT, vectors_of
 
 from lens_emotion.models.access import describe
-from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering.dose import Dose, displacement
 from lens_emotion.steering.generate import Condition, generate_steered, row_key
 from lens_emotion.vectors.emotion_vectors import EmotionVectors

@@ -12,7 +12,7 @@ from scipy.stats import ncf
 from scipy.stats import t as student
 
 from lens_emotion.errors import AnalysisError
-from lens_emotion.models.decoding import Sampling
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering.architecture import _scores, by_architecture
 from lens_emotion.steering.comparison import own_thresholds
 from lens_emotion.steering.generate import Condition, generate_steered

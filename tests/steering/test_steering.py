@@ -12,10 +12,11 @@ from conftest import tiny
 from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelError
 from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.models.access import hook_name
-from lens_emotion.models.decoding import Sampling, generate_tokens
+from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.models.prompting import encode
+from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response

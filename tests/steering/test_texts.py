@@ -12,7 +12,7 @@ from conftest import tiny
 
 import lens_emotion as le
 from lens_emotion.errors import DoseError, FingerprintError, GenerationError, StimulusError
-from lens_emotion.models.decoding import GREEDY, Sampling, _chooser
+from lens_emotion.models.sampling import GREEDY, Sampling, chooser
 from lens_emotion.steering.measures import likelihood
 
 PROMPTS = ["The door opened and", "Then", "That morning Anna was in the kitchen. She", "Then"]
@@ -147,8 +147,8 @@ def test_top_k_is_transformers(untyped):
     from transformers import TopKLogitsWarper, TopPLogitsWarper
 
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(0)) * 2
-    chooser = _chooser(Sampling(1.0, 0.8, top_k=6), [0])
-    drawn = {int(chooser(logits)) for _ in range(400)}
+    choose, row = chooser(Sampling(1.0, 0.8, top_k=6), [0], 400), torch.arange(1)
+    drawn = {int(choose(logits, row, step)) for step in range(400)}
     warped = TopPLogitsWarper(0.8)(None, TopKLogitsWarper(6)(None, logits))
     assert drawn == set(warped[0].isfinite().nonzero()[:, 0].tolist())
     assert repr(Sampling(1.0)) == "Sampling(temperature=1.0, top_p=1.0, seed=0)" and "top_k=6" in repr(
