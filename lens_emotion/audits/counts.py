@@ -144,7 +144,7 @@ def _sight(accuracy: float, chance: float, n: float, where: str) -> Reply:
     if not np.isnan(n) and n >= 1:
         low = wilson_interval(round(accuracy * n), int(n))[0]
         if low <= chance:
-            what = f"the judge's accuracy {accuracy:.2f} on {n:g} texts reaches down to {low:.2f}, chance is {chance:.2f}"
+            what = f"the judge's accuracy {accuracy:.2f} on {n:g} texts may be {low:.2f}, chance is {chance:.2f}"
             return Fault(CRITICAL, what, where, accuracy - chance, "is all that its accuracy is above chance")
     if accuracy <= chance:
         what = f"the judge's accuracy {accuracy:.2f} is no more than its chance {chance:.2f}"

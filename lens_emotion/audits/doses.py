@@ -47,7 +47,7 @@ def _inside(norms: TokenNorms) -> Iterator[Reply]:
     if times < INSIDE:
         yield Seen(f"{norms.name}: the first token is {first / without:.2g} times as long as the others")
     elif norms.unit is None:
-        what = f"the first token is {first / without:.3g} times as long as the others, and no unit says whether it holds it"
+        what = f"the first token is {first / without:.3g} times as long as the others; does the unit hold it?"
         yield Fault(MINOR, what, norms.name, times, "times as long is a unit that holds it")
     elif abs(np.log(norms.unit / without)) < abs(np.log(norms.unit / with_first)):
         yield Seen(f"{norms.name}: the unit {norms.unit:.3g} leaves the first token out ({with_first:.3g} with it)")

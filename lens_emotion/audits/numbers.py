@@ -91,8 +91,8 @@ def _bound_of_set(s: VectorSet) -> Iterator[Reply]:
         return
     forced = found[found < near * least]
     what = (
-        f"the mean pairwise cosine is {forced.min():.4f} to {forced.max():.4f}, at its bound -1/({n} - 1) = {least:.4f}: "
-        "these vectors are centred on their own mean, which puts it there whatever the model"
+        f"the mean pairwise cosine is {forced.min():.4f} to {forced.max():.4f}, at its bound -1/({n} - 1) = "
+        f"{least:.4f}: these vectors are centred on their own mean, which puts it there whatever the model"
     )
     where = f"{s.name}, {layer_words(map(int, at))}"
     yield Fault(MINOR, what, where, least, "of mean cosine is arithmetic, not separation")

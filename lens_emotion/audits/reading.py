@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lens_emotion.audits.runs import experiment_tables, run_subject
+from lens_emotion.audits.runs import experiment_tables, run_subject, set_of
 from lens_emotion.audits.subject import Arm, Subject, VectorSet
-from lens_emotion.audits.table import SUFFIXES, read_frame, table_of
+from lens_emotion.audits.table import CALLED, SUFFIXES, read_frame, table_of
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.extraction.activations import KIND as ACTIVATIONS
 from lens_emotion.extraction.activations import PooledActivations
@@ -23,7 +23,7 @@ from lens_emotion.run.look import MANIFEST
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.vectors.emotion_vectors import KIND as VECTORS
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
-from lens_emotion.vectors.interchange import read_control_file
+from lens_emotion.vectors.interchange import as_set, read_control_file
 
 FILES = (".safetensors", ".gguf", ".npy", ".npz", ".pt", *SUFFIXES)
 TAKES = (
@@ -53,6 +53,20 @@ def subject_of(
     if isinstance(given, pd.DataFrame | pd.Series):
         frame = given.to_frame().reset_index() if isinstance(given, pd.Series) else _with_index(given)
         return Subject(name or "table", tables=(table_of(frame, columns, n_emotions, name or "table"),))
+    if (found := _of_object(given, name)) is not None:
+        return found
+    if isinstance(given, Mapping):
+        return _of_mapping(given, read, name)
+    if _is_numeric(given):
+        return Subject(name or "array", vectors=(_of_array(given, emotions, name or "array"),))
+    if isinstance(given, Sequence) and given:
+        parts = [read(x, f"{name or 'set'} {i}" if _unnamed(x) else name) for i, x in enumerate(given, 1)]
+        return replace(_together(parts, name), name=name or f"{len(parts)} parts")
+    raise ArtifactError(f"{shown(given)[:80]} cannot be audited; {TAKES}")
+
+
+def _of_object(given: Any, name: str) -> Subject | None:
+    """Objects of this package, of steering-vectors and of repeng; None of others."""
     if isinstance(given, PooledActivations):
         return Subject(name or repr(given), arms=(Arm(name or _called(given), given, given.header.fingerprint),))
     if isinstance(given, EmotionVector | EmotionVectors):
@@ -63,15 +77,7 @@ def subject_of(
         return run_subject(Path(folder))
     if isinstance(directions := _of_other_tool(given), Mapping):
         return Subject(name or type(given).__name__, vectors=(_by_layer(directions, name or "vector"),))
-    if isinstance(given, Mapping):
-        return _of_mapping(given, read, name)
-    if isinstance(given, Sequence) and given and not _is_numeric(given):
-        return _together(
-            [read(x, f"{name or 'set'} {i}" if _unnamed(x) else name) for i, x in enumerate(given, 1)], name
-        )
-    if _is_numeric(given):
-        return Subject(name or "array", vectors=(_of_array(given, emotions, name or "array"),))
-    raise ArtifactError(f"{shown(given)[:80]} cannot be audited; {TAKES}")
+    return None
 
 
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -110,13 +116,8 @@ def _of_other_tool(given: Any) -> Any:
 
 def _ours(given: EmotionVector | EmotionVectors, name: str) -> VectorSet:
     """Displacements of one natural unit."""
-    if isinstance(given, EmotionVector):
-        emotions, values = (given.name,), given.natural[None, :, None] * given.direction[None]
-    else:
-        emotions, values = given.emotions, given.natural[..., None] * given.directions
     called = name or f"{given.header.model}, {given.header.recipe or given.header.method}"
-    layers = tuple(range(values.shape[1]))
-    return VectorSet(called, emotions, values.numpy(), layers, given.header.fingerprint, given.residual_norm.numpy())
+    return set_of(given if isinstance(given, EmotionVectors) else as_set([given]), called)
 
 
 def _of_array(given: Any, emotions: Sequence[str], name: str) -> VectorSet:
@@ -169,9 +170,7 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
 
 
 def _is_columns(given: Mapping[Any, Any]) -> bool:
-    from lens_emotion.audits.table import _OF
-
-    return any(str(k).lower() in _OF for k in given)
+    return sum(str(k).lower() in CALLED for k in given) > 1
 
 
 def _of_emotions(given: Mapping[Any, Any], name: str) -> VectorSet:

@@ -31,7 +31,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "mean_cosine_similarity pairwise_cosine",
     ),
     "accuracy": ("share of right answers", "acc decoding_accuracy probe_accuracy test_accuracy probe_acc"),
-    "success": ("successes: a count, a share, or true and false", "successes k n_success n_successes hits correct passed moved"),
+    "success": (
+        "successes: a count, a share, or true and false",
+        "successes k n_success n_successes hits correct passed moved",
+    ),
     "rate": ("share of successes", "success_rate share hit_rate moved_rate"),
     "n": ("out of how many", "total n_total trials n_trials n_scenarios scenarios n_texts count num_scenarios"),
     "chance": ("rate by guessing", "chance_level baseline chance_rate"),
@@ -41,7 +44,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "p": ("p-value of the row", "p_value pvalue pval p_val"),
     "n_classes": ("number of classes", "n_emotions num_emotions num_classes classes"),
-    "best": ("the best layer, or whether this is it", "best_layer is_best best_depth selected chosen_layer optimal_layer"),
+    "best": (
+        "the best layer, or whether this is it",
+        "best_layer is_best best_depth selected chosen_layer optimal_layer",
+    ),
     "text": ("what was written", "texts output generated generation generated_text completion continuation response "
              "steered_text steered_output"),
     "prompt": ("what the model was asked", "instruction input opening scenario_text"),
@@ -55,11 +61,17 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "norm": ("length of the residual stream", "mean_norm residual_norm hidden_norm l2_norm l2 resid_norm norm_mean"),
     "unit": ("length that doses multiply", "dose_unit norm_unit reference_norm"),
     "push": ("length that was added", "push_norm added_norm dose_absolute dose_abs injection_norm delta_norm"),
-    "prompt_tokens": ("tokens of the prompt", "prompt_len prompt_length n_prompt_tokens prompt_tok seq_len input_tokens "
-                      "input_length n_tokens"),
+    "prompt_tokens": (
+        "tokens of the prompt",
+        "prompt_len prompt_length n_prompt_tokens prompt_tok seq_len input_tokens input_length n_tokens",
+    ),
     "raw": ("a size in raw units of the model", "magnitude distance projection displacement raw_score l2_distance "
             "projection_magnitude vector_norm natural euclidean_distance"),
-    "relative": ("that size over the model's own norm", "natural_relative normalised normalized relative_norm norm_ratio"),
+    "unit_without": ("that length without the first token", ""),
+    "relative": (
+        "that size over the model's own norm",
+        "natural_relative normalised normalized relative_norm norm_ratio",
+    ),
     "reliability": ("split-half reliability", "split_half split_half_reliability reliability_mean"),
     "reliability_a": ("reliability of the first of two", "r1 reliability_1 reliability_x"),
     "reliability_b": ("reliability of the second", "r2 reliability_2 reliability_y"),
@@ -71,7 +83,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 WORDS = {"model", "method", "emotion", "success", "best", "text", "prompt", "condition", "regime", "fold", "topic"}
 _COUNT = re.compile(r"^\s*(\d+)\s*(?:/|of|out of)\s*(\d+)\b")
-_OF = {alias: name for name, (_, aliases) in MEANINGS.items() for alias in (name, *aliases.split())}
+CALLED = {alias: name for name, (_, aliases) in MEANINGS.items() for alias in (name, *aliases.split())}
 
 
 def table_of(
@@ -94,7 +106,7 @@ def table_of(
     told = _told(frame, columns or {}, name)
     found: dict[str, Any] = dict(told)
     for column in frame.columns:
-        meaning = _OF.get(re.sub(r"\W+", "_", str(column).strip().lower()).strip("_"))
+        meaning = CALLED.get(re.sub(r"\W+", "_", str(column).strip().lower()).strip("_"))
         if meaning and meaning not in found and column not in told.values():
             found[meaning] = column
     if not found:

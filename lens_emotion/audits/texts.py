@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import regex
+from scipy.stats import binomtest
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked
 from lens_emotion.audits.subject import Arm, Subject, Table
@@ -24,6 +25,7 @@ FEW_WORDS, TIMES_REPEATED, GRAM = 3, 3, 3  # the public code's rules: under 3 wo
 LOOPS = 0.5  # share of a text that is one loop, from which it is one
 LEAST = 8  # words or characters of a text that can loop
 CEILING = 3.0  # of the perplexity ratio, where a table says nothing of its own
+RARE, ALPHA = 0.05, 0.05  # share of loops that is nobody's fault; level of the exact binomial test against it
 NAMED = 0.1  # share of texts, from which it is said that they name their emotion
 GAIN = 0.05  # of accuracy, from which an instruction is said to be read back
 _WORD = regex.compile(UNSPACED.pattern + r"|[\p{L}\p{M}\p{N}'’]+")
@@ -123,26 +125,25 @@ def _loops_of(table: Table) -> Iterator[Reply]:
     if passing is None:
         yield Unasked(f"{table.name} has texts, but no regime, success or perplexity that could pass a loop")
         return
-    n, k = int((steered & passing).sum()), int((steered & passing & loop).sum())
-    if not n:
+    passed = frame.index[steered & passing]
+    if not len(passed):
         yield Unasked(f"{table.name}: no steered text passes, so that none could be a loop")
         return
-    of = f"{k} of {n} steered texts that pass are loops (one loop over half of the text or more)"
+    dose = frame["dose"].loc[passed] if "dose" in frame else pd.Series("", index=passed)
+    cells = pd.Series(loop[passed], index=passed).groupby(dose, dropna=False).agg(["sum", "size"])
+    p = [binomtest(int(k), int(n), max(habit, RARE), alternative="greater").pvalue for k, n in cells.to_numpy()]
+    bad = cells[np.array(p) * len(cells) <= ALPHA]
+    k, n = map(int, (bad if len(bad) else cells).sum())
     beside = f"; of unsteered texts {100 * habit:.0f}%" if plain.any() else ""
-    if k / n <= habit + 0.05:
-        yield Seen(f"{table.name}: {of}{beside}")
+    said = f"{k} of {n} steered texts that pass are loops (over half of the text){beside}"
+    if not len(bad):
+        yield Seen(f"{table.name}: {said}")
         return
-    what = f"{of}{beside}{_worst(frame, steered & passing, loop)}"
-    severity = CRITICAL if k / n >= 0.5 else MAJOR if k / n >= 0.1 else MINOR
-    yield Fault(severity, what, table.name, 100 * k / n, "% of what passes are loops")
-
-
-def _worst(frame: pd.DataFrame, passing: np.ndarray, loop: np.ndarray) -> str:
-    """The dose at which most of what passes loops, where doses are known."""
-    if "dose" not in frame or not (passing & loop).any():
-        return ""
-    share = pd.Series(loop[passing]).groupby(frame["dose"][passing].to_numpy()).mean()
-    return f"; most at dose {share.idxmax():g}: {100 * share.max():.0f}%"
+    at = f", dose {', '.join(f'{d:g}' for d in bad.index)}" if "dose" in frame else ""
+    severity = CRITICAL if k / n >= LOOPS else MAJOR
+    yield Fault(
+        severity, said, f"{table.name}{at}", 100 * (k / n - habit), "% of what passes there are loops beyond that"
+    )
 
 
 def _looping(frame: pd.DataFrame) -> np.ndarray:
@@ -247,12 +248,15 @@ def _accuracy(acts: PooledActivations, design: Design) -> float:
 
 def instruction(subject: Subject) -> Iterator[Reply]:
     """States of the model's own stories that hold the instruction, which names the emotion; texts that name it."""
+    told: list[Arm] = []
     for arm in subject.arms:
-        if arm.acts.header.method != "generation" and "conditioned" not in arm.acts.header.variant:
-            continue
         if "conditioned" in arm.acts.header.variant:
             yield _read_back(arm, [a for a in subject.arms if a.model == arm.model], subject.is_run)
-        yield _names_itself([r.text for r in arm.acts.emotional.records], arm.acts.emotional.emotion, arm.name)
+        elif arm.acts.header.method != "generation":
+            continue
+        if not any(a.model == arm.model and _alike(a, arm) for a in told):  # one story is not counted twice
+            told.append(arm)
+            yield _names_itself([r.text for r in arm.acts.emotional.records], arm.acts.emotional.emotion, arm.name)
     for table in subject.tables:
         if table.has("prompt", "emotion") and not table.on_tokens:
             yield _named_in_prompts(table)
@@ -282,7 +286,8 @@ def _read_back(arm: Arm, beside: Sequence[Arm], in_run: bool) -> Reply:
 
 
 def _alike(a: Arm, b: Arm) -> bool:
-    return {r.text_id for r in a.acts.records} == {r.text_id for r in b.acts.records}
+    """Whether two readings are of the same texts."""
+    return {r.text for r in a.acts.records} == {r.text for r in b.acts.records}
 
 
 def _best(arm: Arm) -> float | None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
+from lens_emotion.audits.audit import audit
+from lens_emotion.report.audit_section import audit_section
 from lens_emotion.report.page import write_report
 from lens_emotion.report.parts import Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
 from lens_emotion.report.sections import sections
@@ -37,6 +39,7 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         figure = ("Every two models: rho of the distances between emotions", plots.rsa_many(run.alike))
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
+    over_models.append(audit_section(audit(run.folder)))
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),
