@@ -22,8 +22,8 @@ PACKAGE = "lens_emotion"
 # from left to right; a room imports from rooms before it, and those in one group not from each other
 ORDER = (
     ("errors", "version"), ("display", "progress", "memory"), ("files",), ("models", "stimuli"), ("extraction",),
-    ("vectors",), ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",), ("audits",), ("plots",), ("report", "play"),
-    ("cli",), ("__main__",),
+    ("vectors",), ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",), ("audits",), ("plots",),
+    ("report", "play"), ("cli",), ("__main__",),
 )  # fmt: skip
 TRACE = """
 import sys, tempfile, threading

@@ -15,6 +15,9 @@ from lens_emotion.steering.judges import OWN_STATES, SAME_TEXTS
 from lens_emotion.steering.paired import ABLE
 
 ALPHA = 0.05
+CONTROLS = (
+    "random|other|control|null|unsteered|baseline|no steering"  # what conditions are called that nothing is claimed of
+)
 GUESS = 0.5  # of "the score rose": random directions reach it in .38 to .62 of the scenarios
 
 
@@ -43,26 +46,45 @@ def _rows(table: Table) -> pd.DataFrame | None:
     if value.dropna().isin([True, False, "True", "False", "true", "false", "yes", "no"]).all() and "n" not in frame:
         right = value.map(lambda x: str(x).lower() in ("true", "yes", "1", "1.0")).astype(float)
         keys = [c for c in ("model", "method", "condition", "dose") if c in frame]
-        cells = frame.assign(k=right, n=1.0).groupby(keys, dropna=False) if keys else None
-        if cells is None:
+        if not keys:
             return pd.DataFrame({"k": [right.sum()], "n": [float(len(right))]}).assign(chance=_chance(table, given))
-        return cells[["k", "n"]].sum().reset_index().assign(chance=_chance(table, given))
+        cells = frame.assign(k=right, n=1.0).groupby(keys, dropna=False)[["k", "n"]].sum().reset_index()
+        return _beside(cells.assign(chance=_chance(table, given)))
     value = pd.to_numeric(value, errors="coerce")
     if value.isna().all():
         return None
     if "n" not in frame:
         return pd.DataFrame({"k": value})
-    whole = (
-        given == "success"
-        and bool((value.dropna() % 1 == 0).all())
-        and bool((value > 1).any() or (frame["n"] == 1).all())
-    )
-    k = value if whole or (given == "success" and not value.between(0, 1).all()) else (value * frame["n"]).round()
-    kept = frame[[c for c in ("model", "method", "condition", "layer", "dose", "control", "p", "chance") if c in frame]]
-    made = kept.assign(k=k, n=frame["n"].astype(float))
+    n = frame["n"].astype(float)
+    counted = given == "success" and (bool((value > 1).any()) or bool(value.isin([0, 1]).all()))
+    kept = frame[[c for c in ("model", "method", "condition", "layer", "dose", "p", "chance") if c in frame]]
+    made = kept.assign(k=value if counted else (value * n).round(), n=n)
+    if "control" in frame:
+        share = not counted or bool(frame["control"].between(0, 1).all() and (frame["control"] % 1 != 0).any())
+        made["control"] = (frame["control"] * n).round() if share else frame["control"]
     if "chance" not in made:
         made["chance"] = _chance(table, given)
-    return made.dropna(subset=["k", "n"])
+    return _beside(made.dropna(subset=["k", "n"]))
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a control (random directions, another emotion, no steering) set beside those that they are controls of."""
+    if "condition" not in rows:
+        return rows
+    said = rows["condition"].astype(str).str.casefold()
+    is_control = said.str.contains(CONTROLS).to_numpy()
+    if not is_control.any() or is_control.all() or "control" in rows:
+        return rows
+    mine = rows[~is_control].reset_index(drop=True)
+    keys = [c for c in ("model", "method", "dose") if c in rows]
+    shares = rows[is_control].assign(share=lambda r: r["k"] / r["n"])
+    if "dose" in keys and not shares["dose"].isin(mine["dose"]).any():  # the unsteered texts are those of dose 0
+        keys.remove("dose")
+    if not keys:
+        return mine.assign(control=(shares["share"].max() * mine["n"]).round())
+    most = shares.groupby(keys, dropna=False)["share"].max().rename("share").reset_index()
+    made = mine.merge(most, on=keys, how="left")
+    return made.assign(control=(made["share"] * made["n"]).round())
 
 
 def _chance(table: Table, given: str) -> float:
@@ -88,8 +110,7 @@ def _count(group: pd.DataFrame, where: str) -> Reply:
 
 
 def _against_control(best: pd.Series, k: int, n: int, m: int, where: str, of: str) -> Reply:
-    control = float(best.control)
-    c = round(control if control > 1 or control == 0 or n == 1 else control * n)
+    c = round(float(best.control))
     told = best.get("p", np.nan)
     p = float(told) if pd.notna(told) else float(fisher_exact([[k, n - k], [c, n - c]], alternative="greater").pvalue)
     p = min(1.0, p * m)

@@ -12,9 +12,8 @@ from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
 from lens_emotion.audits.subject import Arm, Subject, Table, VectorSet
-from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stats.design import design_of, tied
+from lens_emotion.stats.design import tied
 from lens_emotion.stats.tests import max_corrected_p, p_text
 from lens_emotion.vectors.recipes import emotion_vectors
 
@@ -43,11 +42,9 @@ def noise(subject: Subject) -> Iterator[Reply]:
 
 
 def _noise_of(arm: Arm, in_run: bool) -> Reply:
-    try:
-        if tied(said := design_of(arm.acts).copies):
-            return Unasked(f"{arm.name}: {said}")
-    except StimulusError as error:
-        return Unasked(f"{arm.name}: {error}")
+    design = arm.design
+    if isinstance(design, str) or tied(design.copies):
+        return Unasked(f"{arm.name}: {design if isinstance(design, str) else design.copies}")
     found = arm.by_layer
     if isinstance(found, str):
         return Unasked(f"{arm.name}: {found}")

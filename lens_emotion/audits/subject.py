@@ -14,6 +14,7 @@ from lens_emotion.analysis.reliability import reliability
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.design import Design, design_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +54,14 @@ class Arm(Brief):
     known: pd.DataFrame | None = None
     seed: int = 0
     n_permutations: int = 99
+
+    @cached_property
+    def design(self) -> Design | str:
+        """Labels, topics and copies; why there are no held-out folds, where there are none."""
+        try:
+            return design_of(self.acts)
+        except StimulusError as error:
+            return str(error)
 
     @cached_property
     def by_layer(self) -> pd.DataFrame | str:

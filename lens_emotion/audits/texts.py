@@ -13,9 +13,8 @@ from scipy.stats import binomtest
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked
 from lens_emotion.audits.subject import Arm, Subject, Table
-from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.stats.design import Design, design_of, grams, tied
+from lens_emotion.stats.design import Design, grams, tied
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram
 from lens_emotion.steering.measures import loop_share
 from lens_emotion.stimuli.copies import copies
@@ -216,11 +215,9 @@ def _apart(group: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def _copies_of(arm: Arm, in_run: bool) -> Reply:
-    acts = arm.acts.emotional
-    try:
-        design = design_of(arm.acts)
-    except StimulusError as error:
-        return Unasked(f"{arm.name}: {error}")
+    acts, design = arm.acts.emotional, arm.design
+    if isinstance(design, str):
+        return Unasked(f"{arm.name}: {design}")
     apart = _apart(copies([r.text for r in acts.records]), acts.topic)
     share = 100 * float(apart.mean())
     if tied(design.copies):
@@ -293,10 +290,7 @@ def _alike(a: Arm, b: Arm) -> bool:
 def _best(arm: Arm) -> float | None:
     if arm.known is not None:
         return float(arm.known["accuracy"].max())
-    try:
-        return _accuracy(arm.acts.emotional, design_of(arm.acts))
-    except StimulusError:
-        return None
+    return None if isinstance(arm.design, str) else _accuracy(arm.acts.emotional, arm.design)
 
 
 def _names_itself(texts: Sequence[str], emotions: Sequence[str] | np.ndarray, where: str) -> Reply:

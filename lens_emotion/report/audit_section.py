@@ -11,13 +11,14 @@ from lens_emotion.report.parts import Section
 
 TITLE = "What an audit finds"
 LEAD = (
-    "Thirteen checks, put to what this run stored. A check that could not have found its fault has not passed: it stands "
-    "under what could not be asked."
+    "Thirteen checks, put to what this run stored. A check that could not have found its fault has not passed: it "
+    "stands under what could not be asked."
 )
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 .audit dt{font-weight:600;margin-top:1rem}.audit dd{margin:0 0 0 1rem}.audit .critical{color:#b3261e}
-.audit .major{color:#8a5a00}@media(prefers-color-scheme:dark){.audit .critical{color:#ff8a80}.audit .major{color:#ffc46b}}
+.audit .major{color:#8a5a00}
+@media(prefers-color-scheme:dark){.audit .critical{color:#ff8a80}.audit .major{color:#ffc46b}}
 """
 
 
