@@ -68,7 +68,7 @@ def _rows(table: Table) -> pd.DataFrame | None:
 
 
 def _beside(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a control (random directions, another emotion, no steering) set beside those that they are controls of."""
+    """Rows of a control (random directions, another emotion, no steering) set beside those that they control."""
     if "condition" not in rows:
         return rows
     said = rows["condition"].astype(str).str.casefold()

@@ -91,21 +91,10 @@ def experiment_tables(result: DoseResponse, name: str) -> tuple[Table, ...]:
     texts = pd.concat([result.texts, result.others], ignore_index=True)
     plain = result.unsteered.assign(condition="unsteered", dose=0.0)
     rows = pd.concat([texts, plain], ignore_index=True)
-    own = {"perplexity_ratio": "perplexity", "success": "success"}
-    kept = [
-        "condition",
-        "dose",
-        "emotion",
-        "text",
-        "prompt",
-        "loop_share",
-        "success",
-        "perplexity_ratio",
-        "text_regime",
-    ]
-    frame = rows[[c for c in kept if c in rows]].rename(columns=own)
-    of_condition = rows["regime"] if "regime" in rows else pd.Series("", index=rows.index)
-    frame = frame.assign(regime=of_condition).drop(columns="text_regime", errors="ignore")
+    called = result.table.set_index(["condition", "dose"])["regime"].to_dict()
+    kept = ["condition", "dose", "emotion", "text", "prompt", "loop_share", "success", "perplexity_ratio"]
+    frame = rows[[c for c in kept if c in rows]].rename(columns={"perplexity_ratio": "perplexity"})
+    frame = frame.assign(regime=[called.get(of, "") for of in zip(rows["condition"], rows["dose"], strict=True)])
     chance = result.able[1]
     judge = {"judge": result.judge, "judge_accuracy": result.judge_accuracy, "judge_chance": chance}
     judge |= {"independent": result.judge_independent}

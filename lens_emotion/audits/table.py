@@ -126,15 +126,14 @@ def _told(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> dict[st
     """Our name -> theirs, from a mapping in either direction."""
     found = {}
     for a, b in columns.items():
-        ours, theirs = (b, a) if a in frame.columns and b in MEANINGS else (a, b)
+        ours, theirs = (a, b) if a in MEANINGS and b in frame.columns else (b, a)
+        if theirs not in frame.columns:
+            held = ", ".join(map(str, frame.columns))[:160]
+            raise ArtifactError(f"{name} has no column {shown(theirs)}; it has {held}")
         if ours not in MEANINGS:
             close = get_close_matches(str(ours), MEANINGS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise ArtifactError(f"no column is called {shown(ours)} here; {hint}known: {', '.join(MEANINGS)}")
-        if theirs not in frame.columns:
-            raise ArtifactError(
-                f"{name} has no column {shown(theirs)}; it has {', '.join(map(str, frame.columns))[:160]}"
-            )
+            raise ArtifactError(f"{shown(ours)} means nothing here; {hint}known: {', '.join(MEANINGS)}")
         found[ours] = theirs
     return found
 
