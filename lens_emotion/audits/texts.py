@@ -92,7 +92,7 @@ def _whitespace_of(table: Table) -> Reply:
 
 def _words_by_spaces(said: np.ndarray, texts: Sequence[str]) -> int:
     """How many numbers of words are those of spaces, where these are all that such a text is short of."""
-    hits = [bool(n == len(t.split())) and len(units(t)) > 2 * n for n, t in zip(said, texts, strict=True)]
+    hits = [bool(n == len(t.split()) and len(units(t)) > 2 * n) for n, t in zip(said, texts, strict=True)]
     return sum(hits) if sum(hits) >= 0.9 * len(texts) else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,9 @@ def test_a_steering_experiment_is_asked_for_its_headline_and_its_judge() -> None
     works = experiment(steady(4.0))
     assert {asked(check, works).status for check in ("chance", "judge", "loops")} == {PASSED}
     assert asked("chance", experiment(steady(0.0))).status != PASSED
-    assert asked("judge", experiment(steady(4.0), judge=0.12)).faults[0].severity == "critical"
-    assert asked("judge", experiment(steady(4.0), judge=None)).status == UNASKED
-    (own,) = asked("judge", experiment(steady(4.0), independent=False)).faults
+    assert asked("judge", replace(works, judge_accuracy=0.12)).faults[0].severity == "critical"
+    assert asked("judge", replace(works, judge_accuracy=None)).status == UNASKED
+    (own,) = asked("judge", replace(works, judge_independent=False)).faults
     assert own.severity == "minor" and "itself" in own.what
 
 
