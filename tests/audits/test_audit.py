@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 import lens_emotion as le
 from lens_emotion.audits.audit import CHECKS
 from lens_emotion.audits.finding import Audit
+from lens_emotion.audits.noise import noise
 from lens_emotion.audits.reading import subject_of
+from lens_emotion.audits.subject import Arm, Subject
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.report.audit_section import audit_html, audit_page, audit_section
 from lens_emotion.vectors.interchange import ControlFile, write_control_file
@@ -203,10 +205,7 @@ def test_the_command_prints_lines_and_says_by_its_code_what_it_found(called, tmp
 
 
 def test_a_run_is_read_as_it_lies(tmp_path) -> None:
-    """A reading that knows its own numbers is not measured again; the findings of a run are never critical for noise."""
-    from lens_emotion.audits.noise import noise
-    from lens_emotion.audits.subject import Arm, Subject
-
+    """A reading that knows its own numbers is not measured again; noise, which the run has said, is not critical."""
     known = pd.DataFrame({"reliability": [0.1, 0.2], "accuracy_p_corrected": [0.4, 0.3], "accuracy": [0.06, 0.05]})
     arm = Arm("preset", reading(4.0), "m", known)
     (reply,) = noise(Subject("run", arms=(arm,), is_run=True))
