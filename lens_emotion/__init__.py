@@ -76,6 +76,7 @@ _HOME = {
     "steering.regime_map": ("regime_map",),
     "steering.architecture": ("by_architecture",),
     "steering.comparison": ("compare_texts",),
+    "audits.audit": ("audit",),
     "play.explorer": ("explorer",),
     "laws.check": ("check",),
     "study.methods": ("methods_text",),
@@ -84,7 +85,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = (
     "errors", "files", "models", "stimuli", "extraction", "vectors", "stats", "analysis", "steering", "laws", "run",
-    "study", "report", "play", "cli",
+    "study", "audits", "report", "play", "cli",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]

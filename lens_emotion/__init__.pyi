@@ -1,6 +1,7 @@
 # Written by scripts/make_stub.py from the table of lens_emotion/__init__.py: change that, and run it again.
 
 from lens_emotion import analysis as analysis
+from lens_emotion import audits as audits
 from lens_emotion import cli as cli
 from lens_emotion import errors as errors
 from lens_emotion import extraction as extraction
@@ -40,6 +41,7 @@ from lens_emotion.analysis.tokens import token_scores as token_scores
 from lens_emotion.analysis.transfer import transfer as transfer
 from lens_emotion.analysis.transfer import transfer_within as transfer_within
 from lens_emotion.analysis.ushape import two_lines as two_lines
+from lens_emotion.audits.audit import audit as audit
 from lens_emotion.errors import LensEmotionError as LensEmotionError
 from lens_emotion.errors import OutOfMemoryError as OutOfMemoryError
 from lens_emotion.extraction.activations import PooledActivations as PooledActivations
@@ -126,6 +128,7 @@ __all__ = [
     "activations_from_cache",
     "anisotropy",
     "as_judge",
+    "audit",
     "base_vs_instruct",
     "by_architecture",
     "check",

@@ -29,7 +29,7 @@ from lens_emotion.steering.verification import verification
 from lens_emotion.vectors.emotion_vectors import random_like
 
 SHORT = 400  # characters
-ROOMS = ("analysis", "extraction", "laws", "stats", "steering", "stimuli", "study", "vectors")
+ROOMS = ("analysis", "audits", "extraction", "laws", "stats", "steering", "stimuli", "study", "vectors")
 
 
 def classes() -> list[type]:
@@ -99,6 +99,7 @@ def every(acts, results, vectors, run):
         topic_accuracy(acts),
         removal(acts, n_permutations=20),
         experiment(steady(2.0)).paired(),
+        le.audit(vectors),
         stories := le.load_stimuli("world-en"),
         le.lint(stories),
         run,

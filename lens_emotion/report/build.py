@@ -12,6 +12,8 @@ from typing import Any
 
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
+from lens_emotion.audits.audit import audit
+from lens_emotion.report.audit_section import audit_section
 from lens_emotion.report.headline import alike, floored, headline, level
 from lens_emotion.report.page import write_report
 from lens_emotion.report.parts import Bar, Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
@@ -43,6 +45,7 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         )
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
+    over_models.append(audit_section(audit(run.folder)))
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),

@@ -442,8 +442,11 @@ def _is_control_file(path: Path) -> bool:
         return False
 
 
-def read_control_file(path: str | Path) -> ControlFile:
+def read_control_file(path: str | Path, *, finite: bool = True) -> ControlFile:
     """Read a control vector written by lens_emotion, repeng, llama.cpp or others.
+
+    Args:
+        finite: refuse numbers that are not; an audit reads them to say so.
 
     Raises:
         ArtifactError: no such file, damaged, no control vector, directions of unequal width, not 1-D float32, or not
@@ -456,7 +459,8 @@ def read_control_file(path: str | Path) -> ControlFile:
         raise ArtifactError(f"{path} is not a readable GGUF file ({error}); copy it anew") from None
     if values.get("general.architecture") != ARCHITECTURE or not isinstance(values.get(HINT), str):
         raise ArtifactError(f"{path} is no control vector (general.architecture and {HINT} say so); give one")
-    _check_directions(str(path), tensors)
+    if finite or all(bool(d.isfinite().all()) for d in tensors.values()):
+        _check_directions(str(path), tensors)
     return ControlFile(tensors, str(values[HINT]), str(values.get(OWN, "")))
 
 
