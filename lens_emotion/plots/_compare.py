@@ -7,7 +7,7 @@ from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
 from lens_emotion.analysis.compare import Comparison, ModelComparison
-from lens_emotion.plots._depth import SIGNIFICANCE, bars, curve, tested_curve
+from lens_emotion.plots._curves import SIGNIFICANCE, bars, curve, tested_curve
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,

@@ -12,7 +12,7 @@ from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.families import RSAMatrix
 from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.rsa import RSA, HumanRSA
-from lens_emotion.plots._depth import SIGNIFICANCE, tested_curve
+from lens_emotion.plots._curves import SIGNIFICANCE, tested_curve
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,

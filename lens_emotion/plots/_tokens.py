@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.tokens import TokenScores
 from lens_emotion.extraction.comprehension import TokenRole
-from lens_emotion.plots._depth import marks
+from lens_emotion.plots._curves import marks
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
