@@ -4,14 +4,14 @@ the references that they are read against.
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 from pandas import DataFrame, Series
 
-from lens_emotion.plots.theme import GREY
+from lens_emotion.plots.theme import GREY, ORANGE
 
-# What curves over depth are made of: a line, marks that are hollow where the null explains them, bars and bands.
 SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
-NULL = "null band (label permutation)"
+NULL = "permuted labels (97.5% in the band)"  # one edge: the tests behind look one way
 
 
 def curve(table: DataFrame, column: str, name: str, colour: str, symbol: str, dash: str = "solid") -> go.Scatter:
@@ -68,3 +68,28 @@ def chance_line(chance: float) -> go.Scatter:
 def strictest(table: DataFrame) -> str:
     """The p-value corrected over layers where there is one."""
     return "p_corrected" if "p_corrected" in table else "p"
+
+
+def zero_line(name: str = "zero") -> go.Scatter:
+    """No effect, drawn from edge to edge; without an entry in the legend, since the axis says 0."""
+    line = {"color": GREY, "width": 1.2, "dash": "dot"}
+    return go.Scatter(x=[0, 1.02], y=[0, 0], name=name, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+MIDDLE = "middle third of the layers"
+
+
+def middle_third(at: float = 0.0) -> go.Scatter:
+    """The depths that the paper names, as a bar along the axis at this height."""
+    line = {"color": ORANGE, "width": 5}
+    return go.Scatter(x=[1 / 3, 2 / 3], y=[at, at], name=MIDDLE, mode="lines", line=line, hoverinfo="skip", opacity=0.7)
+
+
+def within(rows: DataFrame, low: str, high: str, most: float) -> DataFrame:
+    """The rows without the intervals that are wider than anything they could tell: too few topics made them.
+
+    An interval of a difference of accuracies from -2.3 to 1.8 is no measurement, and would set the scale.
+    """
+    kept = rows.copy()
+    kept.loc[(rows[high] - rows[low]) > most, [low, high]] = np.nan
+    return kept

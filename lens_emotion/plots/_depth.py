@@ -17,7 +17,21 @@ from lens_emotion.analysis.geometry import Opposites
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.plots._curves import NULL, SIGNIFICANCE, bars, chance_line, curve, marks, strictest, tested_curve
+from lens_emotion.display import said
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import (
+    NULL,
+    SIGNIFICANCE,
+    bars,
+    chance_line,
+    curve,
+    marks,
+    middle_third,
+    strictest,
+    tested_curve,
+    within,
+    zero_line,
+)
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -60,14 +74,19 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     figure = go.Figure()
     tested = bool(table["null_high"].notna().any())
     if tested:
-        figure.add_traces(band(table, "null_low", "null_high", NULL))
+        figure.add_traces(_null_of(result))
         both = result.standardised is not None
         name = f"{result.metric}, centred cosine" if both else result.metric
         figure.add_traces(tested_curve(table, "value", name, BLUE, strictest(table)))
         if both:
             figure.add_traces(_standardised(table, "value"))
     else:
-        figure.add_trace(curve(table, "value", result.metric, BLUE, "circle"))
+        figure.add_trace(curve(table, "value", said(result.metric), BLUE, "circle"))
+    if result.chance is not None:
+        figure.add_traces((chance_line(result.chance), middle_third()))
+        figure.update_yaxes(rangemode="tozero")
+    elif result.metric in UNITS:
+        figure.add_trace(zero_line())
     if result.standardised is None:
         figure.add_trace(_best_depth(result))
     else:  # each in the colour of its curve; one ring around the other where both are best at one layer
@@ -77,10 +96,18 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     null = SIGNIFICANCE if tested else "this measure has no label null"
     shape = _shape(result)
     counts = counted(result, "texts", "permutations")
-    facts = (counts, f"{len(table)} layers", f"{better} is better", shape, null)
+    facts = (f"layer sweep: {said(result.metric)}", counts, f"{len(table)} layers", f"{better} is better", shape, null)
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
-    return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+    return titled(figure, _findings.layer_sweep(result), facts, height=420)
+
+
+def _null_of(result: LayerSweep) -> tuple[go.Scatter, go.Scatter]:
+    """Permuted labels, open towards the side that the test does not look to."""
+    table = result.table
+    if result.higher_is_better:
+        return band(table, "null_low", "null_high", NULL, "down", min(0.0, float(table["null_low"].min())))
+    return band(table, "null_low", "null_high", NULL, "up", float(table[["null_high", "value"]].max().max()))
 
 
 def _shape(result: LayerSweep) -> str:
@@ -115,22 +142,28 @@ def separation(result: Separation) -> go.Figure:
     if result.forced:
         words = f"not shown: the {result.recipe} recipe forces it near -1/(n-1)"
         figure.add_annotation(text=words, x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False)
-    figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
+    end = float(table[["null_high", "mean_cosine"]].max().max())  # lower is further apart: the band is open above
+    figure.add_traces(band(table, "null_low", "null_high", NULL, "up", end), rows=1, cols=1)
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
     given = "accuracy_standardised" in table
     other = _standardised(table, "accuracy", "accuracy_p_standardised", PURPLE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
-    figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
+    reach = band(result.decoding.table, "null_low", "null_high", NULL, "down")
+    for trace in reach:
+        trace.showlegend = False
+    figure.add_traces((*reach, chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
     figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=2, col=1)
     if reliable:
+        figure.add_trace(zero_line(), row=3, col=1)
         figure.add_trace(curve(table, "reliability", "split-half reliability", GREEN, "diamond"), row=3, col=1)
         figure.update_yaxes(title_text="split-half<br>reliability", row=3, col=1)
     for row in range(1, len(heights) + 1):
         depth_axis(figure, row, title=row == len(heights))
-    facts = (counted(result.decoding, "texts", "topics"), f"{len(table)} layers", SIGNIFICANCE)
-    return titled(figure, "Separation, with decoding beside it", facts, height=620 if reliable else 500)
+    counts, depths = counted(result.decoding, "texts", "topics"), f"{len(table)} layers"
+    facts = ("separation, with decoding beside it", counts, depths, SIGNIFICANCE)
+    return titled(figure, _findings.separation(result), facts, height=620 if reliable else 500)
 
 
 def decoding(result: Decoding) -> go.Figure:
@@ -144,7 +177,8 @@ def decoding(result: Decoding) -> go.Figure:
     """
     table = result.table
     figure = go.Figure()
-    figure.add_traces(band(table, "null_low", "null_high", NULL))
+    figure.add_traces(band(table, "null_low", "null_high", NULL, "down"))
+    figure.add_trace(middle_third())
     figure.add_trace(chance_line(float(table["chance"].iloc[0])))
     figure.add_traces(tested_curve(table, "accuracy", "held-out accuracy", BLUE, strictest(table)))
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
@@ -153,7 +187,8 @@ def decoding(result: Decoding) -> go.Figure:
         best += f"; standardised: {result.standardised.best_accuracy:.2f} at layer {result.standardised.best_layer}"
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
-    return titled(figure, "Held-out decoding", (counted(result, "texts", "topics"), best, SIGNIFICANCE), height=400)
+    facts = ("held-out decoding", counted(result, "texts", "topics"), best, SIGNIFICANCE)
+    return titled(figure, _findings.decoding(result), facts, height=420)
 
 
 def anisotropy(result: Anisotropy) -> go.Figure:
@@ -172,7 +207,7 @@ def anisotropy(result: Anisotropy) -> go.Figure:
         "neutral_centred": ("neutral text, centred", GREEN, "dash", "diamond"),
         "random_matched": ("random, matched covariance", GREY, "dot", "x"),
     }
-    figure = go.Figure()
+    figure = go.Figure(zero_line())
     for column, (name, colour, dash, symbol) in curves.items():
         if column in table:
             figure.add_trace(curve(table, column, name, colour, symbol, dash))
@@ -180,8 +215,8 @@ def anisotropy(result: Anisotropy) -> go.Figure:
     figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, lowest), 1.03])
     depth_axis(figure)
     meaning = "1 = all states point one way, 0 = no common direction"
-    facts = (f"{counted(result, 'texts')} ({result.n_neutral} neutral)", f"{len(table)} layers", meaning)
-    return titled(figure, "Anisotropy", facts, height=400)
+    facts = (f"anisotropy: {counted(result, 'texts')} ({result.n_neutral} neutral)", f"{len(table)} layers", meaning)
+    return titled(figure, _findings.anisotropy(result), facts, height=400)
 
 
 def _best_depth(result: LayerSweep, colour: str = ORANGE, which: str = "", size: int = 15) -> go.Scatter:
@@ -224,20 +259,22 @@ def reliability(result: Reliability, layer: int | None = None) -> go.Figure:
     at = int(table["reliability"].fillna(-1).argmax()) if layer is None else layer
     titles = ("mean over emotions, by layer", f"every emotion at layer {at}")
     figure = make_subplots(1, 2, column_widths=[0.5, 0.5], horizontal_spacing=0.14, subplot_titles=titles)
-    figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
+    end = min(0.0, float(table["null_low"].min()))
+    figure.add_traces((*band(table, "null_low", "null_high", NULL, "down", end), zero_line()), rows=1, cols=1)
     line, points = tested_curve(table, "reliability", "split-half reliability", BLUE, "p_corrected")
-    points.error_y = bars(table, "reliability") | {"color": BLUE}
+    points.error_y = bars(within(table, "low", "high", 1), "reliability") | {"color": BLUE}
     figure.add_traces((line, points), rows=1, cols=1)
     depth_axis(figure, 1)
     figure.update_yaxes(title_text="reliability (Spearman-Brown)", row=1, col=1)
     _by_emotion(figure, result.topics_needed(TARGET).merge(result.table), at)
     facts = (
-        f"n = {result.n_topics} topics, {result.n_splits} random halvings, {result.n_permutations} permutations",
+        f"split-half reliability: n = {result.n_topics} topics, {result.n_splits} random halvings",
+        f"{result.n_permutations} permutations",
         "0 is noise, 1 is no noise",
         "bars: 95% over topics",
         SIGNIFICANCE,
     )
-    titled(figure, "Split-half reliability", facts, height=520, wide=True)
+    titled(figure, _findings.reliability(result, at), facts, height=520, wide=True)
     return lowered(figure)
 
 
@@ -249,7 +286,7 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
     places = list(range(len(names)))
     points = go.Scatter(
         x=rows["reliability"], y=places, mode="markers", name="emotion", showlegend=False,
-        error_x=bars(rows, "reliability") | {"color": LINE},
+        error_x=bars(within(rows, "low", "high", 2), "reliability") | {"color": LINE},
         marker={"size": 8, "symbol": marks(rows["p"]), "color": [emotion_colour(e) for e in names]},
         customdata=list(zip(names, rows["topics"], rows["texts"], rows["p"], rows["topics_needed"], strict=True)),
         hovertemplate="%{customdata[0]}<br>reliability %{x:.2f}, p = %{customdata[3]:.3f}<br>%{customdata[1]} topics, "
@@ -259,10 +296,11 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
     words = go.Scatter(x=[1.16] * len(names), y=places, mode="text", text=needed, textposition="middle center",
                        textfont={"size": 11}, hoverinfo="skip", showlegend=False, name="topics needed")  # fmt: skip
     figure.add_traces((points, words), rows=1, cols=2)
-    low = min(0.0, float(rows["low"].min(skipna=True)))
+    low = max(-1.0, min(0.0, float(rows["low"].min(skipna=True))))
     ticks = [t for t in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if t >= low]
     figure.update_xaxes(title_text="reliability", range=[low - 0.04, 1.26], tickvals=ticks, row=1, col=2)
     figure.update_yaxes(**emotion_ticks(names), range=[-0.7, len(names) + 0.2], showgrid=False, row=1, col=2)
+    figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
     figure.add_vline(1.03, line={"color": GREY, "width": 0.8}, row=1, col=2)
     figure.add_annotation(x=1.16, y=len(names) - 0.3, text=f"topics<br>for {TARGET}", showarrow=False, yanchor="bottom",
                           font={"size": 10}, row=1, col=2)  # fmt: skip
@@ -280,7 +318,9 @@ def opposites(result: Opposites) -> go.Figure:
     table = result.by_layer
     headings = ("mean over pairs, by layer", f"every opposite pair at layer {result.layer}")
     figure = make_subplots(1, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.2, subplot_titles=headings)
-    figure.add_traces(band(table, "null_low", "null_high", "relabelled emotions (95%)"), rows=1, cols=1)
+    end = float(table[["null_high", "opposite", "other"]].max().max())
+    null = band(table, "null_low", "null_high", "relabelled emotions (97.5% in the band)", "up", end)
+    figure.add_traces((*null, zero_line()), rows=1, cols=1)
     figure.add_trace(curve(table, "other", f"the other {result.n_others} pairs", VERMILLION, "square", "dash"), 1, 1)
     mine = tested_curve(table, "opposite", f"{len(result.table)} opposite pairs", BLUE, "p_corrected")
     figure.add_traces(mine, rows=1, cols=1)
@@ -299,11 +339,11 @@ def opposites(result: Opposites) -> go.Figure:
     figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
     figure.update_xaxes(title_text="cosine", range=[-1.05, 1.05], row=1, col=2)
     facts = (
-        f"n = {len(result.table)} opposite pairs, {result.n_permutations:,} relabellings",
+        f"opposites: n = {len(result.table)} pairs, {result.n_permutations:,} relabellings",
         "lower: further apart",
         SIGNIFICANCE,
     )
-    return lowered(titled(figure, "Opposite emotions", facts, height=420, wide=True))
+    return lowered(titled(figure, _findings.opposites(result), facts, height=420, wide=True))
 
 
 def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:

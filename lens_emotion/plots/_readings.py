@@ -9,7 +9,9 @@ from lens_emotion.analysis.drift import Drift
 from lens_emotion.analysis.families import BaseVsInstruct
 from lens_emotion.analysis.probes import Probe
 from lens_emotion.analysis.transfer import Transfer, TransferWithin
-from lens_emotion.plots._curves import NULL, SIGNIFICANCE, bars, chance_line, curve, tested_curve
+from lens_emotion.display import said
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import NULL, SIGNIFICANCE, bars, chance_line, curve, tested_curve, within, zero_line
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -54,8 +56,13 @@ def drift(result: Drift) -> go.Figure:
     figure.update_yaxes(title_text="held-out accuracy,<br>share of texts", rangemode="tozero", row=3, col=1)
     for row in (1, 2, 3):
         depth_axis(figure, row, title=row == 3)
-    facts = (f"n = {result.n_texts} texts", result.differs, "filled blue square: accuracies differ, McNemar p ≤ 0.05")
-    return titled(figure, "Drift between two readings", facts, height=660)
+    figure.add_trace(chance_line(1 / result.table["emotion"].nunique()), row=3, col=1)
+    facts = (
+        f"drift: n = {result.n_texts} texts",
+        result.differs,
+        "filled blue square: accuracies differ, McNemar p ≤ 0.05",
+    )
+    return titled(figure, _findings.drift(result), facts, height=660)
 
 
 def probe(result: Probe) -> go.Figure:
@@ -69,8 +76,9 @@ def probe(result: Probe) -> go.Figure:
     """
     table = result.table
     null = go.Scatter(
-        x=table["depth"], y=table["null_mean"], mode="markers", name="label permutations, mean and 95%",
-        error_y=bars(table, "null_mean", "null_low", "null_high") | {"thickness": 6, "color": "rgba(128,132,142,0.4)"},
+        x=table["depth"], y=table["null_mean"], mode="markers", name="permuted labels, mean and 97.5%",
+        error_y=bars(table.assign(zero=0), "null_mean", "zero", "null_high")
+        | {"thickness": 6, "color": "rgba(128,132,142,0.4)"},
         marker={"color": GREY, "symbol": "line-ew-open", "size": 10}, hoverinfo="skip",
     )  # fmt: skip
     figure = go.Figure([null, chance_line(float(table["chance"].iloc[0]))])
@@ -79,11 +87,12 @@ def probe(result: Probe) -> go.Figure:
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
     facts = (
-        f"n = {len(result.label)} texts, {len(set(result.topic))} topics, {len(result.null)} permutations",
+        f"probe {result.kind}: n = {len(result.label)} texts, {len(set(result.topic))} topics",
+        f"{len(result.null)} permutations",
         f"{len(table)} of {result.n_layers} layers",
         SIGNIFICANCE,
     )
-    return titled(figure, f"Probe: {result.kind}", facts, height=420)
+    return titled(figure, _findings.probe(result), facts, height=420)
 
 
 def transfer(result: Transfer) -> go.Figure:
@@ -99,25 +108,25 @@ def transfer(result: Transfer) -> go.Figure:
     for row, centring in enumerate(LOOKS, 1):
         table = result.table[result.table["centring"] == centring]
         colour, symbol, dash = LOOKS[centring]
-        for trace in (*band(table, "null_low", "null_high", NULL), chance_line(float(table["chance"].iloc[0]))):
+        for trace in (*band(table, "null_low", "null_high", NULL, "down"), chance_line(float(table["chance"].iloc[0]))):
             figure.add_trace(trace.update(showlegend=bool(trace.showlegend is not False and row == 1)), row=row, col=1)
         line, points = tested_curve(
             table, "accuracy", f"centred on the {centring}", colour, "p_corrected", symbol, dash
         )
-        points.error_y = bars(table, "accuracy") | {"color": colour}
+        points.error_y = bars(within(table, "low", "high", 1), "accuracy") | {"color": colour}
         figure.add_traces((line, points), rows=row, cols=1)
         figure.update_yaxes(title_text="accuracy<br>(share of texts)", rangemode="tozero", row=row, col=1)
         depth_axis(figure, row, title=row == len(LOOKS))
     together = "never together" if result.excluded else "together"
     facts = (
-        f"learned on {result.train}",
-        f"tested on {result.test}",
+        f"transfer: learned on {said(result.train)}",
+        f"tested on {said(result.test)}",
         f"n = {len(result.label)} texts, {len(result.emotions)} shared emotions",
         f"{len(result.shared_topics)} shared topics, trained and tested on {together}" if result.shared_topics else "",
         "bars: 95% over topics",
         SIGNIFICANCE,
     )
-    return titled(figure, "Transfer to other texts", facts, height=560)
+    return titled(figure, _findings.transfer(result), facts, height=560)
 
 
 def transfer_within(result: TransferWithin, layer: int | None = None, centring: str = "own mean") -> go.Figure:
@@ -155,7 +164,7 @@ def transfer_within(result: TransferWithin, layer: int | None = None, centring: 
         f"chance {float(rows['chance'].iloc[0]):.2f}",
         "in brackets: p > 0.05, corrected over cells and layers",
     )
-    titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
+    titled(figure, _findings.transfer_within(rows, result.by), facts, height=max(400, 150 + 34 * len(grid)))
     return figure.update_layout(margin={"b": 60})
 
 
@@ -183,12 +192,12 @@ def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
         curve(table, "accuracy_instruct", f"instruct: {plain(result.instruct)}", GREEN, "circle"), row=2, col=1
     )
     change = curve(table, "difference", "instruct less base", ORANGE, "triangle-up")
-    change.error_y = bars(table, "difference") | {"color": ORANGE}
+    change.error_y = bars(within(table, "low", "high", 1), "difference") | {"color": ORANGE}
+    figure.add_traces((zero_line(), chance_line(1 / len(result.emotions)), zero_line()), rows=[1, 2, 3], cols=[1, 1, 1])
     figure.add_trace(change, row=3, col=1)
-    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=3, col=1)
     for row, title in enumerate(("likeness", "held-out<br>accuracy", "change in<br>accuracy"), 1):
         figure.update_yaxes(title_text=title, row=row, col=1)
         depth_axis(figure, row, title=row == 3)
     counts = f"n = {len(result.emotions)} emotions, {len(result.topics)} topics, {result.n_permutations:,} relabellings"
-    facts = (counts, "bars: 95% over topics, paired", SIGNIFICANCE)
-    return titled(figure, f"Base and instruct: {result.base}, {result.instruct}", facts, height=640)
+    facts = (f"base {result.base}, instruct {result.instruct}", counts, "bars: 95% over topics, paired", SIGNIFICANCE)
+    return titled(figure, _findings.base_vs_instruct(result), facts, height=640)

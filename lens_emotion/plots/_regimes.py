@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
+from lens_emotion.plots import _findings
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
     GREY,
+    LINE,
     ORANGE,
     PURPLE,
     REGIME_COLOURS,
@@ -56,28 +58,31 @@ def regime_map(result: RegimeMap) -> go.Figure:
         rows = result.table[result.table["condition"] == condition]
         texts = result.texts[result.texts["condition"] == condition]
         figure.add_trace(_map(rows, texts, layers, doses), row=1, col=col)
-    figure.add_trace(_onsets(result, layers), row=1, col=1)
-    figure.add_traces(_regime_key())
+    breaks = _onsets(result, layers)
+    if len(breaks.x):
+        figure.add_trace(breaks, row=1, col=1)
+    figure.add_traces(_regime_key(result.table["regime"]))
     _map_axes(figure, result, layers, doses)
     facts = (
         f"{result.model} ({result.millions:,.3g}M parameters, {result.family})",
-        f"n = {span(result.table['n'])} texts per cell",
+        f"regimes over layer and dose: n = {span(result.table['n'])} texts per cell",
         "* also loops",
         f"explosive above {result.thresholds.explosive_ratio:.2g} times the expected perplexity",
         f"judge: {result.judge}",
     )
-    titled(figure, "Regimes over layer and dose", facts, height=max(400, 210 + 26 * len(layers)), wide=True)
+    titled(figure, _findings.regime_map(result), facts, height=max(400, 210 + 26 * len(layers)), wide=True)
     return lowered(figure)
 
 
-def _regime_key() -> list[go.Scatter]:
-    """Entries of the legend that say what the letters and colours of a map mean."""
+def _regime_key(found: Iterable[str]) -> list[go.Scatter]:
+    """Entries of the legend that say what the letters and colours of a map mean, for those that it has."""
     return [
         go.Scatter(
             x=[None], y=[None], mode="markers", name=f"<b>{LETTERS[name]}</b> {name}",
-            marker={"symbol": "square", "size": 11, "color": colour},
+            marker={"symbol": "square", "size": 11, "color": colour, "line": {"width": 1, "color": LINE}},
         )
         for name, colour in REGIME_COLOURS.items()
+        if name in set(found)
     ]  # fmt: skip
 
 
@@ -185,7 +190,7 @@ def by_architecture(result: ArchitectureTest) -> go.Figure:
         else f"variance of log onset, natural over relative: {ratio:.2f} [{result.low:.2f}, {result.high:.2f}]"
     )
     facts = (f"n = {len(models)} models with an onset", units)
-    titled(figure, "Where text breaks, by architecture and size", facts, height=440, wide=True)
+    titled(figure, _findings.by_architecture(result), facts, height=440, wide=True)
     return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 14})
 
 
@@ -221,7 +226,7 @@ def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
     for col, condition in enumerate(PANELS, 1):
         figure.add_trace(_cells(results, models, doses, condition), row=1, col=col)
-    figure.add_traces(_regime_key())
+    figure.add_traces(_regime_key(regime for r in results.values() for regime in r.table["regime"]))
     figure.update_xaxes(tickvals=list(range(len(doses))), ticktext=[f"{d:g}" for d in doses], showgrid=False)
     figure.update_xaxes(showline=False, ticks="", title_text="dose, natural units")
     ticks = [f"{plain(m)}, layer {results[m].layer}" for m in models]
@@ -232,7 +237,7 @@ def regimes(results: Mapping[str, DoseResponse]) -> go.Figure:
         "* also loops",
         "blank: dose not run",
     )
-    return lowered(titled(figure, "Regimes by model and dose", facts, max(300, 180 + 46 * len(models)), wide=True))
+    return lowered(titled(figure, _findings.regimes(results), facts, max(300, 180 + 46 * len(models)), wide=True))
 
 
 def _cells(results: Mapping[str, DoseResponse], models: list[str], doses: list[float], condition: str) -> go.Heatmap:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
+from lens_emotion.plots import _findings
 from lens_emotion.plots._curves import bars, marks
 from lens_emotion.plots._regimes import REGIME_SCALE
 from lens_emotion.plots.theme import BLUE, GREEN, GREY, ORANGE, REGIME_COLOURS, lowered, plain, span, titled
@@ -49,7 +50,7 @@ def dose_response(result: DoseResponse) -> go.Figure:
             for row in (1, 2):
                 figure.add_vline(place[dose], line=line, row=row, col=1)
     _axes(figure, table, doses)
-    titled(figure, "Dose and response", _facts(result), height=620)
+    titled(figure, _findings.dose_response(result), _facts(result), height=620)
     return figure
 
 
@@ -69,7 +70,14 @@ def _facts(result: DoseResponse) -> tuple[str, ...]:
         judge += ", accuracy not measured" if measured is None else f", accuracy {measured:.2f}"
     explosive = f"explosive above {result.thresholds.explosive_ratio:.1f} times the expected perplexity"
     controls = found.controls if found is not None and found.doses else ""
-    return said, controls, layer, f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson", explosive, judge
+    return (
+        said,
+        controls,
+        f"dose and response at {layer}",
+        f"n = {span(result.table['n'])} texts per point, bars: 95% Wilson",
+        explosive,
+        judge,
+    )
 
 
 def _responses(
@@ -171,13 +179,13 @@ def leakage(result: Leakage) -> go.Figure:
     figure.update_xaxes(title_text="dose, natural units (0: unsteered)", row=panels, col=1)
     onset = "no dose leaks beyond random" if result.onset is None else f"leaks from dose {result.onset:g}"
     facts = (
-        f"n = {span(result.table['n'])} texts per point",
+        f"leakage: n = {span(result.table['n'])} texts per point",
         "bars: 95%",
         onset,
         "none of the emotions' foreign words in any text" if found is not None and words is None else "",
         "filled blue marker: p ≤ 0.05 against the control, corrected over doses",
     )
-    return titled(figure, "Leakage into another script", facts, height=400 if panels == 1 else 600)
+    return titled(figure, _findings.leakage(result), facts, height=400 if panels == 1 else 600)
 
 
 def _letters(
@@ -224,6 +232,7 @@ def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Sc
     )  # fmt: skip
 
 
+GUESS = {"color": GREY, "width": 1.4, "dash": "dash"}
 VERIFIED_LOOKS = {
     "emotion": ("emotion vector", BLUE, "circle", 0.22),
     "random": ("random direction, same length", GREY, "square", 0.0),
@@ -252,6 +261,8 @@ def verification(result: Verification) -> go.Figure:
             rows = table[(table["form"] == form) & (table["condition"] == condition)]
             if len(rows):
                 figure.add_traces(_points(rows, models, look, col == 1), rows=1, cols=col)
+    for col in range(1, len(forms) + 1):
+        figure.add_vline(float(table["chance"].iloc[0]), line=GUESS, row=1, col=col)
     figure.update_xaxes(title_text="share of scenarios", range=[-0.03, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_yaxes(
         tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
@@ -261,9 +272,9 @@ def verification(result: Verification) -> go.Figure:
         f"n = {span(table['n'])} scenarios per model",
         "bars: 95% Wilson",
         *(f"judge: {j}" for j in dict.fromkeys(table["judge"])),
-        f"guessing: {table['chance'].iloc[0]:.2f}",
+        f"dashed: guessing ({table['chance'].iloc[0]:.2f})",
     )
-    titled(figure, "Steering, verified by a judge", facts, height=max(300, 190 + 64 * len(models)), wide=True)
+    titled(figure, _findings.verification(result), facts, height=max(300, 190 + 64 * len(models)), wide=True)
     return lowered(figure)
 
 
