@@ -100,8 +100,8 @@ def confusion(result: Decoding) -> str:
     right = np.trace(matrix.reindex(columns=matrix.index, fill_value=0).to_numpy()) / max(1, matrix.to_numpy().sum())
     for name in matrix.index.intersection(matrix.columns):
         matrix.loc[name, name] = -1
-    true, given = matrix.stack().idxmax()
-    most = int(matrix.loc[true, given])
+    at = np.unravel_index(int(matrix.to_numpy().argmax()), matrix.shape)
+    true, given, most = matrix.index[at[0]], matrix.columns[at[1]], int(matrix.to_numpy()[at])
     if most <= 0:
         return "Every held-out text is given its own emotion"
     return (
@@ -189,11 +189,12 @@ def compare_models(result: ModelComparison, a: str, b: str) -> str:
 
 
 def similarity(result: Similarity) -> str:
-    cosine = result.matrix.where(~np.eye(len(result.matrix), dtype=bool)).stack()
-    if cosine.empty:
+    rows = result.table
+    if rows.empty:
         return "One emotion has nothing to be like"
-    (a, b), (c, d) = cosine.idxmax(), cosine.idxmin()
-    return f"Most alike are {a} and {b} (cosine {cosine.max():.2f}), least {c} and {d} ({cosine.min():.2f})"
+    most, least = (f"{r.emotion} and {r.other}" for r in (rows.iloc[0], rows.iloc[-1]))
+    cosine = rows["cosine"]
+    return f"Most alike are {most} (cosine {cosine.iloc[0]:.2f}), least {least} ({cosine.iloc[-1]:.2f})"
 
 
 def rsa(result: RSA) -> str:
@@ -262,10 +263,12 @@ def regime_map(result: RegimeMap) -> str:
 
 
 def regimes(results: Mapping[str, DoseResponse]) -> str:
-    surgical = {c: sum((r.table[r.table["condition"] == c]["regime"] == SURGICAL).any() for r in results.values())
-                for c in ("emotion", "random")}  # fmt: skip
-    head = capital(share(surgical["emotion"], len(results), "models"))
-    return f"{head} can be steered surgically, by random directions {surgical['random']}"
+    def steered(condition: str) -> int:
+        tables = (r.table[r.table["condition"] == condition] for r in results.values())
+        return sum(SURGICAL in set(table["regime"]) for table in tables)
+
+    head = capital(share(steered("emotion"), len(results), "models"))
+    return f"{head} can be steered surgically, by random directions {steered('random')}"
 
 
 def by_architecture(result: ArchitectureTest) -> str:

@@ -12,7 +12,7 @@ from lens_emotion.plots._regimes import REGIME_SCALE
 from lens_emotion.plots.theme import BLUE, GREEN, GREY, ORANGE, REGIME_COLOURS, lowered, plain, span, titled
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
-from lens_emotion.steering.verification import Verification
+from lens_emotion.steering.verification import PAPER, Verification
 
 STYLES = {
     "emotion": ("emotion vector", BLUE, "circle", "solid", -0.05),
@@ -232,6 +232,7 @@ def _word_curve(words: DataFrame, place: dict[float, int], column: str) -> go.Sc
     )  # fmt: skip
 
 
+COIN = 0.5  # a score is as likely to rise as to fall
 GUESS = {"color": GREY, "width": 1.4, "dash": "dash"}
 VERIFIED_LOOKS = {
     "emotion": ("emotion vector", BLUE, "circle", 0.22),
@@ -261,8 +262,9 @@ def verification(result: Verification) -> go.Figure:
             rows = table[(table["form"] == form) & (table["condition"] == condition)]
             if len(rows):
                 figure.add_traces(_points(rows, models, look, col == 1), rows=1, cols=col)
-    for col in range(1, len(forms) + 1):
-        figure.add_vline(float(table["chance"].iloc[0]), line=GUESS, row=1, col=col)
+    for col, form in enumerate(forms, 1):
+        guessed = COIN if form == PAPER else float(table["chance"].iloc[0])
+        figure.add_vline(guessed, line=GUESS, row=1, col=col)
     figure.update_xaxes(title_text="share of scenarios", range=[-0.03, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_yaxes(
         tickvals=list(range(len(models))), ticktext=[plain(m) for m in models],
@@ -272,7 +274,7 @@ def verification(result: Verification) -> go.Figure:
         f"n = {span(table['n'])} scenarios per model",
         "bars: 95% Wilson",
         *(f"judge: {j}" for j in dict.fromkeys(table["judge"])),
-        f"dashed: guessing ({table['chance'].iloc[0]:.2f})",
+        f"dashed: guessing ({table['chance'].iloc[0]:.2f}, or {COIN} for which of two scores is higher)",
     )
     titled(figure, _findings.verification(result), facts, height=max(300, 190 + 64 * len(models)), wide=True)
     return lowered(figure)

@@ -199,7 +199,7 @@ def lens(result: Lens, side: str = "up", n: int = 8) -> go.Figure:
         f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f}), {form}",
         f"n = {result.n_random} random directions ({control}) read in the same way",
         "z: logit standardised over the vocabulary",
-        "filled: p ≤ 0.05, corrected over scripts",
+        "filled: p ≤ 0.05, corrected over scripts (title: over vectors, too)",
     )
     title = _findings.lens(best, side)
     return lowered(titled(figure, title, facts, height=max(400, 170 + 25 * len(names)), wide=True))
@@ -238,7 +238,7 @@ def _scripts(figure: go.Figure, best: DataFrame, names: list[str], null: str) ->
     places = list(range(len(names)))
     x = [v for high in best["null_high"] for v in (0.0, high, None)]  # from nothing on: the test looks upwards
     y = [v for place in places for v in (place, place, None)]
-    line = {"color": LINE, "width": 5}
+    line = {"color": LINE, "width": 4}
     figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name=null, hoverinfo="skip"), row=1, col=2)
     points = go.Scatter(
         x=best["share"], y=places, mode="markers", name="the vector",

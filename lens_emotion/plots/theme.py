@@ -9,6 +9,7 @@ words always say the same.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ TILES_BOTH = [[0.0, "#E3935F"], [0.5, "#EFEFEC"], [1.0, "#79AEDB"]]
 REGIME_COLOURS = {"inert": "#ECEEF1", "surgical": "#5FA8D8", "repetitive collapse": "#F2CB5C", "explosive": "#D86C38"}
 DEPTH_TITLE = "depth (layer + 1) / n_layers"
 LINE_LENGTH, WIDE_LINE = 84, 132  # characters below a title: in a column, and on a page 900 pixels wide
-TITLE_LENGTH, WIDE_TITLE = 62, 112
+TITLE_LENGTH, WIDE_TITLE = 68, 112
 
 
 AXIS = {
@@ -101,12 +102,17 @@ def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wid
     Facts that say nothing are left out; title and facts break where they would leave the figure, which grows by what
     that adds. `wide` asks the report for the full width of the page.
     """
-    heading = textwrap.wrap(escape(visible(title), quote=False), WIDE_TITLE if wide else TITLE_LENGTH)
+    words = re.sub(r"\[[^\]]*\]", lambda ends: ends[0].replace(" ", "\u00a0"), escape(visible(title), quote=False))
+    heading = textwrap.wrap(words, WIDE_TITLE if wide else TITLE_LENGTH)
     lines = _lines([escape(visible(fact), quote=False) for fact in facts if fact], WIDE_LINE if wide else LINE_LENGTH)
     extra = 15 * (len(lines) - 1) + 20 * (len(heading) - 1)
     figure.update_layout(
         template=template(),
-        title={"text": "<br>".join(heading), "subtitle": {"text": "<br>".join(lines)}},
+        title={
+            "text": "<br>".join(heading),
+            "subtitle": {"text": "<br>".join(lines)},
+            "pad": {"l": 14, "t": 12 + 9 * (len(heading) - 1)},
+        },
         height=height + extra,
         margin={"t": template().layout.margin.t + extra},
         meta={"wide": wide},
