@@ -183,6 +183,8 @@ def compare_models(result: ModelComparison, a: str, b: str) -> str:
     if not row.high - row.low <= 1:
         return f"Too few models ({row.n}) to compare {a} with {b}: difference {row.difference:+.2f}"
     numbers = f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}] over {row.n} models"
+    if 2 / 2**row.n > ALPHA:
+        return f"{capital(a)} less {b}: {numbers}, of which no test can say more (p at least {2 / 2**row.n:.2g})"
     if not row.p <= ALPHA:
         return f"{capital(a)} against {b}: no difference that is not noise ({numbers}, {p_text(row.p)})"
     return f"{capital(a)} tells emotions apart {'better' if row.difference > 0 else 'worse'} than {b}: {numbers}"

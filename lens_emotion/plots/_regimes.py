@@ -76,13 +76,14 @@ def regime_map(result: RegimeMap) -> go.Figure:
 
 def _regime_key(found: Iterable[str]) -> list[go.Scatter]:
     """Entries of the legend that say what the letters and colours of a map mean, for those that it has."""
+    seen = set(found)
     return [
         go.Scatter(
             x=[None], y=[None], mode="markers", name=f"<b>{LETTERS[name]}</b> {name}",
             marker={"symbol": "square", "size": 11, "color": colour, "line": {"width": 1, "color": LINE}},
         )
         for name, colour in REGIME_COLOURS.items()
-        if name in set(found)
+        if name in seen
     ]  # fmt: skip
 
 
