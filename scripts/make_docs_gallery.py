@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,12 +34,19 @@ def main() -> None:
     from PIL import Image
 
     IMAGES.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures():
-        wide = bool(figure.layout.meta["wide"])
-        made = pio.to_image(figure, "png", width=960 if wide else 620, height=int(figure.layout.height))
-        Image.open(BytesIO(made)).convert("RGB").save(IMAGES / f"{name}.webp", quality=82, method=6)
-    size = sum(path.stat().st_size for path in IMAGES.iterdir())
-    print(f"{len(list(IMAGES.iterdir()))} thumbnails, {size // 1000} kB")
+    drawn = dict(figures())
+    with TemporaryDirectory() as scratch:
+        pictures = [Path(scratch) / f"{name}.png" for name in drawn]
+        pio.write_images(
+            list(drawn.values()),
+            [str(path) for path in pictures],
+            width=[960 if figure.layout.meta["wide"] else 620 for figure in drawn.values()],
+            height=[int(figure.layout.height) for figure in drawn.values()],
+        )
+        for path in pictures:
+            Image.open(path).convert("RGB").save(IMAGES / f"{path.stem}.webp", quality=82, method=6)
+    made = list(IMAGES.iterdir())
+    print(f"{len(made)} thumbnails, {sum(path.stat().st_size for path in made) // 1000} kB")
 
 
 if __name__ == "__main__":
