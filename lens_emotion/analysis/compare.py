@@ -89,10 +89,12 @@ class Comparison(Result):
 
     def summary(self) -> str:
         """The metric, then held-out accuracy, which alone decides."""
-        verdict = f"{said(self.better)} tells the emotions apart better" if self.better else "no difference that is not noise"
+        better = self.better
+        verdict = f"{said(better)} tells the emotions apart better" if better else "no difference that is not noise"
         parts = [self._part(m) for m in dict.fromkeys((self.metric, "decoding"))]
         dropped = f" Dropped: {self.dropped}." * bool(self.dropped)
-        return f"{said(self.name_a)} against {said(self.name_b)}, mean over layers: {'; '.join(parts)}: {verdict}.{dropped}"
+        names = f"{said(self.name_a)} against {said(self.name_b)}"
+        return f"{names}, mean over layers: {'; '.join(parts)}: {verdict}.{dropped}"
 
     def _part(self, measure: str) -> str:
         row = self.row(PAIRED, measure)
