@@ -46,7 +46,7 @@ TILE_INK = "#1b1d21"
 TILES = [[0.0, "#EDF1F6"], [1.0, "#79AEDB"]]
 TILES_BOTH = [[0.0, "#E3935F"], [0.5, "#EFEFEC"], [1.0, "#79AEDB"]]
 
-REGIME_COLOURS = {"inert": "#ECEEF1", "surgical": "#5FA8D8", "repetitive collapse": "#F2CB5C", "explosive": "#D86C38"}
+REGIME_COLOURS = {"inert": "#ECEEF1", "surgical": "#6BB1DE", "repetitive collapse": "#F2CB5C", "explosive": "#D86C38"}
 DEPTH_TITLE = "depth (layer + 1) / n_layers"
 LINE_LENGTH, WIDE_LINE = 84, 132  # characters below a title: in a column, and on a page 900 pixels wide
 TITLE_LENGTH, WIDE_TITLE = 68, 112

@@ -135,7 +135,7 @@ NOTHING, SOMETHING = read(signal=0.0, seed=3), read(signal=1.5)
     ("figure", "analyse", "empty", "found"),
     [
         ("layer_sweep", lambda a: le.layer_sweep(a, n_permutations=40), "at no layer", "told apart at every"),
-        ("separation", lambda a: le.separation(a, n_permutations=40), "Not distinguishable from noise", "unseen topics"),
+        ("separation", lambda a: le.separation(a, n_permutations=40), "Not distinguishable from noise", "unseen"),
         ("decoding", lambda a: le.decoding(a, n_permutations=40), "at no layer", "at every layer"),
         ("reliability", lambda a: le.reliability(a, n_splits=4, n_permutations=40), "none of 5", "all 5 emotions"),
         ("compare", lambda a: le.compare(a, NOTHING, n_permutations=40), "no difference that is not", "better than"),
