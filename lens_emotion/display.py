@@ -29,6 +29,15 @@ def visible(text: str, escape: str = "\\") -> str:
     return _HIDDEN.sub(lambda found: f"{escape}u{ord(found[0]):04x}", text)
 
 
+# One word for one thing in all that is shown; the names of functions, files and columns keep the paper's.
+_SAID = {"comprehension": "reading", "generation": "writing", "jeong": "the paper's preset"}
+
+
+def said(name: str) -> str:
+    """A method in the words of the glossary: "generation, reread" is "writing, reread"."""
+    return re.sub(r"\b(comprehension|generation|jeong)\b", lambda found: _SAID[found[0]], name)
+
+
 class Result:
     """What a result looks like: `summary()` says it in one sentence, and `.table`, where it has one, is a tidy frame.
 

@@ -63,10 +63,10 @@ steered = le.dose_response(model, vectors, scenes, judge, doses=(1.0, 4.0), max_
 
 
 def on_config(config: Any) -> Any:
-    """Put the API pages into the navigation."""
+    """Put the API pages into the navigation, behind the gallery of what they draw."""
     for entry in config["nav"]:
         if API in entry:
-            entry[API] = [{room: page} for room, page in _pages().items()]
+            entry[API] = [{"Gallery": "gallery.md"}, *({room: page} for room, page in _pages().items())]
     return config
 
 

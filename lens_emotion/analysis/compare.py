@@ -1,4 +1,4 @@
-"""Generation against comprehension as a paired experiment: same model, same emotions, same topics, same layers."""
+"""Writing against reading as a paired experiment: same model, same emotions, same topics, same layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 
 from lens_emotion.analysis.decoding import Decoding, decoding
 from lens_emotion.analysis.reliability import reliability
-from lens_emotion.display import Brief, Result
+from lens_emotion.display import Brief, Result, said
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model, codes, restricted, shared_emotions
 from lens_emotion.files.user import numbers_fit
@@ -92,10 +92,12 @@ class Comparison(Result):
 
     def summary(self) -> str:
         """The metric, then held-out accuracy, which alone decides."""
-        verdict = f"{self.better} tells the emotions apart better" if self.better else "no difference that is not noise"
+        better = self.better
+        verdict = f"{said(better)} tells the emotions apart better" if better else "no difference that is not noise"
         parts = [self._part(m) for m in dict.fromkeys((self.metric, "decoding"))]
         dropped = f" Dropped: {self.dropped}." * bool(self.dropped)
-        return f"{self.name_a} against {self.name_b}, mean over layers: {'; '.join(parts)}: {verdict}.{dropped}"
+        names = f"{said(self.name_a)} against {said(self.name_b)}"
+        return f"{names}, mean over layers: {'; '.join(parts)}: {verdict}.{dropped}"
 
     def _part(self, measure: str) -> str:
         row = self.row(PAIRED, measure)

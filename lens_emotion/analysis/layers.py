@@ -83,6 +83,7 @@ class LayerSweep(Result):
         standardised: the sweep of the standardised decoder (see `decoding`); None for other metrics.
         best_draws: behind that interval, the first and the last of the depths that are best in each draw (several may
             be, at a ceiling).
+        chance: accuracy of a guesser, of "decoding"; None for other metrics.
     """
 
     _picture = Line("layer", "value", "null_low", "null_high")
@@ -97,6 +98,7 @@ class LayerSweep(Result):
     n_texts: int = 0
     standardised: LayerSweep | None = None
     best_draws: Float[np.ndarray, "b 2"] | None = None
+    chance: float | None = None
 
     @property
     def best_layer(self) -> int:
@@ -197,6 +199,7 @@ def layer_sweep(
 def decoding_sweep(decoded: Decoding, seed: int = 0) -> LayerSweep:
     """The layer sweep of a decoding that has been made already; the same as `layer_sweep(acts, "decoding")`."""
     made = _sweep("decoding", _of_decoding(decoded, seed), decoded.table["depth"].to_numpy(), decoded.n_texts)
+    made = replace(made, chance=float(decoded.table["chance"].iloc[0]))
     if decoded.standardised is None:
         return made
     other = decoding_sweep(decoded.standardised, seed)

@@ -19,22 +19,11 @@ from lens_emotion.habits import like
 from lens_emotion.plots._circumplex import circumplex
 from lens_emotion.plots._claims import claims
 from lens_emotion.plots._compare import compare, compare_models
-from lens_emotion.plots._depth import (
-    anisotropy,
-    base_vs_instruct,
-    decoding,
-    drift,
-    layer_sweep,
-    opposites,
-    panels,
-    probe,
-    reliability,
-    separation,
-    transfer,
-    transfer_within,
-)
+from lens_emotion.plots._depth import anisotropy, decoding, layer_sweep, opposites, panels, reliability, separation
 from lens_emotion.plots._maps import confusion, rsa, rsa_human, rsa_many, side_effects, similarity
-from lens_emotion.plots._steering import by_architecture, dose_response, leakage, regime_map, regimes, verification
+from lens_emotion.plots._readings import base_vs_instruct, drift, probe, transfer, transfer_within
+from lens_emotion.plots._regimes import by_architecture, regime_map, regimes
+from lens_emotion.plots._steering import dose_response, leakage, verification
 from lens_emotion.plots._tokens import lens, preview, token_scores
 from lens_emotion.plots.theme import about, emotion_colour, on_paper, template
 

@@ -11,6 +11,7 @@ from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
 from lens_emotion.analysis.circumplex import Circumplex
+from lens_emotion.plots import _findings
 from lens_emotion.plots.theme import LINE, emotion_colour, titled
 
 P_VALUES = "p: corrected for the best of two components and two norms"
@@ -49,8 +50,8 @@ def circumplex(result: Circumplex) -> go.Figure:
         f"{row['norm']} and {row['component'].upper()}: |r| = {row['abs_r']:.2f}, p = {row['p_corrected']:.2g}"
         for row in best
     ]
-    facts = (f"layer {result.layer}", f"n = {len(table)} emotions", *best_r, P_VALUES, without, COLOURS)
-    titled(figure, "Circumplex", facts, height=540, wide=True)
+    facts = (f"circumplex at layer {result.layer}", f"n = {len(table)} emotions", *best_r, P_VALUES, without, COLOURS)
+    titled(figure, _findings.circumplex(result), facts, height=540, wide=True)
     return figure.update_layout(showlegend=False, margin={"b": 60, "t": figure.layout.margin.t + 24})
 
 

@@ -7,7 +7,9 @@ from pandas import DataFrame, Series
 from plotly.subplots import make_subplots
 
 from lens_emotion.analysis.compare import Comparison, ModelComparison
-from lens_emotion.plots._depth import SIGNIFICANCE, bars, curve, tested_curve
+from lens_emotion.display import said
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import SIGNIFICANCE, bars, chance_line, curve, tested_curve, within, zero_line
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -49,22 +51,26 @@ def compare(result: Comparison) -> go.Figure:
         rows, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.15, vertical_spacing=0.05,
         specs=[[{}, {"rowspan": rows}], *[[{}, None] for _ in range(rows - 1)]],
     )  # fmt: skip
-    names = plain(result.name_a), plain(result.name_b)
+    names = plain(said(result.name_a)), plain(said(result.name_b))
+    chance = 1 / (result.pairs["unit"] == "emotions").sum()
     for i, measure in enumerate(measures):
-        prefix = "" if i == 0 else "accuracy_"
-        _by_layer(figure, result.table, prefix, UNITS[measure], names, 2 * i + 1)
+        _by_layer(figure, result, "" if i == 0 else "accuracy_", measure, names, 2 * i + 1)
+        if measure == "decoding":
+            figure.add_trace(chance_line(chance), row=2 * i + 1, col=1)
     for row in range(1, rows + 1):
         depth_axis(figure, row, title=row == rows)
         figure.update_xaxes(showticklabels=row == rows, row=row, col=1)
     _dots(figure, result.pairs, names)
+    figure.add_vline(chance, line={"color": GREY, "width": 1.4, "dash": "dash"}, row=1, col=2)
     facts = (*(_fact(result, m) for m in measures), _jeong(result), "bars: 95%", SIGNIFICANCE)
     dropped = f"dropped: {result.dropped}" if result.dropped else ""
-    title = f"Methods compared: {result.name_a} against {result.name_b}"
-    return titled(figure, title, (*facts, dropped), height=560 if rows == 2 else 760, wide=True)
+    return titled(figure, _findings.compare(result), (*facts, dropped), height=580 if rows == 2 else 780, wide=True)
 
 
 def _fact(result: Comparison, measure: str) -> str:
     row = test_row(result.overall, SIGN_FLIPS, measure=measure)
+    if row.high - row.low > 1:
+        return f"{SHORT[measure]}: too few {row.unit} (n = {row.n}) for an interval of the difference"
     return (
         f"{SHORT[measure]}, mean over {len(result.table)} layers: {row.a:.2f} against {row.b:.2f}, difference "
         f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {p_words(row.p)}, n = {row.n} {row.unit}"
@@ -89,19 +95,31 @@ def _jeong(result: Comparison) -> str:
     return f"the paper's unpaired test: {p_words(row.p)}, d = {row.d:.2f}{' (degenerate spread)' * bool(row.warning)}"
 
 
-def _by_layer(figure: go.Figure, table: DataFrame, prefix: str, unit: str, names: tuple[str, str], row: int) -> None:
+def _by_layer(
+    figure: go.Figure, result: Comparison, prefix: str, measure: str, names: tuple[str, str], row: int
+) -> None:
     """Both methods above, their difference with its interval below."""
     for side, name, colour, symbol in zip("ab", names, (BLUE, VERMILLION), ("circle", "square"), strict=True):
-        trace = curve(table, f"{prefix}{side}", name, colour, symbol)
+        trace = curve(result.table, f"{prefix}{side}", name, colour, symbol)
         figure.add_trace(trace.update(legendgroup=side, showlegend=row == 1), row=row, col=1)
-    estimate, corrected = f"{prefix}estimate", f"{prefix}p_corrected"
-    name = f"difference ({names[0]} less {names[1]})"
-    line, points = tested_curve(table, estimate, name, GREEN, corrected, "diamond")
-    points.error_y = bars(table, estimate, f"{prefix}low", f"{prefix}high") | {"color": GREEN}
-    figure.add_traces((line.update(showlegend=row == 1), points), rows=row + 1, cols=1)
-    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=row + 1, col=1)
-    figure.update_yaxes(title_text=unit, row=row, col=1)
+    figure.update_yaxes(title_text=UNITS[measure], row=row, col=1)
     figure.update_yaxes(title_text="difference", row=row + 1, col=1)
+    if measure == "decoding":
+        figure.update_yaxes(rangemode="tozero", row=row, col=1)
+    estimate, corrected = f"{prefix}estimate", f"{prefix}p_corrected"
+    low, high = f"{prefix}low", f"{prefix}high"
+    table = within(result.table, low, high, 1)
+    if table[low].isna().all() and result.table[low].notna().any():
+        words = f"too few {result.unit} (n = {result.n_pairs}) for an interval of the difference"
+        figure.add_trace(zero_line().update(y=[0.5, 0.5], mode="text", text=["", ""]), row=row + 1, col=1)
+        figure.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False, row=row + 1, col=1)
+        figure.add_annotation(x=0.5, y=0.5, text=words, showarrow=False, row=row + 1, col=1)
+        return
+    line, points = tested_curve(
+        table, estimate, f"difference ({names[0]} less {names[1]})", GREEN, corrected, "diamond"
+    )
+    points.error_y = bars(table, estimate, low, high) | {"color": GREEN}
+    figure.add_traces((zero_line(), line.update(showlegend=row == 1), points), rows=row + 1, cols=1)
 
 
 def _dots(figure: go.Figure, pairs: DataFrame, names: tuple[str, str]) -> None:
@@ -187,14 +205,17 @@ def compare_models(result: ModelComparison, name_a: str = "a", name_b: str = "b"
         "dashed: chance",
         "d and the unpaired p are the paper's form",
     )
-    titled(figure, f"Methods compared over models: {name_a} against {name_b}", facts, height, wide=True)
+    titled(figure, _findings.compare_models(result, name_a, name_b), facts, height, wide=True)
     return lowered(figure).update_layout(margin={"t": figure.layout.margin.t + 34})
 
 
 def _heading(result: ModelComparison, measure: str, place: str) -> str:
     paired, theirs = (test_row(result.tests, test, measure=measure, place=place) for test in (SIGN_FLIPS, RANK_SUM))
+    ends = f"[{paired.low:+.2f}, {paired.high:+.2f}]"
+    if not paired.high - paired.low <= 1:
+        ends = f"(too few models for an interval, n = {paired.n})"
     return (
-        f"{measure}, {place} layer<br>difference {paired.difference:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}], "
+        f"{measure}, {place} layer<br>difference {paired.difference:+.2f} {ends}, "
         f"paired {p_words(paired.p)}<br>unpaired {p_words(theirs.p)}, d = {theirs.d:.2f}"
     )
 

@@ -1,5 +1,5 @@
-"""Curves over depth, each drawn with its null: sweeps, separation, decoding, anisotropy, reliability, opposites,
-readings and models that are compared, and panels of several models.
+"""Curves over depth, each drawn with its null: sweeps, separation, decoding, anisotropy, reliability, opposites, and
+panels of several models.
 """
 
 from __future__ import annotations
@@ -8,19 +8,30 @@ import math
 from collections.abc import Mapping
 
 import plotly.graph_objects as go
-from pandas import DataFrame, Series
+from pandas import DataFrame
 from plotly.subplots import make_subplots
 
 from lens_emotion.analysis.anisotropy import Anisotropy
 from lens_emotion.analysis.decoding import Decoding
-from lens_emotion.analysis.drift import Drift
-from lens_emotion.analysis.families import BaseVsInstruct
 from lens_emotion.analysis.geometry import Opposites
 from lens_emotion.analysis.layers import LayerSweep
-from lens_emotion.analysis.probes import Probe
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
-from lens_emotion.analysis.transfer import Transfer, TransferWithin
+from lens_emotion.display import said
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import (
+    NULL,
+    SIGNIFICANCE,
+    bars,
+    chance_line,
+    curve,
+    marks,
+    middle_third,
+    strictest,
+    tested_curve,
+    within,
+    zero_line,
+)
 from lens_emotion.plots.theme import (
     BLUE,
     GREEN,
@@ -28,19 +39,15 @@ from lens_emotion.plots.theme import (
     LINE,
     ORANGE,
     PURPLE,
-    TILE_INK,
-    TILES,
     VERMILLION,
     band,
     by_valence,
-    colour_bar,
     counted,
     depth_axis,
     emotion_colour,
     emotion_ticks,
     lowered,
     plain,
-    span,
     swatch,
     titled,
 )
@@ -67,14 +74,19 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     figure = go.Figure()
     tested = bool(table["null_high"].notna().any())
     if tested:
-        figure.add_traces(band(table, "null_low", "null_high", NULL))
+        figure.add_traces(_null_of(result))
         both = result.standardised is not None
         name = f"{result.metric}, centred cosine" if both else result.metric
         figure.add_traces(tested_curve(table, "value", name, BLUE, strictest(table)))
         if both:
             figure.add_traces(_standardised(table, "value"))
     else:
-        figure.add_trace(curve(table, "value", result.metric, BLUE, "circle"))
+        figure.add_trace(curve(table, "value", said(result.metric), BLUE, "circle"))
+    if result.chance is not None:
+        figure.add_traces((chance_line(result.chance), middle_third()))
+        figure.update_yaxes(rangemode="tozero")
+    elif result.metric in UNITS:
+        figure.add_trace(zero_line())
     if result.standardised is None:
         figure.add_trace(_best_depth(result))
     else:  # each in the colour of its curve; one ring around the other where both are best at one layer
@@ -84,10 +96,18 @@ def layer_sweep(result: LayerSweep) -> go.Figure:
     null = SIGNIFICANCE if tested else "this measure has no label null"
     shape = _shape(result)
     counts = counted(result, "texts", "permutations")
-    facts = (counts, f"{len(table)} layers", f"{better} is better", shape, null)
+    facts = (f"layer sweep: {said(result.metric)}", counts, f"{len(table)} layers", f"{better} is better", shape, null)
     figure.update_yaxes(title_text=UNITS.get(result.metric, result.metric))
     depth_axis(figure)
-    return titled(figure, f"Layer sweep: {result.metric}", facts, height=400)
+    return titled(figure, _findings.layer_sweep(result), facts, height=420)
+
+
+def _null_of(result: LayerSweep) -> tuple[go.Scatter, go.Scatter]:
+    """Permuted labels, open towards the side that the test does not look to."""
+    table = result.table
+    if result.higher_is_better:
+        return band(table, "null_low", "null_high", NULL, "down", min(0.0, float(table["null_low"].min())))
+    return band(table, "null_low", "null_high", NULL, "up", float(table[["null_high", "value"]].max().max()))
 
 
 def _shape(result: LayerSweep) -> str:
@@ -122,22 +142,28 @@ def separation(result: Separation) -> go.Figure:
     if result.forced:
         words = f"not shown: the {result.recipe} recipe forces it near -1/(n-1)"
         figure.add_annotation(text=words, x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False)
-    figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
+    end = float(table[["null_high", "mean_cosine"]].max().max())  # lower is further apart: the band is open above
+    figure.add_traces(band(table, "null_low", "null_high", NULL, "up", end), rows=1, cols=1)
     cosine = tested_curve(table, "mean_cosine", "mean pairwise cosine", BLUE, "p")
     accuracy = tested_curve(table, "accuracy", "held-out accuracy", VERMILLION, "accuracy_p", "square")
     given = "accuracy_standardised" in table
     other = _standardised(table, "accuracy", "accuracy_p_standardised", PURPLE) if given else ()
     figure.add_traces(cosine, rows=1, cols=1)
-    figure.add_traces((chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
+    reach = band(result.decoding.table, "null_low", "null_high", NULL, "down")
+    for trace in reach:
+        trace.showlegend = False
+    figure.add_traces((*reach, chance_line(float(table["chance"].iloc[0])), *accuracy, *other), rows=2, cols=1)
     figure.update_yaxes(title_text="mean pairwise<br>cosine", row=1, col=1)
     figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=2, col=1)
     if reliable:
+        figure.add_trace(zero_line(), row=3, col=1)
         figure.add_trace(curve(table, "reliability", "split-half reliability", GREEN, "diamond"), row=3, col=1)
         figure.update_yaxes(title_text="split-half<br>reliability", row=3, col=1)
     for row in range(1, len(heights) + 1):
         depth_axis(figure, row, title=row == len(heights))
-    facts = (counted(result.decoding, "texts", "topics"), f"{len(table)} layers", SIGNIFICANCE)
-    return titled(figure, "Separation, with decoding beside it", facts, height=620 if reliable else 500)
+    counts, depths = counted(result.decoding, "texts", "topics"), f"{len(table)} layers"
+    facts = ("separation, with decoding beside it", counts, depths, SIGNIFICANCE)
+    return titled(figure, _findings.separation(result), facts, height=620 if reliable else 500)
 
 
 def decoding(result: Decoding) -> go.Figure:
@@ -151,7 +177,8 @@ def decoding(result: Decoding) -> go.Figure:
     """
     table = result.table
     figure = go.Figure()
-    figure.add_traces(band(table, "null_low", "null_high", NULL))
+    figure.add_traces(band(table, "null_low", "null_high", NULL, "down"))
+    figure.add_trace(middle_third())
     figure.add_trace(chance_line(float(table["chance"].iloc[0])))
     figure.add_traces(tested_curve(table, "accuracy", "held-out accuracy", BLUE, strictest(table)))
     best = f"best: {result.best_accuracy:.2f} at layer {result.best_layer}"
@@ -160,7 +187,8 @@ def decoding(result: Decoding) -> go.Figure:
         best += f"; standardised: {result.standardised.best_accuracy:.2f} at layer {result.standardised.best_layer}"
     figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
     depth_axis(figure)
-    return titled(figure, "Held-out decoding", (counted(result, "texts", "topics"), best, SIGNIFICANCE), height=400)
+    facts = ("held-out decoding", counted(result, "texts", "topics"), best, SIGNIFICANCE)
+    return titled(figure, _findings.decoding(result), facts, height=420)
 
 
 def anisotropy(result: Anisotropy) -> go.Figure:
@@ -179,7 +207,7 @@ def anisotropy(result: Anisotropy) -> go.Figure:
         "neutral_centred": ("neutral text, centred", GREEN, "dash", "diamond"),
         "random_matched": ("random, matched covariance", GREY, "dot", "x"),
     }
-    figure = go.Figure()
+    figure = go.Figure(zero_line())
     for column, (name, colour, dash, symbol) in curves.items():
         if column in table:
             figure.add_trace(curve(table, column, name, colour, symbol, dash))
@@ -187,8 +215,8 @@ def anisotropy(result: Anisotropy) -> go.Figure:
     figure.update_yaxes(title_text="mean pairwise cosine", range=[min(-0.05, lowest), 1.03])
     depth_axis(figure)
     meaning = "1 = all states point one way, 0 = no common direction"
-    facts = (f"{counted(result, 'texts')} ({result.n_neutral} neutral)", f"{len(table)} layers", meaning)
-    return titled(figure, "Anisotropy", facts, height=400)
+    facts = (f"anisotropy: {counted(result, 'texts')} ({result.n_neutral} neutral)", f"{len(table)} layers", meaning)
+    return titled(figure, _findings.anisotropy(result), facts, height=400)
 
 
 def _best_depth(result: LayerSweep, colour: str = ORANGE, which: str = "", size: int = 15) -> go.Scatter:
@@ -231,20 +259,22 @@ def reliability(result: Reliability, layer: int | None = None) -> go.Figure:
     at = int(table["reliability"].fillna(-1).argmax()) if layer is None else layer
     titles = ("mean over emotions, by layer", f"every emotion at layer {at}")
     figure = make_subplots(1, 2, column_widths=[0.5, 0.5], horizontal_spacing=0.14, subplot_titles=titles)
-    figure.add_traces(band(table, "null_low", "null_high", NULL), rows=1, cols=1)
+    end = min(0.0, float(table["null_low"].min()))
+    figure.add_traces((*band(table, "null_low", "null_high", NULL, "down", end), zero_line()), rows=1, cols=1)
     line, points = tested_curve(table, "reliability", "split-half reliability", BLUE, "p_corrected")
-    points.error_y = bars(table, "reliability") | {"color": BLUE}
+    points.error_y = bars(within(table, "low", "high", 1), "reliability") | {"color": BLUE}
     figure.add_traces((line, points), rows=1, cols=1)
     depth_axis(figure, 1)
     figure.update_yaxes(title_text="reliability (Spearman-Brown)", row=1, col=1)
     _by_emotion(figure, result.topics_needed(TARGET).merge(result.table), at)
     facts = (
-        f"n = {result.n_topics} topics, {result.n_splits} random halvings, {result.n_permutations} permutations",
+        f"split-half reliability: n = {result.n_topics} topics, {result.n_splits} random halvings",
+        f"{result.n_permutations} permutations",
         "0 is noise, 1 is no noise",
         "bars: 95% over topics",
         SIGNIFICANCE,
     )
-    titled(figure, "Split-half reliability", facts, height=520, wide=True)
+    titled(figure, _findings.reliability(result, at), facts, height=520, wide=True)
     return lowered(figure)
 
 
@@ -256,7 +286,7 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
     places = list(range(len(names)))
     points = go.Scatter(
         x=rows["reliability"], y=places, mode="markers", name="emotion", showlegend=False,
-        error_x=bars(rows, "reliability") | {"color": LINE},
+        error_x=bars(within(rows, "low", "high", 2), "reliability") | {"color": LINE},
         marker={"size": 8, "symbol": marks(rows["p"]), "color": [emotion_colour(e) for e in names]},
         customdata=list(zip(names, rows["topics"], rows["texts"], rows["p"], rows["topics_needed"], strict=True)),
         hovertemplate="%{customdata[0]}<br>reliability %{x:.2f}, p = %{customdata[3]:.3f}<br>%{customdata[1]} topics, "
@@ -266,145 +296,14 @@ def _by_emotion(figure: go.Figure, table: DataFrame, layer: int) -> None:
     words = go.Scatter(x=[1.16] * len(names), y=places, mode="text", text=needed, textposition="middle center",
                        textfont={"size": 11}, hoverinfo="skip", showlegend=False, name="topics needed")  # fmt: skip
     figure.add_traces((points, words), rows=1, cols=2)
-    low = min(0.0, float(rows["low"].min(skipna=True)))
+    low = max(-1.0, min(0.0, float(rows["low"].min(skipna=True))))
     ticks = [t for t in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if t >= low]
     figure.update_xaxes(title_text="reliability", range=[low - 0.04, 1.26], tickvals=ticks, row=1, col=2)
     figure.update_yaxes(**emotion_ticks(names), range=[-0.7, len(names) + 0.2], showgrid=False, row=1, col=2)
+    figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
     figure.add_vline(1.03, line={"color": GREY, "width": 0.8}, row=1, col=2)
     figure.add_annotation(x=1.16, y=len(names) - 0.3, text=f"topics<br>for {TARGET}", showarrow=False, yanchor="bottom",
                           font={"size": 10}, row=1, col=2)  # fmt: skip
-
-
-# the stricter use of the test texts first
-LOOKS = {"own mean": (BLUE, "circle", "solid"), "train mean": (VERMILLION, "square", "dash")}
-
-
-def drift(result: Drift) -> go.Figure:
-    """How far two readings of the same texts lie apart: vectors, states, and held-out accuracy, at every layer.
-
-    Args:
-        result: of `le.drift`.
-
-    Example:
-        >>> figure = le.plots.drift(result)
-    """
-    table = result.by_layer
-    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
-    figure.add_trace(curve(table, "cosine_mean", "cosine of the vectors, mean", BLUE, "circle"), row=1, col=1)
-    figure.add_trace(curve(table, "cosine_min", "smallest of the emotions", ORANGE, "triangle-down", "dot"), 1, 1)
-    figure.add_trace(curve(table, "relative_mean", "states apart, mean", GREEN, "diamond"), row=2, col=1)
-    figure.add_trace(curve(table, "relative_max", "most of any text", GREY, "x", "dot"), row=2, col=1)
-    figure.add_traces(tested_curve(table, "accuracy_a", "accuracy, first reading", BLUE, "p", "square"), 3, 1)
-    figure.add_trace(curve(table, "accuracy_b", "second reading", VERMILLION, "square", "dash"), row=3, col=1)
-    figure.add_trace(curve(table, "agreement", "same emotion given", GREY, "cross", "dot"), row=3, col=1)
-    figure.update_yaxes(title_text="cosine of<br>emotion vectors", row=1, col=1)
-    figure.update_yaxes(title_text="‖a − b‖ / ‖a‖<br>of states", type="log", exponentformat="e", row=2, col=1)
-    figure.update_yaxes(title_text="held-out accuracy,<br>share of texts", rangemode="tozero", row=3, col=1)
-    for row in (1, 2, 3):
-        depth_axis(figure, row, title=row == 3)
-    facts = (f"n = {result.n_texts} texts", result.differs, "filled blue square: accuracies differ, McNemar p ≤ 0.05")
-    return titled(figure, "Drift between two readings", facts, height=660)
-
-
-def probe(result: Probe) -> go.Figure:
-    """Held-out accuracy of a fitted decoder beside the nearest centroid, at the layers used, with the null.
-
-    Args:
-        result: of `le.probe`.
-
-    Example:
-        >>> figure = le.plots.probe(result)
-    """
-    table = result.table
-    null = go.Scatter(
-        x=table["depth"], y=table["null_mean"], mode="markers", name="label permutations, mean and 95%",
-        error_y=bars(table, "null_mean", "null_low", "null_high") | {"thickness": 6, "color": "rgba(128,132,142,0.4)"},
-        marker={"color": GREY, "symbol": "line-ew-open", "size": 10}, hoverinfo="skip",
-    )  # fmt: skip
-    figure = go.Figure([null, chance_line(float(table["chance"].iloc[0]))])
-    figure.add_trace(curve(table, "nearest_centroid", "nearest centroid", VERMILLION, "square", "dash"))
-    figure.add_traces(tested_curve(table, "accuracy", f"{result.kind}, fitted", BLUE, "p_corrected"))
-    figure.update_yaxes(title_text="held-out accuracy (share of texts)", rangemode="tozero")
-    depth_axis(figure)
-    facts = (
-        f"n = {len(result.label)} texts, {len(set(result.topic))} topics, {len(result.null)} permutations",
-        f"{len(table)} of {result.n_layers} layers",
-        SIGNIFICANCE,
-    )
-    return titled(figure, f"Probe: {result.kind}", facts, height=420)
-
-
-def transfer(result: Transfer) -> go.Figure:
-    """Accuracy, at every layer, of directions learned on some texts and tested on others, by both centrings.
-
-    Args:
-        result: of `le.transfer`.
-
-    Example:
-        >>> figure = le.plots.transfer(result)
-    """
-    figure = make_subplots(len(LOOKS), 1, shared_xaxes=True, vertical_spacing=0.07)
-    for row, centring in enumerate(LOOKS, 1):
-        table = result.table[result.table["centring"] == centring]
-        colour, symbol, dash = LOOKS[centring]
-        for trace in (*band(table, "null_low", "null_high", NULL), chance_line(float(table["chance"].iloc[0]))):
-            figure.add_trace(trace.update(showlegend=bool(trace.showlegend is not False and row == 1)), row=row, col=1)
-        line, points = tested_curve(
-            table, "accuracy", f"centred on the {centring}", colour, "p_corrected", symbol, dash
-        )
-        points.error_y = bars(table, "accuracy") | {"color": colour}
-        figure.add_traces((line, points), rows=row, cols=1)
-        figure.update_yaxes(title_text="accuracy<br>(share of texts)", rangemode="tozero", row=row, col=1)
-        depth_axis(figure, row, title=row == len(LOOKS))
-    together = "never together" if result.excluded else "together"
-    facts = (
-        f"learned on {result.train}",
-        f"tested on {result.test}",
-        f"n = {len(result.label)} texts, {len(result.emotions)} shared emotions",
-        f"{len(result.shared_topics)} shared topics, trained and tested on {together}" if result.shared_topics else "",
-        "bars: 95% over topics",
-        SIGNIFICANCE,
-    )
-    return titled(figure, "Transfer to other texts", facts, height=560)
-
-
-def transfer_within(result: TransferWithin, layer: int | None = None, centring: str = "own mean") -> go.Figure:
-    """Accuracy on every level of centroids learned on every other, and on all others, at one layer.
-
-    Args:
-        layer: default the middle one.
-        centring: "own mean" or "train mean" of the tested texts.
-        result: of `le.transfer_within`.
-
-    Example:
-        >>> figure = le.plots.transfer_within(result)
-    """
-    at = result.n_layers // 2 if layer is None else layer
-    grid = result.matrix(at, centring)
-    rows = result.table[(result.table["layer"] == at) & (result.table["centring"] == centring)]
-    p = rows.pivot(index="train", columns="test", values="p_corrected").reindex(index=grid.index, columns=grid.columns)
-    words = [
-        ["" if v != v else f"{v:.2f}" if q <= 0.05 else f"({v:.2f})" for v, q in zip(a, b, strict=True)]
-        for a, b in zip(grid.values, p.values, strict=True)
-    ]
-    heat = go.Heatmap(
-        z=grid.to_numpy(), x=[plain(c) for c in grid.columns], y=[plain(r) for r in grid.index], text=words,
-        texttemplate="%{text}", textfont={"size": 11, "color": TILE_INK}, customdata=p.to_numpy(), colorscale=TILES,
-        zmin=0, zmax=1, xgap=2, ygap=2, colorbar=colour_bar("accuracy"), hoverongaps=False,
-        hovertemplate="learned on %{y}, tested on %{x}<br>%{z:.2f}, p corrected %{customdata:.3f}<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure(heat)
-    figure.update_xaxes(title_text=f"tested on ({result.by})", showgrid=False, showline=False, ticks="")
-    figure.update_yaxes(title_text=f"learned on ({result.by})", showgrid=False, showline=False, ticks="",
-                        autorange="reversed")  # fmt: skip
-    facts = (
-        f"layer {at}, centred on the {centring}",
-        f"n = {span(rows['n_texts'])} texts per column, {len(result.emotions)} emotions",
-        f"chance {float(rows['chance'].iloc[0]):.2f}",
-        "in brackets: p > 0.05, corrected over cells and layers",
-    )
-    titled(figure, f"Transfer between levels of {result.by}", facts, height=max(400, 150 + 34 * len(grid)))
-    return figure.update_layout(margin={"b": 60})
 
 
 def opposites(result: Opposites) -> go.Figure:
@@ -419,7 +318,9 @@ def opposites(result: Opposites) -> go.Figure:
     table = result.by_layer
     headings = ("mean over pairs, by layer", f"every opposite pair at layer {result.layer}")
     figure = make_subplots(1, 2, column_widths=[0.56, 0.44], horizontal_spacing=0.2, subplot_titles=headings)
-    figure.add_traces(band(table, "null_low", "null_high", "relabelled emotions (95%)"), rows=1, cols=1)
+    end = float(table[["null_high", "opposite", "other"]].max().max())
+    null = band(table, "null_low", "null_high", "relabelled emotions (97.5% in the band)", "up", end)
+    figure.add_traces((*null, zero_line()), rows=1, cols=1)
     figure.add_trace(curve(table, "other", f"the other {result.n_others} pairs", VERMILLION, "square", "dash"), 1, 1)
     mine = tested_curve(table, "opposite", f"{len(result.table)} opposite pairs", BLUE, "p_corrected")
     figure.add_traces(mine, rows=1, cols=1)
@@ -438,11 +339,11 @@ def opposites(result: Opposites) -> go.Figure:
     figure.add_vline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=1, col=2)
     figure.update_xaxes(title_text="cosine", range=[-1.05, 1.05], row=1, col=2)
     facts = (
-        f"n = {len(result.table)} opposite pairs, {result.n_permutations:,} relabellings",
+        f"opposites: n = {len(result.table)} pairs, {result.n_permutations:,} relabellings",
         "lower: further apart",
         SIGNIFICANCE,
     )
-    return lowered(titled(figure, "Opposite emotions", facts, height=420, wide=True))
+    return lowered(titled(figure, _findings.opposites(result), facts, height=420, wide=True))
 
 
 def panels(figures: Mapping[str, go.Figure], title: str) -> go.Figure:
@@ -490,99 +391,3 @@ def _shared_facts(figures: Mapping[str, go.Figure]) -> list[str]:
     said = [f.layout.title.subtitle.text.replace("<br>", " · ").split(" · ") for f in figures.values()]
     shared = [fact for fact in said[0] if all(fact in other for other in said)]
     return [f"{len(figures)} models, the same y axis", *(fact.replace("&amp;", "&") for fact in shared)]
-
-
-def base_vs_instruct(result: BaseVsInstruct) -> go.Figure:
-    """Likeness of the vectors, held-out accuracy of both models, and its change with an interval.
-
-    Args:
-        result: of `le.base_vs_instruct`.
-
-    Example:
-        >>> figure = le.plots.base_vs_instruct(result)
-    """
-    table = result.table
-    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
-    if table["cosine"].notna().any():
-        figure.add_trace(curve(table, "cosine_null", "relabelled emotions, 95th percentile", GREY, "x", "dot"), 1, 1)
-        name = "cosine with its own vector, other topics"
-        own = tested_curve(table, "cosine_disjoint", name, BLUE, "cosine_p_corrected")
-        figure.add_traces(own, rows=1, cols=1)
-    name = "rho of the distances (RSA), other topics"
-    alike = tested_curve(table, "rho_disjoint", name, PURPLE, "rho_p_corrected", "diamond", "dash")
-    figure.add_traces(alike, rows=1, cols=1)
-    figure.add_trace(curve(table, "accuracy_base", f"base: {plain(result.base)}", VERMILLION, "square"), row=2, col=1)
-    figure.add_trace(
-        curve(table, "accuracy_instruct", f"instruct: {plain(result.instruct)}", GREEN, "circle"), row=2, col=1
-    )
-    change = curve(table, "difference", "instruct less base", ORANGE, "triangle-up")
-    change.error_y = bars(table, "difference") | {"color": ORANGE}
-    figure.add_trace(change, row=3, col=1)
-    figure.add_hline(0, line={"color": GREY, "width": 1.2, "dash": "dot"}, row=3, col=1)
-    for row, title in enumerate(("likeness", "held-out<br>accuracy", "change in<br>accuracy"), 1):
-        figure.update_yaxes(title_text=title, row=row, col=1)
-        depth_axis(figure, row, title=row == 3)
-    counts = f"n = {len(result.emotions)} emotions, {len(result.topics)} topics, {result.n_permutations:,} relabellings"
-    facts = (counts, "bars: 95% over topics, paired", SIGNIFICANCE)
-    return titled(figure, f"Base and instruct: {result.base}, {result.instruct}", facts, height=640)
-
-
-# What curves over depth are made of: a line, marks that are hollow where the null explains them, bars and bands.
-SIGNIFICANCE = "filled marker: p ≤ 0.05, hollow: not"
-NULL = "null band (label permutation)"
-
-
-def curve(table: DataFrame, column: str, name: str, colour: str, symbol: str, dash: str = "solid") -> go.Scatter:
-    """One line with markers over depth; hovering names the layer."""
-    size = 7 if len(table) <= 24 else 6
-    return go.Scatter(
-        x=table["depth"],
-        y=table[column],
-        name=name,
-        mode="lines+markers",
-        line={"color": colour, "width": 1.8, "dash": dash},
-        marker={"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.4, "color": colour}},
-        customdata=table[["layer"]].to_numpy(),
-        hovertemplate=f"layer %{{customdata[0]}} (depth %{{x:.2f}})<br>%{{y:.3g}}<extra>{name}</extra>",
-    )
-
-
-def tested_curve(
-    table: DataFrame, column: str, name: str, colour: str, p: str, symbol: str = "circle", dash: str = "solid"
-) -> tuple[go.Scatter, go.Scatter]:
-    """A line, and markers that are hollow where the p column says that the null explains the value."""
-    line = curve(table, column, name, colour, symbol, dash).update(mode="lines", hoverinfo="skip", hovertemplate=None)
-    points = curve(table, column, name, colour, symbol)
-    points.mode, points.showlegend = "markers", False
-    points.marker.symbol = marks(table[p], symbol)
-    points.customdata = table[["layer", p]].to_numpy()
-    extra = f"<br>{p.replace('_', ' ')} = %{{customdata[1]:.4f}}<extra>"
-    points.hovertemplate = points.hovertemplate.replace("<extra>", extra)
-    for trace in (line, points):
-        trace.legendgroup = name
-    return line, points
-
-
-def marks(p: Series, symbol: str = "circle") -> list[str]:
-    """The symbol, hollow where p is above 0.05 or unknown."""
-    return [symbol if value <= 0.05 else f"{symbol}-open" for value in p]
-
-
-def bars(table: DataFrame, value: str, low: str = "low", high: str = "high") -> dict[str, object]:
-    """Asymmetric error bars from the ends of an interval."""
-    return {
-        "type": "data", "symmetric": False, "thickness": 1.2, "width": 0,
-        "array": table[high] - table[value], "arrayminus": table[value] - table[low],
-    }  # fmt: skip
-
-
-def chance_line(chance: float) -> go.Scatter:
-    """The line a guesser would reach, drawn from edge to edge."""
-    name = f"chance ({chance:.3g})"
-    line = {"color": GREY, "width": 1.4, "dash": "dash"}
-    return go.Scatter(x=[0, 1.02], y=[chance, chance], name=name, mode="lines", line=line, hoverinfo="skip")
-
-
-def strictest(table: DataFrame) -> str:
-    """The p-value corrected over layers where there is one."""
-    return "p_corrected" if "p_corrected" in table else "p"

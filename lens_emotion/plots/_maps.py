@@ -12,7 +12,8 @@ from lens_emotion.analysis.decoding import Decoding
 from lens_emotion.analysis.families import RSAMatrix
 from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.rsa import RSA, HumanRSA
-from lens_emotion.plots._depth import SIGNIFICANCE, tested_curve
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import SIGNIFICANCE, tested_curve
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
@@ -54,8 +55,8 @@ def confusion(result: Decoding) -> go.Figure:
     )  # fmt: skip
     figure = square(heat, "predicted emotion", "true emotion")
     scored = f"accuracy {result.best_accuracy:.2f}, chance {float(result.table['chance'].iloc[0]):.2f}"
-    facts = (f"layer {result.best_layer}", counted(result, "texts"), scored, "ordered by human valence")
-    return titled(figure, "Confusion, held-out texts", facts, height=560)
+    facts = (f"confusion at layer {result.best_layer}", counted(result, "texts"), scored, "ordered by human valence")
+    return titled(figure, _findings.confusion(result), facts, height=560)
 
 
 def similarity(result: Similarity) -> go.Figure:
@@ -75,8 +76,13 @@ def similarity(result: Similarity) -> go.Figure:
     )  # fmt: skip
     figure = square(heat, "emotion", "emotion")
     mean = () if result.forced else (f"mean pairwise cosine {result.mean_pairwise_cosine:.3f}",)
-    facts = (f"layer {result.layer}", f"n = {len(order)} emotions", *mean, "clustered order")
-    return titled(figure, "Similarity of emotion vectors", facts, height=560)
+    facts = (
+        f"cosine of emotion vectors at layer {result.layer}",
+        f"n = {len(order)} emotions",
+        *mean,
+        "clustered order",
+    )
+    return titled(figure, _findings.similarity(result), facts, height=560)
 
 
 def square(heat: go.Heatmap, x: str, y: str) -> go.Figure:
@@ -135,7 +141,7 @@ def rsa(result: RSA) -> go.Figure:
         f"rho = {result.rho:.2f}" + (f" (Mantel {p_words(result.p)})" if not most and result.p == result.p else ""),
         most or ("no test: made of the same texts" if result.p != result.p else ""),
     )
-    titled(figure, f"The same emotions alike? {result.model_a} and {result.model_b}", facts, height=540)
+    titled(figure, _findings.rsa(result), (f"{result.model_a} and {result.model_b}", *facts), height=540)
     return figure.update_layout(showlegend=True)
 
 
@@ -177,7 +183,7 @@ def rsa_many(result: RSAMatrix) -> go.Figure:
         "q: Mantel on different topics, over pairs; in brackets: q > 0.05 or no test",
         f"layers: {at}",
     )
-    titled(figure, "Do models find the same emotions alike?", facts, height=max(440, 140 + 80 * len(names)))
+    titled(figure, _findings.rsa_many(result), facts, height=max(440, 140 + 80 * len(names)))
     return figure.update_layout(margin={"b": 60})
 
 
@@ -213,7 +219,7 @@ def rsa_human(result: HumanRSA) -> go.Figure:
         f"vertical line: layer {result.layer}",
         f"{SIGNIFICANCE} (Mantel, corrected over layers)",
     )
-    return titled(figure, "Emotions alike in the model and in people", facts, height=420)
+    return titled(figure, _findings.rsa_human(result), facts, height=420)
 
 
 def side_effects(result: SideEffects) -> go.Figure:
@@ -239,17 +245,18 @@ def side_effects(result: SideEffects) -> go.Figure:
         for r, o in zip(changes, on, strict=True)
     ]
     heat = go.Heatmap(
-        z=changes, x=[plain(c) for c in columns], y=[plain(r) for r in rows], colorscale=DIVERGING, zmin=-most,
-        zmid=0, zmax=most, text=written, texttemplate="%{text}", textfont={"size": 9}, xgap=1, ygap=1,
-        colorbar=colour_bar("change"),
+        z=changes, x=[plain(c) for c in columns], y=[plain(r) for r in rows], colorscale=TILES_BOTH, zmin=-most,
+        zmid=0, zmax=most, text=written, texttemplate="%{text}", textfont={"size": 9, "color": TILE_INK},
+        xgap=1, ygap=1, colorbar=colour_bar("change"),
         hovertemplate="steered to %{y}<br>judged %{x}: %{z:+.3f}<extra></extra>",
     )  # fmt: skip
     figure = square(heat, "judged emotion", "steered towards")
     facts = (
-        f"dose {result.dose:g}, n = {span(result.table['n'])} scenarios per row, against random directions",
+        f"side effects: dose {result.dose:g}, n = {span(result.table['n'])} scenarios per row",
+        "against random directions",
         f"targets {result.target:+.3f} ({p_words(result.p_target)})",
         f"others {result.spill:.3f} in absolute value ({p_words(result.p_spill)}, swapped labels to "
         f"{result.null_spill:.3f})",
         "written: the target's own change, off the scale",
     )
-    return titled(figure, "Side effects of steering: change in judged score", facts, height=580)
+    return titled(figure, _findings.side_effects(result), facts, height=580)

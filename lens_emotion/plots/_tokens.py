@@ -12,7 +12,8 @@ from plotly.subplots import make_subplots
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.tokens import TokenScores
 from lens_emotion.extraction.comprehension import TokenRole
-from lens_emotion.plots._depth import marks
+from lens_emotion.plots import _findings
+from lens_emotion.plots._curves import marks
 from lens_emotion.plots.theme import (
     BLUE,
     DIVERGING,
@@ -53,6 +54,8 @@ def preview(result: Sequence[TokenRole], text: str = "") -> go.Figure:
     figure = go.Figure()
     for role, (colour, label, dash) in ROLES.items():
         mine = [(r, place) for r, place in zip(result, lines, strict=True) if r.role == role]
+        if not mine:
+            continue
         edge = {"color": GREY, "width": 1, "dash": dash}
         for _, (row, left, width) in mine:
             figure.add_shape(type="rect", x0=left, x1=left + width - 0.4, y0=row - 0.4, y1=row + 0.4, fillcolor=colour,
@@ -72,8 +75,7 @@ def preview(result: Sequence[TokenRole], text: str = "") -> go.Figure:
     figure.update_yaxes(visible=False, showticklabels=False, range=[rows - 0.4, -0.6], fixedrange=True)
     counts = [f"{sum(r.role == role for r in result)} {role}" for role in ROLES]
     facts = (f"n = {len(result)} tokens: {', '.join(counts)}",)
-    title = f"What was averaged: {text}" if text else "What was averaged"
-    titled(figure, title, facts, height=150 + 34 * rows, wide=True)
+    titled(figure, _findings.preview(result), (text, *facts), height=150 + 34 * rows, wide=True)
     return figure.update_layout(margin={"l": 14, "b": 56})
 
 
@@ -121,13 +123,13 @@ def token_scores(result: TokenScores) -> go.Figure:
     figure.update_yaxes(**emotion_ticks(names), **small, range=[-0.5, len(names) - 0.5], showgrid=False, showline=False)
     figure.update_yaxes(title_text="emotion", row=1, col=1)
     facts = (
-        f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f})",
+        f"token by token: {result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f})",
         f"n = {int(result.content.sum())} tokens scored, {n - int(result.content.sum())} special (◇) not",
         f"natural units from the {result.origin} (1: an average text of the emotion; blue towards it, orange away)",
         f"dot: beyond {result.n_random} {result.control} random directions, p ≤ 0.05 corrected over tokens, not over "
         "emotions",
     )
-    titled(figure, "Token by token", facts, height=170 + len(starts) * (tall + 74), wide=True)
+    titled(figure, _findings.token_scores(result), facts, height=170 + len(starts) * (tall + 74), wide=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 64, "b": 50})
 
 
@@ -186,18 +188,20 @@ def lens(result: Lens, side: str = "up", n: int = 8) -> go.Figure:
     figure.add_trace(_tokens(table, names, side), row=1, col=1)
     control = str(result.scripts["control"].iloc[-1])  # the strictest comes last
     rows = result.scripts[(result.scripts["control"] == control) & (result.scripts["side"] == side)]
-    _scripts(figure, rows, names, f"{result.n_random} {control} random directions (95%)")
+    best = rows.loc[rows.groupby("emotion", sort=False)["p_corrected"].idxmin()].set_index("emotion").loc[names]
+    _scripts(figure, best, names, f"{result.n_random} {control} random directions (97.5% within)")
     figure.update_yaxes(**emotion_ticks(names), range=[-0.6, len(names) - 0.4], showgrid=False, showline=False)
     figure.update_xaxes(title_text="rank", dtick=1, showgrid=False, showline=False, ticks="", row=1, col=1)
     form = "vector alone" if result.form == "direction" else result.form
     verb = "brings out" if side == "up" else "pushes down"
     facts = (
+        f"what every vector {verb} (logit lens)",
         f"{result.model}, layer {result.layer} (depth {(result.layer + 1) / result.n_layers:.2f}), {form}",
         f"n = {result.n_random} random directions ({control}) read in the same way",
         "z: logit standardised over the vocabulary",
-        "filled: p ≤ 0.05, corrected over scripts",
+        "filled: p ≤ 0.05, corrected over scripts (title: over vectors, too)",
     )
-    title = f"What every emotion vector {verb} (logit lens)"
+    title = _findings.lens(best, side)
     return lowered(titled(figure, title, facts, height=max(400, 170 + 25 * len(names)), wide=True))
 
 
@@ -229,13 +233,12 @@ def _short(token: str) -> str:
     return token_text(token if len(text) <= LONGEST_PROMOTED else text[: LONGEST_PROMOTED - 1] + "…")
 
 
-def _scripts(figure: go.Figure, rows: DataFrame, names: list[str], null: str) -> None:
-    """The script of the lowest corrected p: its share, and where random directions lie."""
-    best = rows.loc[rows.groupby("emotion", sort=False)["p_corrected"].idxmin()].set_index("emotion").loc[names]
+def _scripts(figure: go.Figure, best: DataFrame, names: list[str], null: str) -> None:
+    """The script of the lowest corrected p: its share, and how far random directions reach."""
     places = list(range(len(names)))
-    x = [v for low, high in zip(best["null_low"], best["null_high"], strict=True) for v in (low, high, None)]
+    x = [v for high in best["null_high"] for v in (0.0, high, None)]  # from nothing on: the test looks upwards
     y = [v for place in places for v in (place, place, None)]
-    line = {"color": LINE, "width": 5}
+    line = {"color": LINE, "width": 4}
     figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, name=null, hoverinfo="skip"), row=1, col=2)
     points = go.Scatter(
         x=best["share"], y=places, mode="markers", name="the vector",

@@ -1,19 +1,22 @@
 """The one look of every figure: template, palette, colours of emotions, and the depth axis that curves share.
 
-Backgrounds are transparent and the ink is a middle grey, so that a figure reads on a white page and in a dark
-notebook alike; `on_paper` gives the black-on-white form for print. Colours come from the Okabe-Ito family, and no
-figure tells by colour alone: dashes, symbols or words always say the same.
+A figure brings its own paper, white or (`on_paper(figure, dark=True)`) dark: no ink reads at 4.5:1 on both. Colours of
+lines come from the Okabe-Ito family, each at 3:1 or more on either paper; those of regimes go from light to dark, so
+that they are told apart without red and green and in grey print. No figure tells by colour alone: dashes, symbols or
+words always say the same.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 from numbers import Integral
+from typing import Literal
 
 import plotly.graph_objects as go
 from pandas import DataFrame
@@ -21,12 +24,13 @@ from pandas import DataFrame
 from lens_emotion.display import visible
 from lens_emotion.stimuli.emotions import NEUTRAL, valence_arousal
 
-BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+# orange, sky and purple are darker than in the family, whose own fall below 3:1 on white
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#B57B00", "#2E93D1", "#C0669A"
 GREY = "#8A8F98"
-INK = "#757A84"
+LINE = GREY  # axes, links, and edges of bands
 BAND = "rgba(128,132,142,0.22)"
 GRID = "rgba(128,132,142,0.20)"
-LINE = "rgba(128,132,142,0.55)"
+INKS = {"light": ("#ffffff", "#1b1d21", "#4a4e56"), "dark": ("#14171b", "#e8eaed", "#b4bac2")}  # paper, ink, soft
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 SEQUENTIAL = [[0.0, "rgba(0,114,178,0.03)"], [0.5, "rgba(0,114,178,0.58)"], [1.0, "rgba(0,114,178,1)"]]
@@ -42,9 +46,10 @@ TILE_INK = "#1b1d21"
 TILES = [[0.0, "#EDF1F6"], [1.0, "#79AEDB"]]
 TILES_BOTH = [[0.0, "#E3935F"], [0.5, "#EFEFEC"], [1.0, "#79AEDB"]]
 
-REGIME_COLOURS = {"inert": "#C9CDD3", "surgical": "#7CCBB1", "repetitive collapse": "#F0C56B", "explosive": "#E89A6C"}
+REGIME_COLOURS = {"inert": "#ECEEF1", "surgical": "#6BB1DE", "repetitive collapse": "#F2CB5C", "explosive": "#D86C38"}
 DEPTH_TITLE = "depth (layer + 1) / n_layers"
 LINE_LENGTH, WIDE_LINE = 84, 132  # characters below a title: in a column, and on a page 900 pixels wide
+TITLE_LENGTH, WIDE_TITLE = 68, 112
 
 
 AXIS = {
@@ -62,15 +67,16 @@ def template() -> go.layout.Template:
         >>> le.plots.template().layout.font.size > 0
         True
     """
+    paper, ink, soft = INKS["light"]
     layout = {
-        "font": {"family": FONT, "size": 12, "color": INK},
+        "font": {"family": FONT, "size": 12, "color": ink},
         "title": {
             "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 14, "t": 12},
             "y": 1, "yref": "container", "yanchor": "top",
-            "font": {"size": 15, "weight": 600}, "subtitle": {"font": {"size": 11.5, "color": INK}},
+            "font": {"size": 15, "weight": 600}, "subtitle": {"font": {"size": 11.5, "color": soft}},
         },
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": paper,
+        "plot_bgcolor": paper,
         "colorway": [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY],
         "margin": {"l": 64, "r": 20, "t": 72, "b": 92},
         "legend": {
@@ -80,7 +86,7 @@ def template() -> go.layout.Template:
         "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
         # "Share chart" of plotly.js 4 would upload the figure: nothing here leaves the machine
         "modebar": {
-            "bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": INK,
+            "bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": ink,
             "remove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
         },
         "xaxis": AXIS,
@@ -91,16 +97,22 @@ def template() -> go.layout.Template:
 
 
 def titled(figure: go.Figure, title: str, facts: Sequence[str], height: int, wide: bool = False) -> go.Figure:
-    """Give a figure the template, a left-aligned title, its height in pixels, and a line of n and units below.
+    """Give a figure the template, what was found as its title, its height in pixels, and a line of n and units below.
 
-    Facts that say nothing are left out, and the line breaks between facts where it would leave a narrow figure.
-    `wide` asks the report for the full width of the page.
+    Facts that say nothing are left out; title and facts break where they would leave the figure, which grows by what
+    that adds. `wide` asks the report for the full width of the page.
     """
+    words = re.sub(r"\[[^\]]*\]", lambda ends: ends[0].replace(" ", "\u00a0"), escape(visible(title), quote=False))
+    heading = textwrap.wrap(words, WIDE_TITLE if wide else TITLE_LENGTH)
     lines = _lines([escape(visible(fact), quote=False) for fact in facts if fact], WIDE_LINE if wide else LINE_LENGTH)
-    extra = 15 * (len(lines) - 1)
+    extra = 15 * (len(lines) - 1) + 20 * (len(heading) - 1)
     figure.update_layout(
         template=template(),
-        title={"text": escape(visible(title), quote=False), "subtitle": {"text": "<br>".join(lines)}},
+        title={
+            "text": "<br>".join(heading),
+            "subtitle": {"text": "<br>".join(lines)},
+            "pad": {"l": 14, "t": 12 + 9 * (len(heading) - 1)},
+        },
         height=height + extra,
         margin={"t": template().layout.margin.t + extra},
         meta={"wide": wide},
@@ -140,18 +152,20 @@ def _lines(facts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def on_paper(figure: go.Figure) -> go.Figure:
-    """A copy for print: near-black ink on white instead of grey ink on nothing.
+def on_paper(figure: go.Figure, dark: bool = False) -> go.Figure:
+    """A copy on paper of its own, whatever the page: near-black ink on white, or light ink on a dark ground.
 
     Args:
         figure: any figure of this package.
+        dark: for slides and notebooks with a dark ground.
 
     Example:
-        >>> figure = le.plots.on_paper(le.plots.similarity(le.similarity(vectors)))
+        >>> figure = le.plots.on_paper(le.plots.similarity(le.similarity(vectors)), dark=True)
     """
+    paper, ink, soft = INKS["dark" if dark else "light"]
     copy = go.Figure(figure)
-    copy.update_layout(font={"color": "#1b1d21"}, paper_bgcolor="white", plot_bgcolor="white")
-    copy.update_layout(title={"subtitle": {"font": {"color": "#44474d"}}})
+    copy.update_layout(font={"color": ink}, paper_bgcolor=paper, plot_bgcolor=paper)
+    copy.update_layout(title={"subtitle": {"font": {"color": soft}}})
     return copy
 
 
@@ -176,11 +190,21 @@ def depth_axis(figure: go.Figure, row: int | None = None, title: bool = True) ->
         figure.update_xaxes(title_text=DEPTH_TITLE, **place)
 
 
-def band(table: DataFrame, low: str, high: str, name: str) -> tuple[go.Scatter, go.Scatter]:
-    """The two traces of a grey band between two columns over depth."""
-    common = {"x": table["depth"], "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": name}
-    lower = go.Scatter(y=table[low], showlegend=False, name=name, **common)
-    upper = go.Scatter(y=table[high], fill="tonexty", fillcolor=BAND, name=name, **common)
+def band(
+    table: DataFrame, low: str, high: str, name: str, opens: Literal["up", "down", ""] = "", end: float = 0.0
+) -> tuple[go.Scatter, go.Scatter]:
+    """The two traces of a grey band between two columns over depth.
+
+    Where the test behind it looks one way, the band has one edge and is open on the other side: a test for higher
+    values leaves all below, from `end`, to the null (`opens="down"`).
+    """
+    common = {"x": table["depth"], "mode": "lines", "hoverinfo": "skip", "legendgroup": name}
+    edge, none = {"color": LINE, "width": 0.8}, {"color": LINE, "width": 0}
+    flat = [end] * len(table)
+    floor, line = (flat, none) if opens == "down" else (table[low], edge)
+    lower = go.Scatter(y=floor, showlegend=False, name=name, line=line, **common)
+    top, line = (flat, none) if opens == "up" else (table[high], edge)
+    upper = go.Scatter(y=top, fill="tonexty", fillcolor=BAND, name=name, line=line, **common)
     return lower, upper
 
 
@@ -219,7 +243,7 @@ def emotion_colour(emotion: str) -> str:
     aroused = max(0.0, min(1.0, (norm.arousal - 1.5) / 5))
     hue = 125.0 if pleasant > 0 else 352.0
     chroma = (0.05 + 0.12 * abs(pleasant) ** 0.7) * (0.75 + 0.25 * aroused)
-    return _oklch_hex(0.74 - 0.22 * aroused, chroma, hue)
+    return _oklch_hex(0.66 - 0.13 * aroused, chroma, hue)
 
 
 def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
@@ -244,7 +268,7 @@ def _oklch_hex(lightness: float, chroma: float, hue: float) -> str:
 
 # Words inside figures. Plotly reads labels and hover texts as HTML and TeX: what a model wrote must do neither.
 VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\v": "␋", "\f": "␌"}
-LONGEST_TEXT = 360  # characters of a text that fit a hover label
+LONGEST_TEXT = 900  # characters of a text that fit a hover label; sentences of ours are shorter
 
 
 def plain(text: object) -> str:

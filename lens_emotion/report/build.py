@@ -194,7 +194,7 @@ def findings(m: ModelStudy) -> list[Finding]:
         at = m.jeong.separation.table.iloc[m.jeong.layer]
         found.append(
             Finding(
-                "the paper's generation preset, middle token",
+                "the paper's preset for writing, middle token",
                 f"mean pairwise cosine {at.mean_cosine:.2f} at layer {m.jeong.layer}",
                 f"permuted labels {at.null_low:.2f} to {at.null_high:.2f}; decoding {at.accuracy:.2f}, "
                 f"chance {at.chance:.2f}",

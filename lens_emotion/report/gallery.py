@@ -223,7 +223,7 @@ def _kaleido(draw: Callable[[], object]) -> None:
 
 
 def _write_images(drawn: tuple[Drawn, ...], folder: Path) -> None:
-    """All pictures with one browser, white paper and near-black ink."""
+    """All pictures with one browser, white paper and near-black ink; PNG with two pixels for one, for dense screens."""
     import plotly.io as pio
 
     papers = [plots.on_paper(d.figure) for d in drawn]
@@ -231,8 +231,8 @@ def _write_images(drawn: tuple[Drawn, ...], folder: Path) -> None:
     height = [int(d.figure.layout.height) for d in drawn]
     with TemporaryDirectory() as scratch:
         made = [Path(scratch) / f"{d.name}.{kind}" for kind in ("png", "svg") for d in drawn]
-        sizes = {"width": width * 2, "height": height * 2}
-        _kaleido(lambda: pio.write_images(papers * 2, [str(p) for p in made], scale=1.25, **sizes))
+        sizes = {"width": width * 2, "height": height * 2, "scale": [2] * len(drawn) + [1] * len(drawn)}
+        _kaleido(lambda: pio.write_images(papers * 2, [str(p) for p in made], **sizes))
         for path in made:
             atomic_write(folder / path.name, lean_png(path) if path.suffix == ".png" else lean_svg(path))
 
@@ -267,6 +267,7 @@ def _index(figures: FigureSet) -> dict[str, object]:
         {
             "name": d.name,
             "question": d.question,
+            "title": str(d.figure.layout.title.text).replace("<br>", " "),
             "says": d.says,
             "facts": str(d.figure.layout.title.subtitle.text),
             "data": [f"{_stem(d, part)}.csv" for part in d.tables],
@@ -322,7 +323,7 @@ def _entry(folder: str, row: dict[str, Any]) -> str:
     files += [f"[{kind}]({at}.{kind})" for kind in ("json", "svg")]
     facts = row["facts"].replace("<br>", " · ")
     return (
-        f"\n### {row['question']}\n\n![{row['name']}: {row['question']}]({at}.png)\n\n{_text(row['says'])}\n\n"
+        f"\n### {row['question']}\n\n![{row.get('title', row['question'])}]({at}.png)\n\n{_text(row['says'])}\n\n"
         f"*{_text(facts)}*\n\n{' · '.join(files)}"
     )
 

@@ -110,7 +110,7 @@ def _slider(m: ModelStudy, where: str) -> Mapping[str, Any]:
         )
         for i, r in enumerate(decoding.table.to_dict("records"))
     ]
-    bars = "held-out decoding accuracy, comprehension"
+    bars = "held-out decoding accuracy, reading"
     return {"layers": LayerSlider(tuple(stops), decoding.best_layer, bars, _layer_figures(m.atlas, where))}
 
 
@@ -228,5 +228,5 @@ def draw(exhibit: Exhibit, result: Any) -> go.Figure:
     """The figure of an exhibit, by the function of `lens_emotion.plots` that it names."""
     function = getattr(plots, exhibit.figure)
     if exhibit.panels:
-        return plots.panels({model: function(exhibit.drawn(r)) for model, r in result.items()}, exhibit.panels)
+        return plots.panels({model: function(exhibit.drawn(r)) for model, r in result.items()}, exhibit.panels(result))
     return function(exhibit.drawn(result), **exhibit.options)

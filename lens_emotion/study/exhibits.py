@@ -14,9 +14,10 @@ from typing import Any, Literal
 import pandas as pd
 from pandas import DataFrame
 
+from lens_emotion.analysis.anisotropy import Anisotropy
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.lens import Lens
-from lens_emotion.display import Brief
+from lens_emotion.display import Brief, said
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.inputs import LANGUAGES_OF
@@ -66,7 +67,7 @@ class Exhibit(Brief):
         listed: tables in the report: (caption, frame, file name of its CSV).
         data: of its figure in the gallery; "" is the main table.
         drawn: the part of the result that the figure shows. options: of the figure's function.
-        panels: title of small multiples, one per model, where the result maps models to results.
+        panels: title of small multiples, one per model, where the result maps models to results: what was found.
         gallery: name of its files in the gallery, if that is not `id`.
         scope: "model": a model's results, shown everywhere; "models" or "shown": side by side, or of the model shown,
             analysed for the gallery only.
@@ -86,7 +87,7 @@ class Exhibit(Brief):
     data: Callable[[Any], Frames] = lambda result: {"": result.table}
     drawn: Callable[[Any], Any] = lambda result: result
     options: Mapping[str, Any] = field(default_factory=dict)
-    panels: str = ""
+    panels: Callable[[Any], str] | None = None
     gallery: str = ""
     scope: Literal["model", "models", "shown"] = "model"
     alone: bool = False
@@ -165,7 +166,7 @@ def _method(name: str, **more: Any) -> Exhibit:
         f"layer_sweep_{_file(name)}",
         lambda m: next((x for x in m.methods if x.name == name), None),
         "layer_sweep",
-        title=lambda x: f"{x.name} ({x.n_texts} texts)",
+        title=lambda x: f"{said(x.name)} ({x.n_texts} texts)",
         tables=_method_tables,
         drawn=lambda x: x.sweep,
         **more,
@@ -220,6 +221,23 @@ def _best_depths(sweeps: Mapping[str, LayerSweep]) -> str:
         low, high = s.best_depth_low, s.best_depth_high
         said.append(f"{name} {s.best_depth:.0%}" + ("" if low is None or high is None else f" [{low:.0%}, {high:.0%}]"))
     return f"Best depth (95% over topics): {'; '.join(said)}."
+
+
+def _layers_found(sweeps: Mapping[str, LayerSweep]) -> str:
+    held = sum(float(s.table["p_corrected"].min()) <= 0.05 for s in sweeps.values())
+    depths = [s.best_depth for s in sweeps.values()]
+    best = f"best at depths {min(depths):.2f} to {max(depths):.2f}"
+    return f"Emotions are told apart in {held} of {len(sweeps)} models, {best}"
+
+
+def _common_found(states: Mapping[str, Anisotropy]) -> str:
+    raw, centred = (
+        [float(s.table[c].iloc[len(s.table) // 2]) for s in states.values()] for c in ("neutral_raw", "neutral_centred")
+    )
+    return (
+        f"States of any two texts have a cosine of {min(raw):.2f} to {max(raw):.2f} half way up; less their mean, "
+        f"{min(centred):.2f} to {max(centred):.2f}"
+    )
 
 
 def _paths(steered: Mapping[str, DoseResponse]) -> str:
@@ -306,38 +324,38 @@ EXHIBITS: tuple[Exhibit, ...] = (
     # where emotion can be read
     Exhibit(
         "layers_over_models", lambda a: _by_model(a, lambda m: m.comprehension.sweep), "layer_sweep", question=LAYERS,
-        says=_best_depths, data=_stacked, panels="At which layers emotion can be read", gallery="layers",
+        says=_best_depths, data=_stacked, panels=_layers_found, gallery="layers",
         scope="models",
     ),
     Exhibit(
         "anisotropy_over_models", lambda a: _by_model(a, lambda m: m.anisotropy), "anisotropy", question=COMMON,
         says=lambda states: " ".join(s.summary() for s in states.values()), data=_stacked,
-        panels="What all states have in common", gallery="anisotropy", scope="models",
+        panels=_common_found, gallery="anisotropy", scope="models",
     ),
     _method(
         METHODS[0], question=LAYERS, says=lambda x: x.sweep.summary(), data=lambda x: {"": x.sweep.table},
-        listed=lambda x: [("Decoding by layer, comprehension", x.decoding.table, "decoding_comprehension")],
+        listed=lambda x: [("Decoding by layer, reading", x.decoding.table, "decoding_comprehension")],
         gallery="layers", alone=True,
     ),
     *(_method(name) for name in METHODS[1:]),
     Exhibit("anisotropy", lambda m: m.anisotropy, "anisotropy", "Anisotropy of neutral text", COMMON, alone=True),
     # are the vectors apart, and firm?
     Exhibit(
-        "separation_comprehension", lambda m: m.comprehension.separation, "separation", METHODS[0],
+        "separation_comprehension", lambda m: m.comprehension.separation, "separation", "reading",
         "Are the vectors apart, and is that more than noise?", tables=_no_tables,
-        listed=lambda s: [("Separation by layer, comprehension", s.table, "separation_comprehension")],
+        listed=lambda s: [("Separation by layer, reading", s.table, "separation_comprehension")],
         gallery="separation", how=", reading: story mean",
     ),
     Exhibit(
-        "separation_the_papers_generation_preset", lambda m: m.jeong, "separation", "the paper's generation preset",
-        "The paper's generation preset (middle token), in company",
+        "separation_the_papers_generation_preset", lambda m: m.jeong, "separation", "the paper's preset for writing",
+        "The paper's preset for writing (middle token), in company",
         says=lambda j: j.separation.summary(j.layer), tables=lambda j: {"separation_jeong": j.separation.table},
         data=lambda j: {"": j.separation.table}, drawn=lambda j: j.separation, gallery="separation_preset",
         how=", writing by the paper's preset",
     ),
     Exhibit("separation_jeong_reading", lambda m: m.jeong_reading.separation),
     Exhibit(
-        "reliability", lambda m: m.comprehension.reliability, "reliability", "Split-half reliability, comprehension",
+        "reliability", lambda m: m.comprehension.reliability, "reliability", "Split-half reliability, reading",
         "Would other topics give the same vectors?", tables=_no_tables,
         data=lambda r: {"": r.table, "by_layer": r.by_layer},
     ),

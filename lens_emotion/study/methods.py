@@ -202,7 +202,7 @@ def _reading(models: Sequence[_Studied]) -> str:
 
     vectors = _each(models, lambda m: _RECIPES.get(m.recipe, f"made by the recipe {m.recipe}"))
     return (
-        f"Comprehension. Each model read labelled texts in one pass ({_each(models, texts)}). A text's row at a layer "
+        f"Reading. Each model read labelled texts in one pass ({_each(models, texts)}). A text's row at a layer "
         "is the mean over its content tokens; special tokens, padding and the first position are left out. In front of "
         f"a text stood what the tokenizer puts there ({_each(models, lambda m: m.info.first_token or 'not recorded')})."
         f" An emotion's vector is {vectors}."
@@ -236,7 +236,7 @@ def _writing(manifest: Manifest, models: Sequence[_Studied]) -> str:
         return f"{len(written)} stories of at most {m.config.story_tokens} tokens, sampled{drawn}{lost}"
 
     text = (
-        f"Generation. Each model wrote stories to prompts that cross emotions with topics ({_each(asked, stories)}), "
+        f"Writing. Each model wrote stories to prompts that cross emotions with topics ({_each(asked, stories)}), "
         "which were then read twice: with the instruction in front, and bare."
     )
     preset = [m for m in asked if m.preset]

@@ -150,7 +150,7 @@ def write(run: ModelRun) -> tuple[Written, Written | None]:
     stories = _written(run, WRITING, max_new_tokens=config.story_tokens, sampling=sampling)
     if not config.jeong:
         return stories, None
-    run.doing("writing and reading the jeong preset")
+    run.doing("writing and reading by the paper's preset")
     return stories, _written(run, PRESET, preset="jeong", max_new_tokens=config.jeong_tokens)
 
 

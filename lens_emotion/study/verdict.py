@@ -25,14 +25,14 @@ ALL_MODELS = "all models"
 
 # arXiv 2604.04064, abstract, in our words
 STATEMENTS: dict[str, str] = {
-    "C1": "Generation-based extraction separates emotions better than comprehension-based",
+    "C1": "Writing separates emotions better than reading",
     "C2": "Emotion is represented at the middle layers, about half way up",
     "C3": "Separation is U-shaped over depth (accuracy best in the middle), in every architecture",
     "C4": "The representations are more than anisotropy",
     "C5": "Steering is causal, and a judge from outside the model sees it",
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",
     "C7": "Steering English text brings out tokens of another language that fit the emotion",
-    "C8": "Instruction tuning raises the generation-side signal and hardly the comprehension side",
+    "C8": "Instruction tuning raises the signal in writing and hardly that in reading",
 }
 
 

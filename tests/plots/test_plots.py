@@ -22,7 +22,7 @@ from lens_emotion.analysis.geometry import Similarity
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.plots._circumplex import LETTER, LINE_HEIGHT, around, overlap, place_labels
-from lens_emotion.plots.theme import GREY, LINE_LENGTH, REGIME_COLOURS
+from lens_emotion.plots.theme import GREY, INKS, LINE_LENGTH, REGIME_COLOURS
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.regimes import Thresholds
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL, valence_arousal
@@ -172,7 +172,7 @@ def test_every_figure_has_a_title_axis_titles_and_our_template(n, k):
         assert figure.layout.title.text, name
         assert figure.layout.title.subtitle.text, name
         assert figure.layout.height >= 400, name
-        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)", name
+        assert figure.layout.template.layout.paper_bgcolor == "#ffffff", name
         titled = [axis for axis in axes(figure) if axis.title.text]
         hidden = [axis for axis in axes(figure) if axis.showticklabels is False]
         assert len(titled) + len(hidden) == len(axes(figure)), name
@@ -187,8 +187,8 @@ def test_layer_sweep_carries_values_null_band_and_best_depth():
     np.testing.assert_allclose(curve.x, result.table["depth"])
     hollow = [symbol.endswith("open") for symbol in curve.marker.symbol]
     assert hollow == [p > 0.05 for p in result.table["p_corrected"]]
-    low, high = traces(figure, "null band (label permutation)")
-    np.testing.assert_allclose(low.y, result.table["null_low"])
+    low, high = traces(figure, "permuted labels (97.5% in the band)")
+    assert set(low.y) == {0.0}  # the test looks upwards: the band is open below
     np.testing.assert_allclose(high.y, result.table["null_high"])
     best = next(trace for trace in figure.data if trace.name.startswith("best depth"))
     assert best.x[0] == result.best_depth
@@ -203,7 +203,7 @@ def test_layer_sweep_without_null_or_interval_says_so():
     result = replace(result, table=table, best_depth_low=None, best_depth_high=None)
     figure = plots.layer_sweep(result)
     assert "no label null" in figure.layout.title.subtitle.text
-    assert not traces(figure, "null band (label permutation)")
+    assert not traces(figure, "permuted labels (97.5% in the band)")
     assert "[" not in figure.data[-1].name
 
 
@@ -214,7 +214,7 @@ def test_separation_never_comes_without_decoding():
     np.testing.assert_allclose(points(figure, "held-out accuracy").y, result.table["accuracy"])
     np.testing.assert_allclose(points(figure, "split-half reliability").y, result.table["reliability"])
     assert traces(figure, "chance (0.05)")[0].y == (0.05, 0.05)
-    assert traces(figure, "null band (label permutation)")
+    assert traces(figure, "permuted labels (97.5% in the band)")
     assert figure.layout.xaxis.matches == "x3"
     assert "160 texts" in figure.layout.title.subtitle.text
 
@@ -231,7 +231,7 @@ def test_decoding_and_confusion_carry_their_numbers():
 
 def test_anisotropy_carries_all_four_curves():
     result = anisotropy_result()
-    shown = [trace.y for trace in plots.anisotropy(result).data]
+    shown = [trace.y for trace in plots.anisotropy(result).data if trace.name != "zero"]
     columns = ("neutral_raw", "all_raw", "neutral_centred", "random_matched")
     np.testing.assert_allclose(shown, [result.table[column] for column in columns])
 
@@ -325,7 +325,7 @@ def test_names_of_twenty_points_neither_overlap_nor_leave_the_panel():
 
 def test_on_paper_is_a_copy_on_white():
     figure = plots.layer_sweep(sweep_result())
-    assert plots.on_paper(figure).layout.paper_bgcolor == "white"
+    assert plots.on_paper(figure, dark=True).layout.paper_bgcolor == INKS["dark"][0]
     assert figure.layout.paper_bgcolor is None
 
 

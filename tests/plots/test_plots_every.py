@@ -26,9 +26,9 @@ def test_every_figure_has_n_units_and_our_template_and_survives_json_and_paper(f
     for name, figure in figures.items():
         assert figure.layout.title.text, name
         assert "n = " in figure.layout.title.subtitle.text, name
-        assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)", name
+        assert figure.layout.template.layout.paper_bgcolor == "#ffffff", name
         assert go.Figure(json.loads(figure.to_json())).layout.height == figure.layout.height, name
-        assert plots.on_paper(figure).layout.paper_bgcolor == "white", name
+        assert plots.on_paper(figure).layout.paper_bgcolor == "#ffffff", name
         axes = [*figure.select_xaxes(), *figure.select_yaxes()]
         named = [a.title.text for a in axes if a.title.text]
         assert named or all(a.showticklabels is False for a in axes), name

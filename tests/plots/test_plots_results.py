@@ -28,13 +28,13 @@ def curve(figure, name, panel="y"):
 
 def test_compare_draws_both_methods_their_difference_and_every_pair(figures, results):
     result, figure = results["compare"], figures["compare"]
-    np.testing.assert_allclose(curve(figure, result.name_a).y, result.table["a"])
-    np.testing.assert_allclose(curve(figure, result.name_b).y, result.table["b"])
+    np.testing.assert_allclose(curve(figure, "writing").y, result.table["a"])
+    np.testing.assert_allclose(curve(figure, "reading").y, result.table["b"])
     difference = next(t for t in figure.data if (t.name or "").startswith("difference") and t.mode == "markers")
     np.testing.assert_allclose(difference.y, result.table["estimate"])
     np.testing.assert_allclose(difference.y + np.array(difference.error_y.array), result.table["high"])
     np.testing.assert_allclose(difference.y - np.array(difference.error_y.arrayminus), result.table["low"])
-    dots = [t for t in figure.data if t.name == result.name_a and t.mode == "markers"]
+    dots = [t for t in figure.data if t.name == "writing" and t.mode == "markers"]
     shown = {row[0]: x for t in dots for row, x in zip(t.customdata, t.x, strict=True)}
     assert shown == pytest.approx(dict(zip(result.pairs["name"], result.pairs["a"], strict=True)))
     assert len(result.pairs) == 5 + 8  # emotions and topics

@@ -11,7 +11,7 @@ from methods_of import check_methods
 
 from lens_emotion.cli.runs import figures
 from lens_emotion.errors import ArtifactError
-from lens_emotion.plots._steering import LETTERS
+from lens_emotion.plots._regimes import LETTERS
 from lens_emotion.report.gallery import FiguresError, across_set, run_set
 from lens_emotion.report.parts import FigureSet
 from lens_emotion.run.config import StudyConfig
