@@ -14,15 +14,12 @@ which `python scripts/make_stub.py` writes from the table below.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from difflib import get_close_matches
-from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import isfunction, signature
+from inspect import isfunction
 from typing import Any
 
-from lens_emotion.errors import ArgumentError
+from lens_emotion.habits import answering
 from lens_emotion.version import __version__
 
 _HOME = {
@@ -96,46 +93,11 @@ __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]
 def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         value = getattr(import_module(f"lens_emotion.{_MODULE_OF[name]}"), name)
-        globals()[name] = value = _answering(value) if isfunction(value) else value
+        globals()[name] = value = answering(value, __name__) if isfunction(value) else value
         return value
     if name in _ROOMS or name == "plots":
         return import_module(f"lens_emotion.{name}")
     raise AttributeError(f"module 'lens_emotion' has no attribute '{name}'")
-
-
-# What people call an argument who come from scikit-learn, transformers, steering-vectors or repeng.
-_CALLED = {
-    "layers": ("layer", "layer_ids"),
-    "layer": ("layers", "layer_id"),
-    "dose": ("strength", "coeff", "coefficient", "multiplier", "alpha", "scale"),
-    "doses": ("dose", "strengths", "multipliers"),
-    "stimuli": ("df", "data", "dataset", "texts"),
-    "emotions": ("labels", "classes"),
-    "max_new_tokens": ("max_tokens", "max_length", "n_tokens"),
-    "n_permutations": ("n_perm", "permutations", "n_perms"),
-    "seed": ("random_state", "rng"),
-    "acts": ("activations", "X"),
-    "config": ("models",),
-}
-
-
-def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A public function that says, of an argument which it does not have, which one may be meant."""
-    known = signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return function
-
-    @wraps(function)
-    def answering(*args: Any, **kwargs: Any) -> Any:
-        if unknown := [name for name in kwargs if name not in known]:
-            meant = [name for name in known if unknown[0] in _CALLED.get(name, ())]
-            meant = meant or get_close_matches(unknown[0], known, n=1)
-            hint = f"did you mean {meant[0]}=? " if meant else ""
-            raise ArgumentError(f"{function.__name__}() has no {unknown[0]}=; {hint}It takes {', '.join(known)}")
-        return function(*args, **kwargs)
-
-    answering.__module__ = __name__  # where pickle finds it
-    return answering
 
 
 def __dir__() -> list[str]:

@@ -96,11 +96,8 @@ def test_the_readmes_six_lines_run(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_the_ten_tasks_run_in_six_lines_each(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture, untyped: None
 ) -> None:
-    from transformer_lens.model_bridge import TransformerBridge
-
     monkeypatch.chdir(tmp_path)
-    # the one line that would download
-    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: le.load_model("tiny-gpt2"))
+    small_where_downloaded(monkeypatch)
     page = ROOT / "docs" / "coming-from.md"
     tasks = blocks(page, "python", "task")
     assert len(tasks) == len(re.findall(r"^## \d+\.", page.read_text(encoding="utf-8"), re.MULTILINE)) == 10
@@ -109,6 +106,23 @@ def test_the_ten_tasks_run_in_six_lines_each(
         assert len(code.strip().splitlines()) <= 6, code
         exec(code, names)
     assert "other" in capsys.readouterr().out and (tmp_path / "calm.gguf").exists()
+
+
+def small_where_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries' own loaders give the tiny GPT-2 where "gpt2" would be downloaded, and go on as they are else."""
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = le.models.loading.resolve("tiny-gpt2").location
+    for loader, name in ((AutoModelForCausalLM, "from_pretrained"), (AutoTokenizer, "from_pretrained")):
+        known = getattr(loader, name)
+        monkeypatch.setattr(loader, name, lambda n, *a, known=known, **k: known(folder if n == "gpt2" else n, *a, **k))
+    boot = TransformerBridge.boot_transformers
+    monkeypatch.setattr(
+        TransformerBridge,
+        "boot_transformers",
+        lambda n, *a, **k: le.load_model("tiny-gpt2") if n == "gpt2" else boot(n, *a, **k),
+    )
 
 
 OWN = """{"name": "mine", "items": [
@@ -123,7 +137,6 @@ OWN = """{"name": "mine", "items": [
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, untyped: None) -> dict[str, object]:
     """Where snippets run: models that would be downloaded are tiny ones, files that a reader has are there."""
     import transformer_lens
-    from transformer_lens.model_bridge import TransformerBridge
 
     small = tiny()
 
@@ -136,7 +149,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, untyped: None) -> d
     monkeypatch.setattr(
         le, "load_model", lambda name, **how: load(name, **how) if name.startswith("tiny-") else small, raising=False
     )
-    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda *a, **k: small)
+    small_where_downloaded(monkeypatch)
     monkeypatch.setattr(transformer_lens, "HookedTransformer", Hooked, raising=False)
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     monkeypatch.chdir(tmp_path)

@@ -17,8 +17,6 @@ import lens_emotion as le
 NAMES = [n for n in le.__all__ if callable(getattr(le, n)) and not (n.endswith("Error"))]
 PLOTS = [n for n in le.plots.__all__ if callable(getattr(le.plots, n))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-BARE = {"layer_sweep", "two_lines"}  # no example of their own yet
-FROM_A_CACHE = {"model", "content", "emotions", "topics", "tokens", "texts", "pooling", "allow_processed"}
 
 
 def public() -> list[tuple[str, Callable[..., Any]]]:
@@ -36,8 +34,7 @@ def undocumented(thing: Callable[..., Any]) -> list[str]:
 
 @pytest.mark.parametrize(("name", "thing"), public(), ids=[n for n, _ in public()])
 def test_every_public_function_says_what_its_arguments_are(name: str, thing: Callable[..., Any]) -> None:
-    missing = set(undocumented(thing)) - (FROM_A_CACHE if name == "layer_sweep" else set())
-    assert missing == set()
+    assert undocumented(thing) == []
     assert not re.search(r"^(Args|Raises): see", inspect.getdoc(thing) or "", re.MULTILINE), "said elsewhere"
 
 
@@ -76,7 +73,7 @@ def test_examples_run_as_printed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = dict(shared)
-    if name in NAMES and name not in BARE:
+    if name in NAMES:
         assert run(name, getattr(le, name), names) == ""
     if name in PLOTS:
         assert run(f"plots.{name}", getattr(le.plots, name), names) == ""

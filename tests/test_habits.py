@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import tiny
 
 import lens_emotion as le
-from lens_emotion.errors import ArgumentError, DoseError, GenerationError, LensEmotionError, StimulusError
+from lens_emotion.errors import (
+    AnalysisError,
+    ArgumentError,
+    DoseError,
+    GenerationError,
+    LensEmotionError,
+    StimulusError,
+    UnsupportedModelError,
+)
 from lens_emotion.run.config import ConfigError
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.generate import Condition
@@ -28,12 +38,56 @@ from lens_emotion.steering.generate import Condition
         (lambda: le.separation(None, n_perm=3), "did you mean n_permutations="),
         (lambda: le.separation(None, random_state=3), "did you mean seed="),
         (lambda: le.run_study(models=["tiny-llama"]), "did you mean config="),
+        (lambda: le.extract_comprehension(None, ["a"], labels=["sad"]), r"le\.stimuli_from\(texts, labels, topics\)"),
         (lambda: le.load_stimuli(xyz=1), r"has no xyz=; It takes name, per_cell"),
     ],
 )
 def test_an_argument_by_another_name_is_answered_with_its_own(call, words):
     with pytest.raises(ArgumentError, match=words):
         call()
+
+
+WRONG = {
+    "PooledActivations": "give PooledActivations: le.extract_comprehension",
+    "EmotionVectors": r"give EmotionVectors: le\.emotion_vectors\(acts\)",
+    "EmotionVector": "give EmotionVector: a set's member",
+    "DoseResponse": r"le\.dose_response\(",
+    "Judge": "le.word_count_judge",
+    "Model": "is no model of TransformerLens; ",
+    "StimulusSet": r"le\.stimuli_from\(data\)",
+    "str | Path": "give a path",
+    "pd.DataFrame": "give a pandas DataFrame",
+}
+PLACES = [
+    (name, parameter.name, str(parameter.annotation))
+    for name in sorted(set(le.__all__) - {"plots", "__version__"})
+    if hasattr(public := getattr(le, name), "__wrapped__")
+    for parameter in inspect.signature(public).parameters.values()
+    if str(parameter.annotation) in WRONG
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "kind"), PLACES)
+def test_what_is_of_another_kind_is_said_before_anything_else(name, argument, kind):
+    for wrong in (None, 3, object()):
+        with pytest.raises((ArgumentError, UnsupportedModelError), match=WRONG[kind]) as caught:
+            getattr(le, name)(**{argument: wrong})
+        assert "\n" not in str(caught.value)
+
+
+def test_kinds_that_are_lists_and_functions(untyped):
+    for call in (
+        lambda: le.rsa_many(["tiny-llama"]),
+        lambda: le.compare_models(3),
+        lambda: le.by_architecture(["x"]),
+        lambda: le.word_count_judge(["calm"]),
+        lambda: le.as_judge("joy", ["calm"]),
+    ):
+        with pytest.raises(ArgumentError, match="; give "):
+            call()
+    with pytest.raises(AnalysisError, match=r"numbers \[n_units, n_layers\]"):
+        le.two_lines("curve")
+    assert len(PLACES) > 50
 
 
 def test_every_public_function_answers_and_is_the_function_still():
@@ -101,7 +155,7 @@ def test_a_conditions_dose_may_be_a_number(untyped, vectors):
 @pytest.mark.parametrize("emotions", ["calm", ["calm"], ("calm", "neutral")])
 def test_one_emotion_alone_is_answered_before_any_reading(untyped, emotions):
     with pytest.raises(StimulusError, match=r"leaves one emotion.*emotion_vectors\(acts\)\['calm'\]"):
-        le.extract_comprehension(None, "passages", emotions=emotions)
+        le.extract_comprehension(tiny(), "passages", emotions=emotions)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +163,7 @@ def test_one_emotion_alone_is_answered_before_any_reading(untyped, emotions):
 )
 def test_data_that_does_not_fit_is_refused_before_any_reading(untyped, data):
     with pytest.raises(LensEmotionError):
-        le.extract_comprehension(None, data)
+        le.extract_comprehension(tiny(), data)
 
 
 def test_activations_of_a_list_of_emotions(acts):

@@ -22,17 +22,63 @@ ROOT = Path(__file__).parent.parent
 ARRAYS = {"Float", "Int", "Bool", "Shaped", "Int64", "Float32", "Float64", "Integer", "Num"}
 MODULES = [m.name for m in pkgutil.walk_packages(le.__path__, "lens_emotion.")]
 USES = """\
+import numpy as np
+import pandas as pd
+
 import lens_emotion as le
 
-model = le.load_model("tiny-llama", backend="bridge")
-vectors = le.emotion_vectors(le.extract_comprehension(model))
-le.plots.similarity(le.similarity(vectors))
-with le.steer(model, vectors["calm"], dose=3, layers="1-2"):
-    pass
-le.no_such
-le.load_model(nme="tiny-llama")
+
+def main() -> None:
+    model = le.load_model("tiny-llama", backend="bridge")
+    df = pd.DataFrame({"text": ["a", "b"], "emotion": ["calm", "sad"], "topic": ["x", "y"]})
+    texts = le.stimuli_from(df)
+    n: int = len(texts)
+    first: le.Stimulus = texts[0]
+    for s in texts:
+        print(s.text.upper(), s.emotion)
+    acts = le.extract_comprehension(model, df)
+    acts2: le.PooledActivations = le.extract_comprehension(model, [{"text": "a", "emotion": "sad"}])
+    vectors = le.emotion_vectors(acts)
+    sweep = le.layer_sweep(acts, n_permutations=20)
+    depth: float = sweep.best_depth
+    table: pd.DataFrame = sweep.table
+    own = le.vector(np.ones(64), model, layer=2, name="ones")
+    push = le.steer(model, own, dose=2)
+    push2 = le.steer(model, "0.5*calm - 0.3*angry", {2: 2.0, 4: 1}, vectors=vectors)
+    out = le.generate(model, ["a", "b"], steering=push, sampling=le.Sampling(0.8, top_k=50, seed=0))
+    for text in out:
+        print(text)
+    ids: list[list[int]] = [list(i) for i in out.ids]
+    with le.steer(model, vectors["calm"], dose=le.Dose(0.4, "relative"), layers="1-2") as s2:
+        print(s2)
+    mix = le.mixture(vectors, "0.5*calm")
+    both = 0.5 * vectors["calm"] - 0.3 * vectors["angry"]
+    le.plots.similarity(le.similarity(vectors)).show()
+    grid = le.steering_grid(model, vectors, ["a"], ["calm"], layer_sets=([2],), doses=(2, 4))
+    print(grid.table, mix.name, both.name, n, first, acts2, depth, table, push2, ids)
+    print(le.methods_text("runs/study"), le.lint(df).table, le.decoding(acts).summary())
+    config = le.StudyConfig(models=("tiny-llama",), doses=(1.0, 3.0))
+    print(config.steps)
+    push.start().stop()
+    le.wrap(model)
+
+
+def mistakes(model: object) -> None:
+    le.no_such  # wrong
+    le.load_model(nme="tiny-llama")  # wrong
+    le.load_model(3)  # wrong
+    vectors = le.emotion_vectors("acts")  # wrong
+    le.steer(model, vectors["calm"], dose="three", layer=2)  # wrong
+    le.generate(model, 3)  # wrong
+    le.Sampling(temperature="hot")  # wrong
+    le.StudyConfig(models="tiny-llama", dose=3)  # wrong
+    le.layer_sweep(vectors, n_permutation=3)  # wrong
+    vectors[3]  # wrong
+    le.decoding(vectors).tabel  # wrong
+    x: int = le.decoding(vectors).summary()  # wrong
+    le.vector(vectors)  # wrong
 """
-WRONG = {8, 9}  # lines of USES
+WRONG = {i for i, line in enumerate(USES.splitlines(), 1) if line.endswith("# wrong")}
 
 
 def names_of_checkers(module: ModuleType) -> dict[str, object]:
@@ -116,7 +162,13 @@ def test_the_stub_says_what_the_package_says() -> None:
 
 
 def test_a_stale_stub_is_noticed(tmp_path: Path) -> None:
-    for part in ("scripts/make_stub.py", "lens_emotion/__init__.py", "lens_emotion/version.py"):
+    for part in (
+        "scripts/make_stub.py",
+        "lens_emotion/__init__.py",
+        "lens_emotion/habits.py",
+        "lens_emotion/errors.py",
+        "lens_emotion/version.py",
+    ):
         (tmp_path / part).parent.mkdir(exist_ok=True)
         (tmp_path / part).write_text((ROOT / part).read_text(encoding="utf-8"), encoding="utf-8")
     command = [sys.executable, tmp_path / "scripts" / "make_stub.py"]
@@ -150,7 +202,7 @@ def test_mypy_finds_the_wrong_uses_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "uses.py"
     file.write_text(USES)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", "--no-color-output", str(file)],
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-color-output", str(file)],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     told = [line for line in done.stdout.splitlines() if ": error:" in line]

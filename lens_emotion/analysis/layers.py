@@ -152,8 +152,7 @@ def layer_sweep(
 
     Args:
         acts: pooled activations of all layers, or an ActivationCache that holds `resid_post` of every layer; a
-            cache needs `model`, `tokens` (or `content`), `emotions` and `topics` too (see `activations_from_cache`,
-            which also explains `texts`, `pooling` and `allow_processed`).
+            cache needs `model`, `tokens` (or `content`), `emotions` and `topics` too.
         metric: "decoding" (held-out accuracy, by both decoders), "separation" (mean pairwise cosine by J's neutral
             recipe; noise lowers it too, so look at "decoding" beside it), "reliability" (split-half), "anisotropy"
             (raw cosine of neutral texts; has no label null), or a function from activations to one value per
@@ -161,11 +160,18 @@ def layer_sweep(
         n_permutations: label permutations within topics.
         seed: of permutations, splits and bootstrap.
         higher_is_better: for a function only; the named metrics know.
+        model, content, emotions, topics, tokens, texts, pooling, allow_processed: of a cache only; each as in
+            `activations_from_cache`.
 
     Raises:
         AnalysisError: unknown metric, n_permutations below 1, a function that gives not one value per layer, a
             cache without what it needs, or activations with what only a cache needs.
         StimulusError: texts that cannot answer (a single class or topic, no neutral texts).
+
+    Example:
+        >>> sweep = le.layer_sweep(acts, "reliability", n_permutations=20)
+        >>> len(sweep.table)
+        6
     """
     check_permutations(n_permutations)
     labels = {"model": model, "tokens": tokens, "emotions": emotions, "topics": topics}

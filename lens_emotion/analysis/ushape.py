@@ -148,7 +148,14 @@ def two_lines(
 
     Raises:
         AnalysisError: fewer than 5 layers (8 for a single curve), 2 units, values that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> depth = np.arange(1, 13) / 12
+        >>> le.two_lines(np.stack([(depth - 0.5) ** 2 + 0.01 * np.sin(40 * depth + i) for i in range(8)])).verdict
+        'U'
     """
+    values = _numbers(values)
     _check(values)
     n_layers = values.shape[-1]
     depth = (np.arange(n_layers) + 1) / n_layers if depth is None else depth
@@ -163,6 +170,16 @@ def two_lines(
         verdict = SEVERAL if corrected <= ALPHA else "undetermined" if p_again <= ALPHA else verdict
         p_again = corrected
     return UShape(verdict, float(depth[at]), first, second, quadratic, len(curves), margin, spans, p_again)
+
+
+def _numbers(values: object) -> Float[np.ndarray, "..."]:
+    try:
+        made = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        made = np.zeros(())
+    if made.ndim not in (1, 2):
+        raise AnalysisError(f"values are {type(values).__name__}; give one curve per unit: numbers [n_units, n_layers]")
+    return made
 
 
 def _check(values: np.ndarray) -> None:

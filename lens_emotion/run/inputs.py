@@ -76,7 +76,17 @@ def texts_for(model: str, stimuli: str | None, emotions: Sequence[str] | None = 
 
 def about(texts: StimulusSet, emotions: Sequence[str] | None) -> StimulusSet:
     """The texts of these emotions, and neutral ones; all where none are named."""
-    return texts if emotions is None else texts.only(emotions=(*emotions, NEUTRAL))
+    if emotions is None:
+        return texts
+    of_these = texts.only(emotions=(*emotions, NEUTRAL))  # a name that is none is said first
+    if len(of_these.emotions) < 2:
+        also = next((e for e in texts.emotions if e not in of_these.emotions), "another")
+        given = ",".join(emotions)
+        raise StimulusError(
+            f"emotions={given}: a study tells emotions from one another, so it needs at least 2 beside {NEUTRAL}; "
+            f"add one, such as {given},{also}, or leave it out for all {len(texts.emotions)}"
+        )
+    return of_these
 
 
 def prompts_for(step: str, config: StudyConfig, texts: StimulusSet) -> tuple[StoryPrompt, ...]:

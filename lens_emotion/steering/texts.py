@@ -22,6 +22,7 @@ from lens_emotion.steering.measures import likelihood, repetition
 from lens_emotion.steering.steer import Direction, Steering, aside, in_force, steer
 
 Prompt = str | Sequence[Mapping[str, str]]  # a text, or turns of a chat: [{"role": "user", "content": "..."}]
+COLUMNS = ("prompt", "prompts", "text")  # what holds prompts in a table, or a row
 SEEDS = 1_000_003  # of texts: as many as lie between two seeds of `Sampling`
 
 
@@ -99,7 +100,8 @@ def generate(
 
     Args:
         model: TransformerBridge or HookedTransformer.
-        prompts: one, or several as one batch. A prompt is a text, or the turns of a chat as transformers takes them,
+        prompts: one, or several as one batch (a list, a Series, a table with a column "prompt" or "text", scenarios).
+            A prompt is a text, or the turns of a chat as transformers takes them,
             `[{"role": "user", "content": "..."}]`, which go through the model's chat template.
         steering: what `le.steer(model, ...)` gives, or what it takes (at dose 1). None: what is in force, inside
             `with le.steer(...)`, else nothing.
@@ -111,7 +113,8 @@ def generate(
 
     Raises:
         GenerationError: no prompts, a number of tokens below 1, a sampling that is none.
-        StimulusError: an empty prompt; a chat without a chat template. ContextLengthError: too long.
+        StimulusError: what is no prompt, an empty one of a model without a first token, a chat without a template.
+        ContextLengthError: too long.
         DoseError: a steering of another model, or beside one in force; and what `steer` raises.
 
     Example:
@@ -137,20 +140,30 @@ def generate(
 
 
 def _several(prompts: Any) -> list[Any]:
-    """Prompts as a list; one text, or one chat, is one."""
-    if isinstance(prompts, str) or not hasattr(prompts, "__iter__") or isinstance(prompts, Mapping):
+    """Prompts as a list; one text, or one chat, is one. Of a table, its column of prompts."""
+    if hasattr(prompts, "columns"):
+        named = [name for name in COLUMNS if name in prompts.columns]
+        if not named:
+            there = ", ".join(map(str, prompts.columns))
+            raise StimulusError(f"which column holds the prompts? It has {there}; give one: table['...']")
+        prompts = prompts[named[0]]
+    if isinstance(prompts, str | bytes) or not hasattr(prompts, "__iter__") or isinstance(prompts, Mapping):
         return [prompts]
     listed = list(prompts)
-    return [listed] if listed and isinstance(listed[0], Mapping) else listed
+    return [listed] if listed and isinstance(listed[0], Mapping) and "role" in listed[0] else listed
 
 
 def _read(model: Model, prompt: Any, chat: bool) -> str:
-    """A prompt as the model reads it."""
+    """A prompt as the model reads it; of a row, or of a `Scenario` and its like, its text."""
+    if isinstance(prompt, Mapping) and "role" not in prompt:
+        prompt = next((prompt[name] for name in COLUMNS if name in prompt), prompt)
+    prompt = getattr(prompt, "text", getattr(prompt, "opening", prompt))
     if isinstance(prompt, str) and not chat:
         return prompt
-    if isinstance(prompt, Mapping):
+    if isinstance(prompt, Mapping) and "role" in prompt:
         prompt = [prompt]
-    if not isinstance(prompt, str | Sequence):
+    turns = isinstance(prompt, Sequence) and bool(prompt) and all(isinstance(turn, Mapping) for turn in prompt)
+    if not isinstance(prompt, str) and not turns:
         raise StimulusError(f"{shown(prompt)} is no prompt; give a text, or turns [{{'role': ..., 'content': ...}}]")
     check_template(model)
     return chat_prompt(model, prompt)

@@ -99,6 +99,11 @@ def stimuli_from(
     Raises:
         StimulusError: columns that cannot be guessed, labels that are missing or numbers without names, an empty text,
             an id that stands twice; with the row, and the remedy.
+
+    Example:
+        >>> own = le.stimuli_from(["She sang.", "He wept."], ["happy", "sad"], ["a concert", "a funeral"])
+        >>> own.emotions
+        ('happy', 'sad')
     """
     if (labels is not None and emotion is not None) or (topics is not None and topic is not None):
         raise StimulusError("labels= and emotion= (topics= and topic=) say the same: give values, or a column's name")

@@ -100,6 +100,11 @@ def lint(
 
     Raises:
         StimulusError: texts that are none, or cannot be read.
+
+    Example:
+        >>> rules = {"happy": ["glad"]}
+        >>> len(le.lint(le.stimuli_from({"happy": ["So glad."], "sad": ["He wept."]}), forbidden=rules).table) > 0
+        True
     """
     file = stimuli if isinstance(stimuli, StimulusFile) else with_rules(stimuli)
     rules, texts = rules or LintRules(), file.stimuli

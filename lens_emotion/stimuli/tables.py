@@ -35,7 +35,7 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "person": ("person", "perspective"),
     "language": ("language", "lang"),
 }
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t|"
 _SHOWN = 5  # of a list of faults
 
 
@@ -55,6 +55,7 @@ def set_of(
         StimulusError: no texts or labels can be found, or one of them does not fit; with the row, and the remedy.
     """
     what = what or type(data).__name__
+    _check_rows_agree(data, given, what)
     columns = columns_of(data, what)
     n = len(next(iter(columns.values())))
     found = {role: values for role in GUESSES if (values := _values(role, columns, given.get(role), n, what))}
@@ -79,6 +80,17 @@ def set_of(
 
 
 _CALL = "le.stimuli_from(data, "
+
+
+def _check_rows_agree(data: Data, given: Mapping[str, Given], what: str) -> None:
+    """Raises StimulusError where pandas numbers the rows of texts and of labels otherwise: in order, they would mix."""
+    if isinstance(data, pd.Series | pd.DataFrame):
+        for role, values in given.items():
+            if isinstance(values, pd.Series) and len(values) == len(data) and not values.index.equals(data.index):
+                raise StimulusError(
+                    f"{what}: the {role}s have another index than the texts; give them in its order, "
+                    "labels.loc[texts.index], or by position, labels.tolist()"
+                )
 
 
 # From any shape to columns.
@@ -162,12 +174,18 @@ def _of_rows(data: Any, what: str) -> Columns:
         return {"text": rows}
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
+            parts = ", ".join(("texts", "labels", "topics")[: _size(row)])
             raise StimulusError(
-                f"{what}, row {i + 1}: expected text or a dict with text and emotion, got {row!r:.60}; of pairs make "
-                "two lists: texts, labels = zip(*pairs)"
+                f"{what}, row {i + 1}: expected text or a dict with text and emotion, got {row!r:.60}; of rows without "
+                f"names make lists: {parts} = zip(*rows), then le.stimuli_from({parts})"
             )
     keys = dict.fromkeys(str(key) for row in rows for key in row)
     return {key: [row.get(key) for row in rows] for key in keys}
+
+
+def _size(row: Any) -> int:
+    """How many lists rows without names make: texts and labels at least, topics too."""
+    return min(max(len(row), 2), 3) if isinstance(row, Sequence) and not isinstance(row, str | bytes) else 2
 
 
 def _row(row: Any) -> Any:
@@ -275,7 +293,7 @@ def read_texts(path: str | Path) -> StimulusFile:
 
 def is_table_file(name: object) -> bool:
     """Whether a name is that of a table's file, there or not."""
-    return Path(str(name)).suffix.lower() in _READERS
+    return Path(str(name)).suffix.lower() in _READERS | _BY_PANDAS
 
 
 def rows_of_file(path: str | Path) -> Data | None:
@@ -284,7 +302,11 @@ def rows_of_file(path: str | Path) -> Data | None:
     Raises:
         StimulusError: it cannot be read, or is no table.
     """
-    read = _READERS.get(Path(path).suffix.lower())
+    if (by := _BY_PANDAS.get(suffix := Path(path).suffix.lower())) and Path(path).is_file():
+        raise StimulusError(
+            f"{path}: a {suffix} file is not read here; open it yourself: le.stimuli_from({by.format(repr(str(path)))})"
+        )
+    read = _READERS.get(suffix)
     return read(str(path), read_text(path, StimulusError, "give a file in UTF-8")) if read else None
 
 
@@ -323,17 +345,31 @@ def _json_table(path: str, text: str) -> Any:
     try:
         data = strict_json(text)
     except ValueError:
-        return None  # whose reader says it better
+        return _json_lines(path, text) if _LINES.match(text) else None  # whose reader says it better
     if isinstance(data, list):
         return data or None
     if not isinstance(data, dict) or "items" in data:
         return None
     if isinstance(data.get("data"), list) and "columns" not in data:  # rows under a heading
         return data["data"] or None
+    if data and all(isinstance(v, list) and v and all(isinstance(t, str) for t in v) for v in data.values()):
+        return data  # texts by emotion, or columns
     keys = {*data, *(key for value in data.values() if isinstance(value, dict) for key in value)}
     return data if "columns" in keys or any(key.strip().lower() in GUESSES["text"] for key in keys) else None
 
 
+_LINES = re.compile(r"\s*\{[^\n]*\}\s*\n\s*\{[^\n]*\}\s*(\n|$)")  # two objects, a line each
+_BY_PANDAS = {
+    ".parquet": "pd.read_parquet({})",
+    ".feather": "pd.read_feather({})",
+    ".xlsx": "pd.read_excel({})",
+    ".xls": "pd.read_excel({})",
+    ".ods": "pd.read_excel({})",
+    ".gz": "pd.read_csv({})",
+    ".zip": "pd.read_csv({})",
+    ".arrow": "datasets.Dataset.from_file({})",
+    ".txt": "open({}).read().splitlines(), labels",
+}
 _READERS: dict[str, Callable[[str, str], Any]] = {
     ".csv": _csv_rows,
     ".tsv": _csv_rows,

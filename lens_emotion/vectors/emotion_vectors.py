@@ -236,7 +236,10 @@ class EmotionVector:
         return panel(repr(self), self.table, code=True, what="sizes per layer")
 
     def __repr__(self) -> str:
-        return f"EmotionVector({self.name!r}, {self.n_layers} layers x {self.direction.shape[1]}, {self.header.model})"
+        n, width = self.direction.shape
+        some = f"at layer{'s' * (len(self.layers) != 1)} {', '.join(map(str, self.layers))} of {n}, width {width}"
+        what = f"{n} layers x {width}" if len(self.layers) == n else some
+        return f"EmotionVector({self.name!r}, {what}, {self.header.model})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ArtifactError, LayerError, UnsupportedModelError
+from lens_emotion.files.artifacts import check_label
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
@@ -45,12 +46,13 @@ def vector(
 
     Raises:
         UnsupportedModelError: another width or depth than the model. LayerError: a layer that is not there.
-        ArtifactError: no numbers, NaN or infinity among them, or nothing but zeros.
+        ArtifactError: no numbers, NaN or infinity among them, or nothing but zeros; a name that is none.
 
     Example:
         >>> le.vector([1.0] * model.cfg.d_model, model, layer=2, name="ones").layers
         (2,)
     """
+    check_label("a vector's name", name)
     info = describe(model)
     parts = _by_layer(array, layer, info.n_layers, info.d_model)
     for k, part in parts.items():
@@ -103,8 +105,9 @@ def _by_layer(given: Any, layer: Layers, n_layers: int, d_model: int) -> dict[in
                 "leave them out: array[1:]"
             )
         if rows.shape != (n_layers, d_model):
+            one = "; of several directions give one row: array[i]" if rows.shape[-1] == d_model else ""
             raise UnsupportedModelError(
-                f"the array is {list(rows.shape)}; the model has {n_layers} layers and d_model {d_model}: {USAGE}"
+                f"the array is {list(rows.shape)}; the model has {n_layers} layers and d_model {d_model}: {USAGE}{one}"
             )
         parts = {k: row for k, row in enumerate(rows) if bool(row.any())}
     if layer is None:
@@ -124,6 +127,14 @@ def _layer(key: Any, n_layers: int) -> int:
     return resolve_layers(found, n_layers)[0]
 
 
+def _array(given: Any) -> np.ndarray:
+    """An array of its own; numbers held as objects, as a mixed column of pandas has them, as floats."""
+    made = np.array(given)
+    if made.dtype == object and all(isinstance(x, Real) for x in made.flat):
+        return made.astype(np.float64)
+    return made
+
+
 def numbers(given: Any) -> Float[Tensor, "..."]:
     """Numbers of any kind as float32 on the CPU, detached.
 
@@ -131,7 +142,7 @@ def numbers(given: Any) -> Float[Tensor, "..."]:
         ArtifactError: no real numbers, or NaN or infinity among them.
     """
     try:
-        made = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+        made = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{shown(given)} holds no numbers ({error}); {USAGE}") from None
     if made.is_complex() or made.dtype == torch.bool:

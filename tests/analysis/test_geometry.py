@@ -11,6 +11,7 @@ from scipy.stats import kstest
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
+from lens_emotion import plots
 from lens_emotion.analysis.circumplex import _weights, aligned_scores, circumplex, principal_scores, redrawn_directions
 from lens_emotion.analysis.geometry import opposites, similarity, similarity_by_layer
 from lens_emotion.errors import AnalysisError, StimulusError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,11 +147,12 @@ def test_interrupted_writing_goes_on_bit_identically(preset, tmp_path, monkeypat
 def test_equal_prompts_of_other_batches_draw_their_own_stories(tmp_path, monkeypatch):
     model = tiny()
     calm, angry = (next(p for p in story_prompts("topic-crossed", "world-en") if p.emotion == e) for e in EMOTIONS[:2])
+    told_twice = [calm, replace(calm, prompt_id="again"), angry]
     monkeypatch.setattr(generation, "GENERATION_BUDGET", 1)  # a batch for every story
     options = {"max_new_tokens": 16, "sampling": Sampling(1.0, 1.0, 0)}
     journal = Journal.open(tmp_path / "j")
-    told = extract_generation(model, [calm, calm, angry], journal=journal, **options).stories.texts
-    assert told == extract_generation(model, [calm, calm, angry], **options).stories.texts
+    told = extract_generation(model, told_twice, journal=journal, **options).stories.texts
+    assert told == extract_generation(model, told_twice, **options).stories.texts
     assert told[0] != told[1]
 
 

@@ -34,7 +34,7 @@ ASKED = [p for p in story_prompts("topic-crossed", "world-en") if p.emotion in (
 
 def sampling(**given):
     """The checks of `Sampling` without the run-time type checker of the tests, which users do not have."""
-    Sampling.__post_init__(SimpleNamespace(**{"temperature": 0.8, "top_p": 1.0, "seed": 0} | given))
+    Sampling.__post_init__(SimpleNamespace(**{"temperature": 0.8, "top_p": 1.0, "top_k": None, "seed": 0} | given))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, -1e-9, 1e-45, 1e-7, True, "0.8", None])

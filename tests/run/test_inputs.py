@@ -177,6 +177,12 @@ def test_counts_without_end(name, most):
         StudyConfig(**{name: most})
 
 
+@pytest.mark.parametrize("alone", [("calm",), ("neutral",), ("calm", "neutral")])
+def test_a_study_of_one_emotion_says_what_to_add(alone):
+    with pytest.raises(LensEmotionError, match=r"tells emotions from one another.* add one, such as .*happy"):
+        check_inputs(StudyConfig(models=("tiny-llama",), emotions=alone))
+
+
 def test_a_study_of_some_emotions_reads_asks_for_and_steers_those_alone():
     config, _ = asked_for(["tiny-llama"], None, {"emotions": "calm, angry,sad"})
     assert config.emotions == ("calm", "angry", "sad")

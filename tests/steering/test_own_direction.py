@@ -47,6 +47,7 @@ def added(model, steering, layer):
         (SIZES, None, {3: SIZES.detach().float().numpy()}),
         (ARRAY[None], None, {3: ARRAY}),
         (pd.Series(ARRAY, index=range(7, 7 + WIDTH)), None, {3: ARRAY}),
+        (pd.Series(ARRAY, dtype=object), None, {3: ARRAY}),
         (MANY, None, {3: MANY[3]}),
         (MANY, "1-2", {1: MANY[1], 2: MANY[2]}),
         ({2: ARRAY, -1: MANY[0]}, None, {2: ARRAY, 5: MANY[0]}),
@@ -55,7 +56,7 @@ def added(model, steering, layer):
         (SimpleNamespace(layer_activations={1: torch.tensor(ARRAY)}, layer_type="decoder_block"), None, {1: ARRAY}),
         (SimpleNamespace(model_type="llama", directions={1: ARRAY, 2: MANY[1]}), None, {1: ARRAY, 2: MANY[1]}),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_numbers_in_any_form_are_added_as_they_are(given, layers, expected):
     model = tiny()
@@ -96,6 +97,18 @@ def test_what_cannot_be_steered_with_is_told_before_anything_is_read(given, erro
     monkeypatch.setattr(steering, "extract_comprehension", lambda *a, **k: pytest.fail("the model read"))
     with pytest.raises(error, match=f"(?s){says}"):
         le.steer(tiny(), given, vectors=vectors)
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "two\nlines"])
+def test_a_name_that_is_none(name):
+    with pytest.raises(ArtifactError, match="a vector's name is"):
+        le.vector(ARRAY, tiny(), name=name)
+
+
+def test_a_direction_says_where_it_stands():
+    assert "at layer 2 of 6, width 64" in repr(le.vector(ARRAY, tiny(), layer=2))
+    assert "at layers 1, 4 of 6" in repr(le.vector(ARRAY, tiny(), layer=[1, 4]))
+    assert "6 layers x 64" in repr(le.vector(MANY, tiny()))
 
 
 def test_a_direction_of_ones_own_has_a_name_is_mixed_and_steers_at_its_only_layer(vectors, tmp_path):

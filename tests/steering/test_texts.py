@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny
@@ -93,6 +94,28 @@ def test_a_vector_of_another_model_that_was_allowed_writes_too(vectors):
 def test_habits_are_answered(call, error, says, vectors):
     with pytest.raises(error, match=says):
         call(tiny(), vectors)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        pd.DataFrame({"prompt": ["One", "Two"], "other": [1, 2]}),
+        pd.Series(["One", "Two"]),
+        [{"id": 1, "prompt": "One"}, {"id": 2, "text": "Two"}],
+        [le.Scenario("a", "calm", "One"), le.Scenario("b", "sad", "Two")],
+        [le.StoryPrompt("a", "One", "calm", "t"), "Two"],
+        (text for text in ("One", "Two")),
+    ],
+    ids=range(6),
+)
+def test_prompts_in_the_shapes_in_which_people_hold_them(prompts):
+    assert le.generate(tiny(), prompts, max_new_tokens=1).prompts == ("One", "Two")
+
+
+@pytest.mark.parametrize("prompts", [pd.DataFrame({"x": ["One"]}), {"x": "One"}, b"One", [b"One"], [3], [["One"]]])
+def test_what_is_no_prompt(prompts):
+    with pytest.raises(StimulusError, match=r"is no prompt; give a text|which column holds the prompts\? It has x"):
+        le.generate(tiny(), prompts)
 
 
 def test_two_steerings_are_refused(vectors):

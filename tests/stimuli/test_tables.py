@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -85,9 +86,9 @@ def test_every_shape_gives_the_same_texts(shape):
 def written(path):
     name, kind = path.name.split(".")
     if kind in ("csv", "tsv"):
-        separator = ";" if name == "semicolons" else "\t" if kind == "tsv" else ","
+        separator = ";" if name == "semicolons" else "|" if name == "bars" else "\t" if kind == "tsv" else ","
         TABLE.to_csv(path, sep=separator, index=name == "index")
-    elif kind == "jsonl":
+    elif kind == "jsonl" or name == "lines":
         TABLE.to_json(path, orient="records", lines=True)
     elif name == "headed":
         path.write_text('{"version": "1", "data": ' + TABLE.to_json(orient="records") + "}")
@@ -100,7 +101,7 @@ def written(path):
 
 FILES = (
     "plain.csv", "semicolons.csv", "index.csv", "plain.tsv", "plain.jsonl", "records.json", "columns.json",
-    "index.json", "split.json", "table.json", "headed.json", "saved.json",
+    "index.json", "split.json", "table.json", "headed.json", "saved.json", "bars.csv", "lines.json",
 )  # fmt: skip
 
 
@@ -114,6 +115,27 @@ def test_texts_by_emotion_and_texts_without_topics_are_topics_of_their_own():
     found = le.stimuli_from({"calm": TEXTS[:2], "angry": TEXTS[2:]})
     assert found.emotions == ("calm", "angry") and len(found.topics) == 4
     assert "hold out single texts" in found.summary() and "Give topic=" in found.summary()
+
+
+def test_a_json_file_of_texts_by_emotion(tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps({"calm": TEXTS[:2], "angry": TEXTS[2:]}))
+    assert le.load_stimuli(tmp_path / "m.json").texts == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m.parquet", r"le\.stimuli_from\(pd\.read_parquet\('.*m\.parquet'\)\)"),
+        ("m.xlsx", "pd.read_excel"),
+        ("m.csv.gz", "pd.read_csv"),
+        ("m.txt", r"read\(\)\.splitlines\(\), labels"),
+    ],
+)
+def test_files_that_other_packages_read_say_how(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"PAR1\xff\x00")
+    for reads in (le.stimuli_from, le.load_stimuli):
+        with pytest.raises(StimulusError, match=words):
+            reads(tmp_path / name)
 
 
 def test_a_text_of_a_csv_file_may_be_called_na(tmp_path):
@@ -139,7 +161,11 @@ REFUSED = {
     "a number": (lambda: (3,), {}, "give a DataFrame"),
     "an open file": (lambda: (open("pyproject.toml"),), {}, "the path of a CSV"),  # noqa: SIM115
     "texts alone": (lambda: (TEXTS,), {}, r"4 texts without emotions.*labels=\[\.\.\.\]"),
-    "pairs": (lambda: (list(zip(TEXTS, LABELS, strict=True)),), {}, r"row 1.*texts, labels = zip\(\*pairs\)"),
+    "pairs": (lambda: (list(zip(TEXTS, LABELS, strict=True)),), {}, r"row 1.*: texts, labels = zip\(\*rows\)"),
+    "rows of three": (lambda: ([(TEXTS[0], "sad", "t")],), {}, r"texts, labels, topics = zip\(\*rows\)"),
+    "labels of another index": (
+        lambda: (pd.Series(TEXTS, index=[3, 2, 1, 0]), pd.Series(LABELS)), {}, r"another index.*labels\.tolist\(\)",
+    ),
     "too few labels": (lambda: (TEXTS, LABELS[:2]), {}, "4 texts, but 2 emotions"),
     "labels that are numbers": (lambda: (TEXTS, [0, 1, 0, 1]), {}, r"label_names=\["),
     "a label without name": (lambda: (TEXTS, [0, 1, 0, 2]), {"label_names": ["a", "b"]}, "no name for 2"),
