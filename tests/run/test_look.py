@@ -24,7 +24,6 @@ from lens_emotion.study import one_model as outcome
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.plan import measured_in, plan_study
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -24,7 +24,6 @@ from lens_emotion.study.exhibits import EXHIBITS, Exhibit, results_of
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import read_run
 
-
 pytestmark = pytest.mark.slow
 
 

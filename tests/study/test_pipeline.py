@@ -28,7 +28,6 @@ from lens_emotion.study import steps
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-
 pytestmark = pytest.mark.slow
 
 
