@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from functools import cache
+from importlib.metadata import version
 from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,28 +15,45 @@ os.environ.setdefault("LENS_EMOTION_PROGRESS", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
+import typechecker  # noqa: F401 - before the package is
 
-from lens_emotion.models import hooked
 from lens_emotion.models.catalog import TINY
-from lens_emotion.models.loading import load_model, tiny_folder
 
-torch.set_num_threads(1)  # the tiny models are too small to share between threads
+# the process that only shares tests out reads this file too: what takes seconds to import is imported where it is used
 TINY_NAMES = tuple(spec.name for spec in TINY)
-BACKENDS = ("bridge", "hooked") if hooked.available() else ("bridge",)
-needs_hooked = pytest.mark.skipif(not hooked.available(), reason="TransformerLens 4 has no HookedTransformer")
+HAS_HOOKED = int(version("transformer-lens").split(".")[0]) < 4
+BACKENDS = ("bridge", "hooked") if HAS_HOOKED else ("bridge",)
+needs_hooked = pytest.mark.skipif(not HAS_HOOKED, reason="TransformerLens 4 has no HookedTransformer")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes long begins first, so that no worker is left alone with it; otherwise the order stays."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The tiny models are too small to share between threads."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @cache
 def tiny(name: str = "tiny-llama", backend: str = "bridge"):
     """A tiny model, shared between tests; tests must leave it as they found it."""
+    from lens_emotion.models.loading import load_model
+
     return load_model(name, backend=backend, device="cpu")
 
 
 @cache
 def plain(name: str):
     """The same model as plain Hugging Face."""
+    import torch
     from transformers import AutoModelForCausalLM
+
+    from lens_emotion.models.loading import tiny_folder
 
     spec = next(s for s in TINY if s.name == name)
     options = {"dtype": torch.float32, "attn_implementation": "eager"}
@@ -82,6 +101,22 @@ def figures(results):
     from lens_emotion import plots
 
     return {name: getattr(plots, name)(result) for name, result in results.items()}
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory):
+    """A small study with every step, run once however many workers there are; its folder is not to be changed."""
+    from filelock import FileLock
+    from studies import SMALL
+
+    from lens_emotion.study.pipeline import run_study
+
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(root / "studied.lock"):
+        if not (kept := root / "studied.pickle").exists():
+            kept.write_bytes(pickle.dumps(run_study(SMALL, root / "studied", "pytest")))
+    return pickle.loads(kept.read_bytes())
 
 
 @pytest.fixture

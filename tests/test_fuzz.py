@@ -18,6 +18,9 @@ PARTS = ("manifest", "record", "verify", "compare", "Journal", "resumed", "read_
 NOTHING = lambda *_, **__: None  # noqa: E731
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory):
     return fuzz_readers.all_readers(tmp_path_factory.mktemp("fuzz").resolve())

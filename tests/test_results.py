@@ -71,13 +71,7 @@ def test_a_dataclass_repr_would_be_found() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    config = le.StudyConfig(models=("tiny-llama",), generation=False, steering=False, n_permutations=20)
-    return le.run_study(config, tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def every(acts, results, vectors, run):
+def every(acts, results, vectors, studied):
     """One real result of every class."""
     model, rng = tiny(), np.random.default_rng(0)
     push = Push("Anna ran", vectors["calm"], le.Dose(3.0), (3,), random_like(vectors, vectors["calm"], 1), 8)
@@ -94,7 +88,7 @@ def every(acts, results, vectors, run):
         le.compare_texts(model, push, write_side_by_side(model, push), Thresholds(1e9, 1.0, 0.0), 4),
         le.check(model, compare=False),
         le.generate(model, "Anna ran.", vectors["calm"], max_new_tokens=4, progress=False),
-        compare_runs(run.folder, run.folder),
+        compare_runs(studied.folder, studied.folder),
         verification({"tiny-llama": results["dose_response"]}),
         topic_accuracy(acts),
         removal(acts, n_permutations=20),
@@ -102,9 +96,9 @@ def every(acts, results, vectors, run):
         le.audit(vectors),
         stories := le.load_stimuli("world-en"),
         le.lint(stories),
-        run,
-        *run.models,
-        *run.mixed.values(),
+        studied,
+        *studied.models,
+        *studied.mixed.values(),
     ]
     return {type(found): found for found in [*results.values(), *more]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ class DoseResponse(Result):
             keys, key=lambda c: c.map(order.index) if c.name == "emotion" else c, ignore_index=True
         )
 
-    @property
+    @cached_property  # page, tables, claims and sentences ask
     def headline(self) -> CrossFitted | None:
         """What steering does, in one number: success at doses that other openings chose. None where no emotion has a
         second opening: the best of the doses on the texts that chose it would say more than it knows."""

@@ -72,6 +72,27 @@ def loaded(place: Place, config: StudyConfig) -> Model:
     return model
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured(Brief):
+    """All that the analyses of a model need, which is let go.
+
+    Attributes:
+        lens, by_layer: what needed the model beyond its steps.
+        config: the settings of this model. started: when its part of the study began, by the monotonic clock.
+    """
+
+    evidence: Evidence
+    lens: Lens
+    by_layer: Atlas
+    config: StudyConfig
+    started: float
+
+    def judged(self) -> ModelStudy:
+        """Every analysis, and the paper's claims (see `judge_model`)."""
+        with room_for(f"analysing {self.evidence.name}"):
+            return judge_model(self.evidence, self.lens, self.by_layer, self.config, self.started)
+
+
 def study_model(
     load: Callable[[], Model], config: StudyConfig, names: Sequence[str], store: Store, say: Say
 ) -> Outcome:
@@ -82,12 +103,15 @@ def study_model(
         config: the settings of this model. names: all models of the study.
         store: the run folder.
     """
-    started = time.monotonic()
-    evidence, tokens, by_layer, own = _measured(load, config, store, say)
-    with room_for(f"analysing {evidence.name}"):
-        study = judge_model(evidence, tokens, by_layer, config, started)
+    measured = measure(load, config, store, say)
+    return written(measured, measured.judged(), names, store)
+
+
+def written(measured: Measured, study: ModelStudy, names: Sequence[str], store: Store) -> Outcome:
+    """Write what was found on a model into its folder; what of it a study keeps."""
+    evidence, own = measured.evidence, store.model(measured.evidence.name)
     write_tables(study, own)
-    write_facts(own, evidence, tokens)
+    write_facts(own, evidence, measured.lens)
     kept = evidence if partner_of(evidence.name, names) else None
     acts = evidence.comprehension
     at = [acts.n_layers // 2]
@@ -95,16 +119,16 @@ def study_model(
     return Outcome(study, middle, kept)
 
 
-def _measured(
-    load: Callable[[], Model], config: StudyConfig, store: Store, say: Say
-) -> tuple[Evidence, Lens, Atlas, Store]:
+def measure(load: Callable[[], Model], config: StudyConfig, store: Store, say: Say) -> Measured:
+    """Run or read back whatever needs the model."""
+    started = time.monotonic()
     run = open_model(load(), config, store, say)
     evidence = gather(run)
     run.doing("analysing")
     acts = evidence.comprehension
     best = decoding(acts, n_permutations=1).best_layer
     tokens = lens(run.model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
-    return evidence, tokens, atlas(run.model, acts, config, evidence.ratings), run.store
+    return Measured(evidence, tokens, atlas(run.model, acts, config, evidence.ratings), config, started)
 
 
 def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from lens_emotion.run.look import places_before
 from lens_emotion.run.places import Place, places_in
 from lens_emotion.run.store import MANIFEST, Store, manifest
 from lens_emotion.study.across import mixed_of
+from lens_emotion.study.beside import EndedError, analyst
 from lens_emotion.study.claims.over_models import all_claims
-from lens_emotion.study.one_model import Outcome, loaded, same_geometry, study_model
-from lens_emotion.study.results import StudyRun
+from lens_emotion.study.one_model import Measured, Outcome, loaded, measure, same_geometry, written
+from lens_emotion.study.results import ModelStudy, StudyRun
 from lens_emotion.study.steps import Say, silent
 from lens_emotion.study.workers import Executor, distributed
 
@@ -90,8 +92,31 @@ def _run(
 
 
 def _here(config: StudyConfig, places: Sequence[Place], store: Store, say: Say) -> Iterator[Outcome]:
-    """One model after the other in this process, one in memory at a time."""
-    for place in places:
-        say(place.name, place.loading)
-        own = config.for_model(place.asked)
-        yield study_model(partial(loaded, place, own), own, config.models, store, say)
+    """One model after the other in this process, one in memory at a time; each is analysed beside it while the next
+    reads and writes."""
+    with analyst(len(places)) as beside:
+        before: Callable[[], Outcome] | None = None
+        for left, place in zip(reversed(range(len(places))), places, strict=True):
+            say(place.name, place.loading)
+            own = config.for_model(place.asked)
+            try:
+                found = measure(partial(loaded, place, own), own, store, say)
+                judged = beside.judged(found, at_once=left == 0)
+            except Exception:
+                if before:
+                    before()  # it was measured, and is kept whatever becomes of the next
+                raise
+            if before:
+                yield before()
+            before = partial(_finished, found, judged, config, store)
+            if judged.done():
+                yield before()
+                before = None
+
+
+def _finished(found: Measured, judged: Future[ModelStudy], config: StudyConfig, store: Store) -> Outcome:
+    try:
+        study = judged.result()
+    except EndedError:
+        study = found.judged()
+    return written(found, study, config.models, store)

@@ -8,28 +8,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from methods_of import check_methods
+from studies import SMALL, copied
 
 from lens_emotion.cli.runs import figures
 from lens_emotion.errors import ArtifactError
 from lens_emotion.plots._regimes import LETTERS
 from lens_emotion.report.gallery import FiguresError, across_set, run_set
 from lens_emotion.report.parts import FigureSet
-from lens_emotion.run.config import StudyConfig
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.results import StoredRun
 from lens_emotion.study.stored import read_run
 
-SMALL = StudyConfig(
-    models=("tiny-llama", "tiny-qwen"), n_permutations=20, doses=(3.0, 8.0), story_tokens=24, jeong_tokens=16,
-    steered_tokens=12,
-)  # fmt: skip
+TWO = SMALL.with_(models=("tiny-llama", "tiny-qwen"))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(studied, tmp_path_factory):
     """A small run of two tiny models, as the study leaves it."""
     folder = tmp_path_factory.mktemp("runs") / "two"
-    return folder, run_study(SMALL, folder)
+    return folder, run_study(TWO, copied(studied, folder).folder)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +61,7 @@ def test_the_methods_paragraphs_of_two_models_name_them_where_they_differ(finish
 
 def test_a_run_read_back_says_what_the_study_said(finished, stored):
     _, run = finished
-    assert stored.config == SMALL
+    assert stored.config == TWO
     for mine, theirs in zip(stored.models, run.models, strict=True):
         np.testing.assert_allclose(
             mine.study.comprehension.decoding.table.accuracy, theirs.comprehension.decoding.table.accuracy

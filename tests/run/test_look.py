@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from studies import SMALL, copied
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the package
 
@@ -23,15 +24,13 @@ from lens_emotion.study import one_model as outcome
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.plan import measured_in, plan_study
 
-CONFIG = StudyConfig(models=("tiny-llama",), device="cpu", **kill_resume.SMALL)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A small study, not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    run_study(CONFIG, folder, "pytest")
-    return folder
+def study(studied, tmp_path_factory):
+    """A small study, not to be changed, alone in its folder."""
+    return Path(copied(studied, tmp_path_factory.mktemp("runs") / "first").folder)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def run(capsys, monkeypatch):
 
 @pytest.mark.long
 def test_a_study_killed_at_a_random_moment_ends_with_byte_identical_tables(tmp_path):
-    config = CONFIG.with_(generation=False, n_permutations=20)
+    config = StudyConfig(models=("tiny-llama",), device="cpu", generation=False, **kill_resume.SMALL)
     for killed in kill_resume.kills(config, tmp_path, 1, seed=1):
         assert killed.different == () and killed.faults == (), killed
 
@@ -142,16 +141,16 @@ def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(
     def states(config, folder=study):
         return [s.state for s in plan_study(config, folder).models[0].steps]
 
-    assert states(CONFIG) == ["stored"] * 5
-    assert states(CONFIG.with_(doses=(3.0,))) == ["stored"] * 4 + ["to run"]
-    assert states(CONFIG.with_(seed=1)) == ["stored", "to run", "stored", "to run", "to run"]
-    assert states(CONFIG.with_(stimuli="passages")) == ["to run"] * 5
-    assert states(CONFIG.with_(steering=False, backend="hooked")) == ["to run"] * 4
-    assert states(CONFIG, study.parent / "none") == ["to run"] * 5
+    assert states(SMALL) == ["stored"] * 5
+    assert states(SMALL.with_(doses=(3.0,))) == ["stored"] * 4 + ["to run"]
+    assert states(SMALL.with_(seed=1)) == ["stored", "to run", "stored", "to run", "to run"]
+    assert states(SMALL.with_(stimuli="passages")) == ["to run"] * 5
+    assert states(SMALL.with_(steering=False, backend="hooked")) == ["to run"] * 4
+    assert states(SMALL, study.parent / "none") == ["to run"] * 5
     shutil.rmtree(copy / "tiny-llama" / "comprehension")
     (copy / "tiny-llama" / ".partial").mkdir()
     (copy / "tiny-llama" / ".partial" / f"comprehension-{'0' * 16}.journal").write_bytes(b"")
-    assert states(CONFIG, copy) == [
+    assert states(SMALL, copy) == [
         "begun",
         "stored",
         "stored",
@@ -162,24 +161,24 @@ def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(
 
 def test_the_estimated_disk_use_is_within_a_fifth_of_the_actual(study):
     actual = sum(p.stat().st_size for p in (study / "tiny-llama").rglob("*") if p.is_file())
-    needs = plan_study(CONFIG, study).models[0].needs
+    needs = plan_study(SMALL, study).models[0].needs
     assert needs.disk == pytest.approx(actual, rel=0.2)
 
 
 def test_speeds_come_from_stored_steps_and_say_so(study):
     known = measured_in([study])
     assert {m.step for m in known} == {"comprehension", "generation", "generation_jeong", "controls", "steering"}
-    planned = plan_study(CONFIG.with_(models=("tiny-gpt2", "llama-3.1-8b")), study).models
+    planned = plan_study(SMALL.with_(models=("tiny-gpt2", "llama-3.1-8b")), study).models
     assert {s.basis for s in planned[0].steps} == {"measured on tiny-llama"}
     assert {s.basis for s in planned[1].steps} == {"assumed"}  # a tiny model says nothing about a large one
-    again = plan_study(CONFIG, study.parent / "none").models[0].steps[0]
+    again = plan_study(SMALL, study.parent / "none").models[0].steps[0]
     seconds = json.loads((study / "tiny-llama" / "comprehension" / "step.json").read_text())["seconds"]
     assert again.seconds == pytest.approx(seconds, rel=0.01)
 
 
 @pytest.mark.long
 def test_prune_lists_what_the_study_does_not_need_and_removes_it_on_demand(copy, capsys):
-    root, small = copy, CONFIG.with_(generation=False)
+    root, small = copy, SMALL.with_(generation=False)
     assert spare_in(root) == ()
     run_study(small.with_(doses=(5.0,)), root)  # steering under other settings
     model = root / "tiny-llama"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from studies import SMALL, copied
 
 from lens_emotion import plots
 from lens_emotion.errors import AnalysisError
@@ -17,26 +18,23 @@ from lens_emotion.plots.theme import titled
 from lens_emotion.report.build import build_report
 from lens_emotion.report.gallery import run_set, write_gallery, write_set
 from lens_emotion.report.sections import PLANS
-from lens_emotion.run.config import StudyConfig
 from lens_emotion.run.store import Store
 from lens_emotion.study import exhibits
 from lens_emotion.study.exhibits import EXHIBITS, Exhibit, results_of
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.study.stored import read_run
 
-CONFIG = StudyConfig(
-    models=("tiny-llama",), n_permutations=20, doses=(3.0, 8.0), story_tokens=24, jeong_tokens=16, steered_tokens=12
-)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("runs") / "one"
+def run(studied, tmp_path_factory):
+    return copied(studied, tmp_path_factory.mktemp("runs") / "one")
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-    return run_study(CONFIG, folder)
+def folder(run) -> Path:
+    return Path(run.folder)
 
 
 def names(folder: Path, kind: str) -> set[str]:
@@ -118,7 +116,7 @@ def too_few(evidence, config):
 def test_an_analysis_with_a_row_in_the_list_is_shown_everywhere(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "lengths", lengths_figure, raising=False)
     monkeypatch.setattr(exhibits, "EXHIBITS", (*EXHIBITS, ROW, Exhibit("none", analyse=too_few, figure="lengths")))
-    again = run_study(CONFIG, folder)
+    again = run_study(SMALL, folder)
     assert set(again.models[0].more) == {"lengths"}, "an analysis that finds too few texts is left out"
     result = again.models[0].more["lengths"]
     said = again.models[0].table.set_index("result").summary

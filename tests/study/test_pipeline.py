@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 from methods_of import check_methods
+from studies import SMALL, copied
 
 import lens_emotion as le
 from lens_emotion.errors import ArtifactError, StimulusError
@@ -21,20 +22,27 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.report.build import build_report
 from lens_emotion.run import inputs, store
 from lens_emotion.run.config import ConfigError, StudyConfig, parse_doses
+from lens_emotion.run.places import places_in
+from lens_emotion.run.store import Store
 from lens_emotion.stimuli.library import load_stimuli
 from lens_emotion.study import one_model as outcome
 from lens_emotion.study import steps
 from lens_emotion.study.pipeline import run_study
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
-CONFIG = StudyConfig(
-    models=("tiny-llama",), n_permutations=40, doses=(1.0, 6.0), story_tokens=48, jeong_tokens=48, steered_tokens=20
-)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return run_study(CONFIG, tmp_path_factory.mktemp("run"), "pytest")
+def run(studied, tmp_path_factory):
+    return copied(studied, tmp_path_factory.mktemp("run") / "copy")
+
+
+def gathered(config, run):
+    """What a study of these settings measures, without its analyses."""
+    store = Store.open(run.folder)
+    (place,) = places_in(config.models, run.folder)
+    return steps.gather(steps.open_model(outcome.loaded(place, config), config, store, steps.silent))
 
 
 def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
@@ -53,7 +61,7 @@ def test_run_folder_holds_activations_vectors_tables_and_manifest(run):
 def test_a_second_run_reads_everything_back_and_gives_the_same_numbers(run, monkeypatch):
     for step in ("extract_poolings", "extract_generation", "dose_response"):
         monkeypatch.setattr(steps, step, lambda *a, **k: pytest.fail("a finished step ran again"))
-    again = run_study(CONFIG, run.folder, "pytest")
+    again = run_study(SMALL, run.folder, "pytest")
     a, b = run.models[0], again.models[0]
     pd.testing.assert_frame_equal(a.comprehension.decoding.table, b.comprehension.decoding.table)
     assert a.steering.summary() == b.steering.summary()
@@ -64,16 +72,17 @@ def test_changed_settings_run_the_step_again(run, monkeypatch):
     original = steps.dose_response
     monkeypatch.setattr(steps, "dose_response", lambda *a, **k: ran.append(1) or original(*a, **k))
     monkeypatch.setattr(steps, "extract_poolings", lambda *a, **k: pytest.fail("not affected by the doses"))
-    run_study(CONFIG.with_(doses=(2.0,)), run.folder, "pytest")
+    assert set(gathered(SMALL.with_(doses=(2.0,)), run).steering.texts.dose) == {2.0}
     assert ran == [1]
-    run_study(CONFIG, run.folder, "pytest")
+    assert set(gathered(SMALL, run).steering.texts.dose) == {3.0, 8.0}
+    assert ran == [1], "the step under the other settings was kept"
 
 
 def test_a_damaged_file_is_made_again(run):
     path = Path(run.folder) / "tiny-llama" / "comprehension" / "story_mean.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
-    run_study(CONFIG, run.folder, "pytest")
+    gathered(SMALL, run)
     assert path.read_bytes() == whole
 
 
@@ -86,7 +95,7 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
     assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="tiny-llama-1"')
     assert run.models[0].info.fingerprint in page and run.models[0].comprehension.header.stimuli_sha256 in page
     assert str(path.parent) not in page, "a folder of this machine"
-    assert page.count('class="cell ') == 3 * len(CONFIG.doses)
+    assert page.count('class="cell ') == 3 * len(SMALL.doses)
     links = [unquote(link) for link in re.findall(r'href="([^"#]+)"', page) if not link.startswith("http")]
     assert len(links) > 20 and all((path.parent / link).is_file() for link in links if link.endswith(".csv")), links
     for text in run.models[0].steering.texts.text.head(20):
@@ -96,9 +105,9 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
 
 def test_the_methods_paragraphs_say_what_this_run_did(run):
     body = check_methods(Path(run.folder))
-    assert "480 texts of the set world-en" in body and "label permutations (40)" in body
-    assert "at most 48 tokens, sampled at temperature 0.8 at top-p 0.95" in body
-    assert "40 openings for 20 emotions, at most 20 tokens, doses 1 and 6)" in body and "word count" in body
+    assert "480 texts of the set world-en" in body and "label permutations (20)" in body
+    assert "at most 24 tokens, sampled at temperature 0.8 at top-p 0.95" in body
+    assert "40 openings for 20 emotions, at most 12 tokens, doses 3 and 8)" in body and "word count" in body
     assert le.methods_text(run) == le.methods_text(str(run.folder))
     page = build_report(run)[0].read_text(encoding="utf-8")
     assert escape(body.strip(), quote=False) in page.replace("&#39;", "'").replace("&#34;", '"')
@@ -119,9 +128,9 @@ def test_methods_of_a_folder_without_a_run(tmp_path):
 def test_bad_input_is_found_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(outcome, "load_model", lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(StimulusError):
-        run_study(CONFIG.with_(stimuli="poems"), tmp_path, "x")
+        run_study(SMALL.with_(stimuli="poems"), tmp_path, "x")
     with pytest.raises(Exception, match="tiny-llama"):
-        run_study(CONFIG.with_(models=("tiny-llama", "tiny-lama")), tmp_path, "x")
+        run_study(SMALL.with_(models=("tiny-llama", "tiny-lama")), tmp_path, "x")
     with pytest.raises(ConfigError):
         StudyConfig(models=())
     with pytest.raises(ConfigError):
@@ -132,7 +141,7 @@ def test_bad_input_is_found_before_anything_runs(tmp_path, monkeypatch):
 def test_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(ArtifactError, match="cannot write"):
-        run_study(CONFIG, tmp_path / "run", "x")
+        run_study(SMALL, tmp_path / "run", "x")
 
 
 def test_doses_are_read_as_typed_and_nonsense_is_named():
@@ -142,8 +151,6 @@ def test_doses_are_read_as_typed_and_nonsense_is_named():
 
 
 def test_model_names_cannot_leave_the_run_folder(tmp_path):
-    from lens_emotion.run.store import Store
-
     inside = Store(tmp_path).model("../../etc/passwd").root.resolve()
     assert tmp_path.resolve() in inside.parents
 
@@ -153,14 +160,14 @@ def test_what_another_model_backend_precision_or_version_computed_is_not_read_ba
     texts, other_texts = load_stimuli("world-en"), load_stimuli("passages")
     model = inputs.Identity("f", "bridge", "float32", "cpu")
 
-    def key(config=CONFIG, model=model, texts=texts, read="sha"):
+    def key(config=SMALL, model=model, texts=texts, read="sha"):
         return store.key_of(inputs.step_inputs(step, config, model, texts, read))
 
     for change in ({"fingerprint": "g"}, {"backend": "hooked"}, {"dtype": "bfloat16"}, {"device": "cuda"}):
         assert key(model=replace(model, **change)) != key()
     assert key(texts=other_texts) != key()
-    assert key(CONFIG.with_(n_permutations=99)) == key()
-    assert (key(CONFIG.with_(doses=(3.0,))) != key()) == (step == "steering")
+    assert key(SMALL.with_(n_permutations=99)) == key()
+    assert (key(SMALL.with_(doses=(3.0,))) != key()) == (step == "steering")
     assert (key(read="other states") != key()) == (step in ("steering", "controls"))
     before = key()
     monkeypatch.setattr(store, "version", lambda package: "0.0")

@@ -157,13 +157,11 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_step_that_did_not_arrive_whole_is_refused(tmp_path):
+def test_a_step_that_did_not_arrive_whole_is_refused(studied, tmp_path):
     from lens_emotion.files.checksums import read_files
     from lens_emotion.run.store import take_in
 
-    run_study(CONFIG.with_(generation=False, steering=False), tmp_path / "run")
-    step = tmp_path / "run" / "tiny-llama" / "comprehension"
-    files = read_files(step, lambda name: True)
+    files = read_files(Path(studied.folder, "tiny-llama", "comprehension"), lambda name: True)
     cut = files | {"last_token.safetensors": files["last_token.safetensors"][:-1]}
     with pytest.raises(ArtifactError, match="did not arrive whole"):
         take_in(tmp_path / "other", "comprehension", cut)

@@ -42,6 +42,9 @@ CONFIG = StudyConfig(
 PROMPTS = [p for p in story_prompts("topic-crossed", "world-en") if p.emotion in ("happy", "sad", "neutral")]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.parametrize("text", EMPTY)
 def test_texts_that_hold_nothing(text):
     assert not has_text(text) and not has_text(well_formed(text))
