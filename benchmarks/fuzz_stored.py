@@ -142,7 +142,9 @@ def _stored(run: Path) -> list[Reader]:
 
 def _read_back(run: Path) -> Any:
     """The run as stored, and what is handed to the analyses: evidence and lens of each model."""
+    from lens_emotion.files.artifacts import part_of
     from lens_emotion.study import stored
+    from lens_emotion.study.results import StoredModel, StoredRun
 
     seen: list[Any] = []
 
@@ -150,12 +152,20 @@ def _read_back(run: Path) -> Any:
         seen.append((evidence, lens))
         return SimpleNamespace(info=evidence.info)
 
-    def held(evidence: Any, study: Any) -> Any:
-        return SimpleNamespace(name=evidence.info.name, study=study, evidence=evidence)
+    def as_model(evidence: Any, study: Any) -> Any:
+        return part_of(StoredModel, evidence=evidence, study=study)
+
+    def as_run(name: str, config: Any, models: Any, claims: Any) -> Any:
+        return part_of(StoredRun, name=name, config=config, models=models, claims=claims)
 
     nothing = lambda *_: None  # noqa: E731
-    quiet: dict[str, Any] = {"judge_model": judge, "atlas_of": nothing, "all_claims": nothing, "StoredModel": held}
-    quiet["StoredRun"] = lambda name, config, models, claims: SimpleNamespace(config=config, models=models)
+    quiet: dict[str, Any] = {
+        "judge_model": judge,
+        "atlas_of": nothing,
+        "all_claims": nothing,
+        "StoredModel": as_model,
+        "StoredRun": as_run,
+    }
     with mock.patch.multiple(stored, **quiet):
         return stored.read_run(run), seen
 
@@ -236,10 +246,9 @@ def _table_says(
                 return f"{name} is not the file's"
         except (TypeError, ValueError):
             return f"{name} holds what is no number"
-        if found := fault_of_numbers(mine, name, least, most):
+        fraction = f"{name} is a fraction" * (name in ("rank", "token_id") and any(v % 1 for v in mine))
+        if found := fault_of_numbers(mine, name, least, most) or fraction:
             return found
-        if name in ("rank", "token_id") and any(v % 1 for v in mine):
-            return f"{name} is a fraction"
     for name in (*named, *texts):
         if (mine := list(table[name])) != [r[head.index(name)] for r in rows]:
             return f"{name} is not the file's"
