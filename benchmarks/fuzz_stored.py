@@ -142,7 +142,9 @@ def _stored(run: Path) -> list[Reader]:
 
 def _read_back(run: Path) -> Any:
     """The run as stored, and what is handed to the analyses: evidence and lens of each model."""
+    from lens_emotion.files.artifacts import part_of
     from lens_emotion.study import stored
+    from lens_emotion.study.results import StoredModel, StoredRun
 
     seen: list[Any] = []
 
@@ -150,12 +152,20 @@ def _read_back(run: Path) -> Any:
         seen.append((evidence, lens))
         return SimpleNamespace(info=evidence.info)
 
-    def held(evidence: Any, study: Any) -> Any:
-        return SimpleNamespace(name=evidence.info.name, study=study, evidence=evidence)
+    def as_model(evidence: Any, study: Any) -> Any:
+        return part_of(StoredModel, evidence=evidence, study=study)
+
+    def as_run(name: str, config: Any, models: Any, claims: Any) -> Any:
+        return part_of(StoredRun, name=name, config=config, models=models, claims=claims)
 
     nothing = lambda *_: None  # noqa: E731
-    quiet: dict[str, Any] = {"judge_model": judge, "atlas_of": nothing, "all_claims": nothing, "StoredModel": held}
-    quiet["StoredRun"] = lambda name, config, models, claims: SimpleNamespace(config=config, models=models)
+    quiet: dict[str, Any] = {
+        "judge_model": judge,
+        "atlas_of": nothing,
+        "all_claims": nothing,
+        "StoredModel": as_model,
+        "StoredRun": as_run,
+    }
     with mock.patch.multiple(stored, **quiet):
         return stored.read_run(run), seen
 
@@ -219,18 +229,6 @@ def _scripts_say(data: bytes, result: Any) -> str:
     )
 
 
-def _column_says(name: str, given: list[Any], said: list[str], least: float, most: float) -> str:
-    try:
-        mine = [float(v) for v in given]
-        if mine != [float(s) for s in said]:
-            return f"{name} is not the file's"
-    except (TypeError, ValueError):
-        return f"{name} holds what is no number"
-    if found := fault_of_numbers(mine, name, least, most):
-        return found
-    return f"{name} is a fraction" if name in ("rank", "token_id") and any(v % 1 for v in mine) else ""
-
-
 def _table_says(
     data: bytes, table: Any, limits: dict[str, tuple[float, float]], named: Names, texts: Names = ()
 ) -> str:
@@ -240,8 +238,16 @@ def _table_says(
         return "rows of unequal length"
     if head != [str(c) for c in table.columns] or len(rows) != len(table):
         return "other columns or rows than the file's"
-    for name, bounds in limits.items():
-        if found := _column_says(name, list(table[name]), [r[head.index(name)] for r in rows], *bounds):
+    for name, (least, most) in limits.items():
+        said = [r[head.index(name)] for r in rows]
+        try:
+            mine = [float(v) for v in table[name]]
+            if mine != [float(s) for s in said]:
+                return f"{name} is not the file's"
+        except (TypeError, ValueError):
+            return f"{name} holds what is no number"
+        fraction = f"{name} is a fraction" * (name in ("rank", "token_id") and any(v % 1 for v in mine))
+        if found := fault_of_numbers(mine, name, least, most) or fraction:
             return found
     for name in (*named, *texts):
         if (mine := list(table[name])) != [r[head.index(name)] for r in rows]:
