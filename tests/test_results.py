@@ -135,7 +135,7 @@ WITHOUT = {
     "ModelStudy",
     "StudyRun",
     "StimulusSet",
-    "LintReport",
+    "Lint",
     "Mixed",
 }  # texts, lists of checks, or a number: their sentence and table are all there is
 

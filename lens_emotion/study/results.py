@@ -168,6 +168,9 @@ class StudyRun(Result):
         """The claims, one row each and scope."""
         return self.claims.table
 
+    def _drawn(self) -> str:
+        return self.claims._drawn()
+
     def summary(self) -> str:
         """Which models, and what becomes of the paper's claims."""
         names = ", ".join(m.info.name for m in self.models)
