@@ -188,7 +188,7 @@ def test_nothing_is_asked_of_the_device_between_two_looks(steps_profiled):
 
 def test_sampling_adds_a_bounded_number_of_operations_and_copies(steps_profiled):
     greedy = steps_profiled["greedy"]
-    for how, operations, copies in (("all", 60, 4), ("some", 400, 40)):
+    for how, operations, copies in (("all", 60, 4), ("some", 420, 40)):
         calls = steps_profiled[how]
         assert calls["aten::copy_"] - greedy["aten::copy_"] <= copies, how
         assert calls.total() - greedy.total() <= operations, how
