@@ -100,8 +100,9 @@ def confusion(result: Decoding) -> str:
     right = np.trace(matrix.reindex(columns=matrix.index, fill_value=0).to_numpy()) / max(1, matrix.to_numpy().sum())
     for name in matrix.index.intersection(matrix.columns):
         matrix.loc[name, name] = -1
-    at = np.unravel_index(int(matrix.to_numpy().argmax()), matrix.shape)
-    true, given, most = matrix.index[at[0]], matrix.columns[at[1]], int(matrix.to_numpy()[at])
+    counts = matrix.to_numpy()
+    row, column = divmod(int(counts.argmax()), counts.shape[1])
+    true, given, most = matrix.index[row], matrix.columns[column], int(counts[row, column])
     if most <= 0:
         return "Every held-out text is given its own emotion"
     return (
