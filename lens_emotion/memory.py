@@ -150,7 +150,7 @@ def free_on(device: torch.device) -> float | None:
     if device.type == "mps":
         return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     of = getattr(torch, device.type, None)
-    if not hasattr(of, "mem_get_info"):
+    if of is None or not hasattr(of, "mem_get_info"):
         return None
     return float(of.mem_get_info(device)[0] + of.memory_reserved(device) - of.memory_allocated(device))
 

@@ -149,6 +149,6 @@ def norms_of(given: object, unit: float | None = None) -> TokenNorms:
     Raises:
         ValueError: no numbers.
     """
-    rows = [given] if np.ndim(given[0]) == 0 else list(given)  # type: ignore[index, call-overload, arg-type]
+    rows = [given] if np.ndim(given[0]) == 0 else list(given)  # type: ignore[index, call-overload]
     arrays = [np.asarray(pd.Series(np.asarray(r, dtype=float)).dropna()) for r in rows]
     return TokenNorms("token norms", [x for x in arrays if len(x)], unit)

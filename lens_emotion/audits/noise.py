@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
@@ -48,7 +47,7 @@ def _noise_of(arm: Arm, in_run: bool) -> Reply:
     found = arm.by_layer
     if isinstance(found, str):
         return Unasked(f"{arm.name}: {found}")
-    best = found.loc[found["reliability"].idxmax()]
+    best = found.iloc[int(found["reliability"].argmax())]
     p = min(1.0, float(found["p"].min()))
     where = f"{arm.name}, best of {len(found)} layers"
     if p > ALPHA:
@@ -197,6 +196,6 @@ def _agreement_of_table(table: Table) -> Iterator[Reply]:
     frame = table.frame.dropna(subset=["cosine", "reliability_a", "reliability_b"])
     most = np.sqrt(frame["reliability_a"].clip(0) * frame["reliability_b"].clip(0))
     names = [c for c in ("model", "method", "layer") if c in frame]
-    for i, row in enumerate(pd.concat([frame, most.rename("most")], axis=1).to_dict("records"), 1):
+    for i, row in enumerate(frame.assign(most=most).to_dict("records"), 1):
         of = ", ".join(f"{c} {row[c]}" for c in names) or f"row {i}"
         yield _judged(float(row["cosine"]), float(row["most"]), f"{table.name}, {of}")

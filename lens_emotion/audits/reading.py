@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def _by_layer(parts: Mapping[Any, Any], name: str) -> VectorSet:
     return VectorSet(name, (name,), np.stack([rows[k] for k in layers])[None].astype(np.float32), layers)
 
 
-def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
+def _of_mapping(given: Mapping[Any, Any], read: Callable[..., Subject], name: str) -> Subject:
     """{layer: vector}; {emotion: vector, or vectors by layer}; {column: values}; {name: anything else}."""
     if not given:
         raise ArtifactError(f"an empty {type(given).__name__} cannot be audited; {TAKES}")
@@ -160,7 +160,7 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
     if all(_is_numeric(v) or (isinstance(v, list | tuple) and v and isinstance(v[0], str)) for v in given.values()):
         widths = {np.shape(_array(v)) if _is_numeric(v) else () for v in given.values()}
         if any(not _is_numeric(v) for v in given.values()) or (all(len(w) == 1 for w in widths) and _is_columns(given)):
-            return read(pd.DataFrame(dict(given)), name)  # type: ignore[no-any-return]
+            return read(pd.DataFrame(dict(given)), name)
         if len(widths) == 1 and len(next(iter(widths))) < 3:
             return Subject(name or "vectors", vectors=(_of_emotions(given, name or "vectors"),))
     single = {k: v for k, v in given.items() if isinstance(v, Mapping | EmotionVector) or _of_other_tool(v) is not None}
@@ -206,7 +206,7 @@ def _together(parts: Iterable[Subject], name: str) -> Subject:
     return replace(found, name=name or found.name)
 
 
-def _of_path(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
+def _of_path(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) -> Subject:
     kind = kind_of(path)
     if kind == "a folder":
         if (path / MANIFEST).exists():
@@ -220,10 +220,10 @@ def _of_path(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
     return replace(_of_file(path, read, emotions), name=path.name)
 
 
-def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
+def _of_file(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) -> Subject:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        return read(read_frame(path), path.stem)  # type: ignore[no-any-return]
+        return read(read_frame(path), path.stem)
     if suffix == ".gguf":
         return Subject(path.stem, vectors=(_by_layer(read_control_file(path, finite=False).directions, path.stem),))
     if suffix == ".safetensors":
@@ -234,9 +234,9 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         if suffix == ".pt":
             import torch
 
-            return read(torch.load(path, map_location="cpu", weights_only=True), path.stem)  # type: ignore[no-any-return]
+            return read(torch.load(path, map_location="cpu", weights_only=True), path.stem)
         held = np.load(path, allow_pickle=False)
-        return read(dict(held) if suffix == ".npz" else held, path.stem)  # type: ignore[no-any-return]
+        return read(dict(held) if suffix == ".npz" else held, path.stem)
     except LensEmotionError:
         raise
     except Exception as error:  # whatever a damaged archive or a pickle makes a library say
@@ -244,7 +244,7 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         raise ArtifactError(f"cannot read {path} ({said}); give plain arrays, without pickled objects") from None
 
 
-def _of_safetensors(path: Path, read: Any) -> Subject:
+def _of_safetensors(path: Path, read: Callable[..., Subject]) -> Subject:
     """Our vectors or activations; tensors by layer or by emotion. Of ours that hold NaN, the bare numbers."""
     import torch
     from safetensors import SafetensorError, safe_open
@@ -255,11 +255,10 @@ def _of_safetensors(path: Path, read: Any) -> Subject:
             tensors = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}; give a safetensors file") from None
-    main, cls = {VECTORS: ("directions", EmotionVectors), ACTIVATIONS: ("values", PooledActivations)}.get(
-        kind, ("", None)
-    )
-    if cls is None:
-        return read(tensors, path.stem)  # type: ignore[no-any-return]
+    main = {VECTORS: "directions", ACTIVATIONS: "values"}.get(kind)
+    if main is None:
+        return read(tensors, path.stem)
     if main in tensors and not bool(tensors[main].isfinite().all()):
         return Subject(path.stem, arrays={path.stem: _array(tensors[main])})
-    return read(cls.load(path), path.stem)  # type: ignore[no-any-return]
+    load = EmotionVectors.load if kind == VECTORS else PooledActivations.load
+    return read(load(path), path.stem)

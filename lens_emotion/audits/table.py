@@ -117,7 +117,7 @@ def table_of(
     plain = frame.reset_index(drop=True)
     made = pd.DataFrame({meaning: plain[column] for meaning, column in found.items()})
     made = _counts(made)
-    for column in set(made) - WORDS:
+    for column in set(map(str, made)) - WORDS:
         made[column] = _numbers(made[column], f"{name}, column {found.get(column, column)}")
     return Table(name, made, n_emotions or _classes(made))
 

@@ -7,7 +7,7 @@ from html import escape
 from lens_emotion.audits.finding import PASSED, UNASKED, Audit
 from lens_emotion.display import visible
 from lens_emotion.report.page import number
-from lens_emotion.report.parts import Section
+from lens_emotion.report.parts import Section, Table
 
 TITLE = "What an audit finds"
 LEAD = (
@@ -26,7 +26,7 @@ def audit_section(found: Audit) -> Section:
     """The same as a section of the report, in its own tables."""
     findings = found.findings.assign(moves=[f"{number(x)} {u}" for x, u in zip(*_moves(found), strict=True)])
     checks = found.table[["check", "fault", "status", "words"]]
-    tables = (("Every check", checks),)
+    tables: tuple[Table, ...] = (("Every check", checks),)
     if len(findings):
         tables = (("Findings, the worst first", findings.drop(columns="unit")), *tables)
     return Section(TITLE, f"{LEAD}\n\n{found.summary()}", (), tables)
@@ -40,10 +40,10 @@ def audit_html(found: Audit) -> str:
     """An HTML fragment that needs nothing around it; every word in it is escaped."""
     parts = [f'<section class="audit"><h2>{TITLE}</h2><p>{escape(found.summary())}</p><dl>']
     for row in found.findings.to_dict("records"):
-        grade = escape(row["severity"])
-        parts.append(f'<dt class="{grade}">{grade}: {escape(row["what"])}</dt>')
+        grade = escape(str(row["severity"]))
+        parts.append(f'<dt class="{grade}">{grade}: {escape(str(row["what"]))}</dt>')
         told = (("where", row["where"]), ("moves", f"{number(row['moves'])} {row['unit']}"), ("mend", row["mend"]))
-        parts += [f"<dd><b>{name}</b> {escape(words)}</dd>" for name, words in told]
+        parts += [f"<dd><b>{name}</b> {escape(str(words))}</dd>" for name, words in told]
     parts.append("</dl>")
     for status, heading in ((PASSED, "Passed"), (UNASKED, "Not asked")):
         rows = found.table[found.table["status"] == status]

@@ -124,6 +124,7 @@ def serve() -> None:
 
 
 def _answer(measured: Any) -> bytes:
+    answer: tuple[Any, Exception | None]
     try:
         answer = measured.judged(), None
     except Exception as error:
