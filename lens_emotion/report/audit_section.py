@@ -48,7 +48,7 @@ def audit_html(found: Audit) -> str:
     for status, heading in ((PASSED, "Passed"), (UNASKED, "Not asked")):
         rows = found.table[found.table["status"] == status]
         if len(rows):
-            listed = "".join(f"<li><b>{escape(r.check)}</b> {escape(r.words)}</li>" for r in rows.itertuples())
+            listed = "".join(f"<li><b>{escape(str(r.check))}</b> {escape(str(r.words))}</li>" for r in rows.itertuples())
             parts.append(f"<details><summary>{heading}: {len(rows)}</summary><ul>{listed}</ul></details>")
     return visible("".join(parts) + "</section>")
 
