@@ -160,7 +160,7 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
     if all(_is_numeric(v) or (isinstance(v, list | tuple) and v and isinstance(v[0], str)) for v in given.values()):
         widths = {np.shape(_array(v)) if _is_numeric(v) else () for v in given.values()}
         if any(not _is_numeric(v) for v in given.values()) or (all(len(w) == 1 for w in widths) and _is_columns(given)):
-            return read(pd.DataFrame(dict(given)), name)  # type: ignore[no-any-return]
+            return read(pd.DataFrame(dict(given)), name)
         if len(widths) == 1 and len(next(iter(widths))) < 3:
             return Subject(name or "vectors", vectors=(_of_emotions(given, name or "vectors"),))
     single = {k: v for k, v in given.items() if isinstance(v, Mapping | EmotionVector) or _of_other_tool(v) is not None}
@@ -223,7 +223,7 @@ def _of_path(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
 def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        return read(read_frame(path), path.stem)  # type: ignore[no-any-return]
+        return read(read_frame(path), path.stem)
     if suffix == ".gguf":
         return Subject(path.stem, vectors=(_by_layer(read_control_file(path, finite=False).directions, path.stem),))
     if suffix == ".safetensors":
@@ -234,9 +234,9 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         if suffix == ".pt":
             import torch
 
-            return read(torch.load(path, map_location="cpu", weights_only=True), path.stem)  # type: ignore[no-any-return]
+            return read(torch.load(path, map_location="cpu", weights_only=True), path.stem)
         held = np.load(path, allow_pickle=False)
-        return read(dict(held) if suffix == ".npz" else held, path.stem)  # type: ignore[no-any-return]
+        return read(dict(held) if suffix == ".npz" else held, path.stem)
     except LensEmotionError:
         raise
     except Exception as error:  # whatever a damaged archive or a pickle makes a library say
@@ -255,11 +255,13 @@ def _of_safetensors(path: Path, read: Any) -> Subject:
             tensors = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}; give a safetensors file") from None
-    main, cls = {VECTORS: ("directions", EmotionVectors), ACTIVATIONS: ("values", PooledActivations)}.get(
-        kind, ("", None)
-    )
+    ours: dict[Any, tuple[str, Any]] = {
+        VECTORS: ("directions", EmotionVectors),
+        ACTIVATIONS: ("values", PooledActivations),
+    }
+    main, cls = ours.get(kind, ("", None))
     if cls is None:
-        return read(tensors, path.stem)  # type: ignore[no-any-return]
+        return read(tensors, path.stem)
     if main in tensors and not bool(tensors[main].isfinite().all()):
         return Subject(path.stem, arrays={path.stem: _array(tensors[main])})
-    return read(cls.load(path), path.stem)  # type: ignore[no-any-return]
+    return read(cls.load(path), path.stem)

@@ -7,7 +7,7 @@ from html import escape
 from lens_emotion.audits.finding import PASSED, UNASKED, Audit
 from lens_emotion.display import visible
 from lens_emotion.report.page import number
-from lens_emotion.report.parts import Section
+from lens_emotion.report.parts import Section, Table
 
 TITLE = "What an audit finds"
 LEAD = (
@@ -26,7 +26,7 @@ def audit_section(found: Audit) -> Section:
     """The same as a section of the report, in its own tables."""
     findings = found.findings.assign(moves=[f"{number(x)} {u}" for x, u in zip(*_moves(found), strict=True)])
     checks = found.table[["check", "fault", "status", "words"]]
-    tables = (("Every check", checks),)
+    tables: tuple[Table, ...] = (("Every check", checks),)
     if len(findings):
         tables = (("Findings, the worst first", findings.drop(columns="unit")), *tables)
     return Section(TITLE, f"{LEAD}\n\n{found.summary()}", (), tables)
@@ -48,7 +48,9 @@ def audit_html(found: Audit) -> str:
     for status, heading in ((PASSED, "Passed"), (UNASKED, "Not asked")):
         rows = found.table[found.table["status"] == status]
         if len(rows):
-            listed = "".join(f"<li><b>{escape(r.check)}</b> {escape(r.words)}</li>" for r in rows.itertuples())
+            listed = "".join(
+                f"<li><b>{escape(r['check'])}</b> {escape(r['words'])}</li>" for r in rows.to_dict("records")
+            )
             parts.append(f"<details><summary>{heading}: {len(rows)}</summary><ul>{listed}</ul></details>")
     return visible("".join(parts) + "</section>")
 
