@@ -97,7 +97,7 @@ def _count(group: pd.DataFrame, where: str) -> Reply:
     share = group["k"] / group["n"]
     if group.empty or not ((group["n"] >= group["k"]) & (group["k"] >= 0)).all():
         return Unasked(f"{where}: counts that are not between 0 and n")
-    best, m = group.iloc[int(share.argmax())], len(group)
+    best, m = group.iloc[int(share.fillna(-1).to_numpy().argmax())], len(group)
     k, n = round(float(best.k)), round(float(best.n))
     of = f"{k} of {n}" + (f", the best of {m} rows" if m > 1 else "")
     if pd.notna(best.get("control", np.nan)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,12 +144,12 @@ def _follows(times: float, between: str, where: str, told: bool) -> Reply:
     return Fault(MAJOR if told else MINOR, what, where, times, "times the push in the shorter")
 
 
-def norms_of(given: object, unit: float | None = None) -> TokenNorms:
+def norms_of(given: Any, unit: float | None = None) -> TokenNorms:
     """Lengths by position of one prompt, of several, or [prompts, positions] padded with NaN.
 
     Raises:
         ValueError: no numbers.
     """
-    rows = [given] if np.ndim(given[0]) == 0 else list(given)  # type: ignore[index, call-overload]
+    rows = [given] if np.ndim(given[0]) == 0 else list(given)
     arrays = [np.asarray(pd.Series(np.asarray(r, dtype=float)).dropna()) for r in rows]
     return TokenNorms("token norms", [x for x in arrays if len(x)], unit)

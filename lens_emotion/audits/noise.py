@@ -47,7 +47,7 @@ def _noise_of(arm: Arm, in_run: bool) -> Reply:
     found = arm.by_layer
     if isinstance(found, str):
         return Unasked(f"{arm.name}: {found}")
-    best = found.iloc[int(found["reliability"].argmax())]
+    best = found.iloc[int(found["reliability"].fillna(-np.inf).to_numpy().argmax())]
     p = min(1.0, float(found["p"].min()))
     where = f"{arm.name}, best of {len(found)} layers"
     if p > ALPHA:
@@ -194,8 +194,8 @@ def _judged(cosine: float, most: float, where: str) -> Reply:
 
 def _agreement_of_table(table: Table) -> Iterator[Reply]:
     frame = table.frame.dropna(subset=["cosine", "reliability_a", "reliability_b"])
-    most = np.sqrt(frame["reliability_a"].clip(0) * frame["reliability_b"].clip(0))
+    frame = frame.assign(most=(frame["reliability_a"].clip(0) * frame["reliability_b"].clip(0)) ** 0.5)
     names = [c for c in ("model", "method", "layer") if c in frame]
-    for i, row in enumerate(frame.assign(most=most).to_dict("records"), 1):
+    for i, row in enumerate(frame.to_dict("records"), 1):
         of = ", ".join(f"{c} {row[c]}" for c in names) or f"row {i}"
         yield _judged(float(row["cosine"]), float(row["most"]), f"{table.name}, {of}")

@@ -138,7 +138,7 @@ def _chosen(frame: pd.DataFrame) -> float | None:
     groups = [g for _, g in frame.groupby("model")] if "model" in frame else [frame]
     found = []
     for group in groups:
-        smallest = float(group["layer"].iloc[int(group["cosine"].argmin())])
+        smallest = float(group["layer"].to_numpy(float)[int(group["cosine"].to_numpy(float).argmin())])
         flag = group["best"].map(lambda x: str(x).strip().lower() in ("true", "yes", "1", "1.0", "*"))
         marked = (
             group["layer"][flag]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def _by_layer(parts: Mapping[Any, Any], name: str) -> VectorSet:
     return VectorSet(name, (name,), np.stack([rows[k] for k in layers])[None].astype(np.float32), layers)
 
 
-def _of_mapping(given: Mapping[Any, Any], read: Callable[..., Subject], name: str) -> Subject:
+def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
     """{layer: vector}; {emotion: vector, or vectors by layer}; {column: values}; {name: anything else}."""
     if not given:
         raise ArtifactError(f"an empty {type(given).__name__} cannot be audited; {TAKES}")
@@ -206,7 +206,7 @@ def _together(parts: Iterable[Subject], name: str) -> Subject:
     return replace(found, name=name or found.name)
 
 
-def _of_path(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) -> Subject:
+def _of_path(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
     kind = kind_of(path)
     if kind == "a folder":
         if (path / MANIFEST).exists():
@@ -220,7 +220,7 @@ def _of_path(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) 
     return replace(_of_file(path, read, emotions), name=path.name)
 
 
-def _of_file(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) -> Subject:
+def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return read(read_frame(path), path.stem)
@@ -244,7 +244,7 @@ def _of_file(path: Path, read: Callable[..., Subject], emotions: Sequence[str]) 
         raise ArtifactError(f"cannot read {path} ({said}); give plain arrays, without pickled objects") from None
 
 
-def _of_safetensors(path: Path, read: Callable[..., Subject]) -> Subject:
+def _of_safetensors(path: Path, read: Any) -> Subject:
     """Our vectors or activations; tensors by layer or by emotion. Of ours that hold NaN, the bare numbers."""
     import torch
     from safetensors import SafetensorError, safe_open
@@ -255,10 +255,13 @@ def _of_safetensors(path: Path, read: Callable[..., Subject]) -> Subject:
             tensors = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}; give a safetensors file") from None
-    main = {VECTORS: "directions", ACTIVATIONS: "values"}.get(kind)
-    if main is None:
+    ours: dict[Any, tuple[str, Any]] = {
+        VECTORS: ("directions", EmotionVectors),
+        ACTIVATIONS: ("values", PooledActivations),
+    }
+    main, cls = ours.get(kind, ("", None))
+    if cls is None:
         return read(tensors, path.stem)
     if main in tensors and not bool(tensors[main].isfinite().all()):
         return Subject(path.stem, arrays={path.stem: _array(tensors[main])})
-    load = EmotionVectors.load if kind == VECTORS else PooledActivations.load
-    return read(load(path), path.stem)
+    return read(cls.load(path), path.stem)

@@ -104,6 +104,7 @@ def table_of(
     if frame.columns.nlevels > 1:
         frame = frame.set_axis(["_".join(map(str, c)) for c in frame.columns], axis=1)
     told = _told(frame, columns or {}, name)
+    column: Any
     found: dict[str, Any] = dict(told)
     for column in frame.columns:
         meaning = CALLED.get(re.sub(r"\W+", "_", str(column).strip().lower()).strip("_"))

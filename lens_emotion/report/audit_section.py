@@ -40,15 +40,17 @@ def audit_html(found: Audit) -> str:
     """An HTML fragment that needs nothing around it; every word in it is escaped."""
     parts = [f'<section class="audit"><h2>{TITLE}</h2><p>{escape(found.summary())}</p><dl>']
     for row in found.findings.to_dict("records"):
-        grade = escape(str(row["severity"]))
-        parts.append(f'<dt class="{grade}">{grade}: {escape(str(row["what"]))}</dt>')
+        grade = escape(row["severity"])
+        parts.append(f'<dt class="{grade}">{grade}: {escape(row["what"])}</dt>')
         told = (("where", row["where"]), ("moves", f"{number(row['moves'])} {row['unit']}"), ("mend", row["mend"]))
-        parts += [f"<dd><b>{name}</b> {escape(str(words))}</dd>" for name, words in told]
+        parts += [f"<dd><b>{name}</b> {escape(words)}</dd>" for name, words in told]
     parts.append("</dl>")
     for status, heading in ((PASSED, "Passed"), (UNASKED, "Not asked")):
         rows = found.table[found.table["status"] == status]
         if len(rows):
-            listed = "".join(f"<li><b>{escape(str(r.check))}</b> {escape(str(r.words))}</li>" for r in rows.itertuples())
+            listed = "".join(
+                f"<li><b>{escape(r['check'])}</b> {escape(r['words'])}</li>" for r in rows.to_dict("records")
+            )
             parts.append(f"<details><summary>{heading}: {len(rows)}</summary><ul>{listed}</ul></details>")
     return visible("".join(parts) + "</section>")
 
