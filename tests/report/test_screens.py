@@ -132,11 +132,9 @@ def test_nothing_is_wider_than_the_screen(chromium, path, width):
 def test_on_a_phone_every_figure_is_drawn_within_the_screen(chromium, path):
     show(chromium, path, 390)
     unfold(chromium)
-    chromium.js("(async () => { for (const p of document.querySelectorAll('.plot')) { p.scrollIntoView();"
-                " await new Promise(r => setTimeout(r, 60)); } })()")  # fmt: skip
-    chromium.until(
-        "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg') || p.querySelector('.failed'))"
-    )
+    # as high as the page, so that all of it is in view and drawn
+    chromium.call("Emulation.setDeviceMetricsOverride", width=390, height=60_000, deviceScaleFactor=1, mobile=True)
+    chromium.until("[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg, .failed'))", 120)
     assert chromium.js("document.querySelectorAll('.plot .failed').length") == 0
     ends = "[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)"
     assert chromium.js(f"Math.max(...{ends})") <= 391
