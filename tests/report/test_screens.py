@@ -131,13 +131,13 @@ def test_nothing_is_wider_than_the_screen(chromium, path, width):
 
 def test_on_a_phone_every_figure_is_drawn_within_the_screen(chromium, path):
     show(chromium, path, 390)
-    unfold(chromium)
-    chromium.js("(async () => { for (const p of document.querySelectorAll('.plot')) { p.scrollIntoView();"
-                " await new Promise(r => setTimeout(r, 60)); } })()")  # fmt: skip
-    chromium.until(
-        "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg') || p.querySelector('.failed'))"
-    )
+    chromium.js("[...document.querySelectorAll('.fold details')].slice(0, 3).forEach(d => { d.open = true; })")
+    # so high that all of it is in view, and drawn
+    chromium.call("Emulation.setDeviceMetricsOverride", width=390, height=16_000, deviceScaleFactor=1, mobile=True)
+    shown = "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility())"
+    chromium.until(f"{shown}.every(p => p.querySelector('svg, .failed') || p.getBoundingClientRect().top > 15_000)", 60)
     assert chromium.js("document.querySelectorAll('.plot .failed').length") == 0
+    assert chromium.js("document.querySelectorAll('.plot svg.main-svg').length") > 10
     ends = "[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)"
     assert chromium.js(f"Math.max(...{ends})") <= 391
 
