@@ -72,7 +72,7 @@ class Lens(Result):
         rows = self.table[(self.table["side"] == "up") & (self.table["rank"] <= SHOWN)]
         top, lines = float(rows["z"].abs().max()), []
         for emotion, part in rows.groupby("emotion", sort=False):
-            words = zip(part["token"], part["z"] / top, [f"z = {z:.1f}" for z in part["z"]], strict=True)
+            words = zip(part["token"], (part["z"] / top).tolist(), [f"z = {z:.1f}" for z in part["z"]], strict=True)
             spaced = [
                 piece for token, tone, said in words for piece in ((token, tone, said, False), (" ", 0.0, "", False))
             ]

@@ -91,9 +91,8 @@ class TokenScores(Result):
             words = []
             for token, score, low, high, p in zip(self.tokens, *columns, strict=True):
                 said = f"{self.emotions[i]} {score:+.2f}, random {low:+.2f} to {high:+.2f}, p = {p:.3f}"
-                words.append(
-                    (token, score / top, said if np.isfinite(score) else "not scored", p <= ALPHA and score > 0)
-                )
+                said = said if np.isfinite(score) else "not scored"
+                words.append((token, float(score / top), said, bool(p <= ALPHA and score > 0)))
             lines.append(f"<div><b>{escape(self.emotions[i])}</b></div>{tinted(words)}")
         more = f", the {SHOWN} of {len(order)} emotions that reach farthest" if len(order) > SHOWN else ""
         key = f"blue towards, orange away, strongest {top:.1f} natural units; underlined: towards, beyond chance{more}"
