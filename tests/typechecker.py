@@ -58,7 +58,10 @@ def _made(function: FunctionType, typechecker: Any) -> Any:
     own = FunctionType(*same)
     own.__kwdefaults__, own.__annotations__ = function.__kwdefaults__, hints
     own.__module__, own.__qualname__ = function.__module__, function.__qualname__
-    return check(own)
+    try:
+        return check(own)
+    except Exception:  # beartype follows a type that holds itself for ever, but not from jaxtyping's stand-in
+        return _with_shapes(function, typechecker=typechecker)
 
 
 def _holds_a_shape(hint: Any) -> bool:
