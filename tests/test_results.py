@@ -126,6 +126,7 @@ def test_a_notebook_shows_the_same_sentence(every) -> None:
 
 WITHOUT = {
     "EffectSize",
+    "Audit",
     "CheckReport",
     "GeneratedTexts",
     "RunComparison",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lens_emotion.audits.table import CALLED, SUFFIXES, read_frame, table_of
 from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.extraction.activations import KIND as ACTIVATIONS
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.files.read import check_regular, kind_of, strict_json
+from lens_emotion.files.read import check_regular, kind_of, read_bytes, strict_json
 from lens_emotion.files.user import shown
 from lens_emotion.run.look import MANIFEST
 from lens_emotion.steering.dose_result import DoseResponse
@@ -25,6 +26,7 @@ from lens_emotion.vectors.emotion_vectors import KIND as VECTORS
 from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 from lens_emotion.vectors.interchange import as_set, read_control_file
 
+LARGEST = 2**31  # bytes of arrays: those of a 70B model's vectors are far fewer
 FILES = (".safetensors", ".gguf", ".npy", ".npz", ".pt", *SUFFIXES)
 TAKES = (
     "give a run folder, vectors (EmotionVectors, arrays, a steering-vectors or repeng object), PooledActivations, a "
@@ -230,12 +232,13 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         return _of_safetensors(path, read)
     if suffix not in FILES:
         raise ArtifactError(f"{path}: a file of this kind cannot be audited; {TAKES}")
+    data = read_bytes(path, most=LARGEST)
     try:
         if suffix == ".pt":
             import torch
 
-            return read(torch.load(path, map_location="cpu", weights_only=True), path.stem)
-        held = np.load(path, allow_pickle=False)
+            return read(torch.load(BytesIO(data), map_location="cpu", weights_only=True), path.stem)
+        held = np.load(BytesIO(data), allow_pickle=False)
         return read(dict(held) if suffix == ".npz" else held, path.stem)
     except LensEmotionError:
         raise

@@ -183,7 +183,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
         if path.suffix.lower() == ".jsonl":
             return pd.json_normalize([json.loads(line) for line in text.splitlines() if line.strip()])
         if path.suffix.lower() == ".json":
-            return _rows_in(json.loads(text))
+            return _rows_in(json.loads(text))  # others write NaN there
         return pd.read_csv(StringIO(text), sep="\t" if path.suffix.lower() == ".tsv" else ",")
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(

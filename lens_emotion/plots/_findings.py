@@ -121,6 +121,8 @@ def anisotropy(result: Anisotropy) -> str:
 def reliability(result: Reliability, at: int) -> str:
     rows = result.table[result.table["layer"] == at]
     mean = float(result.by_layer["reliability"].iloc[at])
+    if float(result.by_layer["p_corrected"].min()) > ALPHA:
+        return f"No more alike on other topics than under permuted labels: reliability {mean:.2f} at layer {at}"
     held = share(int((rows["p"] <= ALPHA).sum()), len(rows), "emotions")
     return f"Other topics give vectors of reliability {mean:.2f} at layer {at}; {held} are beyond permuted labels"
 

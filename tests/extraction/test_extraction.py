@@ -174,7 +174,7 @@ def test_damaged_files_are_named(acts, vectors, tmp_path, damage):
     elif damage == "missing":
         path.unlink()
     else:
-        vectors.save(path)
+        vectors.save(path, overwrite=True)
     with pytest.raises(ArtifactError, match=r"a\.safetensors"):
         PooledActivations.load(path)
 

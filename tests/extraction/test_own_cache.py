@@ -11,7 +11,7 @@ from conftest import tiny
 
 import lens_emotion as le
 from lens_emotion.analysis.layers import layer_sweep
-from lens_emotion.errors import NotFiniteError, StimulusError
+from lens_emotion.errors import ArgumentError, NotFiniteError, StimulusError
 from lens_emotion.extraction.comprehension import activations_from_cache, extract_comprehension
 from lens_emotion.extraction.pooling import content_mask
 from lens_emotion.models.access import hook_name
@@ -218,7 +218,7 @@ def test_what_is_never_pooled_may_be_nan_and_what_is_pooled_may_not(side):
 
 @pytest.mark.parametrize("given", [None, ["Anna smiled."], 3])
 def test_what_is_no_text_is_said(given, untyped):
-    with pytest.raises(StimulusError, match="is no text"):
+    with pytest.raises((StimulusError, ArgumentError), match=r"is no text|text is .*; give a text"):
         le.preview(tiny(), given)
 
 

@@ -125,8 +125,8 @@ def half_precision_files(monkeypatch, model, stack):
 
     real = emotion_vectors.write_tensors
 
-    def rounded(path, kind, tensors, meta):
-        return real(path, kind, {n: t.bfloat16().float() for n, t in tensors.items()}, meta)
+    def rounded(path, kind, tensors, *more):
+        return real(path, kind, {n: t.bfloat16().float() for n, t in tensors.items()}, *more)
 
     monkeypatch.setattr(emotion_vectors, "write_tensors", rounded)
 

@@ -137,7 +137,7 @@ NOTHING, SOMETHING = read(signal=0.0, seed=3), read(signal=1.5)
         ("layer_sweep", lambda a: le.layer_sweep(a, n_permutations=40), "at no layer", "told apart at every"),
         ("separation", lambda a: le.separation(a, n_permutations=40), "Not distinguishable from noise", "unseen"),
         ("decoding", lambda a: le.decoding(a, n_permutations=40), "at no layer", "at every layer"),
-        ("reliability", lambda a: le.reliability(a, n_splits=4, n_permutations=40), "none of 5", "all 5 emotions"),
+        ("reliability", lambda a: le.reliability(a, n_splits=4, n_permutations=40), "No more alike", "all 5 emotions"),
         ("compare", lambda a: le.compare(a, NOTHING, n_permutations=40), "no difference that is not", "better than"),
     ],
 )  # fmt: skip
@@ -188,7 +188,7 @@ def test_no_entry_of_a_legend_is_without_content(figures):
         entries = [t for t in figure.data if t.type == "scatter" and t.showlegend is not False and t.name]
         shown = json.dumps(json.loads(figure.to_json())["data"])
         for t in entries:
-            if not any(x is not None for x in t.x or ()):  # a key: something else in the figure bears its look
+            if t.x is None or not any(x is not None for x in t.x):  # a key: something else in the figure bears its look
                 assert shown.count(str(t.marker.color or t.line.color)) > 1 or "shapes" in figure.layout, (name, t.name)
     verdicts = {t.name for t in figures["claims"].data}
     assert "not supported" not in verdicts  # no claim of this run has it

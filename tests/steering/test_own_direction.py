@@ -13,7 +13,14 @@ from conftest import tiny
 from steered import no_hooks_left
 
 import lens_emotion as le
-from lens_emotion.errors import ArtifactError, DoseError, LayerError, UnknownEmotionError, UnsupportedModelError
+from lens_emotion.errors import (
+    ArgumentError,
+    ArtifactError,
+    DoseError,
+    LayerError,
+    UnknownEmotionError,
+    UnsupportedModelError,
+)
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
@@ -101,7 +108,7 @@ def test_what_cannot_be_steered_with_is_told_before_anything_is_read(given, erro
 
 @pytest.mark.parametrize("name", [None, 5, "", "two\nlines"])
 def test_a_name_that_is_none(name):
-    with pytest.raises(ArtifactError, match="a vector's name is"):
+    with pytest.raises((ArtifactError, ArgumentError), match="name is"):
         le.vector(ARRAY, tiny(), name=name)
 
 
