@@ -37,6 +37,8 @@ def numbers_there(folder: Path) -> set[str]:
         facts, acts = json.loads(own.read_text()), le.PooledActivations.load(own.parent / READ)
         values += [facts["info"]["n_layers"], facts["info"]["d_model"], len(acts.neutral), len(acts.emotional)]
         values += [len(acts.emotions), len(acts.emotional.topics), round(acts.n_tokens.mean())]
+        if (plain := own.parent / "controls" / "plain.safetensors").exists():
+            values.append(len(le.PooledActivations.load(plain)))
         found.add(f"{facts['millions']:.3g}")
         values += [len(read_written(path)[0]) for path in own.parent.glob("*/stories.json")]
         if (steered := own.parent / "steering").exists():
