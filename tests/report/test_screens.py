@@ -113,6 +113,8 @@ def unfold(chromium: Browser) -> None:
     chromium.js("document.querySelectorAll('details').forEach(d => { d.open = true; })")
 
 
+# opens what is over models, the first model, and its first section
+FIRST = "[...document.querySelectorAll('.block, .section')].slice(0, 3).forEach(d => { d.open = true; })"
 SIDEWAYS = """(() => { const w = innerWidth; return [document.documentElement.scrollWidth - w,
   [...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll, pre, svg, .plot, .hidden, .bar')
     && e.getBoundingClientRect().right > w + 1).slice(0, 5).map(e => e.tagName + '.' + e.className)]; })()"""
@@ -131,7 +133,7 @@ def test_nothing_is_wider_than_the_screen(chromium, path, width):
 
 def test_on_a_phone_every_figure_is_drawn_within_the_screen(chromium, path):
     show(chromium, path, 390)
-    chromium.js("[...document.querySelectorAll('.fold details')].slice(0, 3).forEach(d => { d.open = true; })")
+    chromium.js(FIRST)
     # so high that all of it is in view, and drawn
     chromium.call("Emulation.setDeviceMetricsOverride", width=390, height=16_000, deviceScaleFactor=1, mobile=True)
     shown = "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility())"
@@ -231,9 +233,7 @@ def test_summary_and_claims_print_on_few_pages(chromium, path):
 
 def test_what_is_opened_is_printed_wide_tables_turned_text_of_seven_points(chromium, path):
     show(chromium, path, 1280)
-    chromium.js(
-        "document.querySelectorAll('.fold details')[1].open = document.querySelectorAll('.fold details')[2].open = true"
-    )
+    chromium.js(FIRST)
     _, sizes = printed(chromium)
     assert (842, 595) in sizes and (595, 842) in sizes
     chromium.call("Emulation.setDeviceMetricsOverride", width=682, height=900, deviceScaleFactor=1, mobile=False)
