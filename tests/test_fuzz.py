@@ -63,7 +63,7 @@ LIES = {  # reader -> what is written in the place of what
         ('"word": "calm"', '"word": ""'), ('"emotion": "calm"', '"emotion": " "'),
         ('"emotion": "calm"', '"emotion": "\\u0000"'),
     ],
-    "manifest_of": [('"done": true', '"done": null'), ('"done": true,', "")],
+    "manifest_of": [('"done": true', '"done": null')],
 }  # fmt: skip
 
 

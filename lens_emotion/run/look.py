@@ -100,7 +100,7 @@ def read_manifest(run: Path) -> Manifest:
         n = len(found.settings.models)
     except ConfigError as error:
         raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
-    if found.done is None and ("done" in data or found.places):  # a version that notes places says it
+    if found.done is None and "done" in data:  # versions before 0.2 left it out
         raise ArtifactError(f"{path} does not say whether the study is done; run it again, or copy it anew")
     if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
         raise ArtifactError(f"{path} names a model by what is no line of text")
