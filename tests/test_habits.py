@@ -105,7 +105,7 @@ def test_no_is_said_only_where_the_permutations_could_have_said_yes(acts):
 
 
 @pytest.mark.parametrize("call", [lambda v: v + 1, lambda v: v - np.ones(64), lambda v: v + "calm"])
-def test_what_does_not_add_up(vectors, call):
+def test_what_does_not_add_up(vectors, call, untyped):
     with pytest.raises(ArtifactError, match="do not add up; give two vectors"):
         call(vectors["calm"])
 

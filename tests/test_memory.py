@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import pickle
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -169,15 +168,11 @@ def test_loading_that_does_not_fit_is_no_damaged_folder(monkeypatch):
 def test_a_study_that_runs_out_of_memory_says_what_is_kept_and_where(tmp_path, monkeypatch):
     from lens_emotion.study import pipeline
 
-    def second(load, config, names, *_):
-        if len(done) == 1:
-            raise CPU
-        done.append(names[0])
-        return SimpleNamespace()
+    def measure(*_, **__):
+        raise CPU
 
-    done = []
     monkeypatch.setattr(pipeline, "check_inputs", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline, "study_model", second)
+    monkeypatch.setattr(pipeline, "measure", measure)
     with pytest.raises(OutOfMemoryError) as told:
         pipeline.run_study(le.StudyConfig(models=("tiny-gpt2", "tiny-llama")), tmp_path / "run")
     said = str(told.value)

@@ -108,7 +108,7 @@ def audit(
     Args:
         subject: a run folder; EmotionVectors, EmotionVector, PooledActivations, DoseResponse; arrays or tensors
             `[emotions, layers, d_model]` or `[emotions, d_model]`, or `{emotion: array}`, `{layer: array}`; an object
-            of steering-vectors or repeng; a DataFrame; a file of these (safetensors, GGUF, .npy, .npz, .pt, CSV, TSV,
+            of steering-vectors or repeng; a DataFrame; a file of these (safetensors, GGUF, .npy, .npz, CSV, TSV,
             JSON, JSONL), a folder of files; several of them in a list, or by name in a dictionary.
         activations: readings of texts of the same model, in any of these forms.
         columns: what columns of a table are, where their names do not say it ({"theirs": "cosine"}).

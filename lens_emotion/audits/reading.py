@@ -27,7 +27,7 @@ from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors
 from lens_emotion.vectors.interchange import as_set, read_control_file
 
 LARGEST = 2**31  # bytes of arrays: those of a 70B model's vectors are far fewer
-FILES = (".safetensors", ".gguf", ".npy", ".npz", ".pt", *SUFFIXES)
+FILES = (".safetensors", ".gguf", ".npy", ".npz", *SUFFIXES)
 TAKES = (
     "give a run folder, vectors (EmotionVectors, arrays, a steering-vectors or repeng object), PooledActivations, a "
     f"DataFrame, a file ({', '.join(FILES)}) or a folder of files"
@@ -234,10 +234,6 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         raise ArtifactError(f"{path}: a file of this kind cannot be audited; {TAKES}")
     data = read_bytes(path, most=LARGEST)
     try:
-        if suffix == ".pt":
-            import torch
-
-            return read(torch.load(BytesIO(data), map_location="cpu", weights_only=True), path.stem)
         held = np.load(BytesIO(data), allow_pickle=False)
         return read(dict(held) if suffix == ".npz" else held, path.stem)
     except LensEmotionError:

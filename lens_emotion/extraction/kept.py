@@ -38,7 +38,7 @@ def own_reading(model: Model, folder: Path | None = READINGS, say: Say = print) 
         found = extract_comprehension(model)
         try:
             if path is not None:
-                say(f"readings kept for the next time: {found.save(path)}")
+                say(f"readings kept for the next time: {found.save(path, overwrite=True)}")
         except ArtifactError as error:
             say(f"note: {error}")
     return found

@@ -213,7 +213,7 @@ def test_the_mean_cosine_of_vectors_that_cancel_is_not_shown():
     centred, neutral = (emotion_vectors(acts, recipe) for recipe in ("centred", "neutral"))
     for make in (similarity, similarity_by_layer):
         assert "mean" not in make(centred).summary() and "mean pairwise cosine" in make(neutral).summary()
-    titles = [str(plots.similarity(similarity(v)).layout.title.text) for v in (centred, neutral)]
+    titles = [str(plots.similarity(similarity(v)).layout.title.to_plotly_json()) for v in (centred, neutral)]
     assert ["mean pairwise" in title for title in titles] == [False, True]
 
 

@@ -83,7 +83,6 @@ def gguf(path):
     [
         ("v.npy", lambda p: np.save(p, ROWS), 3),
         ("v.npz", npz, 2),
-        ("v.pt", lambda p: torch.save({"calm": BY_LAYER, "sad": BY_LAYER}, p), 2),
         ("v.safetensors", lambda p: save_file({str(k): v for k, v in BY_LAYER.items()}, p), 1),
         ("w.safetensors", lambda p: save_file({e: torch.from_numpy(ROWS[i]) for i, e in enumerate("ab")}, p), 2),
         ("v.gguf", gguf, 1),

@@ -157,7 +157,7 @@ def test_steered_texts_that_hold_no_text_say_nothing_for_or_against(steered, wha
     for claim in (causal("m", empty), regimes("m", empty)):
         assert claim.verdict == NOT_TESTABLE and re.search(words, claim.reason)
     cell = _steering_cell(empty)
-    assert cell.value == "not testable" and re.search(words, cell.note)
+    assert cell.value == "not testable" and re.search(words, cell.why)
 
 
 def test_empty_texts_at_some_doses_are_data(steered):
@@ -166,7 +166,7 @@ def test_empty_texts_at_some_doses_are_data(steered):
     broken = replace(steered, table=table)
     assert not broken.silent and causal("m", broken).verdict == regimes("m", broken).verdict == NOT_SUPPORTED
     cell = _steering_cell(broken)
-    assert cell.value == "no surgical dose" and "explosive" in cell.note and "hold no text" in cell.note
+    assert cell.value == "no surgical dose" and "explosive" in cell.note and "hold no text" in cell.why
 
 
 def test_steering_claims_without_an_experiment_are_not_testable():
