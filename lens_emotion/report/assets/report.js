@@ -55,8 +55,11 @@
       }
     }
   };
-  const readable = trace =>
-    trace.textfont?.size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
+  // plotly fits the numbers of a heatmap into its cells, if no size is given
+  const readable = trace => {
+    const size = trace.textfont?.size ?? (trace.type === "heatmap" && trace.texttemplate ? 0 : smallest);
+    return size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
+  };
 
   // A line of a figure's words, broken where this many pixels end.
   const broken = (line, pixels) => {
