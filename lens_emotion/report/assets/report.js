@@ -148,6 +148,8 @@
       const width = layout.width ?? plot.clientWidth;
       if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
       if (printing) legible(layout, plot.closest(".wide") ? .78 : 1);
+      for (const axis of printing ? Object.values(layout) : [])  // plotly sets 2 and 5 between powers at three quarters
+        if (axis?.type === "log") axis.tickfont = {...axis.tickfont, size: smallest / .75};
       const added = fitted(layout, width);
       if (added && layout.height) {
         layout.height += added;
