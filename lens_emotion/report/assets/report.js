@@ -55,8 +55,11 @@
       }
     }
   };
-  const readable = trace =>
-    trace.textfont?.size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
+  // plotly fits the numbers of a heatmap into its cells, if no size is given
+  const readable = trace => {
+    const size = trace.textfont?.size ?? (trace.type === "heatmap" && trace.texttemplate ? 0 : smallest);
+    return size < smallest ? {...trace, textfont: {...trace.textfont, size: smallest}} : trace;
+  };
 
   // A line of a figure's words, broken where this many pixels end.
   const broken = (line, pixels) => {
@@ -145,6 +148,8 @@
       const width = layout.width ?? plot.clientWidth;
       if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
       if (printing) legible(layout, plot.closest(".wide") ? .78 : 1);
+      for (const axis of printing ? Object.values(layout) : [])  // plotly sets 2 and 5 between powers at three quarters
+        if (axis?.type === "log") axis.tickfont = {...axis.tickfont, size: smallest / .75};
       const added = fitted(layout, width);
       if (added && layout.height) {
         layout.height += added;
