@@ -23,7 +23,7 @@ LOOKS = {
     NOT_TESTABLE: (GREY, "circle-open"),
 }
 
-CHARACTERS = 74  # of a line of words in a panel
+CHARACTERS = 46  # of a line of words in a panel
 MIDDLE = (1 / 3, 2 / 3)
 TOO_WIDE = 1.0  # an interval of a difference of accuracies that is wider says nothing: too few made it
 
@@ -90,7 +90,7 @@ def _heading(rows: DataFrame) -> str:
     """Code, verdict over all models or the one there is, and the claim in as many lines as it takes."""
     whole = rows[rows["scope"] == ALL_MODELS] if rows["scope"].nunique() > 1 else rows
     verdict = f": {whole['verdict'].iloc[0]}" if len(whole) else ""
-    claim = "<br>".join(plain(line) for line in textwrap.wrap(str(rows["claim"].iloc[0]), 62))
+    claim = "<br>".join(plain(line) for line in textwrap.wrap(str(rows["claim"].iloc[0]), 54))
     return f"<b>{rows['code'].iloc[0]}{verdict}</b><br>{claim}"
 
 

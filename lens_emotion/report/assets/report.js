@@ -55,6 +55,8 @@
       }
     }
   };
+  // Larger words leave the panels of the claims room for a heading of one line; the page before says them whole.
+  const headed = layout => (layout.annotations ?? []).forEach(words => { words.text = words.text.split("<br>")[0]; });
   // plotly fits the numbers of a heatmap into its cells, if no size is given
   const readable = trace => {
     const size = trace.textfont?.size ?? (trace.type === "heatmap" && trace.texttemplate ? 0 : smallest);
@@ -147,7 +149,10 @@
       const layout = dressed(plot.figure, printing);
       const width = layout.width ?? plot.clientWidth;
       if (width < narrow && layout.height) stacked(layout, plot.figure.data, width);
-      if (printing) legible(layout, plot.closest(".wide") ? .78 : 1);
+      if (printing) {
+        legible(layout, plot.closest(".wide") ? .78 : 1);
+        if (plot.closest(".forest")) headed(layout);
+      }
       for (const axis of printing ? Object.values(layout) : [])  // plotly sets 2 and 5 between powers at three quarters
         if (axis?.type === "log") axis.tickfont = {...axis.tickfont, size: smallest / .75};
       const added = fitted(layout, width);

@@ -57,6 +57,12 @@ HOSTILE = (
 )  # fmt: skip
 
 
+def written(page):
+    """Texts to go on from, whichever test came before."""
+    page.js("state.shown || run()")
+    page.until("state.shown?.verdict && !state.running", 60)
+
+
 def test_a_link_is_checked_part_by_part_and_what_does_not_fit_is_said(page):
     before = settings(page)
     tried = page.js(f"""{json.dumps(list(HOSTILE))}.map((link) => {{
@@ -113,6 +119,7 @@ def test_an_error_stands_beside_the_control_that_caused_it(page):
 
 
 def test_earlier_runs_are_a_strip_and_a_click_puts_one_back(page):
+    written(page)
     first = settings(page), page.js("byId('columns').textContent")
     change(page, "dose", 8)
     write(page)
@@ -124,6 +131,7 @@ def test_earlier_runs_are_a_strip_and_a_click_puts_one_back(page):
 
 
 def test_texts_are_files_that_no_spreadsheet_runs(page):
+    written(page)
     runs = page.js("earlier.map((run) => run.texts.texts)")
     rows = list(csv.DictReader(io.StringIO(page.js("toCsv(earlier)"), newline="")))
     assert [row["text"].strip() for row in rows] == [text.strip() for run in runs for text in run.values()]
@@ -155,6 +163,7 @@ def test_a_sweep_is_a_chart_above_the_slider_whose_marks_set_the_dose(page):
 
 
 def test_it_writes_by_itself_only_where_a_run_was_measured_to_be_quick(page):
+    written(page)
     page.js("byId('live').checked = true; pace.clear()")
     change(page, "dose", 4)
     assert page.js("state.timer === undefined || !(expected() < 1)"), "nothing is assumed of a model not yet measured"
