@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lens_emotion.analysis.tokens import token_scores
-from lens_emotion.display import visible
+from lens_emotion.display import said, visible
 from lens_emotion.errors import DoseError, UnsupportedModelError
 from lens_emotion.extraction.activations import PooledActivations, check_made_on
 from lens_emotion.extraction.comprehension import default_stimuli
@@ -171,7 +171,7 @@ def facts(session: Session) -> Event:
         "dtype": info.dtype,
         "context": info.n_ctx,
         "chat": has_chat_template(session.model),
-        "vectors": visible(f"{vectors.header.recipe}, {vectors.header.method} of {vectors.header.stimuli}"),
+        "vectors": visible(f"{vectors.header.recipe}, {said(vectors.header.method)} of {vectors.header.stimuli}"),
         "emotions": [{"name": e, "colour": emotion_colour(e), "at": _norm(e)} for e in vectors.emotions],
         "openings": list(session.openings[:8]),
         "temperature": session.temperature,
