@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lens_emotion.laws.check import CheckReport
     from lens_emotion.models.access import Model
     from lens_emotion.steering.generate import Continuation
+    from lens_emotion.steering.hooks import Centre
+    from lens_emotion.vectors.emotion_vectors import EmotionVector, EmotionVectors, Terms
 
 
 # options that several commands share; typer reads these annotations at run time
@@ -174,9 +176,7 @@ def steer(
     device: Device = None,
 ) -> None:
     """Print unsteered, steered and randomly pushed text side by side, with measures."""
-    from lens_emotion.extraction.activations import check_made_on
     from lens_emotion.models.access import describe
-    from lens_emotion.models.catalog import find_spec
     from lens_emotion.models.forward import check_count
     from lens_emotion.models.layers import layers_in_words, resolve_layers
     from lens_emotion.models.loading import load_model
@@ -184,10 +184,8 @@ def steer(
     from lens_emotion.models.templates import chat_prompt, has_chat_template
     from lens_emotion.steering.dose import Dose
     from lens_emotion.steering.generate import Condition, generate_steered
-    from lens_emotion.steering.hooks import Centre, check_mode, check_positions, projection_centre
-    from lens_emotion.stimuli.library import load_stimuli
-    from lens_emotion.vectors.emotion_vectors import EmotionVectors, mixture, parse_mixture, random_like
-    from lens_emotion.vectors.recipes import emotion_vectors
+    from lens_emotion.steering.hooks import check_mode, check_positions
+    from lens_emotion.vectors.emotion_vectors import EmotionVectors, parse_mixture, random_like
 
     amount, sampling = Dose(dose, unit), Sampling(temperature, 0.95, seed)
     if layer is not None and all_layers:
@@ -198,26 +196,13 @@ def steer(
     asked = "all" if all_layers else layer
     known = EmotionVectors.load(vectors) if vectors else None
     terms = parse_mixture(emotion, known.emotions if known else ())
-    if known is not None:
-        # an emotion, layer or direction that it does not hold is said before the model is loaded
-        mixture(known, terms).check_layers(resolve_layers(asked, known.n_layers))
-    elif (spec := find_spec(model)) is not None:  # the texts of a model in the catalog are known without it
-        load_stimuli(spec.stimuli).only(emotions=tuple(name for _, name in terms))
+    _check_terms(terms, known, model, asked)
     loaded = load_model(model, backend=backend, dtype=dtype, device=device)
     name = describe(loaded).name
     if chat and not has_chat_template(loaded):
         raise StimulusError(f"{name} has no chat template (a base model?); leave out --chat, or give an instruct model")
     chosen = resolve_layers(asked, describe(loaded).n_layers)
-    centre: Centre = 0.0
-    if known is not None:
-        check_made_on(describe(loaded), known.header, may_allow=False)
-        vector = mixture(known, terms)
-    else:
-        acts = _read_for(loaded, terms)
-        known = emotion_vectors(acts)
-        vector = mixture(known, terms)
-        if mode == "clamp":  # from the mean of all emotions
-            centre = projection_centre(acts, vector)
+    known, vector, centre = _vector_for(loaded, known, terms, mode)
     vector.check_layers(chosen)
     said = prompt if prompt is not None else CHAT_PROMPT if chat else PROMPT
     prompt = chat_prompt(loaded, said) if chat else said
@@ -233,7 +218,39 @@ def steer(
     _print_texts(loaded, said + "\n" * chat, ("unsteered", vector.name, "random direction"), written)
 
 
-def _read_for(loaded: Model, terms: Sequence[tuple[float, str]]) -> PooledActivations:
+def _check_terms(terms: Terms, known: EmotionVectors | None, model: str, layers: str | None) -> None:
+    """An emotion, layer or direction that is not to be had is said before the model is loaded, as far as that goes."""
+    from lens_emotion.models.catalog import find_spec
+    from lens_emotion.models.layers import resolve_layers
+    from lens_emotion.stimuli.library import load_stimuli
+    from lens_emotion.vectors.emotion_vectors import mixture
+
+    if known is not None:
+        mixture(known, terms).check_layers(resolve_layers(layers, known.n_layers))
+    elif (spec := find_spec(model)) is not None:  # the texts of a model in the catalog are known without it
+        load_stimuli(spec.stimuli).only(emotions=tuple(name for _, name in terms))
+
+
+def _vector_for(
+    loaded: Model, known: EmotionVectors | None, terms: Terms, mode: str
+) -> tuple[EmotionVectors, EmotionVector, Centre]:
+    """The vectors given, or those of the model's own texts; the mixture; and what a clamp counts from."""
+    from lens_emotion.extraction.activations import check_made_on
+    from lens_emotion.models.access import describe
+    from lens_emotion.steering.hooks import projection_centre
+    from lens_emotion.vectors.emotion_vectors import mixture
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    if known is not None:
+        check_made_on(describe(loaded), known.header, may_allow=False)
+        return known, mixture(known, terms), 0.0
+    acts = _read_for(loaded, terms)
+    known = emotion_vectors(acts)
+    vector = mixture(known, terms)
+    return known, vector, projection_centre(acts, vector) if mode == "clamp" else 0.0  # from the mean of all emotions
+
+
+def _read_for(loaded: Model, terms: Terms) -> PooledActivations:
     """The model's own texts, read now or earlier; an emotion of the mixture that they lack is said before."""
     from lens_emotion.extraction.comprehension import default_stimuli
     from lens_emotion.extraction.kept import own_reading

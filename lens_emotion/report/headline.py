@@ -12,6 +12,7 @@ from statistics import median
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.models.catalog import TINY
 from lens_emotion.report.parts import Bar, Chip, Headline, KeyNumber
+from lens_emotion.report.words import at_floor
 from lens_emotion.stats.tests import p_text, wilson_interval
 from lens_emotion.study.claims.reading import MIDDLE
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
@@ -238,4 +239,4 @@ def _joined(*parts: str) -> str:
 def floored(p: float, n_permutations: int) -> str:
     """p in words; one that no number of hits could have made smaller says so: "p <= 0.005 (floor)"."""
     least = 1 / (n_permutations + 1)
-    return f"p ≤ {least:.1g} (floor)" if p <= least * (1 + 1e-9) else p_text(p)
+    return f"p {at_floor(least)}" if p <= least * (1 + 1e-9) else p_text(p)

@@ -78,9 +78,15 @@ def number(value: object) -> str:
     return f"{real:.3f}" if 0.001 <= abs(real) < 1 else f"{real:.4g}"
 
 
+def at_floor(p: float) -> str:
+    """The smallest p that so many permutations can give, rounded up: what is said holds."""
+    unit = 10.0 ** (math.floor(math.log10(p)) - 1)
+    return f"≤ {math.ceil(p / unit - 1e-9) * unit:.2g} (floor)"
+
+
 def entry(value: object, column: object, floors: Sequence[float] = ()) -> str:
     """A value of a column: a p-value at its floor says that no hit could have made it smaller."""
     is_p = re.match(r"(p|q)(_|$)|.*_p(_|$)", str(column))
     if is_p and isinstance(value, float) and any(math.isclose(value, f, rel_tol=1e-9) for f in floors):
-        return f"≤ {value:.1g} (floor)"
+        return at_floor(value)
     return number(value)

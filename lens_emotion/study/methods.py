@@ -311,7 +311,8 @@ def _claims(root: Path) -> str:
     over = " Over models, p-values were combined by partial conjunction (Benjamini and Heller 2008)."
     return (
         f"Claims. The claims {_listed(asked)} of the original study (Jeong 2026) were tested as declared: a "
-        "claim counts as supported where its interval excludes zero and no control explains it, as not supported where "
+        "claim counts as supported where its interval excludes zero (for C2: lies within the middle third) and no "
+        "control explains it, as not supported where "
         f"its interval excludes the smallest effect of interest, and else as undetermined.{against}"
         f"{over if table.scope.nunique() > 2 else ''}{untested}"
     )

@@ -231,3 +231,10 @@ def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, kept)
+
+
+def test_an_emotion_that_is_none_is_said_before_the_model_is_loaded(called, monkeypatch):
+    monkeypatch.setattr("lens_emotion.models.loading.load_model", lambda *_, **__: pytest.fail("loaded"))
+    for model in ("tiny-llama", "gpt2"):
+        done = called("steer", model, "0.5*calm - clam")
+        assert done.code == 2 and "no emotion 'clam'; did you mean 'calm'?" in done.err

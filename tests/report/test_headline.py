@@ -107,6 +107,10 @@ def test_layers_that_cannot_be_told_apart_are_said_to_be_alike(values, said):
 
 def test_p_at_its_floor_says_so():
     assert floored(1 / 2001, 2000) == "p ≤ 0.0005 (floor)"
+    for n in range(1, 3000):  # rounded up: p is not above what is said
+        said = float(floored(1 / (n + 1), n).split()[2])
+        assert entry(1 / (n + 1), "p", (1 / (n + 1),)) == f"≤ {said:.2g} (floor)"
+        assert 1 / (n + 1) <= said * (1 + 1e-9) and said <= 1.1 / (n + 1), n
     assert floored(2 / 2001, 2000) == "p = 0.001"
     floors = 1 / 201, 1 / 2001
     assert entry(1 / 2001, "p", floors) == "≤ 0.0005 (floor)" == entry(1 / 2001, "accuracy_p_corrected", floors)
