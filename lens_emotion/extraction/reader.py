@@ -130,7 +130,7 @@ def read_poolings(
     return tuple(
         PooledActivations(
             values[k],
-            tuple(account(r, int(n)) for r, n in zip(readings, counts[k], strict=True)),
+            tuple(account(r, n) for r, n in zip(readings, counts[k].tolist(), strict=True)),
             norm,
             header.with_(pooling=pooling.name),
         )
