@@ -146,8 +146,9 @@ def _in_motion(model: Model, journal: Journal | None) -> bool:
     return device_of(model).type == "cuda" and (journal is None or journal.part is None)
 
 
-def _joined(parts: Sequence[Shaped[Tensor, "n_poolings batch ..."]]) -> Shaped[Tensor, "n_poolings batch ..."]:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)  # no copy of what is whole
+def _joined(parts: Sequence[Shaped[Tensor, "n_poolings _ ..."]]) -> Shaped[Tensor, "n_poolings _ ..."]:
+    """The parts of a batch, one after the other; one that ran as a whole is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
 
 def _check_finite(model: Model, found: Sequence[Pooled], text_ids: Sequence[str]) -> None:

@@ -93,7 +93,7 @@ def first_layer(plant):
 PLANTS = {
     "nothing": (lambda hidden: None, True, True),
     "one number of a batch": (first_layer(lambda hidden: hidden[0, 0, 0].item()), False, True),
-    "a number of each layer": (lambda hidden: hidden[0, 0, 0].item(), False, True),
+    "a number of each layer": (lambda hidden: hidden.sum().item(), False, True),
     "a look whether it is finite": (lambda hidden: bool(hidden.isfinite().all()), False, True),
     "its largest tokens by a mask": (lambda hidden: hidden[hidden > 1], False, True),
     "a float32 copy": (lambda hidden: hidden.float(), True, False),
