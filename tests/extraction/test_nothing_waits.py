@@ -207,8 +207,8 @@ def test_states_that_are_not_finite_name_their_layer_and_text(llama):
         return hidden.index_fill(0, torch.tensor([1]), torch.nan)  # the second text of the first batch
 
     with (
-        llama.hooks(fwd_hooks=[(hook_name(1), spoil)]),
-        pytest.raises(NotFiniteError, match="the states of layer 1 in text 't1' hold NaN or infinity"),
+        llama.hooks(fwd_hooks=[(hook_name(2), spoil)]),
+        pytest.raises(NotFiniteError, match="the states of layer 2 in text 't1' hold NaN or infinity"),
     ):
         read(llama)
 
