@@ -6,6 +6,7 @@ or models, and one can see (`preview`) what it takes. Pads, BOS, template tokens
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from lens_emotion.errors import NotFiniteError, StimulusError
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model, describe, hook_name, tokenizer_of
 from lens_emotion.models.first_token import first_token
+from lens_emotion.models.forward import sent
 from lens_emotion.models.layers import layers_in_words
 from lens_emotion.models.prompting import pad_id, special_ids
 
@@ -245,6 +247,57 @@ def check_content_finite(
             )
 
 
+Rows: TypeAlias = Float[Tensor, "n_poolings batch d_model"]
+Norms: TypeAlias = Float[Tensor, "batch pos"]
+PARTS = 3  # numbers of 8 or 11 bits (bfloat16, float16) whose sum is a weight of 24 (float32)
+
+
+def layer_pooler(
+    device: torch.device, dtype: torch.dtype, weights: Float[Tensor, "n_poolings batch pos"]
+) -> Callable[[Float[Tensor, "batch pos d_model"]], tuple[Rows, Norms]]:
+    """A function for layer after layer of a batch: states in `dtype` on `device` -> pooled rows, and norms of tokens.
+
+    Both are float32 and stay on the device, which nothing here waits for. Where it multiplies 16-bit matrices into
+    float32 ones, it reads the states as they are: a float32 copy of them would be twice their size, written and read
+    again. The weights come in three parts of 16 bits each, so that none of their digits is lost; products of two such
+    numbers are exact in float32. Elsewhere one float32 copy serves rows and norms, and none is made of float32 states.
+
+    Args:
+        weights: of every pooling; best on the CPU.
+    """
+    if not multiplies_into_float32(device, dtype):
+        there = sent(weights, device)
+
+        def pool_copy(hidden: Tensor) -> tuple[Tensor, Tensor]:
+            states = hidden.float()
+            return pool_layer(states, there), norms_of(states)
+
+        return pool_copy
+    parts, left = [], weights
+    for _ in range(PARTS):
+        parts.append(left.to(dtype))
+        left = left - parts[-1].float()
+    factors = sent(torch.cat(parts).transpose(0, 1).contiguous(), device)  # [batch, parts x n_poolings, pos]
+
+    def pool(hidden: Tensor) -> tuple[Tensor, Tensor]:
+        found = torch.bmm(factors, hidden, out_dtype=torch.float32)
+        return found.unflatten(1, (PARTS, -1)).sum(1).transpose(0, 1), norms_of(hidden)
+
+    return pool
+
+
+@functools.cache
+def multiplies_into_float32(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device multiplies matrices of 16 bits with float32 results (CUDA and XPU from PyTorch 2.8 on)."""
+    if dtype.itemsize != 2 or device.type == "cpu":
+        return False
+    one = torch.ones(1, 1, 1, dtype=dtype, device=device)
+    try:
+        return torch.bmm(one, one, out_dtype=torch.float32).dtype == torch.float32
+    except (TypeError, RuntimeError):
+        return False
+
+
 def pool_layer(
     hidden: Float[Tensor, "batch pos d_model"], weights: Float[Tensor, "n_poolings batch pos"]
 ) -> Float[Tensor, "n_poolings batch d_model"]:
@@ -259,8 +312,17 @@ def norm_sums(cache: ActivationCache, content: Bool[Tensor, "batch pos"]) -> Flo
 
 def norm_sum(hidden: Float[Tensor, "batch pos d_model"], content: Bool[Tensor, "batch pos"]) -> Float[Tensor, ""]:
     """Sum over content tokens of the norms of one layer, in float64, on its device."""
-    norms = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
-    return torch.where(content.to(hidden.device), norms, 0).sum(dtype=torch.float64)
+    return over_content(norms_of(hidden), content.to(hidden.device))
+
+
+def norms_of(hidden: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
+    """The norm of every token, in float32; on CUDA without a float32 copy of the states."""
+    return torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
+
+
+def over_content(norms: Float[Tensor, "batch pos"], content: Bool[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+    """Their sum over content tokens, in float64."""
+    return torch.where(content, norms, 0).sum(dtype=torch.float64)
 
 
 def layers_of(cache: ActivationCache) -> range:

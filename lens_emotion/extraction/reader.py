@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import ContextLengthError, StimulusError
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord
-from lens_emotion.extraction.pooling import Pooling, check_content, norm_sum, pool_layer
+from lens_emotion.extraction.pooling import Pooling, check_content, layer_pooler, over_content
 from lens_emotion.files.journal import Journal, Record, are_tensors, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe, device_of
-from lens_emotion.models.forward import (
-    body,
-    budget_for,
-    check_finite_layers,
-    fitting_threads,
-    plan_batches,
-    run_halving,
-)
+from lens_emotion.models.forward import body, budget_for, fitting_threads, not_finite, plan_batches, run_halving
 from lens_emotion.models.prompting import TokenisedText, pad, pad_id
 from lens_emotion.progress import track
 
@@ -98,14 +92,23 @@ def read_poolings(
     norm_total = torch.zeros(model.cfg.n_layers, dtype=torch.float64)
     counts = torch.zeros(len(poolings), len(readings), dtype=torch.long)
 
-    def run(rows: list[int]) -> list[Pooled]:
+    begun: dict[int, list[Finish]] = {}  # by its first text: the batch that the device works on already
+    batches = plan_batches([len(r.tokens) for r in readings], budget_for(model, token_budget))
+    after = dict(pairwise(batch[0] for batch in batches)) if _in_motion(model, journal) else {}
+    starts = {batch[0]: batch for batch in batches}
+
+    def start(rows: list[int]) -> list[Finish]:
         tokens, mask = pad([readings[i].tokens.ids for i in rows], fill)
         content = pad([readings[i].tokens.content for i in rows], 0)[0].bool()
         return [read(tokens, mask, content)]
 
     def record(batch: list[int]) -> Record:
-        found = run_halving(batch, run, model, label)
-        rows, taken = (torch.cat([getattr(p, name) for p in found], 1) for name in ("rows", "n_pooled"))
+        finishes = begun.pop(batch[0], None) or run_halving(batch, start, model, label)
+        if (following := starts.get(after.get(batch[0], -1))) and (journal is None or key(following) not in journal):
+            begun[following[0]] = run_halving(following, start, model, label)
+        found = [finish() for finish in finishes]
+        _check_finite(model, found, [readings[i].record.text_id for i in batch])
+        rows, taken = (_joined([getattr(p, name) for p in found]) for name in ("rows", "n_pooled"))
         return Record({}, {"rows": rows, "n_pooled": taken, "norms": torch.stack([p.norms for p in found])})
 
     def key(batch: list[int]) -> str:
@@ -115,7 +118,6 @@ def read_poolings(
     def fits(batch: list[int], kept: Record) -> bool:
         return _is_pooled(kept, [sum(readings[i].tokens.content) for i in batch], values.shape)
 
-    batches = plan_batches([len(r.tokens) for r in readings], budget_for(model, token_budget))
     with fitting_threads(model), pooled_reader(model, poolings) as read:
         finished = remembered_batches(journal, batches, key, record, fits)
         for batch, kept in track(finished, label, len(readings), step=lambda pair: len(pair[0]), show=progress):
@@ -128,12 +130,33 @@ def read_poolings(
     return tuple(
         PooledActivations(
             values[k],
-            tuple(account(r, int(n)) for r, n in zip(readings, counts[k], strict=True)),
+            tuple(account(r, n) for r, n in zip(readings, counts[k].tolist(), strict=True)),
             norm,
             header.with_(pooling=pooling.name),
         )
         for k, pooling in enumerate(poolings)
     )
+
+
+def _in_motion(model: Model, journal: Journal | None) -> bool:
+    """Whether a batch begins before the one in front is fetched: where the device works while the CPU does.
+
+    A worker's batches are not those of the plan in their order; beside the other workers the device is busy anyway.
+    """
+    return device_of(model).type == "cuda" and (journal is None or journal.part is None)
+
+
+def _joined(parts: Sequence[Shaped[Tensor, "n_poolings _ ..."]]) -> Shaped[Tensor, "n_poolings _ ..."]:
+    """The parts of a batch, one after the other; one that ran as a whole is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+
+
+def _check_finite(model: Model, found: Sequence[Pooled], text_ids: Sequence[str]) -> None:
+    """Raises NotFiniteError naming the first layer that is not finite, and the first text in which it is not."""
+    bad = ~torch.cat([p.finite for p in found])
+    if bool(bad.any()):
+        layer, row = bad.T.nonzero()[0].tolist()
+        raise not_finite(model, f"the states of layer {layer} in text '{text_ids[row]}'")
 
 
 def _check_taken(
@@ -188,48 +211,85 @@ def account(reading: Reading, n_pooled: int) -> TextRecord:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pooled(Brief):
-    """One batch, pooled: float32 rows, the tokens that entered each, and norms summed over content in float64."""
+    """One batch, pooled, on the CPU.
+
+    Attributes:
+        rows: float32.
+        n_pooled: tokens that entered each.
+        norms: of content tokens, summed in float64.
+        finite: False where a text's states are not, though every pooling found tokens in it.
+    """
 
     rows: Float[Tensor, "n_poolings batch n_layers d_model"]
     n_pooled: Int[Tensor, "n_poolings batch"]
     norms: Float[Tensor, " n_layers"]
+    finite: Bool[Tensor, "batch n_layers"]
 
 
-ReadBatch = Callable[[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]], Pooled]
+Finish = Callable[[], Pooled]
+ReadBatch = Callable[[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]], Finish]
 
 
 @contextmanager
 def pooled_reader(model: Model, poolings: Sequence[Pooling]) -> Iterator[ReadBatch]:
     """Inside, `read(tokens, mask, content)` runs a batch and pools every layer when it is computed.
 
-    Hooks are set once for all batches: on small models that costs as much as reading a batch.
+    Hooks are set once for all batches: on small models that costs as much as reading a batch. On CUDA, `read` only puts
+    the batch in motion: nothing waits for the device until the function that it returns is called, and what is
+    fetched then is one row per text and layer and one number per token and layer.
 
     Yields:
-        read: token ids, the mask of real tokens and the mask of content [batch, pos] -> Pooled, on the CPU.
+        read: token ids, the mask of real tokens and the mask of content [batch, pos], on the CPU -> a function that
+            fetches what was pooled.
     """
-    reading: list[tuple[Tensor, Tensor]] = []  # weights and content of the batch under way
-    rows: list[Tensor] = []
-    norms: list[Tensor] = []
+    rows, norms = list[Tensor](), list[Tensor]()
+    under_way: list[Tensor] = []  # weights of the batch that runs
+    poolers: dict[tuple[torch.device, torch.dtype], Any] = {}  # made for it
 
-    def see(tensor: Tensor) -> None:
-        weights, content = reading[0]
-        rows.append(pool_layer(tensor, weights))
-        norms.append(norm_sum(tensor, content))
+    def see(hidden: Tensor) -> None:
+        place = (hidden.device, hidden.dtype)  # a hook of the user's may have changed either
+        if place not in poolers:
+            poolers[place] = layer_pooler(*place, under_way[0])
+        row, norm = poolers[place](hidden)
+        rows.append(row)
+        norms.append(norm)
 
     with body(model, see) as run:
 
-        def read(tokens: Tensor, mask: Tensor, content: Tensor) -> Pooled:
+        def read(tokens: Tensor, mask: Tensor, content: Tensor) -> Finish:
             weights = torch.stack([p.weights(content) for p in poolings])
-            device = device_of(model)
-            reading.append((weights.to(device), content.to(device)))
+            under_way.append(weights)
             try:
-                run(tokens.to(device), mask.to(device))
-                pooled = Pooled(torch.stack(rows, 2).cpu(), (weights > 0).sum(-1), torch.stack(norms).cpu())
-                if bool(weights.isfinite().all()):  # a pooling that finds nothing is no fault of the model
-                    check_finite_layers(model, pooled.rows.isfinite().all(-1).all(0).all(0) & pooled.norms.isfinite())
-                return pooled
+                run(tokens, mask)
+                stacked = torch.stack(rows, 2)
+                fetch = _fetching((stacked, stacked.isfinite().all(-1).all(0), torch.stack(norms)))
             finally:
-                for kept in (reading, rows, norms):
+                for kept in (under_way, poolers, rows, norms):
                     kept.clear()
 
+            def finish() -> Pooled:
+                fetched, finite, lengths = fetch()
+                finite &= (lengths.isfinite() | ~content).all(-1).T
+                finite |= ~weights.isfinite().all(-1).all(0)[:, None]  # what finds nothing is no fault of the model
+                sums = torch.stack([over_content(each, content) for each in lengths])
+                return Pooled(fetched, (weights > 0).sum(-1), sums, finite)
+
+            return finish
+
         yield read
+
+
+def _fetching(found: Sequence[Shaped[Tensor, "..."]]) -> Callable[[], Sequence[Shaped[Tensor, "..."]]]:
+    """Begin to copy tensors to the CPU; the function returned waits until they are there."""
+    if found[0].device.type != "cuda":
+        here = [tensor.cpu() for tensor in found]
+        return lambda: here
+    here = [tensor.to("cpu", non_blocking=True) for tensor in found]  # into pinned memory
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(found[0].device))
+
+    def fetch() -> Sequence[Tensor]:
+        arrived.synchronize()
+        return here
+
+    return fetch

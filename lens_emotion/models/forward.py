@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from warnings import warn
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
@@ -32,7 +32,7 @@ from lens_emotion.models.threads import one_thread, turn
 
 T = TypeVar("T")
 Undo = list[tuple[dict[str, Any], str, Any]]  # what to write back: table, name, value
-Run = Callable[[Tensor, Tensor], None]  # tokens, mask of real tokens, both [batch, pos] on the model's device
+Run = Callable[[Tensor, Tensor], None]  # tokens, mask of real tokens, both [batch, pos], best on the CPU
 TOKEN_BUDGET = 8192  # padded tokens per forward pass; large enough to saturate a GPU at this scale of model
 CPU_BUDGET = 512  # a CPU is saturated long before: smaller batches stay in its caches and need less padding
 GENERATION_BUDGET = 16384  # prompt and new tokens of a decoding batch on a CPU, where more rows are no faster
@@ -131,6 +131,13 @@ def lighter(model: Model) -> str:
     return lighter_than(model.cfg.dtype, str(model.cfg.device), whole)
 
 
+def sent(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:
+    """A tensor on a device; a copy to CUDA waits neither for what runs there nor lets the host wait for itself."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @contextmanager
 def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False) -> Iterator[Run]:
     """Inside, `run(tokens, mask)` runs a batch up to the last block; `see` gets `resid_post`, layer after layer.
@@ -142,18 +149,21 @@ def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False
 
     Args:
         model: TransformerBridge or HookedTransformer.
-        see: given [batch, pos, d_model], in the model's precision, on its device.
+        see: given [batch, pos, d_model], in the model's precision, on its device. On an accelerator nothing here waits
+            for it while masks lie on the CPU, where they are looked at.
         last_only: only the last layer is seen; whole blocks of the Bridge step aside then.
 
     Raises:
         UnsupportedModelError: the model is in training mode.
     """
     check_evaluating(model)
-    names = [hook_name(layer) for layer in range(model.cfg.n_layers)]
+    names, device = [hook_name(layer) for layer in range(model.cfg.n_layers)], device_of(model)
     if backend_of(model) == "hooked":
         watched = names[-1:] if last_only else names
         with turn(model), _hooks(model, watched, lambda tensor, hook: see(tensor)), torch.inference_mode():
-            yield lambda tokens, mask: model(tokens, stop_at_layer=len(names), attention_mask=mask.long())
+            yield lambda tokens, mask: model(
+                sent(tokens, device), stop_at_layer=len(names), attention_mask=sent(mask.long(), device)
+            )
         return
     from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
@@ -178,10 +188,10 @@ def body(model: Model, see: Callable[[Tensor], None], *, last_only: bool = False
         def run(tokens: Tensor, mask: Tensor) -> None:
             left[0] = len(watched)
             # where nobody looks at masks and all pads are on the right, no real token sees one: faster without
-            needed = None if unseen and bool((mask[:, 1:] <= mask[:, :-1]).all()) else mask.long()
+            needed = None if unseen and bool((mask[:, 1:] <= mask[:, :-1]).all()) else sent(mask.long(), device)
             with suppress(StopAtLayerException):
                 # without output_attentions=False the Bridge would materialise every attention pattern
-                model(tokens, attention_mask=needed, output_attentions=False, use_cache=False)
+                model(sent(tokens, device), attention_mask=needed, output_attentions=False, use_cache=False)
 
         yield run
 
@@ -211,10 +221,9 @@ def residual_cache(
         >>> cache["blocks.0.hook_resid_post"].shape[-1]
         64
     """
-    tokens = tokens.to(device_of(model))
     seen: list[Tensor] = []
     with body(model, seen.append) as run:
-        run(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.to(tokens.device))
+        run(tokens, torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask)
     return ActivationCache({hook_name(layer): tensor for layer, tensor in enumerate(seen)}, model)
 
 

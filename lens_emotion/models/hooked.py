@@ -93,7 +93,28 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
             state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
         )
         model.move_model_modules_to_device()
+    _lay_out(model)
     return model.eval()
+
+
+# how a block's attention and gated MLP ask for a weight: heads side by side, transposed, contiguous
+_ORDERS = {"W_O": (2, 0, 1)} | dict.fromkeys(("W_Q", "W_K", "W_V", "_W_K", "_W_V"), (0, 2, 1))
+_GATED = dict.fromkeys(("W_in", "W_gate", "W_out"), (1, 0))
+
+
+@torch.no_grad()
+def _lay_out(model: Any) -> None:
+    """Keep each weight in memory as its part asks for it in every pass, which copies it otherwise.
+
+    Values, shapes and names are the same, and so is every result; only strides differ. On a CPU, whose batches are
+    small, those copies took a fifth of the time of reading.
+    """
+    orders = _ORDERS | (_GATED if model.cfg.gated_mlp else {})
+    for name, weight in model.blocks.named_parameters():
+        order = orders.get(name.rpartition(".")[2])
+        if order is not None:
+            back = sorted(range(len(order)), key=order.__getitem__)
+            weight.data = weight.data.permute(order).contiguous().permute(back)
 
 
 _LOCAL = {"sliding_attention": "local", "full_attention": "global"}

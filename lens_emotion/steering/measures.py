@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lens_emotion.display import Brief
 from lens_emotion.errors import StimulusError
-from lens_emotion.models.access import Model, device_of
+from lens_emotion.models.access import Model
 from lens_emotion.models.forward import (
     CHUNK,
     body,
@@ -82,7 +82,7 @@ def _scored(
 
     def run(batch: list[int]) -> list[tuple[int, list[float]]]:
         tokens, mask = pad([rows[i] for i in batch], fill)
-        read(tokens.to(device_of(model)), mask.to(device_of(model)))
+        read(tokens, mask)
         residual = states.pop()
         spans = [(len(prompts[i]), len(rows[i])) for i in batch]
         # one head call for the whole batch: hundreds of calls on short texts cost more than the arithmetic

@@ -133,8 +133,8 @@ def test_pooling_layer_by_layer_equals_pooling_the_cache(model, side):
     poolings = [story_mean(), last_token(), story_mean(start=1)]
     cache = residual_cache(model, tokens, mask)
     with pooled_reader(model, poolings) as read:
-        first, again = read(tokens, mask, content), read(tokens, mask, content)
-        alone = read(tokens[:1], mask[:1], content[:1])
+        first, again = read(tokens, mask, content)(), read(tokens, mask, content)()
+        alone = read(tokens[:1], mask[:1], content[:1])()
     for k, pooling in enumerate(poolings):
         assert torch.equal(first.rows[k], again.rows[k])  # nothing of one batch is left for the next
         torch.testing.assert_close(first.rows[k], pool_cache(cache, content, pooling), rtol=1e-6, atol=1e-5)
@@ -149,7 +149,7 @@ def test_layer_by_layer_sees_what_a_users_hook_changes(llama):
     with llama.hooks(fwd_hooks=[(hook_name(1), lambda t, hook: t + 1), (hook_name(last), lambda t, hook: t * 2)]):
         cache = residual_cache(llama, tokens, mask)
         with pooled_reader(llama, [story_mean()]) as read:
-            rows = read(tokens, mask, mask).rows[0]
+            rows = read(tokens, mask, mask)().rows[0]
     torch.testing.assert_close(rows, pool_cache(cache, mask, story_mean()), rtol=1e-6, atol=1e-5)
     plain = pool_cache(residual_cache(llama, tokens, mask), mask, story_mean())
     assert (rows[:, 1] - plain[:, 1] - 1).abs().max() < 1e-4
@@ -165,7 +165,7 @@ def test_layer_by_layer_never_runs_the_head_and_leaves_no_hooks_after_an_excepti
             read(tokens, mask, mask)
             with pytest.raises(IndexError):  # a token that does not exist, in mid-reading
                 read(tokens + 10**6, mask, mask)
-            assert torch.isfinite(read(tokens, mask, mask).rows).all()
+            assert torch.isfinite(read(tokens, mask, mask)().rows).all()
             raise RuntimeError("mine")
     finally:
         handle.remove()
