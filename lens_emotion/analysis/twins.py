@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 
 from lens_emotion.analysis.decoding import CENTRED, STANDARDISED
-from lens_emotion.analysis.words import AT_ONCE, Encoder, Gram, static_rows, word_grams
+from lens_emotion.analysis.words import Encoder, Gram, joined, static_rows, word_grams
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model
@@ -31,6 +31,7 @@ from lens_emotion.stats.tests import check_permutations, null_columns, p_text
 
 TWIN = "-twin"  # at the end of a twin's id, behind that of its original
 LEAST_TOPICS = 3
+FULL = 0.95  # accuracy of the words beyond which a state has no room
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,12 +69,13 @@ class TwinsApart(Result):
         other = self.standardised
         beside = "" if other is None else f"; standardised per dimension {other.chosen.value:+.2f}"
         beside += "" if other is None else f" [{other.chosen.low:+.2f}, {other.chosen.high:+.2f}]"
+        full = "; the words are at their ceiling, so that nothing could be added" if self.words > FULL else ""
         return (
             f"Told from its twin without affect at {place(self.best_layer, len(self.table), best=True)}: accuracy "
             f"{row.accuracy:.2f} (chance 0.50, flipped signs to {row.null_high:.2f}, {p_text(row.p_corrected)} "
             f"corrected over layers); words alone ({', '.join(self.against) or 'none'}) {self.words:.2f}; increment of "
-            f"the state {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}], {p_text(self.p)}{beside} ({self.n_pairs} pairs, "
-            f"{e.n} topics).{with_copies(self.copies)}"
+            f"the state {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}], {p_text(self.p)}{beside}{full} ({self.n_pairs} "
+            f"pairs, {e.n} topics).{with_copies(self.copies)}"
         )
 
 
@@ -83,7 +85,7 @@ def twins_apart(
     twins: PooledActivations,
     static: PooledActivations | Model | None = None,
     encoder: Encoder | None = None,
-    n_permutations: int = 200,
+    n_permutations: int = 100,
     seed: int = 0,
 ) -> TwinsApart:
     """Which of two tells the event with its affect? The mean difference of other topics' pairs decides, layer by layer.
@@ -125,7 +127,7 @@ def twins_apart(
         for gram in _layers(one, other, decoder):
             margins = _margins(gram, fold, signs)
             right.append((margins > 0).mean(1))
-            joint.append(_joined(log_p, margins, label, fold))
+            joint.append(joined(log_p, _sided(margins), label, fold))
         result = increment(outcomes(log_p, label), np.stack(joint, axis=1), fold, design.block, seed)
         accuracy = np.stack(right, axis=1)
         c = result.columns
@@ -200,17 +202,3 @@ def _sided(margin: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b n 2"]:
     spread = np.sqrt((margin**2).mean(-1, keepdims=True))
     scaled = margin / np.where(spread > 0, spread, 1.0)
     return np.stack([scaled, -scaled], axis=-1)
-
-
-def _joined(
-    log_p: Float[np.ndarray, "n 2"],
-    margins: Float[np.ndarray, "b n"],
-    label: Int[np.ndarray, " n"],
-    fold: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, "b n 2"]:
-    found = []
-    for start in range(0, len(margins), 10 * AT_ONCE):
-        side = _sided(margins[start : start + 10 * AT_ONCE])
-        pair = np.stack([np.broadcast_to(log_p, side.shape), side], axis=1)
-        found.append(outcomes(stacked(pair, label, fold, start=(1.0, 0.0)), label))
-    return np.concatenate(found)

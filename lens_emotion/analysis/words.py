@@ -39,7 +39,7 @@ from lens_emotion.stats.stacking import (
     shuffled_within,
     stacked,
 )
-from lens_emotion.stats.tests import check_permutations, p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import check_permutations, max_corrected_p, p_text, percentile_band, permutation_p
 from lens_emotion.stimuli.copies import words_of
 
 BAG, STATIC, ENCODER = "bag of words", "static embeddings", "sentence encoder"
@@ -55,7 +55,8 @@ class BeyondWords(Result):
     """What states add to the words, by one decoder; by the other one in `standardised`.
 
     Attributes:
-        table: layer, depth, state (held-out accuracy of the state alone), words (of the words alone), both (of the two
+        table: layer, depth, state (held-out accuracy of the state alone), state_p (permuted labels, best of the
+            layers), words (of the words alone), both (of the two
             stacked), increment (both less words), low, high (95% over topics), null_low, null_high, p, p_corrected
             (states of other texts of the fold in place of a text's own; best of the layers), bits, bits_low, bits_high
             (increment of the log score per text); then the standardised decoder's, as increment_standardised and so on.
@@ -159,13 +160,14 @@ def beyond_words(
             f"{design.n_blocks}"
         )
     sources = word_grams([r.text for r in texts.records], static_rows(acts, static, texts), encoder)
-    log_p, table = _words_alone(design, sources, n_permutations, seed)
+    labels = label_permutations(design, n_permutations, seed)
+    log_p, table = _words_alone(design, sources, labels)
     order = shuffled_within(design.fold, n_permutations, seed)
     values = texts.values.detach().cpu()
     found = {}
     for decoder in (CENTRED, STANDARDISED):
         scores = _state_scores(design, values, decoder)
-        found[decoder] = _beyond(acts, design, log_p, scores, order, decoder, table, tuple(sources), seed)
+        found[decoder] = _beyond(acts, design, log_p, scores, order, labels, decoder, table, tuple(sources), seed)
     one, other = found[CENTRED], found[STANDARDISED]
     more = {f"{c}_standardised": other.table[c] for c in other.table if c not in ("layer", "depth", "words")}
     return replace(one, table=one.table.assign(**more), standardised=other)
@@ -179,10 +181,9 @@ def _state_scores(design: Design, values: torch.Tensor, decoder: str) -> Iterato
 
 
 def _words_alone(
-    design: Design, sources: Mapping[str, Gram], n_permutations: int, seed: int
+    design: Design, sources: Mapping[str, Gram], labels: Int[np.ndarray, "b n"]
 ) -> tuple[Float[np.ndarray, "n k"], pd.DataFrame]:
     """Held-out log-probabilities of all decoders of words, stacked, and the accuracy of each."""
-    labels = label_permutations(design, n_permutations, seed)
     target = np.eye(design.n_classes)[design.label] - 1 / design.n_classes
     decoders: dict[tuple[str, str], np.ndarray] = {}
     for name, gram in sources.items():
@@ -207,19 +208,22 @@ def _beyond(
     log_p: Float[np.ndarray, "n k"],
     scores: Iterator[Float[np.ndarray, "n k"]],
     order: Int[np.ndarray, "b n"],
+    labels: Int[np.ndarray, "b n"],
     decoder: str,
     baselines: pd.DataFrame,
     against: tuple[str, ...],
     seed: int,
 ) -> BeyondWords:
-    base, state, joint = outcomes(log_p, design.label), [], []
+    base, guesses, joint = outcomes(log_p, design.label), [], []
     for layer in scores:
-        state.append(float((layer.argmax(1) == design.label).mean()))
+        guesses.append(layer.argmax(1))
         joint.append(joined(log_p, evened(layer)[order], design.label, design.fold))
     found = increment(base, np.stack(joint, axis=1), design.fold, design.block, seed)
-    table = pd.DataFrame(
-        {"layer": np.arange(acts.n_layers), "depth": acts.depth, "state": state, "words": found.base} | found.columns
-    )
+    guess = np.stack(guesses)
+    state, null = (guess == design.label).mean(1), (labels[:, None] == guess).mean(2)
+    facts = {"layer": np.arange(acts.n_layers), "depth": acts.depth, "state": state}
+    facts |= {"state_p": max_corrected_p(state, null), "words": found.base}
+    table = pd.DataFrame(facts | found.columns)
     return BeyondWords(
         table=table,
         baselines=baselines,

@@ -20,7 +20,7 @@ from scipy.linalg import eigh
 
 from lens_emotion.display import Brief
 from lens_emotion.stats.decide import Estimate, estimate
-from lens_emotion.stats.tests import null_columns, permutation_p, percentile_band
+from lens_emotion.stats.tests import null_columns, percentile_band, permutation_p
 
 PRIOR = 1.0  # precision of the weights around 0, where scores have SD 1: no weight is infinite
 STEPS, SMALL, FAR = 12, 1e-3, 2.0  # of Newton's method: at most, a step that ends it, and the longest
