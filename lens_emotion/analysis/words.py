@@ -314,8 +314,8 @@ def static_rows(
 def _embedded(texts: Sequence[str], encoder: Encoder) -> Float[np.ndarray, "n d"]:
     if not callable(encoder):
         raise AnalysisError(
-            f"encoder is a function of a list of texts, not {type(encoder).__name__}; give le.sentence_encoder(folder), "
-            "or SentenceTransformer(name).encode"
+            f"encoder is a function of a list of texts, not {type(encoder).__name__}; give "
+            "le.sentence_encoder(folder), or SentenceTransformer(name).encode"
         )
     rows = np.asarray(encoder(list(texts)), dtype=float)
     if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():

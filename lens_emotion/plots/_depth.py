@@ -213,9 +213,11 @@ def beyond_words(result: BeyondWords) -> go.Figure:
     both = curve(table, "both", "words and state", PURPLE, "diamond")
     figure.add_traces((chance_line(result.chance), words, *state, both), rows=1, cols=1)
     figure.add_traces((*band(table, "null_low", "null_high", SHUFFLED, "down"), zero_line()), rows=2, cols=1)
-    for column, name, colour, symbol in (("", "increment, centred cosine", BLUE, "circle"),
-                                         ("_standardised", f"increment, {STANDARDISED}", VERMILLION, "square")):  # fmt: skip
-        line, points = tested_curve(table, f"increment{column}", name, colour, f"p_corrected{column}", symbol)
+    gains = {"": ("centred cosine", BLUE, "circle"), "_standardised": (STANDARDISED, VERMILLION, "square")}
+    for column, (name, colour, symbol) in gains.items():
+        line, points = tested_curve(
+            table, f"increment{column}", f"increment, {name}", colour, f"p_corrected{column}", symbol
+        )
         ends = bars(table, f"increment{column}", f"low{column}", f"high{column}")
         points.error_y = ends | {"color": colour}
         figure.add_traces((line, points), rows=2, cols=1)

@@ -26,9 +26,9 @@ def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
 
     Args:
         name: "passages" (20 emotions + neutral x 12 topics of natural English), "world-en" or "world-en-zh" (held-out
-            stories of the tiny models' world), "twins" (each of the passages' events told again without its affect, under
-            the emotion that it lacks, for `twins_apart`), a TOML, JSON, JSONL or CSV file, or texts in any shape that
-            `stimuli_from` takes (a StimulusSet is returned as it is).
+            stories of the tiny models' world), "twins" (the passages' events told again without their affect, each
+            under the emotion that it lacks, for `twins_apart`), a TOML, JSON, JSONL or CSV file, or texts in any shape
+            that `stimuli_from` takes (a StimulusSet is returned as it is).
         per_cell: stories per emotion and topic drawn from a world.
 
     Raises:
