@@ -14,7 +14,13 @@ from lens_emotion.analysis.rsa import rsa_activations
 from lens_emotion.analysis.separation import Separation, separation
 from lens_emotion.analysis.words import beyond_words
 from lens_emotion.study.claims.methods import better_by_writing, tuning
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, more_than_words, u_shape, without_neutral
+from lens_emotion.study.claims.reading import (
+    beyond_anisotropy,
+    middle_layers,
+    more_than_words,
+    u_shape,
+    without_neutral,
+)
 from lens_emotion.study.verdict import SUPPORTED, UNDETERMINED, Claim
 
 TRUE, FALSE, UNKNOWABLE = "true", "false", "unknowable"
@@ -244,19 +250,19 @@ def _tuning() -> Iterator[World]:
 
 
 def _words() -> Iterator[World]:
-    yield World("X1", "emotion beyond the words", TRUE, x1(Worded(more=0.45)))
-    yield World("X1", "emotion beyond the words, which tell nothing", TRUE, x1(Worded(own=0.0, more=0.45)))
-    yield World("X1", "emotion beyond the words, six topics", TRUE, x1(Worded(more=0.45, n_topics=6)), powered=False)
+    yield World("X1", "emotion beyond the words", TRUE, x1(Worded(more=0.7)))
+    yield World("X1", "emotion beyond the words, which tell nothing", TRUE, x1(Worded(own=0.0, more=0.7)))
+    yield World("X1", "emotion beyond the words, six topics", TRUE, x1(Worded(more=0.7, n_topics=6)), powered=False)
     yield World("X1", "the words turned", FALSE, x1(Worded()))
     yield World("X1", "the words turned, no noise", FALSE, x1(Worded(noise=0.0)))
     yield World("X1", "the words turned, much noise", FALSE, x1(Worded(noise=1.0)))
     yield World("X1", "the words turned and stretched", FALSE, x1(Worded(stretch=1.0)))
     yield World("X1", "the words turned, six topics", FALSE, x1(Worded(n_topics=6)))
-    yield World("X1", "clear words turned", FALSE, x1(Worded(own=0.15)))
+    yield World("X1", "clear words turned", FALSE, x1(Worded(own=0.06)))
     yield World("X1", "the words turned, embeddings unknown", FALSE, x1(Worded(given=False)), powered=False)
     yield World("X1", "emotion beyond the words, three topics", UNKNOWABLE, x1(Worded(more=0.2, n_topics=3)))
     yield World("X1", "emotion nowhere", UNKNOWABLE, x1(Worded(own=0.0)))
-    yield World("X1", "the words at their ceiling", UNKNOWABLE, x1(Worded(own=0.5)))
+    yield World("X1", "the words at their ceiling", UNKNOWABLE, x1(Worded(own=0.3)))
 
 
 def _geometry() -> Iterator[World]:

@@ -131,7 +131,7 @@ class Worded:
         given: whether static embeddings are known.
     """
 
-    own: float = 0.10
+    own: float = 0.03
     more: float = 0.0
     noise: float = 0.3
     stretch: float = 0.5
@@ -146,7 +146,7 @@ class Worded:
 def worded(world: Worded, seed: int) -> tuple[PooledActivations, PooledActivations | None]:
     """A draw: states and static embeddings of new texts on new words."""
     rng, w = rng_of(seed, 7), world
-    common, mine, local = 300, 8, 10  # words of all texts, of each emotion, of each topic
+    common, mine, local = 300, 12, 10  # words of all texts, of each emotion, of each topic
     names = [f"w{chr(97 + i // 26 % 26)}{chr(97 + i % 26)}{chr(97 + i // 676)}" for i in range(2000)]
     n = w.n_emotions * w.n_topics
     vectors = rng.standard_normal((common + mine * w.n_emotions + local * w.n_topics, w.d_model))
@@ -161,12 +161,16 @@ def worded(world: Worded, seed: int) -> tuple[PooledActivations, PooledActivatio
     static /= np.sqrt((static**2).sum(1).mean())
     layers = []
     for _ in range(w.n_layers):
-        turn = np.linalg.qr(rng.standard_normal((w.d_model, w.d_model)))[0] * np.exp(w.stretch * rng.standard_normal(w.d_model))
+        turn = np.linalg.qr(rng.standard_normal((w.d_model, w.d_model)))[0] * np.exp(
+            w.stretch * rng.standard_normal(w.d_model)
+        )
         own = rng.standard_normal((w.n_emotions, w.d_model))
         own *= w.more / np.linalg.norm(own, axis=1, keepdims=True)
         layers.append(static @ turn + own[label] + w.noise * rng.standard_normal(static.shape) / np.sqrt(w.d_model))
     records = tuple(
-        TextRecord(f"t{i}", EMOTIONS[k], f"topic{t}", " ".join(names[j] for j in word[i]), n_total=2, n_pooled=1, n_special=1)
+        TextRecord(
+            f"t{i}", EMOTIONS[k], f"topic{t}", " ".join(names[j] for j in word[i]), n_total=2, n_pooled=1, n_special=1
+        )
         for i, (k, t) in enumerate(zip(label, topic, strict=True))
     )
 
