@@ -258,7 +258,7 @@ def _words() -> Iterator[World]:
     yield World("X1", "the words turned, much noise", FALSE, x1(Worded(noise=1.0)))
     yield World("X1", "the words turned and stretched", FALSE, x1(Worded(stretch=1.0)))
     yield World("X1", "the words turned, six topics", FALSE, x1(Worded(n_topics=6)))
-    yield World("X1", "clear words turned", FALSE, x1(Worded(own=0.06)))
+    yield World("X1", "clear words turned", FALSE, x1(Worded(own=0.10)))
     yield World("X1", "the words turned, embeddings unknown", FALSE, x1(Worded(given=False)), powered=False)
     yield World("X1", "emotion beyond the words, three topics", UNKNOWABLE, x1(Worded(more=0.2, n_topics=3)))
     yield World("X1", "emotion nowhere", UNKNOWABLE, x1(Worded(own=0.0)))

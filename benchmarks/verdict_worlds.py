@@ -131,7 +131,7 @@ class Worded:
         given: whether static embeddings are known.
     """
 
-    own: float = 0.03
+    own: float = 0.06
     more: float = 0.0
     noise: float = 0.3
     stretch: float = 0.5

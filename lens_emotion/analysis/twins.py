@@ -174,7 +174,7 @@ def _static_of(
     return np.concatenate([s for s in sides if s is not None])
 
 
-def _differences(gram: Gram) -> Gram:
+def _differences(gram: Float[np.ndarray, "n2 n2"]) -> Float[np.ndarray, "n n"]:
     """Inner products of the differences within pairs, from those of all originals followed by all twins."""
     n = len(gram) // 2
     return np.asarray(gram[:n, :n] - gram[:n, n:] - gram[n:, :n] + gram[n:, n:])
