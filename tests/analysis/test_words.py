@@ -25,7 +25,7 @@ def more():
 
 @pytest.fixture(scope="module")
 def same():
-    return beyond_words(*worded(Worded(noise=0.0), 3))
+    return beyond_words(*worded(Worded(own=0.12, noise=0.0, stretch=0.0), 3))
 
 
 def test_a_state_with_emotion_that_the_words_lack_adds_it(more):
@@ -38,7 +38,7 @@ def test_a_state_with_emotion_that_the_words_lack_adds_it(more):
 
 
 def test_a_state_that_is_the_words_turned_adds_nothing_although_it_decodes(same):
-    assert same.state > 3 * same.chance, "or there would be nothing to be taken in by"
+    assert same.state > 2 * same.chance, "or there would be nothing to be taken in by"
     assert same.chosen.value < 0.1
     assert more_than_words("m", same).verdict != SUPPORTED
 
@@ -115,11 +115,11 @@ def test_an_encoder_is_asked_too_and_a_wrong_one_named():
         beyond_words(acts.only(np.isin(acts.topic, ["topic0", "topic1"])), static)
 
 
-def test_texts_without_any_words_of_their_own_are_told_at_chance():
+def test_texts_whose_words_are_numbers_are_told_at_chance():
     acts, _ = worded(Worded(more=0.8, n_emotions=4), 3)
     records = tuple(replace(r, text=f"text {i}") for i, r in enumerate(acts.records))
     found = beyond_words(replace(acts, records=records))
-    assert found.against == () and found.words == pytest.approx(0.25)
+    assert found.words < 0.4, "chance is .25"
 
 
 # the engine
@@ -192,6 +192,7 @@ def test_twins_are_told_apart_by_a_state_that_knows_affect_and_by_no_other():
     assert known.table["accuracy"].min() > 0.9 and known.table["p_corrected"].max() <= 0.05
     assert known.chosen.low > 0 and known.p <= 0.05 and known.standardised.chosen.low > 0
     blind = twins_apart(*twins(0.0, own_words=False))
+    assert blind.words == pytest.approx(0.5)
     assert blind.table["p_corrected"].min() > 0.05 and blind.p > 0.05
 
 
