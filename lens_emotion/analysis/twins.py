@@ -26,7 +26,7 @@ from lens_emotion.pictures import Line
 from lens_emotion.stats.decide import Estimate
 from lens_emotion.stats.design import design_of, tied, with_copies
 from lens_emotion.stats.gram import moments
-from lens_emotion.stats.stacking import STRENGTHS, increment, outcomes, ridge_scores, stacked
+from lens_emotion.stats.stacking import ROUNDING, STRENGTHS, increment, outcomes, ridge_scores, stacked
 from lens_emotion.stats.tests import check_permutations, null_columns, p_text
 
 TWIN = "-twin"  # at the end of a twin's id, behind that of its original
@@ -113,7 +113,8 @@ def twins_apart(
     n, fold = len(one), design.fold
     texts = [r.text for r in (*one.records, *other.records)]
     embedded = _static_of(one, other, static)
-    sources = {name: _differences(gram) for name, gram in word_grams(texts, embedded, encoder).items()}
+    differ = {name: _differences(gram) for name, gram in word_grams(texts, embedded, encoder).items()}
+    sources = {name: gram for name, gram in differ.items() if gram.trace() > ROUNDING * n}
     words = [_margins(gram, fold, np.ones((1, n)))[0] for gram in sources.values()]
     words += [ridge_scores(g, np.ones((n, 1)), fold, s)[:, 0] for g in sources.values() for s in STRENGTHS]
     label = np.arange(n) % 2  # the original comes first in every other pair, so that a tie is told by half

@@ -24,6 +24,7 @@ from lens_emotion.stats.tests import null_columns, percentile_band, permutation_
 
 PRIOR = 1.0  # precision of the weights around 0, where scores have SD 1: no weight is infinite
 STEPS, SMALL, FAR = 12, 1e-3, 2.0  # of Newton's method: at most, a step that ends it, and the longest
+ROUNDING = 1e-9  # of predictions of targets of about 1
 STRENGTHS = (0.1, 1.0, 10.0)  # of ridge penalties, in mean squared lengths of a text
 RIGHT, SURE = 0, 1  # the two outcomes of a held-out text: whether it is told, and the log-probability of its class
 
@@ -115,7 +116,7 @@ def ridge_scores(
     for f in range(int(fold.max()) + 1):
         at = np.flatnonzero(fold == f)
         found[at] -= np.linalg.solve(np.eye(len(at)) - hat[np.ix_(at, at)], residual[at])
-    return found
+    return np.where(np.abs(found) > ROUNDING, found, 0.0)  # whose rounding knows the target
 
 
 def shuffled_within(fold: Int[np.ndarray, " n"], n: int, seed: int) -> Int[np.ndarray, "b n"]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.verdict_worlds import Worded, worded
 from planted import pooled
 
+from benchmarks.verdict_worlds import Worded, worded
 from lens_emotion.analysis.twins import pairs_of, twins_apart
 from lens_emotion.analysis.words import BAG, ENCODER, STATIC, beyond_words
 from lens_emotion.errors import AnalysisError, StimulusError
