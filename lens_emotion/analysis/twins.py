@@ -117,8 +117,8 @@ def twins_apart(
     sources = {name: gram for name, gram in differ.items() if gram.trace() > ROUNDING * n}
     words = [_margins(gram, fold, np.ones((1, n)))[0] for gram in sources.values()]
     words += [ridge_scores(g, np.ones((n, 1)), fold, s)[:, 0] for g in sources.values() for s in STRENGTHS]
-    label = np.arange(n) % 2  # the original comes first in every other pair, so that a tie is told by half
-    scores = np.stack([_sided(w, label) for w in words]) if words else np.zeros((1, n, 2))
+    label = np.zeros(n, dtype=np.int64)
+    scores = np.stack([_sided(w) for w in words]) if words else np.zeros((1, n, 2))
     log_p = stacked(scores[None], label, fold)[0]
     rng = np.random.default_rng(seed)
     signs = np.concatenate([np.ones((1, n)), rng.choice([-1.0, 1.0], (n_permutations, n))])
@@ -128,7 +128,7 @@ def twins_apart(
         for gram in _layers(one, other, decoder):
             margins = _margins(gram, fold, signs)
             right.append((margins > 0).mean(1))
-            joint.append(joined(log_p, _sided(margins, label), label, fold))
+            joint.append(joined(log_p, _sided(margins), label, fold))
         result = increment(outcomes(log_p, label), np.stack(joint, axis=1), fold, design.block, seed)
         accuracy = np.stack(right, axis=1)
         c = result.columns
@@ -198,8 +198,8 @@ def _margins(gram: Gram, fold: Int[np.ndarray, " n"], signs: Float[np.ndarray, "
     return np.asarray(signs * (signs @ (gram * apart / length)))
 
 
-def _sided(margin: Float[np.ndarray, "*b n"], label: Int[np.ndarray, " n"]) -> Float[np.ndarray, "*b n 2"]:
+def _sided(margin: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b n 2"]:
     """A margin as scores of two classes: the first of the two has the affect, or the second."""
     spread = np.sqrt((margin**2).mean(-1, keepdims=True))
-    scaled = np.where(label == 0, 1.0, -1.0) * margin / np.where(spread > 0, spread, 1.0)
+    scaled = margin / np.where(spread > 0, spread, 1.0)
     return np.stack([scaled, -scaled], axis=-1)
