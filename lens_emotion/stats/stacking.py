@@ -96,7 +96,7 @@ def _derivatives(
 
 
 def outcomes(log_p: Float[np.ndarray, "*b n k"], label: Int[np.ndarray, " n"]) -> Float[np.ndarray, "*b n 2"]:
-    """Of each held-out text: whether its class is put first (a share of it among equals), and the log-probability of it."""
+    """Of each held-out text: whether its class is put first (equals share), and the log-probability of its class."""
     first = log_p == log_p.max(-1, keepdims=True)
     at = np.arange(len(label))
     return np.stack([first[..., at, label] / first.sum(-1), log_p[..., at, label]], axis=-1).astype(float)
