@@ -1,4 +1,4 @@
-"""The worlds of `benchmarks.verdicts` about states: C1, C2, C3, C4, C8, and models side by side."""
+"""The worlds of `benchmarks.verdicts` about states: C1, C2, C3, C4, C8, X1, and models side by side."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from benchmarks.verdict_worlds import States, evidence, longer, shared_texts, states
+from benchmarks.verdict_worlds import States, Worded, evidence, longer, shared_texts, states, worded
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.rsa import rsa_activations
 from lens_emotion.analysis.separation import Separation, separation
+from lens_emotion.analysis.words import beyond_words
 from lens_emotion.study.claims.methods import better_by_writing, tuning
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
+from lens_emotion.study.claims.reading import (
+    beyond_anisotropy,
+    middle_layers,
+    more_than_words,
+    u_shape,
+    without_neutral,
+)
 from lens_emotion.study.verdict import SUPPORTED, UNDETERMINED, Claim
 
 TRUE, FALSE, UNKNOWABLE = "true", "false", "unknowable"
@@ -90,6 +97,14 @@ def rsa(world: States, shape: str = "own", texts: float = 1.0) -> Callable[[int]
     return run
 
 
+def x1(world: Worded) -> Callable[[int], Claim]:
+    def run(seed: int) -> Claim:
+        acts, static = worded(world, seed)
+        return more_than_words("m", beyond_words(acts, static))
+
+    return run
+
+
 def nine(signal: float | tuple[float, ...], **more: float) -> States:
     return States(signal=signal, n_layers=9, **more)  # type: ignore[arg-type]
 
@@ -118,6 +133,7 @@ def worlds() -> Iterator[World]:
     """Every world about states."""
     for part in (_writing(), _depth(), _anisotropy(), _tuning()):
         yield from (replace(w, dear=True) for w in part)
+    yield from _words()
     yield from _geometry()
 
 
@@ -231,6 +247,22 @@ def _tuning() -> Iterator[World]:
     yield World("C8", "all at the ceiling", UNKNOWABLE, c8(FULL, FULL, FULL))
     yield World("C8", "reading at the ceiling", UNKNOWABLE, c8(PLAIN, BETTER, FULL))
     yield World("C8", "reading at the floor", UNKNOWABLE, c8(PLAIN, BETTER, SILENT))
+
+
+def _words() -> Iterator[World]:
+    yield World("X1", "emotion beyond the words", TRUE, x1(Worded(more=0.7)))
+    yield World("X1", "emotion beyond the words, which tell nothing", TRUE, x1(Worded(own=0.0, more=0.7)))
+    yield World("X1", "emotion beyond the words, six topics", TRUE, x1(Worded(more=0.7, n_topics=6)), powered=False)
+    yield World("X1", "the words turned", FALSE, x1(Worded()))
+    yield World("X1", "the words turned, no noise", FALSE, x1(Worded(noise=0.0)))
+    yield World("X1", "the words turned, much noise", FALSE, x1(Worded(noise=1.0)))
+    yield World("X1", "the words turned and stretched", FALSE, x1(Worded(stretch=1.0)))
+    yield World("X1", "the words turned, six topics", FALSE, x1(Worded(n_topics=6)))
+    yield World("X1", "clear words turned", FALSE, x1(Worded(own=0.10)))
+    yield World("X1", "the words turned, embeddings unknown", FALSE, x1(Worded(given=False)), powered=False)
+    yield World("X1", "emotion beyond the words, three topics", UNKNOWABLE, x1(Worded(more=0.2, n_topics=3)))
+    yield World("X1", "emotion nowhere", UNKNOWABLE, x1(Worded(own=0.0)))
+    yield World("X1", "the words at their ceiling", UNKNOWABLE, x1(Worded(own=0.3)))
 
 
 def _geometry() -> Iterator[World]:

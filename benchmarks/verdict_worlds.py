@@ -120,6 +120,67 @@ def states(world: States, seed: int) -> PooledActivations:
     return PooledActivations(values, records, values.norm(dim=-1).mean(0), HEADER)
 
 
+@dataclass(frozen=True)
+class Worded:
+    """Texts made of words, the static embeddings of these, and states that are a rotation of them, stretched along some
+    axes, with noise, and more of the emotion than the words hold.
+
+    Attributes:
+        own: share of a text's words that are its emotion's own. more: size of what the states add; noise: of theirs.
+        stretch: spread of the axes' sizes (log), which a state may weigh otherwise than the embedding does.
+        given: whether static embeddings are known.
+    """
+
+    own: float = 0.06
+    more: float = 0.0
+    noise: float = 0.3
+    stretch: float = 0.5
+    given: bool = True
+    n_words: int = 50
+    n_emotions: int = 10
+    n_topics: int = 12
+    n_layers: int = 3
+    d_model: int = 48
+
+
+def worded(world: Worded, seed: int) -> tuple[PooledActivations, PooledActivations | None]:
+    """A draw: states and static embeddings of new texts on new words."""
+    rng, w = rng_of(seed, 7), world
+    common, mine, local = 300, 12, 10  # words of all texts, of each emotion, of each topic
+    names = [f"w{chr(97 + i // 26 % 26)}{chr(97 + i % 26)}{chr(97 + i // 676)}" for i in range(2000)]
+    n = w.n_emotions * w.n_topics
+    vectors = rng.standard_normal((common + mine * w.n_emotions + local * w.n_topics, w.d_model))
+    label, topic = np.repeat(np.arange(w.n_emotions), w.n_topics), np.tile(np.arange(w.n_topics), w.n_emotions)
+    kind = rng.random((n, w.n_words))
+    word = rng.integers(common, size=(n, w.n_words))
+    word = np.where(kind < w.own, common + mine * label[:, None] + rng.integers(mine, size=word.shape), word)
+    at = common + mine * w.n_emotions + local * topic[:, None] + rng.integers(local, size=word.shape)
+    word = np.where(kind > 0.85, at, word)
+    static = vectors[word].mean(1)
+    static -= static.mean(0)
+    static /= np.sqrt((static**2).sum(1).mean())
+    layers = []
+    for _ in range(w.n_layers):
+        turn = np.linalg.qr(rng.standard_normal((w.d_model, w.d_model)))[0] * np.exp(
+            w.stretch * rng.standard_normal(w.d_model)
+        )
+        own = rng.standard_normal((w.n_emotions, w.d_model))
+        own *= w.more / np.linalg.norm(own, axis=1, keepdims=True)
+        layers.append(static @ turn + own[label] + w.noise * rng.standard_normal(static.shape) / np.sqrt(w.d_model))
+    records = tuple(
+        TextRecord(
+            f"t{i}", EMOTIONS[k], f"topic{t}", " ".join(names[j] for j in word[i]), n_total=2, n_pooled=1, n_special=1
+        )
+        for i, (k, t) in enumerate(zip(label, topic, strict=True))
+    )
+
+    def acts(rows: np.ndarray) -> PooledActivations:
+        values = torch.from_numpy(rows).float()
+        return PooledActivations(values, records, values.norm(dim=-1).mean(0), HEADER)
+
+    return acts(np.stack(layers, 1)), acts(static[:, None]) if w.given else None
+
+
 def shared_texts(world: States, shape: str, texts: float, seed: int) -> tuple[PooledActivations, PooledActivations]:
     """Two models that read the same texts: what is a text's own in both (times `texts`), turned another way in each,
     beside noise of their own, and the emotions.

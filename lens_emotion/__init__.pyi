@@ -40,7 +40,9 @@ from lens_emotion.analysis.separation import separation as separation
 from lens_emotion.analysis.tokens import token_scores as token_scores
 from lens_emotion.analysis.transfer import transfer as transfer
 from lens_emotion.analysis.transfer import transfer_within as transfer_within
+from lens_emotion.analysis.twins import twins_apart as twins_apart
 from lens_emotion.analysis.ushape import two_lines as two_lines
+from lens_emotion.analysis.words import beyond_words as beyond_words
 from lens_emotion.audits.audit import audit as audit
 from lens_emotion.errors import LensEmotionError as LensEmotionError
 from lens_emotion.errors import OutOfMemoryError as OutOfMemoryError
@@ -55,6 +57,7 @@ from lens_emotion.extraction.pooling import content_mask as content_mask
 from lens_emotion.extraction.pooling import last_token as last_token
 from lens_emotion.extraction.pooling import middle_token as middle_token
 from lens_emotion.extraction.pooling import story_mean as story_mean
+from lens_emotion.extraction.static import static_embeddings as static_embeddings
 from lens_emotion.laws.check import check as check
 from lens_emotion.models.access import describe as describe
 from lens_emotion.models.forward import residual_cache as residual_cache
@@ -74,6 +77,7 @@ from lens_emotion.steering.hooks import steering_hooks as steering_hooks
 from lens_emotion.steering.judge_files import judge_from_file as judge_from_file
 from lens_emotion.steering.judges import as_judge as as_judge
 from lens_emotion.steering.judges import encoder_judge as encoder_judge
+from lens_emotion.steering.judges import sentence_encoder as sentence_encoder
 from lens_emotion.steering.judges import states_judge as states_judge
 from lens_emotion.steering.judges import word_count_judge as word_count_judge
 from lens_emotion.steering.leakage import leakage as leakage
@@ -130,6 +134,7 @@ __all__ = [
     "as_judge",
     "audit",
     "base_vs_instruct",
+    "beyond_words",
     "by_architecture",
     "check",
     "circumplex",
@@ -180,10 +185,12 @@ __all__ = [
     "rsa_many",
     "run_study",
     "scenarios",
+    "sentence_encoder",
     "separation",
     "similarity",
     "similarity_by_layer",
     "states_judge",
+    "static_embeddings",
     "steer",
     "steering_grid",
     "steering_hooks",
@@ -195,6 +202,7 @@ __all__ = [
     "token_scores",
     "transfer",
     "transfer_within",
+    "twins_apart",
     "two_lines",
     "vector",
     "word_count_judge",

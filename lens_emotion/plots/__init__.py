@@ -19,7 +19,17 @@ from lens_emotion.habits import like
 from lens_emotion.plots._circumplex import circumplex
 from lens_emotion.plots._claims import claims
 from lens_emotion.plots._compare import compare, compare_models
-from lens_emotion.plots._depth import anisotropy, decoding, layer_sweep, opposites, panels, reliability, separation
+from lens_emotion.plots._depth import (
+    anisotropy,
+    beyond_words,
+    decoding,
+    layer_sweep,
+    opposites,
+    panels,
+    reliability,
+    separation,
+    twins_apart,
+)
 from lens_emotion.plots._maps import confusion, rsa, rsa_human, rsa_many, side_effects, similarity
 from lens_emotion.plots._readings import base_vs_instruct, drift, probe, transfer, transfer_within
 from lens_emotion.plots._regimes import by_architecture, regime_map, regimes
@@ -31,6 +41,7 @@ __all__ = [
     "about",
     "anisotropy",
     "base_vs_instruct",
+    "beyond_words",
     "by_architecture",
     "circumplex",
     "claims",
@@ -62,6 +73,7 @@ __all__ = [
     "token_scores",
     "transfer",
     "transfer_within",
+    "twins_apart",
     "verification",
 ]
 

@@ -17,6 +17,8 @@ from lens_emotion.analysis.geometry import Opposites
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.analysis.twins import TwinsApart
+from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.display import said
 from lens_emotion.plots import _findings
 from lens_emotion.plots._curves import (
@@ -53,6 +55,7 @@ from lens_emotion.plots.theme import (
 )
 
 STANDARDISED = "standardised per dimension"
+SHUFFLED = "shuffled states (97.5% in the band)"
 UNITS = {
     "decoding": "held-out accuracy (share of texts)",
     "separation": "mean pairwise cosine of vectors",
@@ -189,6 +192,66 @@ def decoding(result: Decoding) -> go.Figure:
     depth_axis(figure)
     facts = ("held-out decoding", counted(result, "texts", "topics"), best, SIGNIFICANCE)
     return titled(figure, _findings.decoding(result), facts, height=420)
+
+
+def beyond_words(result: BeyondWords) -> go.Figure:
+    """Accuracy of the state, of the words and of both, and below it what the state adds, with its interval.
+
+    Args:
+        result: of `le.beyond_words`.
+
+    Example:
+        >>> figure = le.plots.beyond_words(le.beyond_words(acts, n_permutations=5))
+    """
+    table = result.table
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.5, 0.5])
+    words = go.Scatter(
+        x=[0, 1.02], y=[result.words] * 2, mode="lines", name=f"words alone ({result.words:.2f})",
+        line={"color": ORANGE, "width": 2.2}, hoverinfo="skip",
+    )  # fmt: skip
+    state = tested_curve(table, "state", "state alone", BLUE, "state_p")
+    both = curve(table, "both", "words and state", PURPLE, "diamond")
+    figure.add_traces((chance_line(result.chance), words, *state, both), rows=1, cols=1)
+    figure.add_traces((*band(table, "null_low", "null_high", SHUFFLED, "down"), zero_line()), rows=2, cols=1)
+    gains = {"": ("centred cosine", BLUE, "circle"), "_standardised": (STANDARDISED, VERMILLION, "square")}
+    for column, (name, colour, symbol) in gains.items():
+        line, points = tested_curve(
+            table, f"increment{column}", f"increment, {name}", colour, f"p_corrected{column}", symbol
+        )
+        ends = bars(table, f"increment{column}", f"low{column}", f"high{column}")
+        points.error_y = ends | {"color": colour}
+        figure.add_traces((line, points), rows=2, cols=1)
+    figure.update_yaxes(title_text="held-out<br>accuracy", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="increment<br>of accuracy", row=2, col=1)
+    depth_axis(figure, 1, title=False)
+    depth_axis(figure, 2)
+    against = f"words: {', '.join(result.against) or 'none'}, stacked"
+    facts = (f"beyond words: {counted(result, 'texts', 'topics')}", against, "bars: 95% over topics", SIGNIFICANCE)
+    return titled(figure, _findings.beyond_words(result), facts, height=540)
+
+
+def twins_apart(result: TwinsApart) -> go.Figure:
+    """Accuracy of telling an event from its twin at every layer, beside that of the words alone.
+
+    Args:
+        result: of `le.twins_apart`.
+
+    Example:
+        >>> figure = le.plots.twins_apart(le.twins_apart(acts, twins))  # doctest: +SKIP
+    """
+    table = result.table
+    figure = go.Figure(band(table, "null_low", "null_high", "flipped signs (97.5% in the band)", "down"))
+    words = go.Scatter(
+        x=[0, 1.02], y=[result.words] * 2, mode="lines", name=f"words alone ({result.words:.2f})",
+        line={"color": ORANGE, "width": 2.2}, hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_traces((chance_line(0.5), words, *tested_curve(table, "accuracy", "state", BLUE, "p_corrected")))
+    figure.add_traces(_standardised(table, "accuracy"))
+    figure.update_yaxes(title_text="pairs told apart (share)", range=[0, 1.04])
+    depth_axis(figure)
+    facts = (f"twins: n = {result.n_pairs} pairs, {result.chosen.n} topics", "an event and the same without affect",
+             SIGNIFICANCE)  # fmt: skip
+    return titled(figure, _findings.twins_apart(result), facts, height=420)
 
 
 def anisotropy(result: Anisotropy) -> go.Figure:

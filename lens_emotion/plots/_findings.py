@@ -25,6 +25,8 @@ from lens_emotion.analysis.rsa import RSA, HumanRSA
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.analysis.tokens import TokenScores
 from lens_emotion.analysis.transfer import Transfer
+from lens_emotion.analysis.twins import TwinsApart
+from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.display import said
 from lens_emotion.extraction.comprehension import TokenRole
 from lens_emotion.plots._curves import strictest
@@ -93,6 +95,20 @@ def decoding(result: Decoding) -> str:
     chance = float(result.table["chance"].iloc[0])
     where = layers(result.table[strictest(result.table)])
     return f"Held-out accuracy reaches {result.best_accuracy:.2f} (chance {chance:.2f}), beyond permuted labels {where}"
+
+
+def beyond_words(result: BeyondWords) -> str:
+    e = result.chosen
+    gain = f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+    if result.p > ALPHA or e.low <= 0:
+        return f"The states are not shown to tell more than the words: {gain} of accuracy"
+    return f"The states tell more than the words: {gain} of accuracy beyond {result.words:.2f}"
+
+
+def twins_apart(result: TwinsApart) -> str:
+    row = result.table.iloc[result.best_layer]
+    told = f"Events are told from their twins without affect {layers(result.table['p_corrected'])}"
+    return f"{told} (up to {row['accuracy']:.2f}; words alone {result.words:.2f})"
 
 
 def confusion(result: Decoding) -> str:

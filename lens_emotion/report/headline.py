@@ -28,6 +28,7 @@ NAMES = {
     "C6": "regimes by architecture",
     "C7": "another language",
     "C8": "instruction tuning",
+    "X1": "more than words",
 }
 SHAPE = {
     SUPPORTED: "accuracy over depth is best in the middle (an inverted U)",

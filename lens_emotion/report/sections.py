@@ -129,6 +129,12 @@ def _layer_figures(atlas: Atlas, where: str) -> tuple[tuple[str, tuple, str], ..
     return tuple(found)
 
 
+def _beyond_words(m: ModelStudy) -> str:
+    words = f"Beyond the words: not testable here, since {m.words}." if isinstance(m.words, str) else m.words.summary()
+    twins = m.twins.summary() if m.twins else "Twins: not testable here, since the set has no twins."
+    return f"{words}\n\n{twins}"
+
+
 def _versus_words(m: ModelStudy) -> str:
     said = [] if m.versus is None else [m.versus.summary()]
     if m.versus_preset is not None:
@@ -195,8 +201,15 @@ PLANS = (
         lambda m: (
             "Held-out decoding at every layer, folds by topic, with the band of permuted labels, by two decoders: the "
             "centred cosine, which a few massive dimensions can blind, and standardised per dimension."
+            f"\n\n{_beyond_words(m)}"
         ),
-        ("layer_sweep_comprehension", "layer_sweep_generation_conditioned", "layer_sweep_generation_reread"),
+        (
+            "layer_sweep_comprehension",
+            "words",
+            "twins",
+            "layer_sweep_generation_conditioned",
+            "layer_sweep_generation_reread",
+        ),
         opened=True,
     ),
     Plan("Layer by layer", _layer_words, opened=True, parts=_slider),

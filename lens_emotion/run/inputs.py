@@ -43,7 +43,7 @@ from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
 from lens_emotion.stimuli.emotions import NEUTRAL
-from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli, more_neutral
+from lens_emotion.stimuli.library import PASSAGES, WORLDS, load_stimuli, more_neutral, twins_of
 from lens_emotion.stimuli.prompts import Scenario, StoryPrompt, read_prompts, read_scenarios, scenarios, story_prompts
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -51,7 +51,7 @@ SCHEMAS = {
     READING: 2,
     WRITING: 2,
     PRESET: 2,
-    CONTROLS: 1,
+    CONTROLS: 2,
     STEERING: 3,
 }  # raised when the code of a step gives other results
 LANGUAGES_OF = "qwen"  # the paper's claim of another language is of this family: it is steered at all layers too
@@ -315,7 +315,7 @@ def step_inputs(
         content = {"prompts": hash_of([p.text for p in prompts_for(step, config, texts)])}
         content |= {"sampler": SAMPLER} if step == WRITING else {}
     elif step == CONTROLS:
-        content |= {"neutral": more_neutral(texts).sha256, "read": read}
+        content |= {"neutral": more_neutral(texts).sha256, "twins": twins_of(texts).sha256, "read": read}
     elif step == STEERING:
         openings = [(s.emotion, s.opening) for s in scenarios_for(config, texts)]
         judge = judge_content(config.judge) if config.judge else None

@@ -331,6 +331,37 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
 
 
 @numbers_fit(StimulusError)
+def sentence_encoder(folder: str | Path, batch_size: int = 32) -> Callable[[Sequence[str]], np.ndarray]:
+    """A sentence encoder from a local folder or the hub, as a function of texts: means over tokens, of length 1.
+
+    Args:
+        folder: of the encoder, or its hub id.
+        batch_size: texts per pass.
+
+    Raises:
+        UnsupportedModelError: a decoder. ModelUnavailableError: the encoder cannot be loaded.
+
+    Example:
+        >>> found = le.beyond_words(acts, model, encoder=le.sentence_encoder("path/to/MiniLM"))  # doctest: +SKIP
+    """
+    tokenizer, encoder = load_encoder(folder)
+
+    @torch.inference_mode()
+    def embed(texts: Sequence[str]) -> Float[np.ndarray, "n_texts d"]:
+        parts: list[Tensor] = []
+        for start in range(0, len(texts), batch_size):
+            batch = tokenizer(
+                list(texts[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt"
+            )
+            hidden = encoder(**batch).last_hidden_state
+            mask = batch["attention_mask"][:, :, None]
+            parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp_min(1), dim=-1))
+        return torch.cat(parts).numpy()
+
+    return embed
+
+
+@numbers_fit(StimulusError)
 def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 32) -> Judge:
     """A sentence encoder from a local folder or the hub: nearest centroid of labelled passages in its embedding space.
 
@@ -349,20 +380,7 @@ def encoder_judge(folder: str | Path, labelled: StimulusSet, batch_size: int = 3
     Example:
         >>> judge = le.encoder_judge("path/to/MiniLM", le.load_stimuli("passages"))  # doctest: +SKIP
     """
-    tokenizer, encoder = load_encoder(folder)
-
-    @torch.inference_mode()
-    def embed(texts: Sequence[str]) -> Float[np.ndarray, "n_texts d"]:
-        parts: list[Tensor] = []
-        for start in range(0, len(texts), batch_size):
-            batch = tokenizer(
-                list(texts[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt"
-            )
-            hidden = encoder(**batch).last_hidden_state
-            mask = batch["attention_mask"][:, :, None]
-            parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp_min(1), dim=-1))
-        return torch.cat(parts).numpy()
-
+    embed = sentence_encoder(folder, batch_size)
     items = [s for s in labelled.items if s.emotion != NEUTRAL]
     emotions, labels = labelled.emotions, [s.emotion for s in items]
     train = embed([s.text for s in items])

@@ -88,13 +88,14 @@ def copies_note(texts: Sequence[str], labels: Sequence[Hashable]) -> str:
 @lru_cache(maxsize=8)
 def _alike(texts: tuple[str, ...]) -> tuple[list[int], Pairs]:
     """A number for each text, the same for equal ones, and which of these numbers are nearly so."""
-    words = [_words(t) or (t.strip() or f"\0{i}",) for i, t in enumerate(texts)]
+    words = [words_of(t) or (t.strip() or f"\0{i}",) for i, t in enumerate(texts)]
     index = {w: k for k, w in enumerate(dict.fromkeys(words))}
     alike = _near(list(index)) if len(index) > 1 else np.zeros((2, 0), dtype=np.int64)
     return [index[w] for w in words], alike
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text in lower case; pairs of characters in scripts without spaces."""
     found = _WORD.findall(text.casefold())
     if not _UNSPACED.search(text):
         return tuple(found)

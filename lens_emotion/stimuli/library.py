@@ -15,9 +15,9 @@ from lens_emotion.stimuli.sets import StimulusFile, StimulusSet, read_stimulus_f
 from lens_emotion.stimuli.tables import Data, Given, Names, is_table_file, read_texts, rows_of_file, set_of
 from lens_emotion.stimuli.world_text import world_stimuli
 
-PASSAGES = "passages"
+PASSAGES, TWINS = "passages", "twins"
 WORLDS = ("world-en", "world-en-zh")
-NAMES = (PASSAGES, *WORLDS)
+NAMES = (PASSAGES, *WORLDS, TWINS)
 
 
 @numbers_fit(StimulusError)
@@ -26,8 +26,9 @@ def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
 
     Args:
         name: "passages" (20 emotions + neutral x 12 topics of natural English), "world-en" or "world-en-zh" (held-out
-            stories of the tiny models' world), a TOML, JSON, JSONL or CSV file, or texts in any shape that
-            `stimuli_from` takes (a StimulusSet is returned as it is).
+            stories of the tiny models' world), "twins" (the passages' events told again without their affect, each
+            under the emotion that it lacks, for `twins_apart`), a TOML, JSON, JSONL or CSV file, or texts in any shape
+            that `stimuli_from` takes (a StimulusSet is returned as it is).
         per_cell: stories per emotion and topic drawn from a world.
 
     Raises:
@@ -51,6 +52,8 @@ def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
         return StimulusFile(stimuli_from(name), {})
     if name == PASSAGES:
         return passages_file()
+    if name == TWINS:
+        return twins_file()
     if name in WORLDS:
         return StimulusFile(world_stimuli(str(name), n_per_cell=per_cell), {})
     if is_user_file(name) or is_table_file(name) or kind_of(name) == "a file":
@@ -141,6 +144,19 @@ def _plain_world(name: str) -> StimulusSet:
 def neutral_file() -> StimulusFile:
     """Neutral passages beyond those of the set "passages"."""
     return read_stimulus_file(_data("neutral.json"))
+
+
+def twins_of(texts: StimulusSet) -> StimulusSet:
+    """The twins of a set's texts (`analysis.twins`); none of sets that have none."""
+    twins, have = twins_file().stimuli, {f"{s.text_id}-twin": s.text for s in texts.items}
+    originals = {f"{s.text_id}-twin": s.text for s in passages_file().stimuli.items} if texts.items else {}
+    return StimulusSet(TWINS, tuple(s for s in twins.items if have.get(s.text_id, "") == originals.get(s.text_id)))
+
+
+@cache
+def twins_file() -> StimulusFile:
+    """The passages' twins: the same events with the affect taken out, of the same length and with the same nouns."""
+    return read_stimulus_file(_data("twins.json"))
 
 
 @cache

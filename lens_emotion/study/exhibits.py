@@ -338,6 +338,17 @@ EXHIBITS: tuple[Exhibit, ...] = (
         gallery="layers", alone=True,
     ),
     *(_method(name) for name in METHODS[1:]),
+    Exhibit(
+        "words", lambda m: None if isinstance(m.words, str) else m.words, "beyond_words",
+        "What the states tell beyond the words", "Do the states tell more than the words?",
+        tables=lambda w: {"words": w.table, "words_baselines": w.baselines},
+        listed=lambda w: [("Words alone, on the same folds", w.baselines, "words_baselines")],
+        data=lambda w: {"": w.table, "baselines": w.baselines},
+    ),
+    Exhibit(
+        "twins", lambda m: m.twins, "twins_apart", "Events told from their twins without affect",
+        "Is affect told from the same event without it?", listed=lambda t: [("Twins by layer", t.table, "twins")],
+    ),
     Exhibit("anisotropy", lambda m: m.anisotropy, "anisotropy", "Anisotropy of neutral text", COMMON, alone=True),
     # are the vectors apart, and firm?
     Exhibit(

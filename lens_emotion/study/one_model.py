@@ -17,6 +17,8 @@ from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.analysis.lens import Lens, lens
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.analysis.separation import separation
+from lens_emotion.analysis.twins import TwinsApart, twins_apart
+from lens_emotion.analysis.words import BeyondWords, beyond_words
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
@@ -35,6 +37,7 @@ from lens_emotion.study.steps import Say, gather, open_model
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
+SHUFFLES = 39  # behind the nulls of words and twins: p is at least 0.025
 LOADED_WITH = ("backend", "dtype", "device", "quantise", "template")
 
 
@@ -168,10 +171,32 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         leakage_everywhere=leakage_of(evidence.everywhere, evidence.stimuli),
         judge=steering.judge if steering else "none",
         more=analysed(evidence, config),
+        words=_words(evidence, config),
+        twins=_twins(evidence, config),
         lacking=lacking,
     )
     claims = claims_of(evidence, study, config)
     return replace(study, claims=claims, seconds=time.monotonic() - started)
+
+
+def _words(evidence: Evidence, config: StudyConfig) -> BeyondWords | str:
+    """What the states tell beyond the words, or why that cannot be asked of these texts."""
+    n = min(config.n_permutations, SHUFFLES)
+    try:
+        return beyond_words(evidence.comprehension, evidence.static, n_permutations=n, seed=config.seed)
+    except StimulusError as error:
+        return str(error)
+
+
+def _twins(evidence: Evidence, config: StudyConfig) -> TwinsApart | None:
+    """None where the set has no twins, or too few."""
+    if evidence.twins is None:
+        return None
+    n = min(config.n_permutations, SHUFFLES)
+    try:
+        return twins_apart(evidence.comprehension, evidence.twins, evidence.static, None, n, config.seed)
+    except StimulusError:
+        return None
 
 
 def _written(

@@ -37,7 +37,7 @@ from lens_emotion.run.inputs import (
 from lens_emotion.run.look import read_manifest, runs_in
 from lens_emotion.run.places import Place, places_in
 from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, record_of, safe_name
-from lens_emotion.stimuli.library import more_neutral
+from lens_emotion.stimuli.library import more_neutral, twins_of
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.steps import STORIES, control_digest
 
@@ -310,7 +310,10 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
 def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
     """Step -> texts whose activations are stored."""
     written = {s: len(prompts_for(s, config, texts)) for s in config.steps if s in (WRITING, PRESET)}
-    return {READING: len(texts), CONTROLS: len(more_neutral(texts)) + written.get(WRITING, 0)} | written
+    return {
+        READING: len(texts),
+        CONTROLS: len(more_neutral(texts)) + len(twins_of(texts)) + written.get(WRITING, 0),
+    } | written
 
 
 def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:

@@ -19,6 +19,8 @@ from lens_emotion.analysis.lens import Lens
 from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.analysis.reliability import Reliability
 from lens_emotion.analysis.separation import Separation
+from lens_emotion.analysis.twins import TwinsApart
+from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
@@ -94,7 +96,8 @@ class ModelStudy(Result):
         leakage: foreign letters and words in the steered texts; None without steering. leakage_everywhere: the same of
             one layer's vector at all layers, None where that was not run.
         circumplex: None where too few emotions are rated. unrated: then, in words, the ratings it lacks.
-        claims: C1 to C7 on this model.
+        claims: C1 to C7, and X1, on this model.
+        words: what the states tell beyond the words, or why that cannot be had. twins: of texts that have some.
         lacking: part ("generation", "generation_jeong") -> why it was run and could not be analysed.
         more: results of exhibits that analyse the evidence themselves, by id (see `exhibits`).
     """
@@ -124,6 +127,8 @@ class ModelStudy(Result):
     more: Mapping[str, Any] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
     leakage_everywhere: Leakage | None = None
+    words: BeyondWords | str = "the words were not asked"
+    twins: TwinsApart | None = None
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -192,6 +197,8 @@ class Evidence(Brief):
         lacking: step -> why it was run and gave no states to analyse.
         plain: neutral texts beyond those of the set. matched, shortened: the bare stories, or the passages, whichever
             pool more tokens a text, over as many as the other.
+        static: mean static embeddings of the texts and their twins. twins: the twins, as read; None of sets that have
+            none, both of runs of versions that did not ask.
     """
 
     info: ModelInfo
@@ -210,6 +217,8 @@ class Evidence(Brief):
     plain: PooledActivations | None = None
     matched: PooledActivations | None = None
     shortened: PooledActivations | None = None
+    static: PooledActivations | None = None
+    twins: PooledActivations | None = None
 
     @property
     def bare(self) -> PooledActivations | None:

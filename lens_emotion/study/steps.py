@@ -15,6 +15,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings, read_stimuli
 from lens_emotion.extraction.generation import STORY_START, NoStoriesError, extract_generation
 from lens_emotion.extraction.pooling import Pooling, last_token, story_mean
+from lens_emotion.extraction.static import static_embeddings
 from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import is_user_file
 from lens_emotion.models.access import Model, ModelInfo, describe, parameter_count
@@ -38,7 +39,7 @@ from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, 
 from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
-from lens_emotion.stimuli.library import WORLDS, load_stimuli, more_neutral
+from lens_emotion.stimuli.library import WORLDS, load_stimuli, more_neutral, twins_of
 from lens_emotion.stimuli.sets import StimulusSet, read_written, write_written
 from lens_emotion.study.results import Evidence
 from lens_emotion.vectors.recipes import emotion_vectors
@@ -117,6 +118,8 @@ def gather(run: ModelRun) -> Evidence:
         plain=beside.plain,
         matched=beside.stories,
         shortened=beside.passages,
+        static=beside.static,
+        twins=beside.twins,
     )
 
 
@@ -197,26 +200,28 @@ class Controls(Brief):
     Attributes:
         plain: neutral texts beyond those of the set; None where there are none of its kind.
         stories, passages: those of the two that pool more tokens a text, over as many as the others; else None.
+        twins: the texts' twins; None where there are none. static: mean static embeddings of the texts and the twins.
     """
 
     plain: PooledActivations | None = None
     stories: PooledActivations | None = None
     passages: PooledActivations | None = None
+    twins: PooledActivations | None = None
+    static: PooledActivations | None = None
 
 
-_CONTROLS = ("plain", "stories", "passages")  # and their files
+_CONTROLS = ("plain", "stories", "passages", "twins", "static")  # and their files
 
 
 def controls(run: ModelRun, story: PooledActivations, written: Written | None) -> Controls:
     """More neutral texts, and stories or passages over as many tokens as the other of the two."""
 
     def experiment(journal: Journal) -> Controls:
-        return Controls(
-            **{
-                name: read_stimuli(run.model, texts, [pooling], journal=journal)[0]
-                for name, (texts, pooling) in _controls_of(run, story, written).items()
-            }
-        )
+        found = {
+            name: read_stimuli(run.model, texts, [pooling], journal=journal)[0]
+            for name, (texts, pooling) in _controls_of(run, story, written).items()
+        }
+        return Controls(**found, static=static_embeddings(run.model, run.texts + twins_of(run.texts)))
 
     run.doing("reading controls")
     stories = run.store.digest(WRITING, STORIES) if written is not None else None
@@ -230,6 +235,8 @@ def _controls_of(
     found: dict[str, tuple[StimulusSet, Pooling]] = {}
     if len(plain := more_neutral(run.texts)):
         found["plain"] = plain, story_mean()
+    if len(twins := twins_of(run.texts)):
+        found["twins"] = twins, story_mean()
     if written is None or written.reread is None:
         return found
     kept = {r.text_id for r in written.reread.records}

@@ -132,6 +132,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         plain=beside.plain,
         matched=beside.stories,
         shortened=beside.passages,
+        static=beside.static,
+        twins=beside.twins,
         stimuli=facts.stimuli,
         ratings=tuple(record(Norm, rating, f"a rating of {path}") for rating in facts.ratings),
         lacking={step: why for step, why in lacking.items() if why},

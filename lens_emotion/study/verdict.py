@@ -33,6 +33,7 @@ STATEMENTS: dict[str, str] = {
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",
     "C7": "Steering English text brings out tokens of another language that fit the emotion",
     "C8": "Instruction tuning raises the signal in writing and hardly that in reading",
+    "X1": "The states tell more of emotion than the words do",  # ours: the paper does not ask it
 }
 
 
@@ -64,7 +65,7 @@ class Claim:
     """One claim, tested on one model or over all of a run.
 
     Attributes:
-        code: "C1" to "C8".
+        code: "C1" to "C8" of the paper, "X1" of ours.
         scope: the model's name, or "all models".
         verdict: supported, not supported, undetermined, or not testable here.
         reason: why, in a clause.

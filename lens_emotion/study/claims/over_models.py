@@ -17,7 +17,13 @@ from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.regimes import ABOVE, BELOW
 from lens_emotion.study.claims.methods import better_by_writing, other_readings, tuning
 from lens_emotion.study.claims.methods import over_models as writing_over_models
-from lens_emotion.study.claims.reading import beyond_anisotropy, middle_layers, u_shape, without_neutral
+from lens_emotion.study.claims.reading import (
+    beyond_anisotropy,
+    middle_layers,
+    more_than_words,
+    u_shape,
+    without_neutral,
+)
 from lens_emotion.study.claims.smallest import smallest_of
 from lens_emotion.study.claims.steering import causal, onset_of, other_languages, regimes
 from lens_emotion.study.results import Evidence, ModelStudy
@@ -38,19 +44,20 @@ NO_PAIR = "no base model and its instruct version are both in this run"
 
 
 def all_claims(models: Sequence[ModelStudy], paired: Mapping[str, Evidence], config: StudyConfig) -> Claims:
-    """C1 to C8 on every model and over all of them.
+    """C1 to C8, and X1, on every model and over all of them.
 
     Args:
         paired: evidence of the models whose base or instruct partner is in the run too.
     """
     single = [c for m in models for c in m.claims]
-    by_code = {code: [c for c in single if c.code == code] for code in ("C1", "C2", "C3", "C4", "C5", "C6", "C7")}
+    by_code = {code: [c for c in single if c.code == code] for code in ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "X1")}
     overall = [
         writing_over_models(models, by_code["C1"]),
         *(combined(code, by_code[code], code in UNIVERSAL) for code in ("C2", "C3", "C4", "C5")),
         architecture(models, combined("C6", by_code["C6"], True)),
         entanglement(models, by_code["C7"]),
         *instruction_tuning(paired, config),
+        combined("X1", by_code["X1"], universal=False),
     ]
     return Claims(tuple([*single, *overall]))
 
@@ -164,11 +171,11 @@ def instruction_tuning(paired: Mapping[str, Evidence], config: StudyConfig) -> l
     return [*pairs, combined("C8", pairs, universal=False)]
 
 
-# The claims that one model can answer: C1 to C7.
+# The claims that one model can answer: C1 to C7, and X1.
 
 
 def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tuple[Claim, ...]:
-    """C1 to C7 on one model, from its activations, its experiments and the analyses made of them."""
+    """C1 to C7 and X1 on one model, from its activations, its experiments and the analyses made of them."""
     name, n, seed, smallest = evidence.name, config.n_permutations, config.seed, smallest_of(config.smallest)
     reading, why = study.comprehension, next(iter(study.lacking.values()), "")
     beside = other_readings(study.versus, study.jeong, study.jeong_reading)
@@ -182,4 +189,5 @@ def claims_of(evidence: Evidence, study: ModelStudy, config: StudyConfig) -> tup
         steers,
         regimes(name, evidence.steering, smallest["C5"], steers),
         other_languages(name, evidence.steering, study.lens, study.leakage, study.leakage_everywhere, smallest["C7"]),
+        more_than_words(name, study.words, smallest["X1"]),
     )

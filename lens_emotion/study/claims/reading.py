@@ -1,4 +1,4 @@
-"""Claims about reading: C2 (where), C3 (the shape over depth), C4 (more than anisotropy)."""
+"""Claims about reading: C2 (where), C3 (the shape over depth), C4 (more than anisotropy), X1 (more than words)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from lens_emotion.analysis.layers import LayerSweep, curve_shape
 from lens_emotion.analysis.removal import Removal, removal
 from lens_emotion.analysis.separation import Separation
 from lens_emotion.analysis.ushape import SEVERAL, UShape
+from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.stats.decide import EXCLUDED, SHOWN
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.study.verdict import (
     NOT_SUPPORTED,
@@ -171,6 +173,50 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
         smallest,
         left.after.reach(smallest),
         (max(p_left, float(most.p) / 2), left.after.p_below(smallest)),
+    )
+
+
+def more_than_words(name: str, found: BeyondWords | str, smallest: float = 0.1) -> Claim:
+    """X1 (ours): do the states tell more of a text's emotion than its words do?
+
+    Supported if the increment of the state over the words, at layers chosen on other topics, lies above 0 and above
+    what shuffled states add (p <= 0.05). Not supported if it lies below the smallest effect of interest, where the
+    states do decode and the words leave them room. Undetermined otherwise; and where the answer hangs on the decoder.
+
+    Args:
+        found: see `analysis.words`; in words, why it cannot be had.
+    """
+    if isinstance(found, str):
+        return untestable("X1", name, found)
+    if found.tied:
+        return untestable("X1", name, f"copies leave nothing to test: {found.copies}")
+    if found.standardised is not None:
+        either = replace(found, standardised=None), found.standardised
+        return hangs_on_decoder(*(more_than_words(name, x, smallest) for x in either))
+    e, said = found.chosen, found.chosen.says(smallest)
+    if said == SHOWN and found.p <= ALPHA:
+        verdict, reason = SUPPORTED, "the state tells emotion that the words do not"
+    elif found.words > 1 - smallest:
+        verdict, reason = UNDETERMINED, "the words are at their ceiling, so that nothing could be added"
+    elif not float(found.table["state_p"].min()) <= ALPHA:
+        verdict, reason = UNDETERMINED, "emotion cannot be decoded from the states to begin with"
+    elif said == EXCLUDED:
+        verdict, reason = NOT_SUPPORTED, f"what the state adds lies below {smallest:g}"
+    else:
+        verdict, reason = UNDETERMINED, "neither an increment nor its absence is established"
+    return Claim(
+        "X1",
+        name,
+        verdict,
+        reason,
+        f"In {name}: {found.summary()} {reason[0].upper()}{reason[1:]}.",
+        Effect("accuracy with the state less that of words alone", e.value, e.low, e.high),
+        f"0; shuffled states to {found.null_high:.2f}",
+        found.p,
+        f"{e.n} topics, {found.n_texts} texts, {found.n_permutations} permutations",
+        smallest,
+        e.reach(smallest),
+        (max(e.p_above(), found.p / 2), e.p_below(smallest)),
     )
 
 

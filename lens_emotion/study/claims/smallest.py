@@ -27,6 +27,7 @@ SMALLEST: dict[str, Smallest] = {
     "C5": Smallest(0.80, "SDs of the judge's scores under random directions", "a large effect (Cohen 1988)"),
     "C7": Smallest(0.10, "share of texts with foreign words of the emotion", "one text in ten"),
     "C8": Smallest(0.15, "held-out accuracy", "three texts in twenty: a gain of one method over the gain of another"),
+    "X1": Smallest(0.10, "held-out accuracy", "the state tells one text in ten that the words do not"),
 }
 
 
