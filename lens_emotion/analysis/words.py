@@ -208,7 +208,7 @@ def _beyond(
     log_p: Float[np.ndarray, "n k"],
     scores: Iterator[Float[np.ndarray, "n k"]],
     order: Int[np.ndarray, "b n"],
-    labels: Int[np.ndarray, "b n"],
+    labels: Int[np.ndarray, "p n"],
     decoder: str,
     baselines: pd.DataFrame,
     against: tuple[str, ...],

@@ -99,7 +99,7 @@ def test_a_layer_with_emotion_is_chosen_by_the_other_folds():
     assert set(found.layers) == {1}
 
 
-def test_an_encoder_is_asked_too_and_a_wrong_one_named():
+def test_an_encoder_is_asked_too_and_a_wrong_one_named(untyped):
     acts, static = worded(Worded(more=0.8), 3)
     place = {r.text: i for i, r in enumerate(acts.records)}
     found = beyond_words(acts, static, lambda texts: acts.values[[place[t] for t in texts], 0].numpy())
