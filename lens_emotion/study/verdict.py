@@ -33,7 +33,7 @@ STATEMENTS: dict[str, str] = {
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",
     "C7": "Steering English text brings out tokens of another language that fit the emotion",
     "C8": "Instruction tuning raises the signal in writing and hardly that in reading",
-    "X1": "The states tell more of emotion than the words do",  # ours: the paper does not ask it
+    "X1": "The states tell more of emotion than the words do (asked by us, not by the paper)",
 }
 
 
