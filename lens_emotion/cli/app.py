@@ -18,6 +18,7 @@ import typer
 
 from lens_emotion.cli.audit import audit
 from lens_emotion.cli.model import check, drift, extract, models, play, steer
+from lens_emotion.cli.power import power
 from lens_emotion.cli.runs import figures, runs_app
 from lens_emotion.cli.stimuli import stimuli_app
 from lens_emotion.cli.study import init, study
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (study, init, figures, audit, models, extract, steer, drift, check, play):
+for command in (study, power, init, figures, audit, models, extract, steer, drift, check, play):
     app.command()(command)
 for name, group in {"stimuli": stimuli_app, "vectors": vectors_app, "runs": runs_app}.items():
     app.add_typer(group, name=name)

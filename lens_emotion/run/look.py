@@ -28,6 +28,8 @@ from lens_emotion.files.user import record
 from lens_emotion.run.config import CONTROLS, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
 from lens_emotion.run.lock import WRITER, writing
+from lens_emotion.run.sealed import FILE as SEAL
+from lens_emotion.run.sealed import read_seal
 from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
 
 LARGEST = 2**24  # bytes of a manifest
@@ -53,6 +55,7 @@ class Manifest:
             first and in the order of its settings; empty in older runs.
         machine: threads, instructions and GPU of the last session.
         sampling: how stories were drawn; empty in older runs.
+        seal: hash of its sealed.json; "" where it was not sealed.
     """
 
     config: dict[str, Any]
@@ -65,6 +68,7 @@ class Manifest:
     places: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, float] = field(default_factory=dict)
+    seal: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -278,6 +282,9 @@ def verify_run(path: str | Path) -> Verification:
     except ArtifactError as error:
         found += [Damage(root / MANIFEST, str(error))] * (root / MANIFEST not in named)
         notes.append(f"not checked, without {MANIFEST}: whether every step is there")
+    broken, told = _seal(root)
+    found += [Damage(root / SEAL, what) for what in broken if root / SEAL not in named]
+    notes += told
     left = _unchecked(root, known | named)
     own = [p for p in left if p.is_file() and not p.is_symlink()] if _has_places(root) else []
     if own and root / SUMS not in {damage.path for damage in found}:  # since then every file of a run has a checksum
@@ -287,6 +294,23 @@ def verify_run(path: str | Path) -> Verification:
     notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
+
+
+def _seal(root: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with the seal of a run, and what is worth knowing of it; the design is not compared here."""
+    try:
+        noted = read_manifest(root).seal
+    except ArtifactError:
+        noted = ""
+    try:
+        seal = read_seal(root)
+    except ArtifactError as error:
+        return [str(error)], []
+    if seal is None:
+        return ([f"it is missing, and the run was sealed with {noted[:12]}"] if noted else []), []
+    if noted and noted != seal.sha256:
+        return [f"it is another one ({seal.sha256[:12]}) than the run was sealed with ({noted[:12]})"], []
+    return [], [f"sealed {seal.date}, sha256 {seal.sha256}"]
 
 
 def _asked_for(root: Path) -> list[Path]:

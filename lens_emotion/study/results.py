@@ -30,6 +30,7 @@ from lens_emotion.steering.leakage import Leakage
 from lens_emotion.steering.side_effects import SideEffects
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
+from lens_emotion.study.seal import SealState
 from lens_emotion.study.verdict import Claim, Claims
 
 
@@ -159,6 +160,7 @@ class StudyRun(Result):
 
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
     `mixed` holds the main outcomes as mixed-effects models, by the name of their table; nothing decides on them.
+    `seal` says whether the design was written down before any model was read, and whether it still stands.
     """
 
     folder: str
@@ -167,6 +169,7 @@ class StudyRun(Result):
     claims: Claims
     alike: RSAMatrix | None = None
     mixed: Mapping[str, Mixed] = field(default_factory=dict)
+    seal: SealState = field(default_factory=SealState)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
+from lens_emotion.study.seal import state_of
 from lens_emotion.study.steps import DOSES, STORIES, Say, load_controls, load_steered, load_written, silent
 
 _MOST = 1e9  # of parameters in millions, and of standardised logits
@@ -73,7 +74,9 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     studies = [m.study for m in found]
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
-    return StoredRun(whole_path(root).name, config, tuple(found), all_claims(studies, paired, config))
+    seal = state_of(root, config, names=manifest.names)
+    claims = seal.marked(all_claims(studies, paired, config))
+    return StoredRun(whole_path(root).name, config, tuple(found), claims)
 
 
 def manifest_of(root: Path) -> Manifest:

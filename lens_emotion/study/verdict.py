@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.pictures import Tiles
+from lens_emotion.stats.decide import Estimate
 
 SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "supported",
@@ -21,6 +22,7 @@ SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "not testable here",
 )
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE)
+SEALED, EXPLORATORY, BROKEN = "sealed", "exploratory", "broken"  # what a verdict is, by `study.seal`
 ALL_MODELS = "all models"
 
 # arXiv 2604.04064, abstract, in our words
@@ -78,6 +80,10 @@ class Claim:
         reach: which effect this design finds with power .8, and what would find the smallest of interest.
         evidence: one-sided p-values of the claim and of its opposite, each the largest of the parts that it rests on;
             what verdicts over models are made of.
+        rests_on: the mean over independent units that the verdict goes by, where it goes by one; of several, that which
+            varies most. What the power of a design is worked out of (`study.power`).
+        sealed: "sealed" if its rule was written down before any model was read and still stands, "broken" if it was
+            and something changed since, else "exploratory".
     """
 
     code: str
@@ -92,6 +98,8 @@ class Claim:
     smallest: float | None = None
     reach: str = ""
     evidence: tuple[float, float] | None = None
+    rests_on: Estimate | None = None
+    sealed: str = EXPLORATORY
 
     def __post_init__(self) -> None:
         if self.code not in STATEMENTS or self.verdict not in VERDICTS:
@@ -113,7 +121,8 @@ class Claims(Result):
     @property
     def table(self) -> pd.DataFrame:
         """code, claim, scope, verdict, effect, value, low, high, ends (what low and high are), null, p, n,
-        smallest, reach, reason."""
+        smallest, reach, reason, units and error (standard error of the mean over these that the verdict goes by),
+        sealed."""
         rows = []
         for c in self.claims:
             e = c.effect or Effect("", math.nan)
@@ -134,6 +143,9 @@ class Claims(Result):
                     "smallest": np.nan if c.smallest is None else c.smallest,
                     "reach": c.reach,
                     "reason": c.reason,
+                    "units": np.nan if c.rests_on is None else c.rests_on.n,
+                    "error": np.nan if c.rests_on is None else c.rests_on.error,
+                    "sealed": c.sealed,
                 }
             )
         return pd.DataFrame(rows)
@@ -175,7 +187,8 @@ def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
         return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
     one, other = cosine.evidence, standardised.evidence
     weaker = (max(one[0], other[0]), max(one[1], other[1])) if one and other else None
-    return replace(cosine, sentence=sentence, evidence=weaker)
+    means = [c.rests_on for c in (cosine, standardised) if c.rests_on is not None]
+    return replace(cosine, sentence=sentence, evidence=weaker, rests_on=max(means, key=lambda e: e.error, default=None))
 
 
 def untestable(code: str, scope: str, why: str) -> Claim:
