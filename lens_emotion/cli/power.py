@@ -62,7 +62,9 @@ def print_power(found: DesignPower) -> None:
     for row in found.table.to_dict("records"):
         cells = [_said(row[name]) for name in ("smallest", "power", "finds")]
         here = f"{row['here']} {row['unit']} x {row['each']:g}"
-        made.add_row(row["claim"], *cells, here, *(_said(row[name]) for name in ("needed", "needed_each", "draws")))
+        made.add_row(
+            row["claim"], *cells, here, *(_said(row[name], ".0f") for name in ("needed", "needed_each", "draws"))
+        )
     say_table(made)
     say_prose(
         "smallest: effect of interest; power: to show it with this design; finds: the effect found with power "
@@ -74,5 +76,5 @@ def print_power(found: DesignPower) -> None:
     say_prose(found.summary())
 
 
-def _said(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.0f}" if value == int(value) and value > 1 else f"{value:.2f}"
+def _said(value: float, digits: str = ".2f") -> str:
+    return "" if math.isnan(value) else format(value, digits)

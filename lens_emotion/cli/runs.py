@@ -78,7 +78,9 @@ def verify(run: RunFolder) -> None:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
         whole = max(found.n_files, len(found.damages))  # a file without a checksum may be damaged too
-        say_line(f"{len(found.damages)} of {whole} files are damaged; `lens-emotion study` makes them again")
+        only = {d.path.name for d in found.damages} == {"sealed.json"}
+        remedy = "a seal is not made again: take it from a copy" if only else "`lens-emotion study` makes them again"
+        say_line(f"{len(found.damages)} of {whole} files are damaged; {remedy}")
         raise typer.Exit(1)
     say_line(f"all {found.n_files} files of {run} are what was written")
 

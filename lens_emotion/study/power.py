@@ -40,6 +40,7 @@ from lens_emotion.study.claims.smallest import SMALLEST, smallest_of
 from lens_emotion.study.verdict import ALL_MODELS, STATEMENTS
 
 ALPHA, LEVEL = 0.05, 0.025  # of a p-value; one-sided, of an interval's end
+SUSPECT = 1 / 3  # of the spread in planted worlds, below which a pilot's is doubted
 LOST = 0.01  # of the power, which may be lost to drawing permutations instead of counting them all
 TOPICS, EMOTIONS, SCENARIOS = "topics", "emotions", "scenarios"
 WORLDS_SAY = "planted worlds (benchmarks.verdicts)"
@@ -245,6 +246,8 @@ def _row(
     s = spread.at(each)
     basis = "this pilot's" if code in known else f"{WORLDS_SAY}:"
     more = f"{spread.shared:.0%} of it stays with more {EACH[unit]}" if spread.shared else "texts independent"
+    if code in known and s < SUSPECT * ASSUMED[code].at(each):
+        more += "; so little that the pilot may be at its floor or ceiling, where nothing varies"
     return row | {
         "unit": unit,
         "here": here,
