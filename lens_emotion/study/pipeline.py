@@ -21,8 +21,9 @@ from lens_emotion.study.beside import EndedError, analyst
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.one_model import Measured, Outcome, loaded, measure, same_geometry, written
 from lens_emotion.study.results import ModelStudy, StudyRun
-from lens_emotion.study.seal import SealState, sealed_before
+from lens_emotion.study.seal import sealed_before
 from lens_emotion.study.steps import Say, silent
+from lens_emotion.study.verdict import SealState
 from lens_emotion.study.workers import Executor, distributed
 
 

@@ -30,8 +30,7 @@ from lens_emotion.steering.leakage import Leakage
 from lens_emotion.steering.side_effects import SideEffects
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.seal import SealState
-from lens_emotion.study.verdict import Claim, Claims
+from lens_emotion.study.verdict import Claim, Claims, SealState
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module, resources
 from pathlib import Path
@@ -35,7 +35,7 @@ from lens_emotion.steering.judge_files import judge_content
 from lens_emotion.stimuli.library import more_neutral, twins_of
 from lens_emotion.study.claims.smallest import SMALLEST, smallest_of
 from lens_emotion.study.power import power_of
-from lens_emotion.study.verdict import BROKEN, EXPLORATORY, SEALED, STATEMENTS, Claims
+from lens_emotion.study.verdict import BROKEN, SEALED, STATEMENTS, SealState
 from lens_emotion.version import __version__
 
 DECIDE = (  # modules whose constants decide a verdict, beside all of study.claims
@@ -45,43 +45,7 @@ DECIDE = (  # modules whose constants decide a verdict, beside all of study.clai
 RULES = "lens_emotion.study.claims"
 # settings that name files: what lies in these is compared, wherever they lie
 _NAMES = frozenset({"models", "overrides", "stimuli", "prompts", "scenarios", "judge"})
-_SHOWN = 3  # changes that are said in a line
 COMPARED = ("models", "thresholds", "smallest", "claims")
-
-
-@dataclass(frozen=True)
-class SealState:
-    """What becomes of a run's seal.
-
-    Attributes:
-        status: "sealed", "broken", or "exploratory" where there is none.
-        date, sha256: of the seal, as far as it can be read.
-        broken: what is not as it was sealed, a sentence each.
-        codes: the claims that were sealed.
-    """
-
-    status: str = EXPLORATORY
-    date: str = ""
-    sha256: str = ""
-    broken: tuple[str, ...] = ()
-    codes: frozenset[str] = frozenset()
-
-    def line(self, most: int = _SHOWN) -> str:
-        """A sentence for reports and terminals."""
-        if self.status == EXPLORATORY:
-            return "Exploratory: no design was sealed before the models were read."
-        if self.status == SEALED:
-            return (
-                f"Sealed {self.date[:10]}, before any model was read (sha256 {self.sha256[:12]}): the claims are "
-                "judged by the rules that were written down. All else is exploratory."
-            )
-        more = f"; and {len(self.broken) - most} more" if len(self.broken) > most else ""
-        return f"Seal broken: {'; '.join(self.broken[:most])}{more}."
-
-    def marked(self, claims: Claims) -> Claims:
-        """The claims, each with what it is: one that was not among those sealed stays exploratory."""
-        made = [replace(c, sealed=self.status if c.code in self.codes else EXPLORATORY) for c in claims.claims]
-        return replace(claims, claims=tuple(made))
 
 
 def seal_of(config: StudyConfig, places: Sequence[Place]) -> Seal:

@@ -23,6 +23,7 @@ SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
 )
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE)
 SEALED, EXPLORATORY, BROKEN = "sealed", "exploratory", "broken"  # what a verdict is, by `study.seal`
+SHOWN_CHANGES = 3  # of a broken seal, in a line
 ALL_MODELS = "all models"
 
 # arXiv 2604.04064, abstract, in our words
@@ -167,6 +168,41 @@ class Claims(Result):
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for claims.json; what is not a number is null."""
         return [{"claim": c.statement, **_plain(asdict(c))} for c in self.claims]
+
+
+@dataclass(frozen=True)
+class SealState:
+    """What becomes of a run's seal.
+
+    Attributes:
+        status: "sealed", "broken", or "exploratory" where there is none.
+        date, sha256: of the seal, as far as it can be read.
+        broken: what is not as it was sealed, a sentence each.
+        codes: the claims that were sealed.
+    """
+
+    status: str = EXPLORATORY
+    date: str = ""
+    sha256: str = ""
+    broken: tuple[str, ...] = ()
+    codes: frozenset[str] = frozenset()
+
+    def line(self, most: int = SHOWN_CHANGES) -> str:
+        """A sentence for reports and terminals."""
+        if self.status == EXPLORATORY:
+            return "Exploratory: no design was sealed before the models were read."
+        if self.status == SEALED:
+            return (
+                f"Sealed {self.date[:10]}, before any model was read (sha256 {self.sha256[:12]}): the claims are "
+                "judged by the rules that were written down. All else is exploratory."
+            )
+        more = f"; and {len(self.broken) - most} more" if len(self.broken) > most else ""
+        return f"Seal broken: {'; '.join(self.broken[:most])}{more}."
+
+    def marked(self, claims: Claims) -> Claims:
+        """The claims, each with what it is: one that was not among those sealed stays exploratory."""
+        made = [replace(c, sealed=self.status if c.code in self.codes else EXPLORATORY) for c in claims.claims]
+        return replace(claims, claims=tuple(made))
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from lens_emotion.run.store import MANIFEST, Store, manifest
 from lens_emotion.study import pipeline, seal
 from lens_emotion.study.claims import smallest as smallest_effects
 from lens_emotion.study.results import StudyRun
-from lens_emotion.study.verdict import BROKEN, EXPLORATORY, SEALED, STATEMENTS, Claims, untestable
+from lens_emotion.study.verdict import BROKEN, EXPLORATORY, SEALED, STATEMENTS, Claims, SealState, untestable
 
 CONFIG = SMALL.with_(generation=False)
 CLAIMS = Claims(tuple(untestable(code, "all models", "nothing was run") for code in STATEMENTS))
@@ -177,7 +177,7 @@ def test_an_unsealed_run_is_exploratory_and_its_manifest_is_as_it_was(studied, t
 
 def page(status, broken=()):
     """The page of a run whose seal is in this state."""
-    made = seal.SealState(status, "2026-11-27", "f" * 64, broken, frozenset(STATEMENTS))
+    made = SealState(status, "2026-11-27", "f" * 64, broken, frozenset(STATEMENTS))
     rows = claim_rows(StudyRun("", {}, (), made.marked(CLAIMS), seal=made))
     shown = "" if status == EXPLORATORY else status
     parts = {"claims": rows, "over_models": (Section("Further results", "one"),), "seal": made.line(), "sealed": shown}
