@@ -23,7 +23,7 @@ SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
 )
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE)
 SEALED, EXPLORATORY, BROKEN = "sealed", "exploratory", "broken"  # what a verdict is, by `study.seal`
-SHOWN_CHANGES = 3  # of a broken seal, in a line
+_SHOWN = 3  # of a broken seal, in a line
 ALL_MODELS = "all models"
 
 # arXiv 2604.04064, abstract, in our words
@@ -187,7 +187,7 @@ class SealState:
     broken: tuple[str, ...] = ()
     codes: frozenset[str] = frozenset()
 
-    def line(self, most: int = SHOWN_CHANGES) -> str:
+    def line(self, most: int = _SHOWN) -> str:
         """A sentence for reports and terminals."""
         if self.status == EXPLORATORY:
             return "Exploratory: no design was sealed before the models were read."
