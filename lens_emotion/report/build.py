@@ -22,7 +22,7 @@ from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
-from lens_emotion.study.claims.reading import MIDDLE
+from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
