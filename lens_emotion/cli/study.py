@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+PUBLISHED = "published"
 CONTROLS = "controls"
-COLUMNS = {CONTROLS: "comprehension"}  # whose column tells of it too
+COLUMNS = {CONTROLS: "comprehension", PUBLISHED: "steering"}  # whose column tells of it too
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -66,6 +67,10 @@ Generation = Annotated[
 Steering = Annotated[
     bool | None, typer.Option("--steering/--no-steering", help="Run the steering experiment (default).")
 ]
+Protocol = Annotated[
+    str | None,
+    typer.Option(help="Whose protocol judges the claims: ours, published (arXiv 2604.04064) or both (default)."),
+]
 Executor = Annotated[
     str, typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine).")
 ]
@@ -95,6 +100,7 @@ def study(
     emotions: Emotions = None,
     generation: Generation = None,
     steering: Steering = None,
+    protocol: Protocol = None,
     executor: Executor = "local",
     gpus: Gpus = None,
     cpus: Cpus = 1,
@@ -108,7 +114,7 @@ def study(
         "out": out, "stimuli": stimuli, "prompts": prompts, "scenarios": scenarios, "judge": judge, "backend": backend,
         "dtype": dtype, "device": device, "quantise": quantise, "seed": seed, "permutations": permutations,
         "story_tokens": story_tokens, "doses": doses, "emotions": emotions,
-        "generation": generation, "steering": steering,
+        "generation": generation, "steering": steering, "protocol": protocol,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
     with executor_named(executor, gpus, cpus) as runs_it:

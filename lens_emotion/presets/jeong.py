@@ -10,9 +10,11 @@ the protocol lacks.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,11 +24,13 @@ from torch import Tensor
 
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.display import Result
-from lens_emotion.errors import AnalysisError, DoseError, StimulusError
+from lens_emotion.errors import AnalysisError, ArtifactError, DoseError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import extract_comprehension as read_texts
 from lens_emotion.extraction.generation import extract_generation as write_and_read
 from lens_emotion.extraction.pooling import last_token
+from lens_emotion.files.artifacts import atomic_write
+from lens_emotion.files.read import read_json
 from lens_emotion.models.access import Model, describe, hook_name, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.forward import residual_cache
@@ -311,8 +315,7 @@ def steer(
     table["words"] = [len(t.split()) for t in table.text]
     table["regime"] = [by_rule(t.split()) for t in table.text]
     table["regime_counted"] = [by_rule(units(t)) for t in table.text]
-    with_first, without = unit_of_dose(model, openings)
-    return SteeredTexts(table, plain, at, float((with_first / without).mean()))
+    return SteeredTexts(table, plain, at, inflation(model, openings))
 
 
 def _listed(given: str | Sequence[str]) -> list[str]:
@@ -330,6 +333,17 @@ def unit_of_dose(
         with_first.append(norms.mean(1))
         without.append(norms[:, 1:].mean(1) if norms.shape[1] > 1 else norms.mean(1))
     return torch.stack(with_first).mean(0).numpy(), torch.stack(without).mean(0).numpy()
+
+
+def inflation(model: Model, prompts: Sequence[str]) -> float:
+    """By how much the first token raises the unit of dose of these prompts, mean over layers; 1 is not at all.
+
+    Example:
+        >>> le.presets.jeong.inflation(model, ["The door opened and"]) > 1
+        True
+    """
+    with_first, without = unit_of_dose(model, prompts)
+    return float((with_first / without).mean())
 
 
 def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
@@ -357,6 +371,7 @@ class Suppression(Result):
             random directions of the same length), added (what the steering itself has put along that direction by that
             layer: the sum of what was added, no effect of the model's).
         steered, suppressed: the pair. dose: as a share. layer: where it is read. n_random: directions.
+        inflation: by how much the first token raises the unit of dose, mean over prompts and layers.
     """
 
     table: pd.DataFrame
@@ -365,6 +380,7 @@ class Suppression(Result):
     dose: float
     layer: int
     n_random: int
+    inflation: float
 
     def means(self, direction: str) -> pd.Series:
         """Over scenarios."""
@@ -439,7 +455,7 @@ def suppression(
             along = float(added * (read[0] @ read[k]))
             row = {"scenario": i, "prompt": prompt, "direction": name, "before": seen[0, k], "after": seen[1, k]}
             rows.append(row | control | {"added": along})
-    return Suppression(pd.DataFrame(rows), *pair, dose, at, n_random)
+    return Suppression(pd.DataFrame(rows), *pair, dose, at, n_random, inflation(model, openings))
 
 
 def _pushed(
@@ -463,3 +479,33 @@ def _pushed(
     with torch.no_grad():
         model.run_with_hooks(rows, fwd_hooks=[(hook_name(k), hook(k)) for k in range(layer + 1)])
     return states[0], sum(lengths)
+
+
+_PLAIN = ("steered", "suppressed", "dose", "layer", "n_random", "inflation")
+_WORDS = ("prompt", "direction")
+_NUMBERS = ("scenario", "before", "after", "random_low", "random_mean", "random_high", "added")
+
+
+def save_suppression(found: Suppression, path: str | Path) -> Path:
+    """Write as JSON, atomically."""
+    data = {name: getattr(found, name) for name in _PLAIN} | {"table": found.table.to_dict("list")}
+    return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def load_suppression(path: str | Path) -> Suppression:
+    """Read a file written by `save_suppression`. Raises ArtifactError if it is damaged or of another kind."""
+    try:
+        data = read_json(path)
+        table = pd.DataFrame({name: data["table"][name] for name in ("scenario", *_WORDS, *_NUMBERS[1:])})
+        kinds = {"steered": str, "suppressed": str, "dose": float, "layer": int, "n_random": int, "inflation": float}
+        if any(type(data[name]) is not kind for name, kind in kinds.items()) or table.empty:
+            raise ValueError("its facts are of another kind")
+        if not np.isfinite(table[list(_NUMBERS)].to_numpy(float)).all():
+            raise ValueError("a number is none")
+        if wrong := [x for name in _WORDS for x in table[name] if not isinstance(x, str)]:
+            raise ValueError(f"{wrong[0]!r:.40} is no text")
+        if not {data["steered"], data["suppressed"]} == set(table["direction"]):
+            raise ValueError("its directions are not those of its table")
+        return Suppression(table, **{name: data[name] for name in _PLAIN})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is no readable suppression table ({error}); run the step again") from None

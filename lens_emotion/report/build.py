@@ -13,6 +13,7 @@ from typing import Any
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.audits.audit import audit
+from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.report.audit_section import audit_section
 from lens_emotion.report.headline import alike, floored, headline, level
 from lens_emotion.report.page import write_report
@@ -22,7 +23,6 @@ from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
-from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun

@@ -28,7 +28,6 @@ from lens_emotion.study.verdict import (
 )
 
 
-
 def middle_layers(name: str, sweep: LayerSweep) -> Claim:
     """C2: the interval of the best depth (bootstrap over topics) against the middle third.
 
