@@ -159,6 +159,8 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
         say_wrapped(Text(f"  {claim.code}  ").append(verdict), claim.statement)
         for line in (claim.reason, *wanting(run.claims, claim)):
             say_wrapped(Text(" " * 6), line, "dim")
+    if run.protocols:
+        say_prose(("the paper as published", "bold"), f": {run.protocols.summary()} (tables/protocols.csv)")
     say_line("\nreport: ", (str(report), "bold"))
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 

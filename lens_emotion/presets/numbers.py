@@ -85,7 +85,7 @@ def compared(measured: Mapping[str, Mapping[str, float]], over_models: Mapping[s
     Example:
         >>> table = le.presets.numbers.compared({"gpt2": {"calm after steering to calm": 41.0}}, {})
         >>> table.status.value_counts().to_dict()
-        {'not testable here': 26, 'reproduced': 1}
+        {'not testable here': 29, 'reproduced': 1}
     """
     known = {spec.name: found for name, found in measured.items() if (spec := find_spec(name)) is not None}
     rows = []

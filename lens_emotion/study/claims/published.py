@@ -56,7 +56,8 @@ class Found(NamedTuple):
     verdict: str
     number: str = ""
     control: str = ""
-    why: tuple[str, ...] = ()  # what of the protocol may part it from ours
+    why: tuple[str, ...] = ()  # what of the protocol may make it say yes where ours does not
+    less: tuple[str, ...] = ("a lowest cosine of few texts decides, of ours held-out accuracy of all of them",)  # or no
 
 
 def published_of(evidence: Evidence, config: StudyConfig) -> PublishedStudy | None:
@@ -150,7 +151,10 @@ def _c3(m: ModelStudy, p: PublishedStudy) -> Found:
         f"mean cosine {curve.iloc[0]:.4f} at the first layer, {curve.min():.4f} at {x.depth:.0%}, {curve.iloc[-1]:.4f} "
         "at the last",
         f"{x.dips_by_chance:.0%} of permuted labels give such a curve; bound {x.bound:.4f}",
-        ("no test: a lowest layer inside is what most curves have", "a cosine was taken, of ours held-out accuracy"),
+        (
+            f"no test: {x.dips_by_chance:.0%} of permuted labels give such a curve",
+            "a cosine was taken, of ours held-out accuracy",
+        ),
     )
 
 
@@ -175,9 +179,6 @@ def _c5(m: ModelStudy, p: PublishedStudy) -> Found:
     mine, random = p.steering.at(dose), p.steering.at(dose, "random")
     why = [f"no control: random directions raise it in {random.moved:.0f} of {random.n:.0f}"]
     why.append("the dose was chosen on the scenarios that are counted")
-    why.append(
-        f"dose {dose:g} of all layers is {mine.dose_natural:.2f} natural units at each; ours run from inert to broken"
-    )
     if p.suppression:
         why.append(f"the first token makes the unit of dose {p.suppression.inflation:.1f} times as long")
     return Found(
@@ -185,7 +186,16 @@ def _c5(m: ModelStudy, p: PublishedStudy) -> Found:
         f"{mine.moved:.0f} of {mine.n:.0f} at dose {dose:g} (published 37 of 40)",
         f"random directions of the same length {random.moved:.0f} of {random.n:.0f}",
         tuple(why),
+        _small_doses(p.steering),
     )
+
+
+def _small_doses(steering: DoseResponse) -> tuple[str, ...]:
+    """That the published doses are small in natural units, where they are."""
+    most = float(steering.table.dose_natural.max())
+    ran = f"the published doses, at all layers, end at {most:.2f} natural units each"
+    kept = set(steering.table.regime[steering.table.condition == "emotion"])
+    return (f"{ran} ({', '.join(sorted(kept))} by our thresholds); ours run from inert to broken text",)
 
 
 def _c6(m: ModelStudy, p: PublishedStudy) -> Found:
@@ -213,6 +223,7 @@ def _c7(m: ModelStudy, p: PublishedStudy) -> Found:
         f"{most['emotion']:.0%} of the texts at the dose with most",
         f"random directions {most['random']:.0%}, unsteered {before:.0%}",
         ("letters of another script were counted, not words of the emotion", "no control by random directions"),
+        () if p.steering is None else _small_doses(p.steering),
     )
 
 
@@ -238,8 +249,9 @@ def _over(code: str, models: Sequence[ModelStudy], found: Sequence[Found]) -> Fo
     holds = ayes > 0 if code == "C7" else ayes == len(tested)
     control = "each model's own, in its row" if len(tested) > 1 else tested[0].control
     why = tuple(dict.fromkeys(w for f in tested for w in f.why))
+    less = tuple(dict.fromkeys(w for f in tested if f.verdict != SUPPORTED for w in f.less))
     number = f"in {ayes} of {len(tested)} models" if len(tested) > 1 else tested[0].number
-    return Found(SUPPORTED if holds else NOT_SUPPORTED, number, control, why)
+    return Found(SUPPORTED if holds else NOT_SUPPORTED, number, control, why, less)
 
 
 def _c1_over(models: Sequence[ModelStudy], found: Sequence[Found]) -> Found:
@@ -259,6 +271,7 @@ def _c1_over(models: Sequence[ModelStudy], found: Sequence[Found]) -> Found:
             "models and both methods are taken as independent, which they are not",
             *dict.fromkeys(w for f in found for w in f.why),
         ),
+        (f"Mann and Whitney's test of {len(models)} models is unpaired, and needs 4 to reach 0.05",),
     )
 
 
@@ -280,7 +293,8 @@ def _c6_over(models: Sequence[ModelStudy]) -> Found:
     agree = all(len(regimes) == 1 for regimes in families.values())
     differ = len({r for regimes in families.values() for r in regimes}) > 1
     verdict = SUPPORTED if agree and differ else NOT_SUPPORTED
-    return Found(verdict, number, f"random directions: {control}", tuple(why))
+    less = ("one label a model, of ours the dose at which text breaks, with family and size in one model",)
+    return Found(verdict, number, f"random directions: {control}", tuple(why), less)
 
 
 def _c8(models: Sequence[ModelStudy]) -> Found:
@@ -328,7 +342,7 @@ def protocols_of(models: Sequence[ModelStudy], claims: Claims, alike: RSAMatrix 
 def _judged(code: str, scope: str, found: Found, ours: str) -> Judged:
     rule, inferred = RULES[code]
     differs = found.verdict != ours and found.verdict != NOT_TESTABLE
-    why = "; ".join(found.why) if differs else ""
+    why = "; ".join(found.why if found.verdict == SUPPORTED else found.less) if differs else ""
     if differs and ours == NOT_TESTABLE:
         why = f"ours was not run or lacks texts; {why}"
     return Judged(code, scope, rule, inferred, found.number, found.control, found.verdict, ours, why)
