@@ -89,8 +89,8 @@ _HOME = {
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = (
-    "errors", "files", "models", "stimuli", "extraction", "vectors", "stats", "analysis", "steering", "laws", "run",
-    "study", "audits", "report", "play", "cli",
+    "errors", "files", "models", "stimuli", "extraction", "vectors", "stats", "analysis", "steering", "presets", "laws",
+    "run", "study", "audits", "report", "play", "cli",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_MODULE_OF), "plots"]

@@ -10,6 +10,7 @@ from lens_emotion import laws as laws
 from lens_emotion import models as models
 from lens_emotion import play as play
 from lens_emotion import plots as plots
+from lens_emotion import presets as presets
 from lens_emotion import report as report
 from lens_emotion import run as run
 from lens_emotion import stats as stats

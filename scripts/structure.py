@@ -23,7 +23,7 @@ PACKAGE = "lens_emotion"
 ORDER = (
     ("errors", "version"), ("pictures", "progress", "memory", "habits"), ("display",), ("files",),
     ("models", "stimuli"),
-    ("extraction",), ("vectors",), ("stats",), ("analysis",), ("steering",), ("laws", "run"), ("study",),
+    ("extraction",), ("vectors",), ("stats",), ("analysis",), ("steering",), ("presets",), ("laws", "run"), ("study",),
     ("audits",), ("plots",),
     ("report", "play"), ("cli",), ("__main__",),
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,42 +13,28 @@ from scipy.stats import binomtest
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked
 from lens_emotion.audits.subject import Arm, Subject, Table
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.presets.protocol import by_rule, units
 from lens_emotion.stats.design import Design, grams, tied
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram
 from lens_emotion.steering.measures import loop_share
 from lens_emotion.stimuli.copies import copies
 from lens_emotion.stimuli.lexicon import UNSPACED, any_word
 
-FEW_WORDS, TIMES_REPEATED, GRAM = 3, 3, 3  # the public code's rules: under 3 words; a 3-gram that stands three times
 LOOPS = 0.5  # share of a text that is one loop, from which it is one
 LEAST = 8  # words or characters of a text that can loop
 CEILING = 3.0  # of the perplexity ratio, where a table says nothing of its own
 RARE, ALPHA = 0.05, 0.05  # share of loops that is nobody's fault; level of the exact binomial test against it
 NAMED = 0.1  # share of texts, from which it is said that they name their emotion
 GAIN = 0.05  # of accuracy, from which an instruction is said to be read back
-_WORD = regex.compile(UNSPACED.pattern + r"|[\p{L}\p{M}\p{N}'’]+")
 _BROKEN = ("explo", "incoheren", "broken", "garbage", "degenerate", "gibberish")
 _LOOPED = ("repet", "loop", "collaps")
 _FINE = ("surgical", "ok", "coherent", "fine", "success", "clean", "normal", "valid", "good", "effective", "inert")
-
-
-def units(text: str) -> list[str]:
-    """Words, and every character of a script without spaces."""
-    return _WORD.findall(text.casefold())
 
 
 def unspaced(text: str) -> bool:
     """Whether most letters are of a script that sets no spaces between words."""
     letters = regex.findall(r"\p{L}", text)
     return bool(letters) and 2 * len(UNSPACED.findall(text)) > len(letters)
-
-
-def by_rule(words: Sequence[str]) -> str:
-    """What the public code of arXiv 2604.04064 calls a text of these words (METHODS: regimes), one text alone."""
-    if len(words) < FEW_WORDS:
-        return "explosive"
-    grams = Counter(zip(*(words[i:] for i in range(GRAM)), strict=False))
-    return "repetitive" if grams and max(grams.values()) >= TIMES_REPEATED else "surgical"
 
 
 def whitespace(subject: Subject) -> Iterator[Reply]:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+PUBLISHED = "published"
 CONTROLS = "controls"
-COLUMNS = {CONTROLS: "comprehension"}  # whose column tells of it too
+COLUMNS = {CONTROLS: "comprehension", PUBLISHED: "steering"}  # whose column tells of it too
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -65,6 +66,10 @@ Generation = Annotated[
 ]
 Steering = Annotated[
     bool | None, typer.Option("--steering/--no-steering", help="Run the steering experiment (default).")
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(help="Whose protocol judges the claims: ours, published (arXiv 2604.04064) or both (default)."),
 ]
 Executor = Annotated[
     str, typer.Option(help="Where it runs: local, or ray (the cluster at RAY_ADDRESS, or one begun on this machine).")
@@ -101,6 +106,7 @@ def study(
     emotions: Emotions = None,
     generation: Generation = None,
     steering: Steering = None,
+    protocol: Protocol = None,
     executor: Executor = "local",
     gpus: Gpus = None,
     cpus: Cpus = 1,
@@ -115,7 +121,7 @@ def study(
         "out": out, "stimuli": stimuli, "prompts": prompts, "scenarios": scenarios, "judge": judge, "backend": backend,
         "dtype": dtype, "device": device, "quantise": quantise, "seed": seed, "permutations": permutations,
         "story_tokens": story_tokens, "doses": doses, "emotions": emotions,
-        "generation": generation, "steering": steering,
+        "generation": generation, "steering": steering, "protocol": protocol,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
     with executor_named(executor, gpus, cpus) as runs_it:
@@ -161,6 +167,8 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
         say_wrapped(Text(f"  {claim.code}  ").append(verdict), claim.statement)
         for line in (claim.reason, *wanting(run.claims, claim)):
             say_wrapped(Text(" " * 6), line, "dim")
+    if run.protocols:
+        say_prose(("the paper as published", "bold"), f": {run.protocols.summary()} (tables/protocols.csv)")
     say_line("\nreport: ", (str(report), "bold"))
     say_line(f"tables, activations and vectors: {run.folder}/MODEL/   ({time.monotonic() - started:.0f} s)")
 

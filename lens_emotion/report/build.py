@@ -13,20 +13,33 @@ from typing import Any
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.audits.audit import audit
+from lens_emotion.presets.numbers import NOT_HERE
+from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.report.audit_section import audit_section
 from lens_emotion.report.headline import alike, floored, headline, level
 from lens_emotion.report.page import write_report
-from lens_emotion.report.parts import Bar, Cell, ClaimRow, Finding, ModelReport, RunReport, Section, Tone, Verdict
+from lens_emotion.report.parts import (
+    Bar,
+    Cell,
+    ClaimRow,
+    Finding,
+    ModelReport,
+    RunReport,
+    Section,
+    Table,
+    Tone,
+    Verdict,
+)
 from lens_emotion.report.sections import sections
 from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
-from lens_emotion.study.claims.reading import MIDDLE
 from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.verdict import (
+    ALL_MODELS,
     EXPLORATORY,
     NOT_SUPPORTED,
     NOT_TESTABLE,
@@ -35,6 +48,7 @@ from lens_emotion.study.verdict import (
     UNDETERMINED,
     Claim,
     Claims,
+    Protocols,
 )
 
 ALPHA = 0.05
@@ -45,7 +59,8 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
     """Draw all figures, write them and the page into the run folder; returns the page and the summary rows."""
     store = Store(Path(run.folder))
     rows = [summary_row(m) for m in run.models]
-    over_models = [mixed_section(run.mixed)] if run.mixed else []
+    over_models = [protocols_section(run.protocols)] if run.protocols else []
+    over_models += [mixed_section(run.mixed)] if run.mixed else []
     if run.alike is not None:
         figure = (
             "Every two models: rho of the distances between emotions",
@@ -95,6 +110,28 @@ def mixed_section(mixed: Mapping[str, Mixed]) -> Section:
         lead + " ".join(f"{(s := m.summary())[0].upper()}{s[1:]}." for m in mixed.values()),
         (),
         tables,
+    )
+
+
+def protocols_section(found: Protocols) -> Section:
+    """The claims by the published rules beside ours, over all models; each model's row is in the table behind it."""
+    table, csv = found.table, "tables/protocols.csv"
+    whole = table[table.scope == ALL_MODELS].drop(columns=["claim", "scope"])
+    known = found.numbers[found.numbers.status != NOT_HERE]
+    tables: list[Table] = [
+        ("Over all models: the published rule, its number with the control it lacks, both verdicts", whole, csv),
+        ("Every model", table[table.scope != ALL_MODELS].drop(columns=["claim", "rule", "inferred"]), csv),
+    ]
+    if len(known):
+        tables.append(("Published numbers beside ours, same protocol", known, "tables/published_numbers.csv"))
+    untested = len(found.numbers) - len(known)
+    return Section(
+        "The paper as published, beside ours",
+        f"The same states and texts judged by the rules of arXiv 2604.04064, as far as they are public (what is "
+        f"inferred stands beside each): {found.summary()}.\n\nOf {len(found.numbers)} published numbers {untested} are "
+        "not testable here, most of them since their models are not in this run; a toy model cannot reproduce them.",
+        (),
+        tuple(tables),
     )
 
 

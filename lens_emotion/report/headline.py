@@ -11,10 +11,10 @@ from statistics import median
 
 from lens_emotion.analysis.layers import LayerSweep
 from lens_emotion.models.catalog import TINY
+from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.report.parts import Bar, Chip, Headline, KeyNumber
 from lens_emotion.report.words import at_floor
 from lens_emotion.stats.tests import p_text, wilson_interval
-from lens_emotion.study.claims.reading import MIDDLE
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED, Claims
 

@@ -48,8 +48,8 @@ TINY_FIVE: tuple[str, ...] = tuple(spec.name for spec in TINY)
 MOST_TOKENS = 100_000  # of one text
 DEFAULT_OUT = Path("runs/study")
 STORY_SAMPLING = {"temperature": 0.8, "top_p": 0.95}  # how stories are drawn; the manifest says so
-READING, WRITING, PRESET, CONTROLS, STEERING = ALL_STEPS = (
-    "comprehension", "generation", "generation_jeong", "controls", "steering",
+READING, WRITING, PRESET, CONTROLS, STEERING, PUBLISHED = ALL_STEPS = (
+    "comprehension", "generation", "generation_jeong", "controls", "steering", "published",
 )  # fmt: skip
 
 
@@ -113,11 +113,13 @@ class StudyConfig:
         overrides: model -> settings of its own, which go before these.
         smallest: claim -> smallest effect of interest, in place of the package's (`study.claims.smallest`).
         emotions: only these of the texts, prompts and scenarios, beside neutral; None takes all.
+        protocol: whose protocol judges the claims: "ours", "published" (arXiv 2604.04064, see `presets.jeong`; without
+            our steering experiment) or "both", side by side.
 
     Example:
         >>> config = le.StudyConfig(models=("tiny-llama",), doses=(1.0, 3.0), generation=False)
         >>> config.steps
-        ('comprehension', 'controls', 'steering')
+        ('comprehension', 'controls', 'steering', 'published')
     """
 
     models: Annotated[tuple[Name, ...], Some, _MODELS, Field(description="see `lens-emotion models`")] = TINY_FIVE
@@ -148,6 +150,7 @@ class StudyConfig:
         default_factory=dict
     )
     emotions: Annotated[tuple[Name, ...], Some, Once, Field(description="of the stimulus set")] | None = None
+    protocol: Literal["ours", "published", "both"] = "both"
 
     def __post_init__(self) -> None:
         for name, own in self.overrides.items():
@@ -160,7 +163,8 @@ class StudyConfig:
     def steps(self) -> tuple[str, ...]:
         """The stored steps of a study of one model, in the order in which they run."""
         written = (WRITING, PRESET) if self.jeong else (WRITING,)
-        return (READING, *(written if self.generation else ()), CONTROLS, *((STEERING,) if self.steering else ()))
+        steered = {"ours": (STEERING,), "published": (PUBLISHED,), "both": (STEERING, PUBLISHED)}[self.protocol]
+        return (READING, *(written if self.generation else ()), CONTROLS, *(steered if self.steering else ()))
 
     def used(self, step: str) -> dict[str, Any]:
         """The settings that a step's result depends on, beside the model and its texts, as JSON has them."""
@@ -181,6 +185,7 @@ _USED: dict[str, tuple[str, ...]] = {
     PRESET: ("jeong_tokens", "template"),
     CONTROLS: (),
     STEERING: ("judge", "doses", "steered_tokens", "seed"),
+    PUBLISHED: ("judge", "seed"),
 }
 
 
@@ -257,7 +262,7 @@ class ModelForm(Form):
     name: Name = Field(description="name, hub id, folder or .gguf file")
 
 
-@_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed")
+@_with_settings(*_OF_ONE_MODEL, "n_permutations", "seed", "protocol")
 class StudyForm(Form, title="Study"):
     """What a study runs. What a model's table says goes before what the file says; paths are taken from the file's
     folder."""

@@ -38,7 +38,9 @@ from lens_emotion.models.loading import (
 )
 from lens_emotion.models.placement import check_placement, choose_device, choose_dtype
 from lens_emotion.models.sampling import SAMPLER
-from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.presets.jeong import scenarios_of
+from lens_emotion.presets.protocol import PROTOCOL
+from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.store import Inputs, hash_of, version_of
 from lens_emotion.stats.design import design_of, label_permutations
 from lens_emotion.steering.judge_files import check_judge, judge_content, read_judge_file
@@ -53,6 +55,7 @@ SCHEMAS = {
     PRESET: 2,
     CONTROLS: 2,
     STEERING: 3,
+    PUBLISHED: 1,
 }  # raised when the code of a step gives other results
 LANGUAGES_OF = "qwen"  # the paper's claim of another language is of this family: it is steered at all layers too
 EVERYWHERE_DOSES = (0.01, 0.03, 0.05)  # of that, in multiples of the mean norm (see `experiment.everywhere`)
@@ -105,6 +108,12 @@ def scenarios_for(config: StudyConfig, texts: StimulusSet) -> Sequence[Scenario]
     return [s for s in scenarios(config.scenarios or texts.name) if s.emotion in texts.emotions]
 
 
+def suppressed_in(config: StudyConfig, texts: StimulusSet) -> list[str]:
+    """The openings over which the published suppression table is read."""
+    openings = dict.fromkeys(s.opening for s in scenarios_for(config, texts))
+    return list(openings)[: PROTOCOL.suppression_scenarios]
+
+
 def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -> None:
     """Check every model's inputs, so that a study does not end after hours over what was never there: configs and
     tokenizers are read, judges loaded and let go again.
@@ -132,7 +141,7 @@ def check_inputs(config: StudyConfig, here: bool = True, ask_hub: bool = True) -
         for step in own.steps:
             if step in (WRITING, PRESET):
                 _check_prompts(step, own, texts)
-            elif step == STEERING:
+            elif step in (STEERING, PUBLISHED):
                 wanted = frozenset(_check_scenarios(own, texts))
                 if own.judge and (own.judge, wanted) not in judged:
                     check_judge(own.judge, set(wanted))
@@ -169,7 +178,7 @@ def _check_lengths(room: Room, config: StudyConfig, texts: StimulusSet) -> None:
         for prompt in prompts_for(step, config, texts):
             room.check(f"prompt '{prompt.prompt_id}'{where}", prompt.text, LEAST_STORY)
     where = f" of {config.scenarios}" if config.scenarios else ""
-    for scenario in scenarios_for(config, texts) if STEERING in config.steps else ():
+    for scenario in scenarios_for(config, texts) if config.steering else ():
         room.check(f"scenario '{scenario.scenario_id}'{where}", scenario.opening, config.steered_tokens)
 
 
@@ -307,7 +316,8 @@ def step_inputs(
 
     Args:
         texts: what the model reads.
-        read: checksum of what reading found, for steering; of that and the stories, for the controls.
+        read: checksum of what reading found, for steering; of that and the stories, for the controls; of both
+            poolings, for the published protocol.
         family: of the model; one is steered at all layers too.
     """
     content: Inputs = {"texts": texts.sha256}
@@ -322,6 +332,11 @@ def step_inputs(
         content |= {"scenarios": hash_of(openings), "read": read, "judge": judge}
         if family == LANGUAGES_OF:
             content |= {"everywhere": [*EVERYWHERE_DOSES, EVERYWHERE_TOKENS]}
+    elif step == PUBLISHED:
+        steered = [(s.emotion, s.opening) for s in scenarios_of(scenarios_for(config, texts))]
+        judge = judge_content(config.judge) if config.judge else None
+        content |= {"scenarios": hash_of([steered, suppressed_in(config, texts)]), "read": read, "judge": judge}
+        content |= {"protocol": hash_of([PROTOCOL.doses, PROTOCOL.new_tokens, PROTOCOL.suppression_dose])}
     return {
         "step": step,
         "schema": SCHEMAS[step],

@@ -25,7 +25,7 @@ from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.files.read import read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
-from lens_emotion.run.config import CONTROLS, ConfigError, StudyConfig
+from lens_emotion.run.config import CONTROLS, PUBLISHED, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
 from lens_emotion.run.lock import WRITER, writing
 from lens_emotion.run.sealed import FILE as SEAL
@@ -329,9 +329,9 @@ def _asked_for(root: Path) -> list[Path]:
 
 
 def _steps(root: Path, config: StudyConfig, finished: bool) -> list[str]:
-    """The steps of a run: those of its settings, but for controls in a run that was finished before there were any."""
-    before = finished and not any(root.glob(f"*/{CONTROLS}"))
-    return [step for step in config.steps if step != CONTROLS or not before]
+    """The steps of a run: those of its settings, but for such as a run was finished before there were any."""
+    later = [step for step in (CONTROLS, PUBLISHED) if finished and not any(root.glob(f"*/{step}"))]
+    return [step for step in config.steps if step not in later]
 
 
 def _has_places(root: Path) -> bool:

@@ -25,7 +25,7 @@ from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.results import Evidence, MethodStudy, ModelStudy
+from lens_emotion.study.results import Evidence, MethodStudy, ModelStudy, PublishedStudy
 
 Frames = Mapping[str, DataFrame]
 Listed = tuple[str, DataFrame, str]
@@ -275,6 +275,19 @@ def _leakage(found: Leakage) -> Frames:
     return {"leakage": found.table, "leakage_scripts": found.scripts} | words
 
 
+def _published(p: PublishedStudy) -> Frames:
+    """Tables of the published protocol, each beside its null or control."""
+    frames: dict[str, DataFrame] = {} if isinstance(p.layers, str) else {"published_layers": p.layers.table}
+    if p.steering is not None:
+        frames |= {"published_steering": p.steering.table, "published_texts": p.steering.texts}
+        rows = [x.table.assign(condition=name)[["condition", *x.table.columns]] for name, x in p.regimes.items()]
+        frames["published_regimes"] = pd.concat(rows, ignore_index=True)
+    if p.suppression is not None:
+        frames["published_suppression"] = p.suppression.table
+    leaked = {} if p.leakage is None else _leakage(p.leakage)
+    return frames | {f"published_{name}": frame for name, frame in leaked.items()}
+
+
 def _leakage_everywhere(found: Leakage) -> Frames:
     return {name.replace("leakage", "leakage_everywhere"): frame for name, frame in _leakage(found).items()}
 
@@ -424,6 +437,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
         data=lambda x: {"": x.table} | ({} if x.words is None else {"words": x.words}), family=LANGUAGES_OF,
     ),
     Exhibit("leakage_everywhere", lambda m: m.leakage_everywhere, tables=_leakage_everywhere),
+    Exhibit("published", lambda m: m.published, tables=_published),
     Exhibit(
         "lens", lambda m: m.lens, "lens", "Tokens that every vector brings out, and their scripts",
         "Which tokens do the vectors bring out?", tables=lambda x: {"lens": x.table, "lens_scripts": x.scripts},

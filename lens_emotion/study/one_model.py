@@ -30,6 +30,7 @@ from lens_emotion.run.places import Place
 from lens_emotion.run.store import Store
 from lens_emotion.study.atlas import Atlas, atlas
 from lens_emotion.study.claims.over_models import claims_of, partner_of
+from lens_emotion.study.claims.published import published_of
 from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.exhibits import analysed, write_tables
 from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
@@ -173,6 +174,7 @@ def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyCo
         more=analysed(evidence, config),
         words=_words(evidence, config),
         twins=_twins(evidence, config),
+        published=published_of(evidence, config),
         lacking=lacking,
     )
     claims = claims_of(evidence, study, config)

@@ -19,6 +19,7 @@ from lens_emotion.run.store import MANIFEST, Store, manifest
 from lens_emotion.study.across import mixed_of
 from lens_emotion.study.beside import EndedError, analyst
 from lens_emotion.study.claims.over_models import all_claims
+from lens_emotion.study.claims.published import protocols_of
 from lens_emotion.study.one_model import Measured, Outcome, loaded, measure, same_geometry, written
 from lens_emotion.study.results import ModelStudy, StudyRun
 from lens_emotion.study.seal import sealed_before
@@ -92,7 +93,9 @@ def _run(
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
     mixed = mixed_of(studies)
+    protocols = protocols_of(studies, claims, alike)
     tables = {name: found.table for name, found in mixed.items()} | ({"rsa": alike.table} if alike else {})
+    tables |= {"protocols": protocols.table, "published_numbers": protocols.numbers} if protocols else {}
     for name, table in tables.items():
         store.table(name, table)
     summary = [
@@ -101,7 +104,7 @@ def _run(
     facts = manifest(config, command, summary, time.monotonic() - started, sources, seal=seal.sha256)
     store.json(MANIFEST, facts)
     store.close()
-    return StudyRun(str(store.root), facts, studies, claims, alike, mixed, seal)
+    return StudyRun(str(store.root), facts, studies, claims, alike, mixed, seal, protocols)
 
 
 def _here(config: StudyConfig, places: Sequence[Place], store: Store, say: Say) -> Iterator[Outcome]:

@@ -22,7 +22,9 @@ from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUD
 from lens_emotion.models.loading import resolve
 from lens_emotion.models.placement import choose_device, choose_dtype, over_gpus
 from lens_emotion.models.shapes import Shape, shape_of
-from lens_emotion.run.config import ALL_STEPS, CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.presets.jeong import scenarios_of
+from lens_emotion.presets.protocol import PROTOCOL
+from lens_emotion.run.config import ALL_STEPS, CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     LANGUAGES_OF,
@@ -36,7 +38,7 @@ from lens_emotion.run.inputs import (
 )
 from lens_emotion.run.look import read_manifest, runs_in
 from lens_emotion.run.places import Place, places_in
-from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, read_record, record_of, safe_name
+from lens_emotion.run.store import KEPT, PARTIAL, Inputs, StepRecord, hash_of, read_record, record_of, safe_name
 from lens_emotion.stimuli.library import more_neutral, twins_of
 from lens_emotion.stimuli.sets import StimulusSet
 from lens_emotion.study.steps import STORIES, control_digest
@@ -145,6 +147,9 @@ def state_of(
     read = None
     if step in (CONTROLS, STEERING):
         read = _digest(place, "story_mean.safetensors", step_inputs(READING, config, identity, texts))
+    if step == PUBLISHED:
+        kept = step_inputs(READING, config, identity, texts)
+        read = hash_of([_digest(place, f"{name}.safetensors", kept) for name in ("story_mean", "last_token")])
     if step == CONTROLS:
         wanted = step_inputs(WRITING, config, identity, texts) if config.generation else None
         read = control_digest(str(read), _digest(place, STORIES, wanted) if wanted else None)
@@ -260,6 +265,11 @@ def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, fa
         n, scored = 1 + 4 * doses, 1 + 3 * doses  # emotion, other, random, null (not scored)
         new = len(openings) * config.steered_tokens
         return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
+    if step == PUBLISHED:
+        steered = scenarios_of(scenarios_for(config, texts))
+        length, n = sum(len(s.opening) for s in steered) / CHARACTERS, 1 + 3 * 5  # doses: emotion, random, null
+        new = len(steered) * PROTOCOL.new_tokens
+        return _work(shape, n * len(steered), (n + 11) * length + 11 * new, n * new)
     prompts = [p.text for p in prompts_for(step, config, texts)]
     jobs = list(dict.fromkeys(prompts)) if step == PRESET else prompts  # greedy answers are shared
     new = len(jobs) * (config.jeong_tokens if step == PRESET else config.story_tokens)
@@ -319,7 +329,7 @@ def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
 def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
     """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
     the states of stories, held while they are written (`generation.watched_length` bounds these)."""
-    if step == STEERING:
+    if step in (STEERING, PUBLISHED):  # the smaller of the two has no larger a batch
         new, state, least = config.steered_tokens, 0, 0
         begun = [s.opening for s in scenarios_for(config, texts)]
         n, template = len(begun) * (1 + 4 * len(config.doses)), 0

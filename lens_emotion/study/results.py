@@ -24,13 +24,15 @@ from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.presets.jeong import BestLayer, Suppression
+from lens_emotion.presets.protocol import Regimes
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage
 from lens_emotion.steering.side_effects import SideEffects
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.verdict import Claim, Claims, SealState
+from lens_emotion.study.verdict import Claim, Claims, Protocols, SealState
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,6 +84,26 @@ class JeongStudy(Brief):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class PublishedStudy(Brief):
+    """A model by the protocol of arXiv 2604.04064 as published (see `presets.jeong`), beside what it lacks.
+
+    Attributes:
+        layers: the best layer by the lowest cosine, with its bound and null; in words, why there is none.
+        steering: one layer's vector at all layers, in shares of the norm with the first token; None if not run.
+        regimes: condition ("emotion", "random", "unsteered") -> its regime by words between spaces.
+        suppression: None if not run. leakage: foreign letters in the steered texts.
+        cosines: what -> cosines that have a published counterpart (`presets.numbers`).
+    """
+
+    layers: BestLayer | str
+    steering: DoseResponse | None
+    regimes: Mapping[str, Regimes]
+    suppression: Suppression | None
+    leakage: Leakage | None
+    cosines: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ModelStudy(Result):
     """Everything a study found on one model.
 
@@ -99,6 +121,7 @@ class ModelStudy(Result):
         claims: C1 to C7, and X1, on this model.
         words: what the states tell beyond the words, or why that cannot be had. twins: of texts that have some.
         lacking: part ("generation", "generation_jeong") -> why it was run and could not be analysed.
+        published: by the published protocol; None where the study was of ours alone.
         more: results of exhibits that analyse the evidence themselves, by id (see `exhibits`).
     """
 
@@ -129,6 +152,7 @@ class ModelStudy(Result):
     leakage_everywhere: Leakage | None = None
     words: BeyondWords | str = "the words were not asked"
     twins: TwinsApart | None = None
+    published: PublishedStudy | None = None
 
     @property
     def methods(self) -> tuple[MethodStudy, ...]:
@@ -160,6 +184,7 @@ class StudyRun(Result):
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
     `mixed` holds the main outcomes as mixed-effects models, by the name of their table; nothing decides on them.
     `seal` says whether the design was written down before any model was read, and whether it still stands.
+    `protocols` judges the claims by the published rules beside ours; None in a study of ours alone.
     """
 
     folder: str
@@ -169,6 +194,7 @@ class StudyRun(Result):
     alike: RSAMatrix | None = None
     mixed: Mapping[str, Mixed] = field(default_factory=dict)
     seal: SealState = field(default_factory=SealState)
+    protocols: Protocols | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -201,6 +227,7 @@ class Evidence(Brief):
             pool more tokens a text, over as many as the other.
         static: mean static embeddings of the texts and their twins. twins: the twins, as read; None of sets that have
             none, both of runs of versions that did not ask.
+        published, suppression: steering by the published protocol, and its table of suppression; None if not run.
     """
 
     info: ModelInfo
@@ -221,6 +248,8 @@ class Evidence(Brief):
     shortened: PooledActivations | None = None
     static: PooledActivations | None = None
     twins: PooledActivations | None = None
+    published: DoseResponse | None = None
+    suppression: Suppression | None = None
 
     @property
     def bare(self) -> PooledActivations | None:
@@ -251,9 +280,11 @@ class StoredModel(Brief):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StoredRun(Brief):
-    """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them."""
+    """A run folder: its name, its settings, its models in the order of the study, the paper's claims on them, and
+    these by the published rules beside ours (None in a study of ours alone)."""
 
     name: str
     config: StudyConfig
     models: tuple[StoredModel, ...]
     claims: Claims
+    protocols: Protocols | None = None

@@ -40,9 +40,9 @@ from lens_emotion.version import __version__
 
 DECIDE = (  # modules whose constants decide a verdict, beside all of study.claims
     "study.verdict", "stats.decide", "stats.tests", "steering.paired", "steering.regimes", "steering.leakage",
-    "analysis.matched", "analysis.removal", "analysis.ushape", "analysis.words",
+    "analysis.matched", "analysis.removal", "analysis.ushape", "analysis.words", "presets.protocol",
 )  # fmt: skip
-RULES = "lens_emotion.study.claims"
+RULES = {"lens_emotion.study.claims": "", "lens_emotion.presets": "presets/"}  # ours, and the published ones
 # settings that name files: what lies in these is compared, wherever they lie
 _NAMES = frozenset({"models", "overrides", "stimuli", "prompts", "scenarios", "judge"})
 COMPARED = ("models", "thresholds", "smallest", "claims")
@@ -101,7 +101,7 @@ def _content(asked: str, config: StudyConfig) -> dict[str, Any]:
 
 def thresholds() -> dict[str, dict[str, Any]]:
     """Module -> the numbers it decides by: its constants in capitals, those it takes from elsewhere included."""
-    names = [*DECIDE, *(f"study.claims.{p.removesuffix('.py')}" for p in rules() if p not in ("__init__.py",))]
+    names = [*DECIDE, *(f"study.claims.{p.removesuffix('.py')}" for p in rules() if "__" not in p and "/" not in p)]
     found = {}
     for name in dict.fromkeys(names):
         constants = vars(import_module(f"lens_emotion.{name}")).items()
@@ -115,9 +115,13 @@ def _is_number(value: Any) -> bool:
 
 
 def rules() -> dict[str, str]:
-    """File of `study/claims` -> SHA-256 of its code: every rule stands there, also those that come later."""
-    files = sorted(resources.files(RULES).iterdir(), key=lambda f: f.name)
-    code = {f.name: f.read_bytes().replace(b"\r\n", b"\n") for f in files if f.name.endswith(".py")}
+    """File of `study/claims` or `presets` -> SHA-256 of its code: every rule stands there, also those that come later."""
+    files = [(at + f.name, f) for room, at in RULES.items() for f in resources.files(room).iterdir()]
+    code = {
+        name: f.read_bytes().replace(b"\r\n", b"\n")
+        for name, f in sorted(files, key=lambda pair: pair[0])
+        if name.endswith(".py")
+    }
     return {name: hashlib.sha256(text).hexdigest() for name, text in code.items()}
 
 

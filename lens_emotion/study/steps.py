@@ -11,6 +11,7 @@ from typing import Any
 
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.display import Brief
+from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import default_stimuli, extract_poolings, read_stimuli
 from lens_emotion.extraction.generation import STORY_START, NoStoriesError, extract_generation
@@ -23,7 +24,9 @@ from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.prompting import tokenise_text
 from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
-from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, STORY_SAMPLING, WRITING, StudyConfig
+from lens_emotion.presets import jeong
+from lens_emotion.presets.protocol import PROTOCOL, doses_for
+from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, STORY_SAMPLING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
     EVERYWHERE_TOKENS,
@@ -33,12 +36,14 @@ from lens_emotion.run.inputs import (
     prompts_for,
     scenarios_for,
     step_inputs,
+    suppressed_in,
 )
 from lens_emotion.run.store import Inputs, Store, hash_of
 from lens_emotion.steering.dose_result import DoseResponse, load_dose_response, save_dose_response
 from lens_emotion.steering.experiment import dose_response, everywhere
 from lens_emotion.steering.judge_files import judge_from_file
 from lens_emotion.steering.judges import Judge, encoder_judge, states_judge, word_count_judge, world_words
+from lens_emotion.stimuli.emotions import OPPOSITE_PAIRS
 from lens_emotion.stimuli.library import WORLDS, load_stimuli, more_neutral, twins_of
 from lens_emotion.stimuli.sets import StimulusSet, read_written, write_written
 from lens_emotion.study.results import Evidence
@@ -46,6 +51,7 @@ from lens_emotion.vectors.recipes import emotion_vectors
 
 Say = Callable[[str, str], None]  # (model, what is being done)
 DOSES, EVERYWHERE, STORIES = "dose_response.json", "everywhere.json", "stories.json"
+SUPPRESSION = "suppression.json"
 
 
 def silent(model: str, doing: str) -> None:
@@ -99,12 +105,13 @@ def gather(run: ModelRun) -> Evidence:
     stories, jeong = write(run) if run.config.generation else (None, None)
     lacking = {step: found.why for step, found in ((WRITING, stories), (PRESET, jeong)) if found and found.why}
     beside = controls(run, story, stories)
-    steering, every = steer(run, story) if run.config.steering else (None, None)
+    steering, every = steer(run, story) if STEERING in run.config.steps else (None, None)
+    again, suppressed = published(run, story, last) if PUBLISHED in run.config.steps else (None, None)
     spec = find_spec(run.info.name)
     return Evidence(
         info=run.info,
         kind=spec.kind if spec else "instruct" if has_chat_template(run.model) else "base",
-        millions=spec.millions if spec else parameter_count(run.model) / 1e6,
+        millions=_millions(run),
         comprehension=story,
         last_token=last,
         conditioned=stories.conditioned if stories else None,
@@ -112,6 +119,8 @@ def gather(run: ModelRun) -> Evidence:
         jeong=jeong.conditioned if jeong else None,
         steering=steering,
         everywhere=every,
+        published=again,
+        suppression=suppressed,
         stimuli=run.texts.name,
         ratings=run.texts.norms,
         lacking=lacking,
@@ -324,6 +333,66 @@ def load_steered(folder: Path) -> Steered:
     """
     every = folder / EVERYWHERE
     return load_dose_response(folder / DOSES), load_dose_response(every) if every.exists() else None
+
+
+Republished = tuple[DoseResponse | None, jeong.Suppression | None]
+
+
+def published(run: ModelRun, acts: PooledActivations, last: PooledActivations) -> Republished:
+    """The steering of arXiv 2604.04064 as published: two openings an emotion at the five doses of the model's size, and
+    the suppression table; beside random directions of the same length, which it has not."""
+
+    def experiment(journal: Journal) -> Republished:
+        vectors = jeong.extract_comprehension(last)
+        try:
+            layer = jeong.best_layer(last, 1).layer
+        except StimulusError:  # topics too few, or tied by copies: the code's other choice
+            layer = 2 * vectors.n_layers // 3
+        known = [s for s in scenarios_for(run.config, run.texts) if s.emotion in vectors]
+        chosen, seed = jeong.scenarios_of(known), run.config.seed
+        every = everywhere(run.model, vectors, [s.opening for s in chosen], layer)
+        how: dict[str, Any] = {"doses": doses_for(_millions(run)), "unit": "relative", "layers": "all", "seed": seed}
+        how |= {"max_new_tokens": PROTOCOL.new_tokens, "other_emotion": False, "journal": journal}
+        found = dose_response(run.model, every, chosen, choose_judge(run.model, acts, run.texts, run.config), **how)
+        pair = next((p for p in (PROTOCOL.pair, *OPPOSITE_PAIRS) if set(p) <= set(vectors.emotions)), None)
+        openings = suppressed_in(run.config, run.texts)
+        return found, pair and jeong.suppression(run.model, vectors, openings, pair=pair, layer=layer, seed=seed)
+
+    run.doing("steering as published")
+    return run.store.step(
+        PUBLISHED, run.inputs(PUBLISHED, published_digest(run)), load_published, experiment, _save_published
+    )
+
+
+def _millions(run: ModelRun) -> float:
+    spec = find_spec(run.info.name)
+    return spec.millions if spec else parameter_count(run.model) / 1e6
+
+
+def published_digest(run: ModelRun) -> str:
+    """Of both poolings of what was read."""
+    return hash_of([run.store.digest(READING, f"{name}.safetensors") for name in ("story_mean", "last_token")])
+
+
+def _save_published(found: Republished, folder: Path) -> None:
+    texts, suppressed = found
+    if texts is not None:
+        save_dose_response(texts, folder / DOSES)
+    if suppressed is not None:
+        jeong.save_suppression(suppressed, folder / SUPPRESSION)
+
+
+def load_published(folder: Path) -> Republished:
+    """What a stored step holds; nothing where versions before 0.3 made none.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    texts, suppressed = folder / DOSES, folder / SUPPRESSION
+    return (
+        load_dose_response(texts) if texts.exists() else None,
+        jeong.load_suppression(suppressed) if suppressed.exists() else None,
+    )
 
 
 def choose_judge(model: Model, acts: PooledActivations, texts: StimulusSet, config: StudyConfig) -> Judge:

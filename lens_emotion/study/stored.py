@@ -22,16 +22,26 @@ from lens_emotion.files.artifacts import check_name
 from lens_emotion.files.read import read_json, whole_path
 from lens_emotion.files.user import name_of, record
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
+from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
 from lens_emotion.run.store import Store
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import atlas_of
 from lens_emotion.study.claims.over_models import all_claims, partner_of
+from lens_emotion.study.claims.published import protocols_of
 from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
 from lens_emotion.study.seal import state_of
-from lens_emotion.study.steps import DOSES, STORIES, Say, load_controls, load_steered, load_written, silent
+from lens_emotion.study.steps import (
+    DOSES,
+    STORIES,
+    Say,
+    load_controls,
+    load_published,
+    load_steered,
+    load_written,
+    silent,
+)
 
 _MOST = 1e9  # of parameters in millions, and of standardised logits
 
@@ -76,7 +86,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
     seal = state_of(root, config, names=manifest.names)
     claims = seal.marked(all_claims(studies, paired, config))
-    return StoredRun(whole_path(root).name, config, tuple(found), claims)
+    return StoredRun(whole_path(root).name, config, tuple(found), claims, protocols_of(studies, claims))
 
 
 def manifest_of(root: Path) -> Manifest:
@@ -114,11 +124,14 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
     shape = (info.n_layers, info.d_model)
     if shape != (story.n_layers, story.d_model) or not 0 <= lens.layer < info.n_layers == lens.n_layers:
         raise ArtifactError(f"{path} speaks of another model than the activations beside it are of{again}")
-    if gone := [step for step in config.steps if step not in (PRESET, CONTROLS) and not (folder / step).is_dir()]:
+    if gone := [
+        step for step in config.steps if step not in (PRESET, CONTROLS, PUBLISHED) and not (folder / step).is_dir()
+    ]:
         raise ArtifactError(f"{folder} lacks {', '.join(gone)}, which its settings ask for{again}")
     steered = (folder / STEERING / DOSES).exists()
     steering, every = load_steered(folder / STEERING) if steered else (None, None)
     beside = load_controls(folder / CONTROLS)
+    again_steered, suppressed = load_published(folder / PUBLISHED)
     told = [step for step in (WRITING, PRESET) if (folder / step / STORIES).exists()]
     lacking = {step: load_written(folder / step).why for step in told}
     evidence = Evidence(
@@ -132,6 +145,8 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         jeong=acts(f"{PRESET}/conditioned"),
         steering=steering,
         everywhere=every,
+        published=again_steered,
+        suppression=suppressed,
         plain=beside.plain,
         matched=beside.stories,
         shortened=beside.passages,

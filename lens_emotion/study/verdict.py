@@ -205,6 +205,63 @@ class SealState:
         return replace(claims, claims=tuple(made))
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A claim by the published rule, beside our verdict.
+
+    Attributes:
+        code, scope: as of a `Claim`.
+        rule: of the published verdict, in a clause. inferred: what of it is an inference, "" where it is public.
+        number: what the rule looks at. control: its null or control, which the rule does not look at.
+        published, ours: the verdicts. difference: what of the protocol, not of the model, parts them; "" where nothing
+            does, or where they agree.
+    """
+
+    code: str
+    scope: str
+    rule: str
+    inferred: str
+    number: str
+    control: str
+    published: str
+    ours: str
+    difference: str
+
+
+@dataclass(frozen=True, repr=False)
+class Protocols(Result):
+    """Every claim by the published rules and by ours, and the published numbers beside ours.
+
+    Attributes:
+        rows: a claim and scope each. numbers: see `presets.numbers.compared`.
+    """
+
+    rows: tuple[Judged, ...]
+    numbers: pd.DataFrame
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """code, claim, scope, rule, inferred, number, control, published, ours, difference."""
+        rows = [{"code": r.code, "claim": STATEMENTS[r.code]} | asdict(r) for r in self.rows]
+        return pd.DataFrame(rows)[["code", "claim", "scope", *list(asdict(self.rows[0]))[2:]]]
+
+    @property
+    def parted(self) -> tuple[Judged, ...]:
+        """The rows that both protocols could judge, or one of them did, otherwise than the other."""
+        return tuple(r for r in self.rows if r.published != r.ours)
+
+    def summary(self) -> str:
+        """One line: what the published rules say over all models, and where the protocol makes the difference."""
+        whole = [r for r in self.rows if r.scope == ALL_MODELS]
+        ayes = [r.code for r in whole if r.published == SUPPORTED]
+        ours = [r.code for r in whole if r.ours == SUPPORTED]
+        made = [r.code for r in whole if r.difference]
+        return (
+            f"supported by the published rules: {', '.join(ayes) or 'none'}; by ours: {', '.join(ours) or 'none'}; the "
+            f"protocol makes the difference in {', '.join(made) or 'none'}"
+        )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}

@@ -26,11 +26,21 @@ from lens_emotion.files.checksums import Files, check_inside, read_files, write_
 from lens_emotion.files.journal import Part, PartDone, append
 from lens_emotion.memory import out_of_memory
 from lens_emotion.models.access import Model
-from lens_emotion.run.config import ALL_STEPS, CONTROLS, PRESET, READING, STEERING, WRITING, ConfigError, StudyConfig
+from lens_emotion.run.config import (
+    ALL_STEPS,
+    CONTROLS,
+    PRESET,
+    PUBLISHED,
+    READING,
+    STEERING,
+    WRITING,
+    ConfigError,
+    StudyConfig,
+)
 from lens_emotion.run.places import Place
 from lens_emotion.run.store import PARTIAL, Store, step_of, take_in, versions
 from lens_emotion.study.one_model import LOADED_WITH, Outcome, loaded, study_model
-from lens_emotion.study.steps import ModelRun, Say, controls, open_model, read, silent, steer, write
+from lens_emotion.study.steps import ModelRun, Say, controls, open_model, published, read, silent, steer, write
 
 PARTS_PER_SLOT = 2  # parts that are not equally long even out, and a worker that dies costs less
 T = TypeVar("T")
@@ -103,8 +113,8 @@ class _Distributed:
         self.say(self.label, f"{self.place.loading} on a worker")
         self.store.only_sound_steps(ALL_STEPS)
         self.complete(READING)
-        wanted = {WRITING: self.job.config.generation, STEERING: self.job.config.steering}
-        _together([partial(self.complete, method) for method, asked in wanted.items() if asked], self.stop)
+        wanted = [step for step in (WRITING, STEERING, PUBLISHED) if step in self.job.config.steps]
+        _together([partial(self.complete, method) for method in wanted], self.stop)
         self.complete(CONTROLS)
         self.say(self.label, "analysing")
         outcome, files = self.result(finish, self.job, self.files(ALL_STEPS))
@@ -350,12 +360,14 @@ METHODS: dict[str, Callable[[ModelRun], Any]] = {
     WRITING: write,
     CONTROLS: lambda run: controls(run, read(run)[0], write(run)[0] if run.config.generation else None),
     STEERING: lambda run: steer(run, read(run)[0]),
+    PUBLISHED: lambda run: published(run, *read(run)),
 }
 STEPS = {  # that a method reads or writes
     READING: (READING,),
     WRITING: (WRITING, PRESET),
     CONTROLS: (READING, WRITING, PRESET, CONTROLS),
     STEERING: (READING, STEERING),
+    PUBLISHED: (READING, PUBLISHED),
 }
 
 

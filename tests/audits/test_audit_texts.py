@@ -9,7 +9,8 @@ import pytest
 from asked import asked, reading
 
 from lens_emotion.audits.subject import Subject, Table
-from lens_emotion.audits.texts import by_rule, units, unspaced
+from lens_emotion.audits.texts import unspaced
+from lens_emotion.presets.protocol import by_rule, units
 from lens_emotion.stats.design import TIED
 
 CHINESE = "他打开门，看见院子里落满了叶子，心里很平静。"

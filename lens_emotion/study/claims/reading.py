@@ -14,6 +14,7 @@ from lens_emotion.analysis.ushape import SEVERAL, UShape
 from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.errors import StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.stats.decide import EXCLUDED, SHOWN
 from lens_emotion.stats.tests import ALPHA, p_text
 from lens_emotion.study.verdict import (
@@ -25,8 +26,6 @@ from lens_emotion.study.verdict import (
     hangs_on_decoder,
     untestable,
 )
-
-MIDDLE = (1 / 3, 2 / 3)  # "the middle": the middle third of the depth; the paper says about 50%
 
 
 def middle_layers(name: str, sweep: LayerSweep) -> Claim:
