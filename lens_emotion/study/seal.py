@@ -115,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 def rules() -> dict[str, str]:
-    """File of `study/claims` or `presets` -> SHA-256 of its code: every rule stands there, also those that come later."""
+    """File of `study/claims` or `presets` -> SHA-256 of its code: every rule stands there, also later ones."""
     files = [(at + f.name, f) for room, at in RULES.items() for f in resources.files(room).iterdir()]
     code = {
         name: f.read_bytes().replace(b"\r\n", b"\n")
