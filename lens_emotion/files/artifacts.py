@@ -9,7 +9,6 @@ import math
 import os
 import re
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,7 +237,6 @@ def from_file(path: str | Path, remedy: str = "make it again or copy it anew") -
 
 # What values mean, checked by the objects themselves: the same when they are made in memory, read or written.
 MAY_BE_EMPTY = "texts"  # the one axis without entries that is no mistake
-_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -305,21 +303,6 @@ def check_text(what: str, said: object) -> None:
     """Raises ArtifactError unless this is text that can be written: no NUL, no half of a surrogate pair."""
     if not isinstance(said, str) or _NO_TEXT.search(said):
         raise ArtifactError(f"{what} is {_shown(said)}; give text without NUL and halves of surrogate pairs")
-
-
-def check_name(what: str, said: object, empty: bool = False) -> None:
-    """Raises ArtifactError unless this is text of one line, without control characters; "" only if it may be empty."""
-    if not isinstance(said, str) or _NO_NAME.search(said) or not (empty or said.strip()):
-        form = "text of one line" if empty else "text of one line that is not empty"
-        raise ArtifactError(f"{what} is {_shown(said)}; give {form}, without control characters")
-
-
-def check_label(what: str, said: object, empty: bool = False) -> None:
-    """A name by which things are found: also in composed letters (NFC), without spaces around it."""
-    check_name(what, said, empty)
-    assert isinstance(said, str)
-    if said != unicodedata.normalize("NFC", said.strip()):
-        raise ArtifactError(f"{what} is {ascii(said)[:80]}; give {unicodedata.normalize('NFC', said.strip())!a}")
 
 
 def check_whole(what: str, n: object, least: int = 0) -> None:

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, check_name, check_whole, digest
+from lens_emotion.files.artifacts import atomic_write, check_whole, digest
+from lens_emotion.files.names import check_name
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.pictures import Line

@@ -21,6 +21,7 @@ from lens_emotion.extraction.activations import Header, PooledActivations, TextR
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
 from lens_emotion.files.artifacts import check_whole
+from lens_emotion.files.names import check_labels, check_name
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.checkpoint import check_encoder
@@ -70,8 +71,10 @@ class Judge:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not self.emotions or len(set(self.emotions)) < len(self.emotions):
-            raise StimulusError(f"the judge's emotions are {str(self.emotions)[:80]}; give at least one, each once")
+        check_name("the judge's name", self.name, error=StimulusError)
+        check_labels("an emotion of the judge", self.emotions, StimulusError)
+        if not self.emotions:
+            raise StimulusError("the judge has no emotions; give at least one, each once")
         if self.groups and (missing := [e for e in self.emotions if e not in self.groups]):
             raise StimulusError(f"the judge's groups lack {', '.join(missing)[:80]}; give each emotion its group")
         measured = self.accuracy

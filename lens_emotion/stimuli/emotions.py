@@ -17,7 +17,7 @@ from typing import Annotated
 import regex
 from pydantic import Field
 
-from lens_emotion.files.user import Name
+from lens_emotion.files.names import Name
 
 EMOTIONS: tuple[str, ...] = (
     "happy", "sad", "calm", "desperate", "afraid", "angry", "proud", "guilty", "nervous", "hopeful",

@@ -18,9 +18,9 @@ from pydantic import Field
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.files.artifacts import check_name
+from lens_emotion.files.names import check_name, name_of
 from lens_emotion.files.read import read_json, whole_path
-from lens_emotion.files.user import name_of, record
+from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import CONTROLS, PRESET, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table

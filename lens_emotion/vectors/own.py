@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ArtifactError, LayerError, UnsupportedModelError
-from lens_emotion.files.artifacts import check_label
+from lens_emotion.files.names import check_label
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
