@@ -20,7 +20,7 @@ from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, DoseError, LayerError, UnknownEmotionError
 from lens_emotion.extraction.activations import Header, check_one_model, tell_former
 from lens_emotion.files.artifacts import check_tensors, from_file, part_of, read_tensors, refuse_where, write_tensors
-from lens_emotion.files.names import check_label, name_of
+from lens_emotion.files.names import check_label, check_labels, name_of
 from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE
 from lens_emotion.models.layers import layers_in_words, resolve_layer
 

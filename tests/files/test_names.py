@@ -56,7 +56,8 @@ TAKERS = {
     **{f"stimulus file, {k}": lambda p, n, k=k: read_stimulus_file(_file(p, {"items": [_item(**{k: n})]}))
        for k in ("id", "emotion", "topic", "person", "language", "text")},
     "stimulus file, name": lambda p, n: read_stimulus_file(_file(p, {"name": n, "items": [_item()]})),
-    "stimulus file, forbidden": lambda p, n: read_stimulus_file(_file(p, {"forbidden": {n: ["x"]}, "items": [_item()]})),
+    "stimulus file, forbidden": lambda p, n: read_stimulus_file(
+        _file(p, {"forbidden": {n: ["x"]}, "items": [_item()]})),
     **{f"table, {k}": lambda p, n, k=k: _texts(**{k: n}) for k in ("id", "emotion", "topic", "person", "language")},
     "table by emotion": lambda p, n: le.stimuli_from({"calm": ["a"], n: ["b"]}),
     "table, name": lambda p, n: le.stimuli_from(["a", "b"], ["calm", "sad"], name=n),
@@ -67,9 +68,11 @@ TAKERS = {
        for k in ("prompt_id", "text", "emotion", "topic")},
     **{f"Scenario, {k}": lambda p, n, k=k: replace(le.Scenario("a", "calm", "b"), **{k: n})
        for k in ("scenario_id", "emotion", "opening")},
-    **{f"prompt file, {k}": lambda p, n, k=k: read_prompts(_file(p, {"prompts": [_item(**{k: n}), _item(emotion="x")]}))
+    **{f"prompt file, {k}": lambda p, n, k=k: read_prompts(
+        _file(p, {"prompts": [_item(**{k: n}), _item(emotion="x", id="two")]}))
        for k in ("id", "emotion", "topic", "text")},
-    "scenario file": lambda p, n: read_scenarios(_file(p, {"scenarios": [{"id": n, "emotion": "calm", "opening": "a"}]})),
+    "scenario file": lambda p, n: read_scenarios(
+        _file(p, {"scenarios": [{"id": n, "emotion": "calm", "opening": "a"}]})),
     "judge file, emotion": lambda p, n: read_judge_file(
         _file(p, {"kind": "words", "words": {"en": {n: ["a"], "sad": ["b"]}}})),
     "judge file, language": lambda p, n: read_judge_file(
@@ -77,8 +80,8 @@ TAKERS = {
     "judge file, name": lambda p, n: read_judge_file(
         _file(p, {"kind": "words", "name": n, "words": {"en": {"calm": ["a"], "sad": ["b"]}}})),
     "Judge, name": lambda p, n: Judge(n, ("calm",), lambda texts: texts),
-    "Judge, emotion": lambda p, n: Judge("a", ("calm", n), lambda texts: texts),
-    "EmotionVectors": lambda p, n: _vectors("calm", n),
+    "Judge, emotion": lambda p, n: Judge("a", ("other", n), lambda texts: texts),
+    "EmotionVectors": lambda p, n: _vectors("other", n),
     "Header, model": lambda p, n: HEADER.with_(model=n),
     "Header, stimuli": lambda p, n: HEADER.with_(stimuli=n),
     **{f"TextRecord, {k}": lambda p, n, k=k: replace(TextRecord("a", "calm", "tea", "b"), **{k: n})
