@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+_LONGEST = 2000  # characters of a message: what was given may be a text, or a path of any length
+
 
 class LensEmotionError(Exception):
     """Base of every error that the user of this package can cause and mend."""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 500]} ... {said[-490:]}"
 
 
 class UnknownModelError(LensEmotionError):

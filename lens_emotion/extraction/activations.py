@@ -21,6 +21,8 @@ from torch import Tensor
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, FingerprintError, StimulusError, UnknownEmotionError
 from lens_emotion.files.artifacts import (
+    check_each,
+    check_is,
     check_tensors,
     check_text,
     check_whole,
@@ -103,6 +105,8 @@ class PooledActivations:
 
     def __post_init__(self) -> None:
         check_tensors({name: getattr(self, name) for name in AXES}, AXES)
+        check_each("records", self.records, TextRecord)
+        check_is("header", self.header, Header)
         refuse_where("residual_norm", self.residual_norm, self.residual_norm <= 0, "must be above 0, a mean length")
         if len(self.records) != self.values.shape[0]:
             raise ArtifactError(

@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jaxtyping import Bool, Float
 
-from lens_emotion.errors import ArtifactError
+from lens_emotion.errors import ArtifactError, LensEmotionError
 from lens_emotion.files.read import check_regular, strict_json
 
 if TYPE_CHECKING:  # torch takes seconds to load, and who looks at files alone has no tensors
@@ -305,6 +305,22 @@ def check_text(what: str, said: object) -> None:
         raise ArtifactError(f"{what} is {_shown(said)}; give text without NUL and halves of surrogate pairs")
 
 
+def check_is(
+    what: str, given: object, kind: type | tuple[type, ...], error: type[LensEmotionError] = ArtifactError
+) -> None:
+    """Raises `error` unless this is of a kind, of which True and False are none unless they are asked for."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
+        raise error(f"{what} is {_shown(given)}; give {' or '.join(k.__name__ for k in kinds)}")
+
+
+def check_each(what: str, given: object, kind: type, error: type[LensEmotionError] = ArtifactError) -> None:
+    """Raises `error` unless this is a tuple or list of one kind of things."""
+    check_is(what, given, (tuple, list), error)
+    for one in cast(Sequence[object], given):
+        check_is(f"one of {what}", one, kind, error)
+
+
 def check_whole(what: str, n: object, least: int = 0) -> None:
     """Raises ArtifactError unless this is a whole number of at least `least`."""
     if isinstance(n, bool) or not isinstance(n, int) or n < least:
@@ -312,7 +328,10 @@ def check_whole(what: str, n: object, least: int = 0) -> None:
 
 
 def _shown(value: object) -> str:
-    return ascii(value[:60] if isinstance(value, str) else value)[:80]
+    try:
+        return " ".join(ascii(value[:60] if isinstance(value, str) else value).split())[:80]
+    except ValueError:  # a number of more digits than Python writes
+        return f"of {type(value).__name__}, too long to be shown"
 
 
 # A checksum over metadata and tensors of an artifact: a flipped bit on a disk is named, not computed with.

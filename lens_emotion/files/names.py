@@ -48,7 +48,7 @@ def name_of(said: str) -> str:
 
 def check_name(what: str, said: object, empty: bool = False, error: type[LensEmotionError] = ArtifactError) -> None:
     """Raises `error` unless this is a name; "" only if it may be empty."""
-    if not (is_name(said) or (empty and said == "")):
+    if not (is_name(said) or (empty and isinstance(said, str) and not said)):
         raise error(f"{what} is {_ascii(said)}; {ONE_LINE}")
 
 

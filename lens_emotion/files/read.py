@@ -45,6 +45,17 @@ def check_regular(path: str | Path, error: Failing = ArtifactError, remedy: str 
     return Path(path)
 
 
+def as_path(given: object, error: Failing = ArtifactError) -> Path:
+    """A path as it was given.
+
+    Raises:
+        error: what is no path: None, a number, bytes, a list of paths.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise error(f"{given!r:.60} is no path; give one as text or a Path")
+    return Path(given)
+
+
 def whole_path(path: str | Path) -> Path:
     """The path from the root on, its links followed as far as they lead: unlike `Path.resolve`, also one without end.
 

@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
 from lens_emotion.files.names import name_of
-from lens_emotion.files.read import read_text, strict_json
+from lens_emotion.files.read import as_path, read_text, strict_json
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Form")
@@ -129,7 +129,7 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
     Raises:
         StimulusError: no such file, no such format, a fault of syntax or of form, with file and line.
     """
-    path = Path(path)
+    path = as_path(path, StimulusError)
     text = read_text(path, StimulusError, "give a TOML or JSON file in UTF-8", LARGEST_FILE)
     file: UserFile[Any] = UserFile(path, text, _parse(path, text))
     try:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, check_whole, digest
+from lens_emotion.files.artifacts import atomic_write, check_each, check_is, check_whole, digest
 from lens_emotion.files.names import check_name
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
@@ -78,6 +78,12 @@ class DoseResponse(Result):
         for name in _FRAMES:
             _check_frame(name, getattr(self, name))
         check_whole("n_emotions", self.n_emotions, 1)
+        check_name("judge", self.judge)
+        check_is("judge_independent", self.judge_independent, (bool, np.bool_))
+        check_is("judge_accuracy", self.judge_accuracy, (float, int, np.floating, type(None)))
+        check_is("thresholds", self.thresholds, Thresholds)
+        check_is("groups", self.groups, dict)
+        check_each("notes", self.notes, str)
         if isinstance(self.layer, str):
             check_name("layer", self.layer)
         else:
@@ -399,7 +405,7 @@ def _check_frame(name: str, frame: pd.DataFrame) -> None:
 def _numbers(name: str, column: str, frame: pd.DataFrame) -> Float[np.ndarray, " rows"]:
     try:
         return frame[column].to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArtifactError(f"{column} in {name} holds what is no number") from None
 
 

@@ -17,6 +17,7 @@ from typing import Annotated
 import regex
 from pydantic import Field
 
+from lens_emotion.errors import StimulusError
 from lens_emotion.files.names import Name
 
 EMOTIONS: tuple[str, ...] = (
@@ -124,5 +125,15 @@ def main_script(text: str) -> str:
 
 
 def names(given: Iterable[str]) -> tuple[str, ...]:
-    """Names as they were given, each once; one string is one name, not its letters."""
-    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+    """Names as they were given, each once; one string is one name, not its letters.
+
+    Raises:
+        StimulusError: what is no name.
+    """
+    try:
+        found = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        found = [given]
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise StimulusError(f"{wrong[0]!r:.60} is no name; give names, such as ['calm', 'angry']")
+    return tuple(dict.fromkeys(found))

@@ -108,11 +108,14 @@ class StimulusSet(Result, Sequence[Stimulus]):
     norms: tuple[Norm, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not all(isinstance(s, Stimulus) for s in self.items):
-            raise StimulusError(
-                "a StimulusSet is a name and its Stimulus objects, StimulusSet('mine', (Stimulus(...), ...)); "
-                "le.stimuli_from(...) makes one of a table, dicts or texts with labels"
-            )
+        for what, kind in (("items", Stimulus), ("norms", Norm)):
+            given = getattr(self, what)
+            if not isinstance(given, tuple | list) or not all(isinstance(s, kind) for s in given):
+                raise StimulusError(
+                    f"{what} is {given!r:.60}: a StimulusSet is a name and its Stimulus objects, "
+                    "StimulusSet('mine', (Stimulus(...), ...)), and perhaps a Norm of each emotion; "
+                    "le.stimuli_from(...) makes one of a table, dicts or texts with labels"
+                )
         check_name("the name of a stimulus set", self.name, error=StimulusError)
         object.__setattr__(self, "items", tuple(self.items))  # a list is welcome
         ids = Counter(s.text_id for s in self.items)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -197,7 +198,8 @@ def _row(row: Any) -> Any:
 
 
 def _listed(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) and not hasattr(value, "read")
+    single = isinstance(value, str | bytes | Mapping) or hasattr(value, "read") or getattr(value, "ndim", 1) == 0
+    return isinstance(value, Iterable) and not single
 
 
 # From columns to words.
@@ -276,7 +278,7 @@ def _number(label: Any) -> int | None:
     """A label that is a whole number, in whatever form."""
     if isinstance(label, str):
         return int(label) if re.fullmatch(r"\s*-?\d{1,9}\s*", label) else None
-    return int(label) if isinstance(label, int | float) and label == label and int(label) == label else None
+    return int(label) if isinstance(label, int | float) and math.isfinite(label) and int(label) == label else None
 
 
 # Files.

@@ -447,7 +447,7 @@ def _terms(given: Any, names: Sequence[str]) -> Terms:
     if isinstance(given, str):
         return parse_mixture(given, names)
     pairs = [(w, e) for e, w in given.items()] if isinstance(given, Mapping) else given
-    if isinstance(pairs, EmotionVector) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, EmotionVector) or not isinstance(pairs, Iterable) or not getattr(pairs, "ndim", 1):
         raise DoseError(f"{repr(given)[:60]} is no mixture; write {MIXTURE}")
     found: list[tuple[float, str]] = []
     for pair in pairs:

@@ -69,7 +69,11 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
     dose = dose_number(dose)
     if not dose:
         raise DoseError(f"dose 0 makes no vector; {HOW_FAR}")
-    chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)
+    chosen = (
+        vector.layers
+        if isinstance(layers, str) and layers == "all" and vector.layers
+        else resolve_layers(layers, vector.n_layers)
+    )
     vector.check_layers(chosen)
     return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in chosen}
 
