@@ -152,7 +152,7 @@ def strict_json(text: str | bytes, infinite: bool = False) -> Any:
             a surrogate pair, tables too deep in one another; with its line.
         UnicodeDecodeError: bytes that are no UTF-8.
     """
-    text = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     try:
         found = (_WITH_INFINITY if infinite else _DECODER).decode(text)
         if _SPELLED_HALF.search(text) or _HALF.search(text):
@@ -199,6 +199,7 @@ def _check_string(said: str, keys: set[str] | None) -> None:
 
 def _opened(path: str | Path, error: Failing, remedy: str) -> int:
     """A descriptor of a regular file; opened without waiting, for a FIFO would wait for its writer."""
+    path = as_path(path, error)  # of a number the system would take the file that is open under it
     try:
         if (kind := _kind(os.stat(path).st_mode)) == _FILE:
             return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

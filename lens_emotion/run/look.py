@@ -24,7 +24,7 @@ from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
 from lens_emotion.files.names import is_name
-from lens_emotion.files.read import read_bytes, read_json, whole_path
+from lens_emotion.files.read import as_path, read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.run.config import CONTROLS, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
@@ -133,7 +133,7 @@ def check_is_run(path: str | Path) -> Path:
     Raises:
         ArtifactError: it is none.
     """
-    root = Path(path)
+    root = as_path(path)
     if not _looks_like_run(root):
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
@@ -208,7 +208,7 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
     Raises:
         ArtifactError: no such folder.
     """
-    return tuple(sorted(map(_summary, runs_in(Path(folder))), key=lambda r: r.created, reverse=True))
+    return tuple(sorted(map(_summary, runs_in(as_path(folder))), key=lambda r: r.created, reverse=True))
 
 
 def _summary(path: Path) -> RunSummary:

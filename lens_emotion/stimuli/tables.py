@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.read import read_text, strict_json
+from lens_emotion.files.read import as_path, read_text, strict_json
 from lens_emotion.files.user import fitting, plain
 from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusForm, StimulusSet, item_of, read_stimulus_file
 
@@ -307,7 +307,8 @@ def rows_of_file(path: str | Path) -> Data | None:
     Raises:
         StimulusError: it cannot be read, or is no table.
     """
-    if (by := _BY_PANDAS.get(suffix := Path(path).suffix.lower())) and Path(path).is_file():
+    path = as_path(path, StimulusError)
+    if (by := _BY_PANDAS.get(suffix := path.suffix.lower())) and path.is_file():
         raise StimulusError(
             f"{path}: a {suffix} file is not read here; open it yourself: le.stimuli_from({by.format(repr(str(path)))})"
         )
