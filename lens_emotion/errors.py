@@ -15,8 +15,12 @@ class LensEmotionError(Exception):
     """Base of every error that the user of this package can cause and mend."""
 
     def __str__(self) -> str:
-        said = super().__str__()
-        return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 500]} ... {said[-490:]}"
+        return shortened(super().__str__())
+
+
+def shortened(said: str) -> str:
+    """A message that can be read: the middle of one of thousands of characters is left out."""
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 500]} ... {said[-490:]}"
 
 
 class UnknownModelError(LensEmotionError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from jaxtyping import Bool, Float
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
-from lens_emotion.files.read import check_regular, strict_json
+from lens_emotion.files.read import check_regular, read_start, strict_json
 
 if TYPE_CHECKING:  # torch takes seconds to load, and who looks at files alone has no tensors
     from torch import Tensor
@@ -142,7 +142,7 @@ def save_anew(
         data = made.read_bytes()
     if os.path.lexists(path):
         _check_is_file(path)
-        if not overwrite and path.read_bytes() != data:
+        if not overwrite and read_start(path, len(data) + 1) != data:
             raise ArtifactError(f"{path} lies there and holds something else; {ELSEWHERE}")
     return atomic_write(path, data)
 
@@ -323,8 +323,8 @@ def check_each(what: str, given: object, kind: type, error: type[LensEmotionErro
 
 def check_whole(what: str, n: object, least: int = 0) -> None:
     """Raises ArtifactError unless this is a whole number of at least `least`."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ArtifactError(f"{what} is {_shown(n)}; give a whole number of at least {least}")
+    if isinstance(n, bool) or not isinstance(n, int) or not least <= n < 2**63:
+        raise ArtifactError(f"{what} is {_shown(n)}; give a whole number of at least {least}, and below 2^63")
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -278,7 +277,7 @@ def _number(label: Any) -> int | None:
     """A label that is a whole number, in whatever form."""
     if isinstance(label, str):
         return int(label) if re.fullmatch(r"\s*-?\d{1,9}\s*", label) else None
-    return int(label) if isinstance(label, int | float) and math.isfinite(label) and int(label) == label else None
+    return int(label) if isinstance(label, int) or (isinstance(label, float) and label.is_integer()) else None
 
 
 # Files.
