@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import regex
 from pydantic import Field
@@ -130,10 +130,9 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
     Raises:
         StimulusError: what is no name.
     """
-    try:
-        found = [given] if isinstance(given, str) else list(given)
-    except TypeError:
-        found = [given]
+    found: list[Any] = [given]
+    if not isinstance(given, str) and isinstance(given, Iterable) and getattr(given, "ndim", 1):
+        found = list(given)
     if wrong := [one for one in found if not isinstance(one, str)]:
         raise StimulusError(f"{wrong[0]!r:.60} is no name; give names, such as ['calm', 'angry']")
     return tuple(dict.fromkeys(found))
