@@ -131,7 +131,7 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
         StimulusError: what is no name.
     """
     found: list[Any] = [given]
-    if not isinstance(given, str) and isinstance(given, Iterable) and getattr(given, "ndim", 1):
+    if not isinstance(given, str) and isinstance(given, Iterable) and getattr(given, "ndim", True):
         found = list(given)
     if wrong := [one for one in found if not isinstance(one, str)]:
         raise StimulusError(f"{wrong[0]!r:.60} is no name; give names, such as ['calm', 'angry']")

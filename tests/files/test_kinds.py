@@ -135,6 +135,14 @@ def test_numbers_that_are_stored_otherwise(llama, given):
             le.vector(given, llama, layer=2)
 
 
+def test_an_empty_mixture_is_refused_before_texts_are_read(llama, monkeypatch):
+    monkeypatch.setattr("lens_emotion.steering.steer.extract_comprehension", None)
+    monkeypatch.setattr("lens_emotion.steering.steer._MADE", {})
+    for empty in ({}, [], ()):
+        with pytest.raises(LensEmotionError, match="nothing to steer with"):
+            le.steer(llama, empty)
+
+
 READERS = {
     "load_stimuli": le.load_stimuli, "read_stimulus_file": read_stimulus_file, "read_written": read_written,
     "read_judge_file": read_judge_file, "load_dose_response": load_dose_response, "read_json": read_json,
