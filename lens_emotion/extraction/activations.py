@@ -67,7 +67,7 @@ class TextRecord:
 
     def __post_init__(self) -> None:
         check_label("a text's emotion", self.emotion, empty=True)
-        check_text("a text", self.text)
+        check_text("a text's text", self.text)
         for name in ("text_id", "topic", "person", "language", "split"):
             check_name(f"a text's {name}", getattr(self, name), empty=True)
         counts = {name: getattr(self, name) for name in ("n_total", "n_pooled", "n_skipped", "n_special")}

@@ -122,10 +122,13 @@ def read_text(path: str | Path, error: Failing = ArtifactError, remedy: str = "c
     """
     data = read_bytes(path, error, remedy, most)
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as failed:
         line = data.count(b"\n", 0, failed.start) + 1
         raise error(f"cannot read {path}, line {line}: it is no text in UTF-8; {remedy}") from None
+    if text.startswith("\ufeff"):
+        raise error(f"cannot read {path}: two byte order marks stand in front, where one may; {remedy}")
+    return text
 
 
 def read_json(path: str | Path, error: Failing = ArtifactError, remedy: str = "copy it anew", most: int = MOST) -> Any:
@@ -152,7 +155,7 @@ def strict_json(text: str | bytes, infinite: bool = False) -> Any:
             a surrogate pair, tables too deep in one another; with its line.
         UnicodeDecodeError: bytes that are no UTF-8.
     """
-    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+    text = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
     try:
         found = (_WITH_INFINITY if infinite else _DECODER).decode(text)
         if _SPELLED_HALF.search(text) or _HALF.search(text):
