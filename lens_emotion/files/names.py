@@ -2,8 +2,8 @@
 
 A name is text of one line that shows something: no control character, no half of a surrogate pair, not white space or
 invisible characters alone. A label is a name by which things are found and told apart: also in composed letters (NFC),
-with nothing unseen at its ends, so that no two labels look the same and differ there. Inside of a name what joins
-letters stays (as in Persian, and in emoji of several parts).
+without white space at its ends. Invisible characters at the ends of a name are refused, so that no two look the same
+and differ there; inside what joins letters stays (as in Persian, and in emoji of several parts).
 
 Files and tables of users are read leniently, each label as `name_of` gives it; objects made in memory are not changed,
 and refuse what is no label (`check_label`), since what was given would not be found again.
@@ -25,14 +25,14 @@ from lens_emotion.errors import ArtifactError, LensEmotionError
 _SIGN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
 _NONE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SEEN = regex.compile(r"[^\p{Z}\p{C}\p{M}\p{Default_Ignorable_Code_Point}\u2800]|\p{Co}")  # \u2800: an empty cell
-_OUTER = r"[\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+"  # at the ends of a name unseen
-_ENDS = re.compile(rf"^{_OUTER}|{_OUTER}$")
-ONE_LINE = "give one line that shows something, without control characters"
+_UNSEEN = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"  # zero-width and direction marks
+_ENDS = re.compile(rf"^\s*{_UNSEEN}|{_UNSEEN}\s*$")
+ONE_LINE = "give one line that shows something, without control characters, and nothing invisible at its ends"
 
 
 def is_name(said: object) -> bool:
     """Whether this is text of one line that shows something."""
-    return isinstance(said, str) and shows(said) and _NONE.search(said) is None
+    return isinstance(said, str) and shows(said) and not _NONE.search(said) and not _ENDS.search(said)
 
 
 def shows(said: str) -> bool:
@@ -42,8 +42,8 @@ def shows(said: str) -> bool:
 
 def name_of(said: str) -> str:
     """A label in one form: composed letters (NFC), so that an accent typed as two characters is the same letter;
-    without white space and invisible characters at its ends."""
-    return unicodedata.normalize("NFC", _ENDS.sub("", said))
+    without white space at its ends."""
+    return unicodedata.normalize("NFC", said.strip())
 
 
 def check_name(what: str, said: object, empty: bool = False, error: type[LensEmotionError] = ArtifactError) -> None:
@@ -74,11 +74,17 @@ def _ascii(value: object) -> str:
 
 
 def _seen(said: str) -> str:
-    if said and not shows(said):
+    if not shows(said):
         raise PydanticCustomError("unseen", "got {given}, of which nothing shows; give text", {"given": _ascii(said)})
     return said
 
 
+def _named(said: str) -> str:
+    if said and not is_name(said):
+        raise PydanticCustomError("no_name", f"got {{given}}; {ONE_LINE}", {"given": _ascii(said)})
+    return said
+
+
 Text = Annotated[str, Field(pattern=r"\S"), AfterValidator(_seen)]
-Name = Annotated[str, Field(pattern=rf"^{_SIGN}*(?=\S){_SIGN}+$(?!\n)"), AfterValidator(_seen)]
-Label = Annotated[str, Field(pattern=rf"^{_SIGN}*$(?!\n)"), AfterValidator(_seen)]  # a name, or empty
+Name = Annotated[str, Field(pattern=rf"^{_SIGN}*(?=\S){_SIGN}+$(?!\n)"), AfterValidator(_named)]
+Label = Annotated[str, Field(pattern=rf"^{_SIGN}*$(?!\n)"), AfterValidator(_named)]  # a name, or empty

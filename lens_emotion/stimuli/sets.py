@@ -61,8 +61,8 @@ class Stimulus:
         language: ISO 639-1 code of the text ("en", "zh", ...).
 
     Raises:
-        StimulusError: an id, emotion or topic that is empty, of which nothing shows, or with something unseen at its
-            ends (`stimuli_from` takes that off).
+        StimulusError: an id, emotion or topic that is empty, of which nothing shows, or with white space at its ends
+            (`stimuli_from` takes that off).
 
     Example:
         >>> le.Stimulus("calm-tea", "The tea was still warm, and nobody called.", "calm", "tea").emotion
@@ -303,9 +303,6 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
     try:
         data = read_json(path, remedy="run the step again")
         rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
-        rows = [
-            row | {k: name_of(row[k]) for k in row.keys() & set(_LABELS) if isinstance(row[k], str)} for row in rows
-        ]
         items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
         note = data.get("_note", "")
         if not isinstance(note, str):
@@ -313,10 +310,6 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
         return StimulusSet(data["name"], items), note
     except (KeyError, TypeError, AttributeError, StimulusError) as error:
         raise ArtifactError(f"{path} holds no readable stories ({error}); run the step again") from None
-
-
-def _label_of(column: str, value: object) -> object:
-    return name_of(value) if column in _LABELS and isinstance(value, str) else value
 
 
 # A set's file: its form, and what is read from it.
