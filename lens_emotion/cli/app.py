@@ -23,7 +23,7 @@ from lens_emotion.cli.runs import figures, runs_app
 from lens_emotion.cli.stimuli import stimuli_app
 from lens_emotion.cli.study import init, study
 from lens_emotion.cli.vectors import vectors_app
-from lens_emotion.errors import LensEmotionError
+from lens_emotion.errors import LensEmotionError, shortened
 from lens_emotion.memory import out_of_memory
 from lens_emotion.version import __version__
 
@@ -124,7 +124,7 @@ def _told(error: Exception) -> int:
 
 def _tell(message: str) -> None:
     """One line on stderr, whatever characters a name in it has."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.strip())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shortened(message.strip()))
     print(f"lens-emotion: {line}", file=sys.stderr)
 
 

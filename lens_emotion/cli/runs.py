@@ -197,6 +197,7 @@ def figures(
 
 def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
     """Raises FiguresError for folders that would be written over one another, or into a run."""
+    from lens_emotion.files.names import is_name
     from lens_emotion.files.read import whole_path
     from lens_emotion.report.gallery import FiguresError
     from lens_emotion.run.store import MANIFEST
@@ -208,7 +209,7 @@ def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
     if (out / MANIFEST).is_file():
         raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
-    if (across and not across.isprintable()) or across == "README.md":
+    if (across and not is_name(across)) or across == "README.md":
         raise FiguresError(f"--across is the name of a folder; got {across!r}")
 
 

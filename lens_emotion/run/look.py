@@ -23,7 +23,8 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
-from lens_emotion.files.read import read_bytes, read_json, whole_path
+from lens_emotion.files.names import is_name
+from lens_emotion.files.read import as_path, read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.run.config import CONTROLS, PUBLISHED, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
@@ -106,7 +107,7 @@ def read_manifest(run: Path) -> Manifest:
         raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
     if found.done is None and "done" in data:  # versions before 0.2 left it out
         raise ArtifactError(f"{path} does not say whether the study is done; run it again, or copy it anew")
-    if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
+    if not all(map(is_name, (*found.settings.models, *found.places))):
         raise ArtifactError(f"{path} names a model by what is no line of text")
     if found.created and not _is_date(found.created):
         raise ArtifactError(f"{path} was made at {ascii(found.created)[:40]}, which is no date")
@@ -136,7 +137,7 @@ def check_is_run(path: str | Path) -> Path:
     Raises:
         ArtifactError: it is none.
     """
-    root = Path(path)
+    root = as_path(path)
     if not _looks_like_run(root):
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
@@ -211,7 +212,7 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
     Raises:
         ArtifactError: no such folder.
     """
-    return tuple(sorted(map(_summary, runs_in(Path(folder))), key=lambda r: r.created, reverse=True))
+    return tuple(sorted(map(_summary, runs_in(as_path(folder))), key=lambda r: r.created, reverse=True))
 
 
 def _summary(path: Path) -> RunSummary:

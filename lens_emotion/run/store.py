@@ -47,6 +47,7 @@ from lens_emotion.files.checksums import (
     write_sums,
 )
 from lens_emotion.files.journal import Journal, Part
+from lens_emotion.files.names import is_name
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import record as formed
 from lens_emotion.memory import pass_on
@@ -356,7 +357,7 @@ def record_of(folder: Path) -> StepRecord:
     if not isinstance(data, dict) or (schema := data.pop("schema", None)) != SCHEMA or schema is True:
         raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
     found = formed(StepRecord, data, str(path))
-    if not found.name.isprintable() or not found.name.strip():
+    if not is_name(found.name):
         raise ArtifactError(f"{folder / RECORD} has a name that is no line of text; run the step again")
     if not 0 <= found.seconds <= LONGEST_STEP:
         raise ArtifactError(f"{path}: no step takes {found.seconds:g} s; run the study again")

@@ -18,9 +18,9 @@ from pydantic import Field
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.files.artifacts import check_name
-from lens_emotion.files.read import read_json, whole_path
-from lens_emotion.files.user import name_of, record
+from lens_emotion.files.names import check_name, name_of
+from lens_emotion.files.read import as_path, read_json, whole_path
+from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
@@ -73,7 +73,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     Raises:
         ArtifactError: no run folder, unfinished, or of a version that stored less.
     """
-    root = Path(folder)
+    root = as_path(folder)
     manifest = manifest_of(root)
     config = manifest.settings
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
