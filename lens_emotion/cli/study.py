@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
-PUBLISHED = "published"
-CONTROLS = "controls"
-COLUMNS = {CONTROLS: "comprehension", PUBLISHED: "steering"}  # whose column tells of it too
+COLUMNS = {"controls": "comprehension", "published": "steering"}  # whose column tells of it too
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -195,7 +193,7 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     plan = plan_study(config, folder)
     n = f"{len(plan.models)} model{'s' * (len(plan.models) != 1)}"
     say_line(("plan", "bold"), f": {n} on {plan.device} -> {folder} (nothing is loaded or run)")
-    names = [s.name for s in plan.models[0].steps if s.name != CONTROLS]
+    names = [s.name for s in plan.models[0].steps if s.name not in COLUMNS]
     made = table("model", *(SHORT[s] for s in names), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
         cells = [_planned([s for s in model.steps if COLUMNS.get(s.name, s.name) == name]) for name in names]

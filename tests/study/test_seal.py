@@ -158,7 +158,7 @@ def test_a_seal_that_was_tampered_with_is_told_and_never_mended(begun, how):
 
 def test_a_folder_that_holds_readings_is_not_sealed(studied, tmp_path):
     run = copied(studied, tmp_path / "run")
-    with pytest.raises(ArtifactError, match=r"5 stored steps.*--out.*--seal") as told:
+    with pytest.raises(ArtifactError, match=r"6 stored steps.*--out.*--seal") as told:
         le.run_study(SMALL, run.folder, seal=True)
     assert "\n" not in str(told.value)
 
