@@ -42,7 +42,7 @@ def test_another_protocol_is_refused() -> None:
         StudyConfig(protocol="theirs")
 
 
-def test_noise_is_supported_by_the_published_rule_and_not_by_ours() -> None:
+def test_noise_is_supported_by_the_published_rule_and_not_by_ours(untyped) -> None:
     acts = planted(n_emotions=20, n_layers=9, d_model=48, signal=0.0, n_topics=4, seed=3).acts
     acts = planted(n_emotions=20, n_layers=9, d_model=48, signal=0.0, n_topics=4, seed=4).acts
     layers = best_layer(replace(acts, header=acts.header.with_(pooling="last_token")), n_permutations=40)
