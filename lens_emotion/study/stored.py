@@ -22,6 +22,8 @@ from lens_emotion.files.names import check_name, name_of
 from lens_emotion.files.read import as_path, read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.forward import SMALL
+from lens_emotion.models.threads import one_core
 from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
 from lens_emotion.run.store import Store
@@ -156,9 +158,10 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         ratings=tuple(record(Norm, rating, f"a rating of {path}") for rating in facts.ratings),
         lacking={step: why for step, why in lacking.items() if why},
     )
-    by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
     tokens = _lens(folder, lens, info.d_vocab)
-    return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
+    with one_core(info.d_model < SMALL):
+        by_layer = atlas_of(story, config, evidence.ratings)
+        return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
 
 _WORDS = {"emotion", "side", "token", "control", "script"}  # the other columns of the lens's tables are numbers
