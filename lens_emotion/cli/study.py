@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from lens_emotion.study.plan import PlannedStep
     from lens_emotion.study.workers import Executor as Runner
 
-SHORT = {"comprehension": "read", "generation": "write", "generation_jeong": "preset", "steering": "steer"}
+SHORT = {
+    "comprehension": "read",
+    "generation": "write",
+    "generation_jeong": "preset",
+    "steering": "steer",
+    "published": "published",
+}
 COLUMNS = {"controls": "comprehension", "published": "steering"}  # whose column tells of it too
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
@@ -193,10 +199,12 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     plan = plan_study(config, folder)
     n = f"{len(plan.models)} model{'s' * (len(plan.models) != 1)}"
     say_line(("plan", "bold"), f": {n} on {plan.device} -> {folder} (nothing is loaded or run)")
-    names = [s.name for s in plan.models[0].steps if s.name not in COLUMNS]
+    present = {s.name for s in plan.models[0].steps}
+    column = {name: other if (other := COLUMNS.get(name)) in present else name for name in present}
+    names = [s.name for s in plan.models[0].steps if column[s.name] == s.name]
     made = table("model", *(SHORT[s] for s in names), "memory", "RAM", "disk", "time", right=tuple(range(1, 9)))
     for model, name in zip(plan.models, short([m.name for m in plan.models]), strict=True):
-        cells = [_planned([s for s in model.steps if COLUMNS.get(s.name, s.name) == name]) for name in names]
+        cells = [_planned([s for s in model.steps if column.get(s.name) == name]) for name in names]
         if (needs := model.needs) is None:
             cells += ["?"] * 4
         else:
@@ -206,7 +214,8 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     say_line(f"together: {size(plan.disk)} on disk with the report, {duration(plan.seconds)}")
     say_prose(
         "steps: ok = stored (if the weights are those it was read from), part = some batches are kept, else the time "
-        "it takes; read: with the controls. memory: where the model runs, weights and largest batch; RAM: activations "
+        "it takes; read: with the controls; steer: with the published "
+        "protocol. memory: where the model runs, weights and largest batch; RAM: activations "
         "of all texts."
     )
     for words in sorted({s.basis for m in plan.models for s in m.steps if s.state != STORED}):

@@ -10,34 +10,28 @@ the protocol lacks.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from lens_emotion.analysis.separation import cosine_null
 from lens_emotion.display import Result
-from lens_emotion.errors import AnalysisError, ArtifactError, DoseError, StimulusError
+from lens_emotion.errors import AnalysisError, DoseError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import extract_comprehension as read_texts
 from lens_emotion.extraction.generation import extract_generation as write_and_read
 from lens_emotion.extraction.pooling import last_token
-from lens_emotion.files.artifacts import atomic_write
-from lens_emotion.files.read import read_json
-from lens_emotion.models.access import Model, describe, hook_name, parameter_count
+from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
-from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import place, resolve_layer
-from lens_emotion.models.prompting import encode
 from lens_emotion.pictures import Line
 from lens_emotion.presets.protocol import MIDDLE, PROTOCOL, by_rule, doses_for, regimes, units
+from lens_emotion.presets.suppression import inflation
+from lens_emotion.presets.suppression import suppression as suppression  # a part of the protocol, in a file of its own
 from lens_emotion.stats.tests import p_text, percentile_band, permutation_p
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import everywhere
@@ -322,30 +316,6 @@ def _listed(given: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
-def unit_of_dose(
-    model: Model, prompts: Sequence[str]
-) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, " n_layers"]]:
-    """Mean norm of `resid_post` over all positions of the prompts, as published, and without their first token."""
-    with_first, without = [], []
-    for prompt in dict.fromkeys(prompts):
-        cache = residual_cache(model, torch.tensor([encode(model, prompt)]))
-        norms = torch.stack([cache["resid_post", k][0].float().norm(dim=-1).cpu() for k in range(model.cfg.n_layers)])
-        with_first.append(norms.mean(1))
-        without.append(norms[:, 1:].mean(1) if norms.shape[1] > 1 else norms.mean(1))
-    return torch.stack(with_first).mean(0).numpy(), torch.stack(without).mean(0).numpy()
-
-
-def inflation(model: Model, prompts: Sequence[str]) -> float:
-    """By how much the first token raises the unit of dose of these prompts, mean over layers; 1 is not at all.
-
-    Example:
-        >>> le.presets.jeong.inflation(model, ["The door opened and"]) > 1
-        True
-    """
-    with_first, without = unit_of_dose(model, prompts)
-    return float((with_first / without).mean())
-
-
 def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
     """Openings to steer: two an emotion, of the reported opposite pairs, or of all emotions where none is there."""
     paired = {e for pair in OPPOSITE_PAIRS for e in pair}
@@ -357,155 +327,3 @@ def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
         if count[scenario.emotion] <= PROTOCOL.scenarios:
             kept.append(scenario)
     return kept
-
-
-# Suppression: does steering towards one emotion push a state off another?
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Suppression(Result):
-    """Projections of a prompt's last token on two emotions, before and after steering towards one of them.
-
-    Attributes:
-        table: scenario, prompt, direction (of projection), before, after; random_low, random_mean, random_high (after
-            random directions of the same length), added (what the steering itself has put along that direction by that
-            layer: the sum of what was added, no effect of the model's).
-        steered, suppressed: the pair. dose: as a share. layer: where it is read. n_random: directions.
-        inflation: by how much the first token raises the unit of dose, mean over prompts and layers.
-    """
-
-    table: pd.DataFrame
-    steered: str
-    suppressed: str
-    dose: float
-    layer: int
-    n_random: int
-    inflation: float
-
-    def means(self, direction: str) -> pd.Series:
-        """Over scenarios."""
-        rows = self.table[self.table.direction == direction]
-        return rows[["before", "after", "random_low", "random_mean", "random_high", "added"]].mean()
-
-    @property
-    def beyond_random(self) -> bool:
-        """Whether the suppressed emotion falls in the mean, and below what random directions make of it."""
-        rows = self.table[self.table.direction == self.suppressed]
-        below = rows.after.to_numpy() < rows.random_low.to_numpy()
-        return bool(rows.after.mean() < rows.before.mean() and below.mean() > 0.5)
-
-    def summary(self) -> str:
-        """Both projections, their control, and the part that is arithmetic."""
-        said = []
-        for name in (self.steered, self.suppressed):
-            m = self.means(name)
-            said.append(
-                f"{name} {m.before:+.1f} -> {m.after:+.1f} (random directions {m.random_low:+.1f} to "
-                f"{m.random_high:+.1f}; {m.added:+.1f} is what was added)"
-            )
-        return f"Steering to {self.steered} at {self.dose:g}, read at layer {self.layer}: {', '.join(said)}"
-
-
-def suppression(
-    model: Model,
-    vectors: EmotionVectors,
-    prompts: Sequence[str],
-    *,
-    dose: float = PROTOCOL.suppression_dose,
-    pair: tuple[str, str] = PROTOCOL.pair,
-    layer: int | None = None,
-    n_random: int = 19,
-    seed: int = 0,
-) -> Suppression:
-    """The published table: steer all layers towards one emotion and read how far the last token of each prompt lies
-    along it and along another, beside dose 0 and random directions.
-
-    The push is that of the public code to the letter: the mean norm is taken in the very pass that is steered.
-
-    Args:
-        vectors: of this model (`extract_comprehension`). prompts: the published table has six.
-        layer: where vectors come from and states are read; None for two thirds of the depth.
-        n_random: directions of the control. seed: of them.
-
-    Raises:
-        DoseError: no prompts. UnknownEmotionError: an emotion without a vector.
-
-    Example:
-        >>> vectors = le.presets.jeong.extract_comprehension(model)
-        >>> found = le.presets.jeong.suppression(model, vectors, ["The door opened and", "In the morning she"])
-        >>> found.table.direction.tolist()
-        ['calm', 'hostile', 'calm', 'hostile']
-    """
-    openings = _listed(prompts)
-    if not openings or n_random < 1:
-        raise DoseError("nothing to steer: give at least one prompt, and one random direction")
-    n = vectors.n_layers
-    at = resolve_layer(layer, n, 2 * n // 3)
-    read = torch.stack([vectors[name].at(at).float() for name in pair])
-    rng = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(n_random, read.shape[1], generator=rng)
-    pushes = torch.cat([torch.zeros_like(read[:1]), read[:1], drawn / drawn.norm(dim=-1, keepdim=True)])
-    rows = []
-    for i, prompt in enumerate(openings):
-        states, added = _pushed(model, encode(model, prompt), pushes, dose, at)
-        seen = (states @ read.T).double().numpy()  # rows: unsteered, steered, random directions
-        for k, name in enumerate(pair):
-            low, high = percentile_band(seen[2:, k])
-            control = {"random_low": float(low), "random_mean": seen[2:, k].mean(), "random_high": float(high)}
-            along = float(added * (read[0] @ read[k]))
-            row = {"scenario": i, "prompt": prompt, "direction": name, "before": seen[0, k], "after": seen[1, k]}
-            rows.append(row | control | {"added": along})
-    return Suppression(pd.DataFrame(rows), *pair, dose, at, n_random, inflation(model, openings))
-
-
-def _pushed(
-    model: Model, ids: Sequence[int], pushes: Float[Tensor, "rows d_model"], dose: float, layer: int
-) -> tuple[Float[Tensor, "rows d_model"], float]:
-    """States of the last token at a layer, one row per push, and the length added to the second row by then."""
-    states, lengths = list[Tensor](), list[float]()
-
-    def hook(at: int) -> Callable[..., Tensor]:
-        def push(value: Float[Tensor, "rows pos d_model"], hook: object) -> Float[Tensor, "rows pos d_model"]:
-            unit = value.float().norm(dim=-1).mean(1)  # of each row, over all positions, the first one too
-            moved = value + (dose * unit[:, None] * pushes.to(value.device))[:, None].to(value.dtype)
-            lengths.append(dose * float(unit[1]))
-            if at == layer:
-                states.append(moved[:, -1].detach().float().cpu())
-            return moved
-
-        return push
-
-    rows = torch.tensor([list(ids)], device=describe(model).device).repeat(len(pushes), 1)
-    with torch.no_grad():
-        model.run_with_hooks(rows, fwd_hooks=[(hook_name(k), hook(k)) for k in range(layer + 1)])
-    return states[0], sum(lengths)
-
-
-_PLAIN = ("steered", "suppressed", "dose", "layer", "n_random", "inflation")
-_WORDS = ("prompt", "direction")
-_NUMBERS = ("scenario", "before", "after", "random_low", "random_mean", "random_high", "added")
-
-
-def save_suppression(found: Suppression, path: str | Path) -> Path:
-    """Write as JSON, atomically."""
-    data = {name: getattr(found, name) for name in _PLAIN} | {"table": found.table.to_dict("list")}
-    return atomic_write(path, json.dumps(data, ensure_ascii=False) + "\n")
-
-
-def load_suppression(path: str | Path) -> Suppression:
-    """Read a file written by `save_suppression`. Raises ArtifactError if it is damaged or of another kind."""
-    try:
-        data = read_json(path)
-        table = pd.DataFrame({name: data["table"][name] for name in ("scenario", *_WORDS, *_NUMBERS[1:])})
-        kinds = {"steered": str, "suppressed": str, "dose": float, "layer": int, "n_random": int, "inflation": float}
-        if any(type(data[name]) is not kind for name, kind in kinds.items()) or table.empty:
-            raise ValueError("its facts are of another kind")
-        if not np.isfinite(table[list(_NUMBERS)].to_numpy(float)).all():
-            raise ValueError("a number is none")
-        if wrong := [x for name in _WORDS for x in table[name] if not isinstance(x, str)]:
-            raise ValueError(f"{wrong[0]!r:.40} is no text")
-        if not {data["steered"], data["suppressed"]} == set(table["direction"]):
-            raise ValueError("its directions are not those of its table")
-        return Suppression(table, **{name: data[name] for name in _PLAIN})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} is no readable suppression table ({error}); run the step again") from None

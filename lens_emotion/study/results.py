@@ -24,8 +24,9 @@ from lens_emotion.analysis.words import BeyondWords
 from lens_emotion.display import Brief, Result, panel
 from lens_emotion.extraction.activations import Header, PooledActivations
 from lens_emotion.models.access import ModelInfo
-from lens_emotion.presets.jeong import BestLayer, Suppression
+from lens_emotion.presets.jeong import BestLayer
 from lens_emotion.presets.protocol import Regimes
+from lens_emotion.presets.suppression import Suppression
 from lens_emotion.run.config import StudyConfig
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.steering.leakage import Leakage

@@ -26,6 +26,7 @@ from lens_emotion.models.sampling import Sampling
 from lens_emotion.models.templates import chat_prompt, has_chat_template
 from lens_emotion.presets import jeong
 from lens_emotion.presets.protocol import PROTOCOL, doses_for
+from lens_emotion.presets.suppression import Suppression, load_suppression, save_suppression
 from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, STORY_SAMPLING, WRITING, StudyConfig
 from lens_emotion.run.inputs import (
     EVERYWHERE_DOSES,
@@ -335,7 +336,7 @@ def load_steered(folder: Path) -> Steered:
     return load_dose_response(folder / DOSES), load_dose_response(every) if every.exists() else None
 
 
-Republished = tuple[DoseResponse | None, jeong.Suppression | None]
+Republished = tuple[DoseResponse | None, Suppression | None]
 
 
 def published(run: ModelRun, acts: PooledActivations, last: PooledActivations) -> Republished:
@@ -379,7 +380,7 @@ def _save_published(found: Republished, folder: Path) -> None:
     if texts is not None:
         save_dose_response(texts, folder / DOSES)
     if suppressed is not None:
-        jeong.save_suppression(suppressed, folder / SUPPRESSION)
+        save_suppression(suppressed, folder / SUPPRESSION)
 
 
 def load_published(folder: Path) -> Republished:
@@ -391,7 +392,7 @@ def load_published(folder: Path) -> Republished:
     texts, suppressed = folder / DOSES, folder / SUPPRESSION
     return (
         load_dose_response(texts) if texts.exists() else None,
-        jeong.load_suppression(suppressed) if suppressed.exists() else None,
+        load_suppression(suppressed) if suppressed.exists() else None,
     )
 
 

@@ -16,7 +16,7 @@ import lens_emotion as le
 from lens_emotion.errors import ArtifactError, DoseError, StimulusError
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.prompting import encode
-from lens_emotion.presets import jeong, numbers
+from lens_emotion.presets import jeong, numbers, suppression
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 from lens_emotion.steering.experiment import everywhere
 from lens_emotion.stimuli.library import load_stimuli
@@ -108,10 +108,10 @@ def test_the_first_token_inflates_the_dose(monkeypatch) -> None:
     states = torch.zeros(10, 2)
     states[:, 0] = torch.tensor([1292.0, *[19.8] * 9])
     cache = {("resid_post", k): states[None] for k in range(3)}
-    monkeypatch.setattr(jeong, "residual_cache", lambda model, tokens: cache)
-    monkeypatch.setattr(jeong, "encode", lambda model, text: [0] * 10)
+    monkeypatch.setattr(suppression, "residual_cache", lambda model, tokens: cache)
+    monkeypatch.setattr(suppression, "encode", lambda model, text: [0] * 10)
     model = SimpleNamespace(cfg=SimpleNamespace(n_layers=3))
-    with_first, without = jeong.unit_of_dose(model, ["a text"])
+    with_first, without = suppression.unit_of_dose(model, ["a text"])
     assert with_first.tolist() == pytest.approx([147.02] * 3, abs=0.01) and without.tolist() == pytest.approx(
         [19.8] * 3
     )
@@ -204,15 +204,25 @@ def test_most_of_the_steered_projection_is_what_was_added(twenty_one, suppressed
 
 
 def test_a_table_is_read_back_as_it_was_and_a_damaged_one_refused(suppressed, tmp_path) -> None:
-    path = jeong.save_suppression(suppressed, tmp_path / "suppression.json")
-    back = jeong.load_suppression(path)
+    path = suppression.save_suppression(suppressed, tmp_path / "suppression.json")
+    back = suppression.load_suppression(path)
     pd.testing.assert_frame_equal(back.table, suppressed.table, check_exact=True)
     assert back.summary() == suppressed.summary()
     good = path.read_text()
-    for bad in ("{}", "[]", good.replace('"calm"', "3"), good.replace('"layer": 4', '"layer": "4"'), good[:-9]):
+    lies = [
+        *(('"calm"', x) for x in ("3", '" "')),
+        *(('"layer": 4', f'"layer": {x}') for x in ('"4"', "-4")),
+        *(('"n_random": 19', f'"n_random": {x}') for x in ("0", "true")),
+        *(('"dose": 0.05', f'"dose": {x}') for x in ("-0.05", "1e400")),
+        ('"random_low": [', '"random_low": [1e300, '),
+        ('"before": [', '"before": [true, '),
+        (PROMPTS[0][:3], "\\ud800"),
+    ]
+    assert all(old in good for old, _ in lies)
+    for bad in ("{}", "[]", good[:-9], *(good.replace(old, new, 1) for old, new in lies)):
         path.write_text(bad)
         with pytest.raises(ArtifactError, match="suppression"):
-            jeong.load_suppression(path)
+            suppression.load_suppression(path)
 
 
 # published numbers
