@@ -285,12 +285,17 @@ def first(*found: str) -> str:
 def fault_of_names(names: Iterable[str], what: str = "name") -> str:
     """Names that are empty, not to be told apart, or no text."""
     names = list(names)
-    if odd_ones := [n for n in names if not isinstance(n, str) or not n.strip() or "\0" in n or fault_of_text(n)]:
+    if odd_ones := [n for n in names if not isinstance(n, str) or not _shows(n) or "\0" in n or fault_of_text(n)]:
         return f"the {what} {odd_ones[0]!r:.40} is none"
     if broken := [n for n in names if any(unicodedata.category(c) in ("Cc", "Cs") for c in n)]:
         return f"the {what} {broken[0]!r:.40} holds control characters"
     same = {unicodedata.normalize("NFC", n.strip()) for n in names}
     return "" if len(same) == len(names) else f"two {what}s are the same"
+
+
+def _shows(text: str) -> bool:
+    """Whether a letter, number, sign or symbol stands in it, by Unicode's own classes."""
+    return any(unicodedata.category(c)[0] in "LNPS" for c in text)
 
 
 def fault_of_text(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.fuzz_grammar import DEEP, fault_of_names, fault_of_numbers, fault_of_texts, first, lied, told
 from benchmarks.fuzz_subjects import Reader
-from lens_emotion.files.user import name_of
+from lens_emotion.files.names import name_of
 
 Right = Callable[[dict[str, Any], Any], bool]
 Meant = Callable[[Any], str]

@@ -8,7 +8,8 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def run_readers(folder: Path) -> list[Reader]:
     return [
         _listed(copy("listed"), good),
         _manifest_of(copy("manifest")),
+        _seal_of(copy("sealed")),
         *_records(copy("record")),
         _verified(copy("verified")),
         _summed(copy("summed")),
@@ -183,6 +185,44 @@ def _summary(facts: Any, row: Any, run: Path) -> str:
         return f"{row.steps_done} of {row.steps_total} steps"
     dated = "" if row.created[:4].isdigit() and len(row.created) < 40 else f"created {row.created!r:.30}, no date"
     return first(dated, fault_of_names(row.models, "model"), fault_of_numbers(row.seconds, "seconds", 0.0, 1e12))
+
+
+def _seal_of(run: Path) -> Reader:
+    """A seal: half of the lies have the hash that they should have."""
+    from lens_emotion.run.config import StudyConfig
+    from lens_emotion.run.sealed import Seal, read_seal, sha256_of_json
+    from lens_emotion.study.seal import state_of
+
+    parts: dict[str, Any] = {"design": {"seed": 0}, "models": {MODEL: {"settings": {"seed": 0}, "files": "f" * 64}}}
+    parts |= {"thresholds": {"m": {"LEVEL": 0.025}}, "smallest": {"C1": {"value": 0.1, "unit": "u", "why": "w"}}}
+    parts |= {"claims": {"statements": {"C1": "s"}, "code": {"a.py": "0" * 64}}, "power": [{"claim": "C1"}]}
+    made = Seal(date=DATE, version="0.1.0", **parts)
+    place = run / "sealed.json"
+    place.write_text(json.dumps({**asdict(made), "sha256": made.digest}))
+
+    def read(path: Path) -> Any:
+        state_of(path.parent, StudyConfig(models=(MODEL,)), names=(MODEL,)).line()
+        return read_seal(path.parent)
+
+    def says(data: bytes, result: Any) -> str:
+        facts = or_none(data)
+        if result is None or not isinstance(facts, dict):
+            return "" if result is None and not data else "a seal of what is no table"
+        own = {k: v for k, v in facts.items() if k != "sha256"}
+        return "" if asdict(result) == facts and sha256_of_json(own) == facts["sha256"] else "another seal"
+
+    found = json_reader("read_seal", place, read, says)
+
+    def lies(rng: random.Random) -> bytes:
+        data = lied(rng, json.loads(found.good))
+        facts = or_none(data.encode("utf-8", "surrogatepass"))
+        if isinstance(facts, dict) and rng.random() < 0.5:
+            with suppress(ValueError):
+                own = {k: v for k, v in facts.items() if k != "sha256"}
+                return json.dumps({**own, "sha256": sha256_of_json(own)}).encode()
+        return data.encode("utf-8", "surrogatepass")
+
+    return replace(found, lies=lies)
 
 
 def _manifest_of(run: Path) -> Reader:

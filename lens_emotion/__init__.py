@@ -46,6 +46,8 @@ _HOME = {
     "vectors.interchange": ("from_gguf", "from_steering_vector", "to_gguf", "to_steering_vector"),
     "vectors.hub": ("pull_vectors", "push_vectors"),
     "run.config": ("StudyConfig",),
+    "run.sealed": ("read_seal",),
+    "study.power": ("power_of",),
     "steering.judge_files": ("judge_from_file",),
     "analysis.separation": ("separation",),
     "analysis.decoding": ("decoding",),

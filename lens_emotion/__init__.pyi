@@ -67,6 +67,7 @@ from lens_emotion.models.sampling import Sampling as Sampling
 from lens_emotion.models.wrapping import wrap as wrap
 from lens_emotion.play.explorer import explorer as explorer
 from lens_emotion.run.config import StudyConfig as StudyConfig
+from lens_emotion.run.sealed import read_seal as read_seal
 from lens_emotion.steering.architecture import by_architecture as by_architecture
 from lens_emotion.steering.classifier_judge import classifier_judge as classifier_judge
 from lens_emotion.steering.comparison import compare_texts as compare_texts
@@ -100,6 +101,7 @@ from lens_emotion.stimuli.sets import Stimulus as Stimulus
 from lens_emotion.stimuli.sets import StimulusSet as StimulusSet
 from lens_emotion.study.methods import methods_text as methods_text
 from lens_emotion.study.pipeline import run_study as run_study
+from lens_emotion.study.power import power_of as power_of
 from lens_emotion.vectors.emotion_vectors import EmotionVector as EmotionVector
 from lens_emotion.vectors.emotion_vectors import EmotionVectors as EmotionVectors
 from lens_emotion.vectors.emotion_vectors import mixture as mixture
@@ -173,10 +175,12 @@ __all__ = [
     "mixed_effects",
     "mixture",
     "opposites",
+    "power_of",
     "preview",
     "probe",
     "pull_vectors",
     "push_vectors",
+    "read_seal",
     "regime_map",
     "reliability",
     "residual_cache",

@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+_LONGEST = 2000  # characters of a message: what was given may be a text, or a path of any length
+
 
 class LensEmotionError(Exception):
     """Base of every error that the user of this package can cause and mend."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
+
+
+def shortened(said: str) -> str:
+    """A message that can be read: the middle of one of thousands of characters is left out."""
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 500]} ... {said[-490:]}"
 
 
 class UnknownModelError(LensEmotionError):

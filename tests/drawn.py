@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 from conftest import tiny
-from planted import planted
+from planted import planted, twins
 
 import lens_emotion as le
 from lens_emotion.extraction.pooling import story_mean
@@ -73,6 +73,8 @@ def results_of(acts, vectors):
         "leakage": le.leakage(steering, world_words("world-en-zh", "zh")),
         "by_architecture": le.by_architecture(frame.assign(model=[f"m{i}" for i in range(5)]), n_draws=99),
         "layer_sweep": le.layer_sweep(a, n_permutations=20),
+        "beyond_words": le.beyond_words(a, n_permutations=5),
+        "twins_apart": le.twins_apart(*twins(1.0, own_words=False), n_permutations=20),
         "separation": le.separation(a, n_permutations=20),
         "decoding": le.decoding(a, n_permutations=20),
         "confusion": le.decoding(a, n_permutations=20),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -87,3 +87,17 @@ def pooled(values: Tensor, names: Sequence[tuple[str, str]], texts: Sequence[str
         for i, (emotion, topic) in enumerate(names)
     )
     return PooledActivations(values, records, values.norm(dim=-1).mean(0), HEADER)
+
+
+def twins(signal: float, own_words: bool, seed: int = 0):
+    """Pairs whose texts are the same but for a sign of affect in the state, and in the words if so asked."""
+    rng = np.random.default_rng(seed)
+    names = [(e, f"topic{t}") for e in ("happy", "sad", "calm") for t in range(8)]
+    values = rng.standard_normal((len(names), 2, 16))
+    affect = np.zeros(16)
+    affect[0] = signal
+    texts = [f"thing{chr(97 + i)} of {t} seen by day" for i, (_, t) in enumerate(names)]
+    told = pooled(torch.from_numpy(values + affect).float(), names, [f"{t} alas" if own_words else t for t in texts])
+    plain = values + 0.3 * rng.standard_normal(values.shape)
+    bare = pooled(torch.from_numpy(plain).float(), names, [f"{t} there" if own_words else t for t in texts])
+    return told, replace(bare, records=tuple(replace(r, text_id=f"{r.text_id}-twin") for r in bare.records))

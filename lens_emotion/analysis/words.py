@@ -25,6 +25,7 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.static import static_embeddings
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
+from lens_emotion.models.threads import one_core
 from lens_emotion.pictures import Line
 from lens_emotion.stats.decide import Estimate
 from lens_emotion.stats.design import Design, design_of, grams, inner_products, label_permutations, tied, with_copies
@@ -161,13 +162,14 @@ def beyond_words(
         )
     sources = word_grams([r.text for r in texts.records], static_rows(acts, static, texts), encoder)
     labels = label_permutations(design, n_permutations, seed)
-    log_p, table = _words_alone(design, sources, labels)
     order = shuffled_within(design.fold, n_permutations, seed)
     values = texts.values.detach().cpu()
     found = {}
-    for decoder in (CENTRED, STANDARDISED):
-        scores = _state_scores(design, values, decoder)
-        found[decoder] = _beyond(acts, design, log_p, scores, order, labels, decoder, table, tuple(sources), seed)
+    with one_core():  # thousands of small systems
+        log_p, table = _words_alone(design, sources, labels)
+        for decoder in (CENTRED, STANDARDISED):
+            scores = _state_scores(design, values, decoder)
+            found[decoder] = _beyond(acts, design, log_p, scores, order, labels, decoder, table, tuple(sources), seed)
     one, other = found[CENTRED], found[STANDARDISED]
     more = {f"{c}_standardised": other.table[c] for c in other.table if c not in ("layer", "depth", "words")}
     return replace(one, table=one.table.assign(**more), standardised=other)

@@ -18,11 +18,12 @@ import typer
 
 from lens_emotion.cli.audit import audit
 from lens_emotion.cli.model import check, drift, extract, models, play, steer
+from lens_emotion.cli.power import power
 from lens_emotion.cli.runs import figures, runs_app
 from lens_emotion.cli.stimuli import stimuli_app
 from lens_emotion.cli.study import init, study
 from lens_emotion.cli.vectors import vectors_app
-from lens_emotion.errors import LensEmotionError
+from lens_emotion.errors import LensEmotionError, shortened
 from lens_emotion.memory import out_of_memory
 from lens_emotion.version import __version__
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (study, init, figures, audit, models, extract, steer, drift, check, play):
+for command in (study, power, init, figures, audit, models, extract, steer, drift, check, play):
     app.command()(command)
 for name, group in {"stimuli": stimuli_app, "vectors": vectors_app, "runs": runs_app}.items():
     app.add_typer(group, name=name)
@@ -123,7 +124,7 @@ def _told(error: Exception) -> int:
 
 def _tell(message: str) -> None:
     """One line on stderr, whatever characters a name in it has."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.strip())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shortened(message.strip()))
     print(f"lens-emotion: {line}", file=sys.stderr)
 
 

@@ -78,7 +78,9 @@ def verify(run: RunFolder) -> None:
         say_line(Text(f"note     {note}", style="dim"))
     if found.damages:
         whole = max(found.n_files, len(found.damages))  # a file without a checksum may be damaged too
-        say_line(f"{len(found.damages)} of {whole} files are damaged; `lens-emotion study` makes them again")
+        only = {d.path.name for d in found.damages} == {"sealed.json"}
+        remedy = "a seal is not made again: take it from a copy" if only else "`lens-emotion study` makes them again"
+        say_line(f"{len(found.damages)} of {whole} files are damaged; {remedy}")
         raise typer.Exit(1)
     say_line(f"all {found.n_files} files of {run} are what was written")
 
@@ -195,6 +197,7 @@ def figures(
 
 def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
     """Raises FiguresError for folders that would be written over one another, or into a run."""
+    from lens_emotion.files.names import is_name
     from lens_emotion.files.read import whole_path
     from lens_emotion.report.gallery import FiguresError
     from lens_emotion.run.store import MANIFEST
@@ -206,7 +209,7 @@ def _check_names(runs: Sequence[Path], out: Path, across: str | None) -> None:
         raise FiguresError(f"every set of figures needs a folder of its own name; got {', '.join(names)}")
     if (out / MANIFEST).is_file():
         raise FiguresError(f"{out} is a run folder, in which nothing but its study writes; give another --out")
-    if (across and not across.isprintable()) or across == "README.md":
+    if (across and not is_name(across)) or across == "README.md":
         raise FiguresError(f"--across is the name of a folder; got {across!r}")
 
 

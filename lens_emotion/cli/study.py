@@ -37,9 +37,7 @@ SHORT = {
     "steering": "steer",
     "published": "published",
 }
-PUBLISHED = "published"
-CONTROLS = "controls"
-COLUMNS = {CONTROLS: "comprehension", PUBLISHED: "steering"}  # whose column tells of it too
+COLUMNS = {"controls": "comprehension", "published": "steering"}  # whose column tells of it too, where there is one
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
@@ -84,6 +82,12 @@ Gpus = Annotated[
     float | None, typer.Option(help="With ray: GPUs of each task, 0.5 for two on one; default 1 where there are any.")
 ]
 Cpus = Annotated[float, typer.Option(help="With ray: CPUs, and threads, of each task.")]
+Sealed = Annotated[
+    bool,
+    typer.Option(
+        "--seal", help="Write design, rules and power to sealed.json, with hash and date, before a model is read."
+    ),
+]
 Plan = Annotated[bool, typer.Option("--plan", help="Only say what would run, and what it needs.")]
 
 
@@ -110,6 +114,7 @@ def study(
     executor: Executor = "local",
     gpus: Gpus = None,
     cpus: Cpus = 1,
+    seal: Sealed = False,
     plan: Plan = False,
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
@@ -127,10 +132,10 @@ def study(
         if plan:
             print_plan(settings, folder)
             return
-        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it)
+        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it, seal)
 
 
-def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None) -> None:
+def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None, seal: bool = False) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.memory import room_for
     from lens_emotion.report.build import build_report, wanting
@@ -138,7 +143,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     from lens_emotion.run.store import check_is_free
     from lens_emotion.study.pipeline import run_study
     from lens_emotion.study.plan import shortages
-    from lens_emotion.study.verdict import NOT_SUPPORTED, SUPPORTED
+    from lens_emotion.study.verdict import BROKEN, NOT_SUPPORTED, SEALED, SUPPORTED
 
     started = time.monotonic()
     say_line(("lens-emotion study", "bold"), f": {', '.join(short(config.models))} -> {folder}")
@@ -151,7 +156,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     with writing(folder):
         for lacking in shortages(config, folder, here=executor is None):
             say_prose(("note: ", "yellow"), f"{lacking}; the study begins all the same")
-        run = run_study(config, folder, command, say, executor)
+        run = run_study(config, folder, command, say, executor, seal)
         say("report", "drawing figures and writing the page")
         with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
             report, rows = build_report(run)
@@ -159,6 +164,7 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     for row in rows:
         _print_summary(row)
     say_prose(("\nThe paper's claims, over all models", "bold"), " (each model's: claims.json and the report)")
+    say_prose((run.seal.line(), {SEALED: "green", BROKEN: "bold red"}.get(run.seal.status, "dim")))
     styles = {SUPPORTED: "green", NOT_SUPPORTED: "yellow"}
     for claim in run.claims.overall:
         verdict = Text(f"{claim.verdict:<18}", style=styles.get(claim.verdict, "dim"))

@@ -70,12 +70,12 @@ def import_vectors(
 ) -> None:
     """Read a control vector of another tool (GGUF, or what steering-vectors takes) as a vector file."""
     from lens_emotion.files.artifacts import check_mine, save_anew
+    from lens_emotion.files.names import check_name
     from lens_emotion.models.layers import layers_in_words
     from lens_emotion.models.loading import load_model, resolve
     from lens_emotion.vectors.interchange import as_set, from_gguf, from_safetensors
 
-    if name and not name.isprintable():
-        raise ArtifactError(f"{name!r} is no name for a vector; give letters, digits, signs and spaces")
+    check_name("--name", name, empty=True)
     check_mine(out, "EmotionVectors", {"model": resolve(model).label}, overwrite)
     loaded = load_model(model)
     plain = file.suffix == ".safetensors"

@@ -21,8 +21,8 @@ from torch import Tensor
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, FingerprintError, StimulusError, UnknownEmotionError
 from lens_emotion.files.artifacts import (
-    check_label,
-    check_name,
+    check_each,
+    check_is,
     check_tensors,
     check_text,
     check_whole,
@@ -32,6 +32,7 @@ from lens_emotion.files.artifacts import (
     refuse_where,
     write_tensors,
 )
+from lens_emotion.files.names import check_label, check_name
 from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
 from lens_emotion.models.identity import VERSION
@@ -66,8 +67,9 @@ class TextRecord:
 
     def __post_init__(self) -> None:
         check_label("a text's emotion", self.emotion, empty=True)
-        for name in ("text_id", "topic", "text", "person", "language", "split"):
-            check_text(f"a text's {name}", getattr(self, name))
+        check_text("a text's text", self.text)
+        for name in ("text_id", "topic", "person", "language", "split"):
+            check_name(f"a text's {name}", getattr(self, name), empty=True)
         counts = {name: getattr(self, name) for name in ("n_total", "n_pooled", "n_skipped", "n_special")}
         for name, n in counts.items():
             check_whole(f"{name} of text {self.text_id!r:.60}", n)
@@ -103,6 +105,8 @@ class PooledActivations:
 
     def __post_init__(self) -> None:
         check_tensors({name: getattr(self, name) for name in AXES}, AXES)
+        check_each("records", self.records, TextRecord)
+        check_is("header", self.header, Header)
         refuse_where("residual_norm", self.residual_norm, self.residual_norm <= 0, "must be above 0, a mean length")
         if len(self.records) != self.values.shape[0]:
             raise ArtifactError(

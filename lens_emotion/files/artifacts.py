@@ -9,16 +9,15 @@ import math
 import os
 import re
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jaxtyping import Bool, Float
 
-from lens_emotion.errors import ArtifactError
-from lens_emotion.files.read import check_regular, strict_json
+from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.files.read import check_regular, read_start, strict_json
 
 if TYPE_CHECKING:  # torch takes seconds to load, and who looks at files alone has no tensors
     from torch import Tensor
@@ -143,7 +142,7 @@ def save_anew(
         data = made.read_bytes()
     if os.path.lexists(path):
         _check_is_file(path)
-        if not overwrite and path.read_bytes() != data:
+        if not overwrite and read_start(path, len(data) + 1) != data:
             raise ArtifactError(f"{path} lies there and holds something else; {ELSEWHERE}")
     return atomic_write(path, data)
 
@@ -238,7 +237,6 @@ def from_file(path: str | Path, remedy: str = "make it again or copy it anew") -
 
 # What values mean, checked by the objects themselves: the same when they are made in memory, read or written.
 MAY_BE_EMPTY = "texts"  # the one axis without entries that is no mistake
-_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -307,29 +305,33 @@ def check_text(what: str, said: object) -> None:
         raise ArtifactError(f"{what} is {_shown(said)}; give text without NUL and halves of surrogate pairs")
 
 
-def check_name(what: str, said: object, empty: bool = False) -> None:
-    """Raises ArtifactError unless this is text of one line, without control characters; "" only if it may be empty."""
-    if not isinstance(said, str) or _NO_NAME.search(said) or not (empty or said.strip()):
-        form = "text of one line" if empty else "text of one line that is not empty"
-        raise ArtifactError(f"{what} is {_shown(said)}; give {form}, without control characters")
+def check_is(
+    what: str, given: object, kind: type | tuple[type, ...], error: type[LensEmotionError] = ArtifactError
+) -> None:
+    """Raises `error` unless this is of a kind, of which True and False are none unless they are asked for."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(given, kinds) or (isinstance(given, bool) and bool not in kinds):
+        raise error(f"{what} is {_shown(given)}; give {' or '.join(k.__name__ for k in kinds)}")
 
 
-def check_label(what: str, said: object, empty: bool = False) -> None:
-    """A name by which things are found: also in composed letters (NFC), without spaces around it."""
-    check_name(what, said, empty)
-    assert isinstance(said, str)
-    if said != unicodedata.normalize("NFC", said.strip()):
-        raise ArtifactError(f"{what} is {ascii(said)[:80]}; give {unicodedata.normalize('NFC', said.strip())!a}")
+def check_each(what: str, given: object, kind: type, error: type[LensEmotionError] = ArtifactError) -> None:
+    """Raises `error` unless this is a tuple or list of one kind of things."""
+    check_is(what, given, (tuple, list), error)
+    for one in cast(Sequence[object], given):
+        check_is(f"one of {what}", one, kind, error)
 
 
 def check_whole(what: str, n: object, least: int = 0) -> None:
     """Raises ArtifactError unless this is a whole number of at least `least`."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ArtifactError(f"{what} is {_shown(n)}; give a whole number of at least {least}")
+    if isinstance(n, bool) or not isinstance(n, int) or not least <= n < 2**63:
+        raise ArtifactError(f"{what} is {_shown(n)}; give a whole number of at least {least}, and below 2^63")
 
 
 def _shown(value: object) -> str:
-    return ascii(value[:60] if isinstance(value, str) else value)[:80]
+    try:
+        return " ".join(ascii(value[:60] if isinstance(value, str) else value).split())[:80]
+    except ValueError:  # a number of more digits than Python writes
+        return f"of {type(value).__name__}, too long to be shown"
 
 
 # A checksum over metadata and tensors of an artifact: a flipped bit on a disk is named, not computed with.

@@ -45,6 +45,17 @@ def check_regular(path: str | Path, error: Failing = ArtifactError, remedy: str 
     return Path(path)
 
 
+def as_path(given: object, error: Failing = ArtifactError) -> Path:
+    """A path as it was given.
+
+    Raises:
+        error: what is no path: None, a number, bytes, a list of paths.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise error(f"{given!r:.60} is no path; give one as text or a Path")
+    return Path(given)
+
+
 def whole_path(path: str | Path) -> Path:
     """The path from the root on, its links followed as far as they lead: unlike `Path.resolve`, also one without end.
 
@@ -111,10 +122,13 @@ def read_text(path: str | Path, error: Failing = ArtifactError, remedy: str = "c
     """
     data = read_bytes(path, error, remedy, most)
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as failed:
         line = data.count(b"\n", 0, failed.start) + 1
         raise error(f"cannot read {path}, line {line}: it is no text in UTF-8; {remedy}") from None
+    if text.startswith("\ufeff"):
+        raise error(f"cannot read {path}: two byte order marks stand in front, where one may; {remedy}")
+    return text
 
 
 def read_json(path: str | Path, error: Failing = ArtifactError, remedy: str = "copy it anew", most: int = MOST) -> Any:
@@ -188,6 +202,7 @@ def _check_string(said: str, keys: set[str] | None) -> None:
 
 def _opened(path: str | Path, error: Failing, remedy: str) -> int:
     """A descriptor of a regular file; opened without waiting, for a FIFO would wait for its writer."""
+    path = as_path(path, error)  # of a number the system would take the file that is open under it
     try:
         if (kind := _kind(os.stat(path).st_mode)) == _FILE:
             return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -14,7 +14,6 @@ import os
 import re
 import time
 import tomllib
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache, wraps
@@ -27,7 +26,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from lens_emotion.errors import ArtifactError, LensEmotionError, StimulusError
-from lens_emotion.files.read import read_text, strict_json
+from lens_emotion.files.names import name_of
+from lens_emotion.files.read import as_path, read_text, strict_json
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Form")
@@ -49,10 +49,6 @@ def _each_once(values: Any) -> Any:
 
 
 Once = AfterValidator(_each_once)  # of a list: 2 and 2.0 are one number
-Text = Annotated[str, Field(pattern=r"\S")]
-_SIGN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no control character, no line break
-Name = Annotated[str, Field(pattern=rf"^{_SIGN}*(?=\S){_SIGN}+$(?!\n)")]  # of one line, not empty
-Label = Annotated[str, Field(pattern=rf"^{_SIGN}*$(?!\n)")]  # the same, perhaps empty
 
 
 class Form(BaseModel):
@@ -133,7 +129,7 @@ def read_user_file(path: str | Path, form: type[F]) -> UserFile[F]:
     Raises:
         StimulusError: no such file, no such format, a fault of syntax or of form, with file and line.
     """
-    path = Path(path)
+    path = as_path(path, StimulusError)
     text = read_text(path, StimulusError, "give a TOML or JSON file in UTF-8", LARGEST_FILE)
     file: UserFile[Any] = UserFile(path, text, _parse(path, text))
     try:
@@ -153,11 +149,6 @@ def fitting(data: Any, form: type[F], what: str) -> F:
     except ValidationError as error:
         at, words = _fault(error, form)
         raise StimulusError(f"{', '.join(filter(None, [what, _place(at)]))}: {words}") from None
-
-
-def name_of(emotion: str) -> str:
-    """An emotion's name in one form (NFC), so that an accent typed as two characters is the same letter."""
-    return unicodedata.normalize("NFC", emotion.strip())
 
 
 # Numbers: whoever asks for one takes the same ones, NumPy's included, and refuses the same ones in the same words.

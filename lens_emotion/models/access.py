@@ -16,7 +16,8 @@ import torch
 from transformer_lens.utilities import get_act_name
 
 from lens_emotion.errors import ProcessedModelError, UnsupportedModelError
-from lens_emotion.files.artifacts import check_name, check_whole
+from lens_emotion.files.artifacts import check_whole
+from lens_emotion.files.names import check_name
 from lens_emotion.models import hooked
 from lens_emotion.models.identity import former_fingerprint, identity_of
 

@@ -48,8 +48,12 @@ def encode(model: Model, text: str) -> list[int]:
     """
     if not isinstance(text, str):
         raise StimulusError(f"a {type(text).__name__} is no text, {str(text)[:60]!r}; give one string")
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise StimulusError(f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise StimulusError(
+            f"{text[:80]!r} holds half of a surrogate pair, which is no text; write the character"
+        ) from None
     ids = list(tokenizer_of(model)(text, add_special_tokens=False).input_ids)
     front = first_token(model).ids
     if own := set(front) & special_ids(model):

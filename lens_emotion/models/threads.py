@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from lens_emotion.errors import ModelBusyError
 
@@ -68,3 +70,24 @@ def one_thread(when: bool = True) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_core(when: bool = True) -> Iterator[None]:
+    """The same, and one thread of the BLAS behind NumPy and SciPy; Python threads begun inside have one each, too.
+
+    Each of them keeps threads of its own, which spin while they wait: over small pieces, beside others that do the
+    same, that took five times the processor time of the work.
+    """
+    if not when:
+        yield
+        return
+    with one_thread(), _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg.blas  # noqa: F401 - SciPy's is another one than NumPy's, and not found before it is loaded
+
+    return ThreadpoolController()

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lens_emotion.errors import ModelUnavailableError, UnknownModelError, UnsupportedModelError
-from lens_emotion.files.artifacts import check_name
+from lens_emotion.files.names import check_name
 from lens_emotion.memory import pass_on, room_for
 from lens_emotion.models import hooked
 from lens_emotion.models.access import Model, check_raw_basis, tokenizer_of

@@ -40,6 +40,7 @@ from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
 from lens_emotion.study.verdict import (
     ALL_MODELS,
+    EXPLORATORY,
     NOT_SUPPORTED,
     NOT_TESTABLE,
     STATEMENTS,
@@ -86,6 +87,8 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         methods=methods_text(run),
         headline=headline(run),
         floors=tuple(1 / (n + 1) for n in _permutations(run)),
+        seal=run.seal.line(most=len(run.seal.broken)),
+        sealed="" if run.seal.status == EXPLORATORY else run.seal.status,
     )
     path = store.save("report.html", lambda path: write_report(page, path))
     store.close()
@@ -305,6 +308,7 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
     """One row per claim: the verdict over all models, that of each, and the sentences."""
     rows = []
     for over in run.claims.overall:
+        mark = "" if run.seal.status == EXPLORATORY else over.sealed
         per_model = {c.scope: c for c in run.claims.claims if c.code == over.code}
         cells = tuple(_cell(per_model[m.info.name]) if m.info.name in per_model else Cell("–") for m in run.models)
         sentences = tuple(dict.fromkeys([over.sentence, *(c.sentence for c in per_model.values())]))
@@ -313,7 +317,9 @@ def claim_rows(run: StudyRun) -> tuple[ClaimRow, ...]:
         more = tuple(line for line in wanting(run.claims, over) if line not in over.reason)
         nulls = {c.null for c in per_model.values() if c is not over and c.null}
         null = nulls.pop() if len(nulls) == 1 else over.null.replace("in its row", "behind why")
-        rows.append(ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, null, over.n, more))
+        rows.append(
+            ClaimRow(over.code, STATEMENTS[over.code], whole, cells, sentences, effect, null, over.n, more, mark)
+        )
     return tuple(rows)
 
 

@@ -261,6 +261,7 @@ class ClaimRow:
         overall: verdict over all models, with the reason. effect, null, n: what the verdict rests on.
         models: verdict on each model. sentences: behind the verdicts.
         wanting: of an undetermined claim, what would have mattered and what this design finds.
+        sealed: "sealed", "broken", "exploratory"; "" in a run without a seal, which says so once.
     """
 
     code: str
@@ -272,6 +273,7 @@ class ClaimRow:
     null: str = ""
     n: str = ""
     wanting: tuple[str, ...] = ()
+    sealed: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,6 +293,7 @@ class RunReport:
         methods: what was done, in paragraphs to paste into a paper.
         headline: what is said first; the title, where there is none.
         floors: the smallest p that this run's permutations can give, by their number.
+        seal: what becomes of the run's seal, in a sentence. sealed: "sealed", "broken", or "" where there is none.
     """
 
     title: str
@@ -306,6 +309,8 @@ class RunReport:
     methods: str = ""
     headline: Headline | None = None
     floors: tuple[float, ...] = ()
+    seal: str = ""
+    sealed: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,13 +25,13 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.files.names import Name
 from lens_emotion.files.read import kind_of
 from lens_emotion.files.user import (
     LARGEST_DOSE,
     SMALLEST_DOSE,
     STRICT,
     Form,
-    Name,
     Once,
     UserFile,
     is_user_file,

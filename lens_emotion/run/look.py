@@ -23,11 +23,14 @@ from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import unwritable
 from lens_emotion.files.checksums import FILE as SUMS
 from lens_emotion.files.checksums import Damage, damages, read_sums
-from lens_emotion.files.read import read_bytes, read_json, whole_path
+from lens_emotion.files.names import is_name
+from lens_emotion.files.read import as_path, read_bytes, read_json, whole_path
 from lens_emotion.files.user import record
 from lens_emotion.run.config import CONTROLS, PUBLISHED, ConfigError, StudyConfig
 from lens_emotion.run.lock import FILE as LOCK
 from lens_emotion.run.lock import WRITER, writing
+from lens_emotion.run.sealed import FILE as SEAL
+from lens_emotion.run.sealed import read_seal
 from lens_emotion.run.store import ASIDE, KEPT, MANIFEST, PARTIAL, RECORD, read_record, safe_name, step_damages, step_of
 
 LARGEST = 2**24  # bytes of a manifest
@@ -53,6 +56,7 @@ class Manifest:
             first and in the order of its settings; empty in older runs.
         machine: threads, instructions and GPU of the last session.
         sampling: how stories were drawn; empty in older runs.
+        seal: hash of its sealed.json; "" where it was not sealed.
     """
 
     config: dict[str, Any]
@@ -65,6 +69,7 @@ class Manifest:
     places: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, float] = field(default_factory=dict)
+    seal: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +107,7 @@ def read_manifest(run: Path) -> Manifest:
         raise ArtifactError(f"{path}: settings that this version does not have ({error})") from None
     if found.done is None and "done" in data:  # versions before 0.2 left it out
         raise ArtifactError(f"{path} does not say whether the study is done; run it again, or copy it anew")
-    if any(not name.isprintable() or not name.strip() for name in (*found.settings.models, *found.places)):
+    if not all(map(is_name, (*found.settings.models, *found.places))):
         raise ArtifactError(f"{path} names a model by what is no line of text")
     if found.created and not _is_date(found.created):
         raise ArtifactError(f"{path} was made at {ascii(found.created)[:40]}, which is no date")
@@ -132,7 +137,7 @@ def check_is_run(path: str | Path) -> Path:
     Raises:
         ArtifactError: it is none.
     """
-    root = Path(path)
+    root = as_path(path)
     if not _looks_like_run(root):
         raise ArtifactError(
             f"{root} is no run folder (no {MANIFEST}); `lens-emotion runs FOLDER` lists those there are"
@@ -207,7 +212,7 @@ def list_runs(folder: str | Path) -> tuple[RunSummary, ...]:
     Raises:
         ArtifactError: no such folder.
     """
-    return tuple(sorted(map(_summary, runs_in(Path(folder))), key=lambda r: r.created, reverse=True))
+    return tuple(sorted(map(_summary, runs_in(as_path(folder))), key=lambda r: r.created, reverse=True))
 
 
 def _summary(path: Path) -> RunSummary:
@@ -278,6 +283,9 @@ def verify_run(path: str | Path) -> Verification:
     except ArtifactError as error:
         found += [Damage(root / MANIFEST, str(error))] * (root / MANIFEST not in named)
         notes.append(f"not checked, without {MANIFEST}: whether every step is there")
+    broken, told = _seal(root)
+    found += [Damage(root / SEAL, what) for what in broken if root / SEAL not in named]
+    notes += told
     left = _unchecked(root, known | named)
     own = [p for p in left if p.is_file() and not p.is_symlink()] if _has_places(root) else []
     if own and root / SUMS not in {damage.path for damage in found}:  # since then every file of a run has a checksum
@@ -287,6 +295,23 @@ def verify_run(path: str | Path) -> Verification:
     notes += [f"set aside as damaged earlier: {p}" for at in ("", "*/") for p in sorted(root.glob(f"{at}{ASIDE}/*"))]
     notes += [f"finished batches of a step that is not done: {p}" for p in sorted(root.glob(f"*/{PARTIAL}/*.journal"))]
     return Verification(root, n_files, tuple(found), tuple(notes))
+
+
+def _seal(root: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with the seal of a run, and what is worth knowing of it; the design is not compared here."""
+    try:
+        noted = read_manifest(root).seal
+    except ArtifactError:
+        noted = ""
+    try:
+        seal = read_seal(root)
+    except ArtifactError as error:
+        return [str(error)], []
+    if seal is None:
+        return ([f"it is missing, and the run was sealed with {noted[:12]}"] if noted else []), []
+    if noted and noted != seal.sha256:
+        return [f"it is another one ({seal.sha256[:12]}) than the run was sealed with ({noted[:12]})"], []
+    return [], [f"sealed {seal.date}, sha256 {seal.sha256}"]
 
 
 def _asked_for(root: Path) -> list[Path]:

@@ -29,7 +29,8 @@ SHORTEST = 6  # hex digits of an identity
 _SAID = re.compile(  # beside the weights, what makes a model read and write as it does
     r"(generation_)?config\.json|(tokenizer|vocab|special_tokens|added_tokens|chat_template).*|merges\.txt|spiece\.model"
 )
-_HUB = "hub:"
+_HUB, _PACKAGE = "hub:", "package:"
+_OF_PACKAGE = re.compile(r"(?:^|.*[/\\])lens_emotion[/\\]models[/\\]tiny[/\\]([\w-]+)[/\\]?")  # of any install
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Place:
     Attributes:
         asked: the model as the settings name it.
         name: in tables, figures and claims, and of its folder (`safe_name`); no other model of the run has it.
-        source: the whole path of its files, or "hub:" and its id.
+        source: the whole path of its files; "hub:" and its id; "package:" and the name of a model of this package.
     """
 
     asked: str
@@ -61,8 +62,8 @@ def places_in(models: Sequence[str], folder: str | Path) -> tuple[Place, ...]:
     root = Path(folder)
     places = places_of(models, places_before(root))
     for place in places:
-        own, source = whole_path(root / safe_name(place.name)), Path(place.source)
-        if own in (source, *source.parents):
+        own, files = whole_path(root / safe_name(place.name)), _files(resolve(place.asked))
+        if own in (files, *files.parents):
             raise ArtifactError(
                 f"the results of '{place.asked}' would be written into the model's own folder {own}; give another run "
                 "folder (--out)"
@@ -85,7 +86,7 @@ def places_of(models: Sequence[str], known: Mapping[str, str] | None = None) -> 
     found = {asked: resolve(asked) for asked in dict.fromkeys(models)}
     _check_once(models, found)
     sources = {asked: _whole(source) for asked, source in found.items()}
-    known = {} if known is None else known
+    known = {name: _of_package(source) for name, source in (known or {}).items()}
     names = {a: name for a, source in found.items() if (name := _had(source, sources[a], known))}
     taken = {_key(n) for n in names.values()} | {
         _key(n) for n, s in known.items() if _is_there(s, set(sources.values()))
@@ -146,12 +147,23 @@ def _whole(source: Source) -> str:
     """Where a model's files are, from whatever folder one asks."""
     if source.on_hub:
         return f"{_HUB}{source.location}"
-    return str(whole_path(Path(source.location, source.gguf_file or "")))
+    return _of_package(str(_files(source)))
+
+
+def _files(source: Source) -> Path:
+    return whole_path(Path(source.location, source.gguf_file or ""))
+
+
+def _of_package(source: str) -> str:
+    """A model that ships with the package by its name, wherever this package, or that of before, is installed."""
+    found = _OF_PACKAGE.fullmatch(source)
+    spec = find_spec(found[1]) if found else None
+    return f"{_PACKAGE}{spec.name}" if spec and not spec.hub_id else source
 
 
 def _is_there(source: str, asked: set[str]) -> bool:
     """Whether a place is still another model's; one that moved gives it up: its steps know it by its weights."""
-    return source not in asked and (source.startswith(_HUB) or os.path.exists(source))
+    return source not in asked and (source.startswith((_HUB, _PACKAGE)) or os.path.exists(source))
 
 
 def _plain(label: str) -> str:

@@ -2,6 +2,7 @@
 
     RUN/manifest.json                 settings, versions, what ran and when
     RUN/report.html, RUN/claims.json, RUN/tables/*.csv
+    RUN/sealed.json                   of a study with --seal: what was to be judged how, before any model was read
     RUN/SHA256SUMS                    checksums of all that is made anew each time
     RUN/MODEL/STEP/                   comprehension, generation, generation_jeong, steering (see `step_store`)
     RUN/MODEL/vectors.safetensors
@@ -46,6 +47,7 @@ from lens_emotion.files.checksums import (
     write_sums,
 )
 from lens_emotion.files.journal import Journal, Part
+from lens_emotion.files.names import is_name
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import record as formed
 from lens_emotion.memory import pass_on
@@ -55,11 +57,11 @@ T = TypeVar("T")
 Inputs = dict[str, Any]  # of a step: all that its result depends on (`inputs.step_inputs`)
 Tell = Callable[[str], None]
 MANIFEST = "manifest.json"
-_FILES = (MANIFEST, SUMS, "claims.json", "report.html", "tables/claims.csv", "tables/rsa.csv")
+_FILES = (MANIFEST, SUMS, "claims.json", "sealed.json", "report.html", "tables/claims.csv", "tables/rsa.csv")
 LONGEST = 255  # bytes of a file's name on common systems
 # what a run folder itself holds, and what Windows keeps for devices
 _OWN = re.compile(
-    r"tables|figures|report(\.html)?|manifest\.json|claims\.json|sha256sums|(con|prn|aux|nul|(com|lpt)\d)(\..*)?"
+    r"tables|figures|report(\.html)?|manifest\.json|claims\.json|sealed\.json|sha256sums|(con|prn|aux|nul|(com|lpt)\d)(\..*)?"
 )
 _PACKAGES = ("lens-emotion", "transformer-lens", "torch", "transformers", "numpy", "scipy", "scikit-learn", "plotly")
 
@@ -284,11 +286,13 @@ def manifest(
     seconds: float,
     places: Mapping[str, str],
     done: bool = True,
+    seal: str = "",
 ) -> dict[str, Any]:
     """What a reader needs to make the run again.
 
     Args:
         places: name -> source of every model (see `places`), those of the settings first and in their order.
+        seal: hash of the run's seal, "" for none, which is not spoken of then.
     """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -301,7 +305,7 @@ def manifest(
         "machine": machine(),
         "models": models,
         "places": dict(places),
-    }
+    } | ({"seal": seal} if seal else {})
 
 
 # Stored steps of one model: a folder each, put in place in one rename, addressed by the key of what went into it.
@@ -353,7 +357,7 @@ def record_of(folder: Path) -> StepRecord:
     if not isinstance(data, dict) or (schema := data.pop("schema", None)) != SCHEMA or schema is True:
         raise ArtifactError(f"{path} is no record of a step, or one of another version; run the study again")
     found = formed(StepRecord, data, str(path))
-    if not found.name.isprintable() or not found.name.strip():
+    if not is_name(found.name):
         raise ArtifactError(f"{folder / RECORD} has a name that is no line of text; run the step again")
     if not 0 <= found.seconds <= LONGEST_STEP:
         raise ArtifactError(f"{path}: no step takes {found.seconds:g} s; run the study again")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from lens_emotion.display import Brief
+from lens_emotion.models.threads import one_core
 from lens_emotion.stats.design import Design
 
 TINY = float(np.finfo(float).tiny)
@@ -154,9 +155,7 @@ def labellings(design: Design, labels: Int[np.ndarray, "b n_texts"]) -> list[Lab
 def over_blocks(measure: Callable[[Labellings], np.ndarray], blocks: Sequence[Labellings]) -> np.ndarray:
     """`measure` of every block, one after the other on the first axis; as many at once as torch has threads."""
     threads = min(torch.get_num_threads(), len(blocks))
-    if threads == 1:
-        return np.concatenate([measure(block) for block in blocks])
-    with ThreadPoolExecutor(threads) as pool:
+    with one_core(), ThreadPoolExecutor(threads) as pool:
         return np.concatenate(list(pool.map(measure, blocks)))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.models.threads import one_core
 from lens_emotion.stats.design import Design, grams
 from lens_emotion.stats.gram import Labellings
 from lens_emotion.stats.tests import spearman_brown
@@ -74,7 +75,8 @@ def layer_half_cosines(
 ) -> Float[np.ndarray, "b k"]:
     """Mean over splits of the cosine between half means at one layer; NaN where no split has both halves."""
     centred = _centred(gram, design).contiguous()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    threads = torch.get_num_threads()
+    with one_core(), ThreadPoolExecutor(threads) as pool:
         cosines = torch.stack(list(pool.map(partial(_cosine, centred), halves)), dim=-1).numpy()
     with warnings.catch_warnings():  # an emotion whose every split is NaN stays NaN, without numpy's remark
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -103,7 +103,7 @@ def classifier_judge(
     missing = [e for e in EMOTIONS if e not in emotions]
     known = f"classifier {name}" + (f" without {', '.join(missing)}" if missing else "")
     judge = Judge(known, emotions, score, groups=groups if shared else None)
-    return calibrated(judge, labelled) if labelled else judge
+    return judge if labelled is None else calibrated(judge, labelled)
 
 
 def load_classifier(

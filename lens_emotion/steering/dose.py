@@ -41,8 +41,8 @@ class Dose:
     unit: str = "natural"
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise DoseError(f"unknown unit of dose '{self.unit}'; use {' or '.join(UNITS)}")
+        if not isinstance(self.unit, str) or self.unit not in UNITS:
+            raise DoseError(f"unknown unit of dose {self.unit!r:.40}; use {' or '.join(UNITS)}")
         dose_number(self.value)
 
     def at(self, layer: int) -> float:

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, ArtifactError, DoseError
-from lens_emotion.files.artifacts import atomic_write, check_name, check_whole, digest
+from lens_emotion.files.artifacts import atomic_write, check_each, check_is, check_whole, digest
+from lens_emotion.files.names import check_name
 from lens_emotion.files.read import read_text, strict_json
 from lens_emotion.files.user import record
 from lens_emotion.pictures import Line
@@ -77,6 +78,12 @@ class DoseResponse(Result):
         for name in _FRAMES:
             _check_frame(name, getattr(self, name))
         check_whole("n_emotions", self.n_emotions, 1)
+        check_name("judge", self.judge)
+        check_is("judge_independent", self.judge_independent, (bool, np.bool_))
+        check_is("judge_accuracy", self.judge_accuracy, (float, int, np.floating, type(None)))
+        check_is("thresholds", self.thresholds, Thresholds)
+        check_is("groups", self.groups, dict)
+        check_each("notes", self.notes, str)
         if isinstance(self.layer, str):
             check_name("layer", self.layer)
         else:
@@ -84,14 +91,14 @@ class DoseResponse(Result):
         if self.judge_accuracy is not None and not 0 <= self.judge_accuracy <= 1:
             raise ArtifactError(f"judge_accuracy is {self.judge_accuracy}; it is a share from 0 to 1")
         if "dose" in self.table:
-            known = {0.0, *self.table["dose"]}
-            for name in ("texts", "others", "scores"):
-                if other := set(getattr(self, name).get("dose", ())) - known:
+            known = {0.0, *_numbers("table", "dose", self.table)}
+            for name in [n for n in ("texts", "others", "scores") if "dose" in getattr(self, n)]:
+                if other := set(_numbers(name, "dose", getattr(self, name))) - known:
                     raise ArtifactError(f"{name} has a dose {other.pop():g}, which the table does not know")
         if {"dose", "dose_natural", "dose_relative"} <= set(self.table):
-            units = self.table[["dose_natural", "dose_relative"]].to_numpy(float)
-            apart = np.abs(units - self.table[["dose"]].to_numpy(float)) > WITHIN * np.abs(units)
-            if apart.any(0).all():
+            units = np.stack([_numbers("table", c, self.table) for c in ("dose_natural", "dose_relative")])
+            apart = np.abs(units - _numbers("table", "dose", self.table)) > WITHIN * np.abs(units)
+            if apart.any(1).all():
                 raise ArtifactError("in table, dose is neither dose_natural nor dose_relative in every row")
 
     @property
@@ -382,12 +389,15 @@ def _check_frame(name: str, frame: pd.DataFrame) -> None:
     if not isinstance(frame, pd.DataFrame) or not frame.columns.is_unique:
         raise ArtifactError(f"{name} is no table with each column once")
     for column in [c for c in _NAMED if c in frame]:
-        if other := sorted(set(frame[column].dropna().map(str)) - _NAMED[column]):
-            raise ArtifactError(f"{column} in {name} is {other[0][:60]!r}; known: {', '.join(sorted(_NAMED[column]))}")
+        if other := sorted(set(map(str, frame[column].astype(object).dropna())) - _NAMED[column]):
+            raise ArtifactError(f"{column} in {name} is {other[0][:60]!a}; known: {', '.join(sorted(_NAMED[column]))}")
     for column in [c for c in map(str, frame.columns) if c in _LIMITS or c.startswith(_SHARES)]:
         (low, high), values = _LIMITS.get(column, (0, 1)), _numbers(name, column, frame)
         if (bad := values[(values < low) | (values > high)]).size:
             raise ArtifactError(f"{column} in {name} is {bad[0]:g}; it lies from {low:g} to {high:g}")
+    for column in [c for c in ("dose", "dose_natural", "dose_relative") if c in frame]:
+        if np.isinf(_numbers(name, column, frame)).any():
+            raise ArtifactError(f"{column} in {name} is infinite; a dose is a number")
     for column in [c for c in _COUNTS if c in frame and "n" in frame]:
         k, n = _numbers(name, column, frame), _numbers(name, "n", frame)
         share = _numbers(name, f"{column}_rate", frame) if f"{column}_rate" in frame else k / n
@@ -398,7 +408,7 @@ def _check_frame(name: str, frame: pd.DataFrame) -> None:
 def _numbers(name: str, column: str, frame: pd.DataFrame) -> Float[np.ndarray, " rows"]:
     try:
         return frame[column].to_numpy(dtype=float, na_value=np.nan)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArtifactError(f"{column} in {name} holds what is no number") from None
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from lens_emotion.errors import DoseError, GenerationError
 from lens_emotion.files.journal import Journal
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
-from lens_emotion.models.forward import residual_cache
+from lens_emotion.models.forward import body
 from lens_emotion.models.layers import resolve_layers
 from lens_emotion.models.prompting import encode
 from lens_emotion.models.sampling import GREEDY, Sampling
@@ -229,10 +230,14 @@ def everywhere(
         raise DoseError("nothing to steer: give at least one opening")
     n = vectors.n_layers
     (at,) = resolve_layers(2 * n // 3 if layer is None else layer, n)
-    sizes = []
-    for opening in dict.fromkeys(openings):
-        cache = residual_cache(model, torch.tensor([encode(model, opening)]))
-        sizes.append(torch.stack([cache["resid_post", k][0].float().norm(dim=-1).mean().cpu() for k in range(n)]))
+    sizes: list[Tensor] = []
+    seen: list[Tensor] = []
+    with body(model, seen.append) as run:
+        for opening in dict.fromkeys(openings):
+            tokens = torch.tensor([encode(model, opening)])
+            run(tokens, torch.ones_like(tokens, dtype=torch.bool))
+            sizes.append(torch.stack([states[0].float().norm(dim=-1).mean().cpu() for states in seen]))
+            seen.clear()
     here = slice(at, at + 1)
     return Everywhere(
         directions=vectors.directions[:, here].repeat(1, n, 1),

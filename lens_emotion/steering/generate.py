@@ -122,7 +122,7 @@ def generate_steered(
         GenerationError, StimulusError: no conditions, a number of tokens below 1, an empty prompt; likewise.
         NotFiniteError: NaN or infinite logits without steering; with it, the text ends there (`Continuation.broken`).
     """
-    prompts = {c.prompt: encode(model, c.prompt) for c in conditions}
+    prompts = _encoded(model, conditions)
     check_prompts(model, list(prompts.values()), max_new_tokens)
     out: list[Continuation | None] = [None] * len(conditions)
     run: dict[str, Any] = {"max_new_tokens": max_new_tokens, "sampling": sampling, "positions": positions}
@@ -138,6 +138,11 @@ def generate_steered(
     return [c for c in out if c is not None]
 
 
+def _encoded(model: Model, conditions: Sequence[Condition]) -> dict[str, tuple[int, ...]]:
+    """Token ids of every distinct prompt: a grid holds each of them many times."""
+    return {prompt: tuple(encode(model, prompt)) for prompt in dict.fromkeys(c.prompt for c in conditions)}
+
+
 def _kept_batches(
     model: Model,
     conditions: Sequence[Condition],
@@ -149,7 +154,7 @@ def _kept_batches(
     allow_other_model: bool,
 ) -> Iterator[list[tuple[int, Continuation]]]:
     """The same batches as without a journal, whatever it holds: rounding depends on who shares a batch."""
-    info, prompts = describe(model), {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+    info, prompts = describe(model), _encoded(model, conditions)
     budget = writing_budget(model, max(map(len, prompts.values())), run["max_new_tokens"], token_budget)
     lengths = [len(prompts[c.prompt]) + run["max_new_tokens"] for c in conditions]
 
@@ -226,7 +231,7 @@ def steered_batches(
     vectors = {id(v): v for d in done if d is not None for v in d.vectors}
     if vectors:
         check_fits(model, *vectors.values(), allow_other_model=allow_other_model, allow_processed=True)
-    prompts = {c.prompt: tuple(encode(model, c.prompt)) for c in conditions}
+    prompts = _encoded(model, conditions)
     if conditions:
         check_prompts(model, list(prompts.values()), max_new_tokens)
 

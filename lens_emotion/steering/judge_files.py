@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lens_emotion.errors import StimulusError
+from lens_emotion.files.names import Name, Text, name_of
 from lens_emotion.files.read import kind_of
-from lens_emotion.files.user import Form, Name, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.user import Form, UserFile, is_user_file, read_user_file
 from lens_emotion.steering.judges import Judge, encoder_judge, load_encoder, word_count_judge
 from lens_emotion.stimuli.sets import StimulusSet
 
@@ -30,12 +31,12 @@ class JudgeForm(Form, title="Judge"):
 
     kind: Literal["words", "encoder", "classifier"]
     name: Name = Field("word lists", description="printed with every verdict")
-    words: dict[str, dict[str, Words]] = Field(
+    words: dict[Name, dict[Name, Words]] = Field(
         {}, min_length=1, description="language -> emotion -> words that belong to it alone"
     )
     model: Name = Field("", description="folder (taken from this file's place) or hub id")
     revision: Name = Field("", description="branch, tag or commit on the hub")
-    labels: dict[str, Words] = Field({}, min_length=2, description="emotion -> the classifier's labels")
+    labels: dict[Name, Words] = Field({}, min_length=2, description="emotion -> the classifier's labels")
 
 
 def read_judge_file(path: str | Path) -> UserFile[JudgeForm]:

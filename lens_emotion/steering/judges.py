@@ -20,7 +20,8 @@ from lens_emotion.errors import ModelUnavailableError, StimulusError, Unsupporte
 from lens_emotion.extraction.activations import Header, PooledActivations, TextRecord, codes
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, read_texts
-from lens_emotion.files.artifacts import check_whole
+from lens_emotion.files.artifacts import check_each, check_is, check_whole
+from lens_emotion.files.names import check_labels, check_name
 from lens_emotion.files.user import numbers_fit
 from lens_emotion.models.access import Model
 from lens_emotion.models.checkpoint import check_encoder
@@ -70,12 +71,17 @@ class Judge:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not self.emotions or len(set(self.emotions)) < len(self.emotions):
-            raise StimulusError(f"the judge's emotions are {str(self.emotions)[:80]}; give at least one, each once")
+        check_name("the judge's name", self.name, error=StimulusError)
+        check_each("the judge's emotions", self.emotions, str, StimulusError)
+        check_labels("an emotion of the judge", self.emotions, StimulusError)
+        check_is("the judge's groups", {} if self.groups is None else self.groups, Mapping, StimulusError)
+        check_is("the judge's accuracy", self.accuracy, (float, int, np.floating, type(None)), StimulusError)
+        if not self.emotions:
+            raise StimulusError("the judge has no emotions; give at least one, each once")
         if self.groups and (missing := [e for e in self.emotions if e not in self.groups]):
             raise StimulusError(f"the judge's groups lack {', '.join(missing)[:80]}; give each emotion its group")
         measured = self.accuracy
-        if measured is not None and (isinstance(measured, bool) or not 0 <= measured <= 1):
+        if measured is not None and not 0 <= measured <= 1:
             raise StimulusError(f"the judge's accuracy is {measured!r:.40}; give a share from 0 to 1, or None")
         check_whole("the judge's n_labelled", self.n_labelled)
 
@@ -119,6 +125,7 @@ def calibrated(judge: Judge, labelled: StimulusSet) -> Judge:
     Raises:
         StimulusError: no labelled text is of an emotion that the judge knows.
     """
+    check_is("labelled", labelled, StimulusSet, StimulusError)
     items = [s for s in labelled.items if s.emotion in judge.emotions]
     if not items:
         raise StimulusError(
@@ -158,7 +165,7 @@ def as_judge(
         (1, 2)
     """
     columns = names(emotions)
-    known = name or str(getattr(scorer, "__name__", type(scorer).__name__))
+    known = name if name is not None else str(getattr(scorer, "__name__", type(scorer).__name__))
 
     def score(texts: Sequence[str]) -> Float[np.ndarray, "n_texts n_emotions"]:
         told = np.array([has_text(t) for t in texts], dtype=bool)
@@ -183,7 +190,7 @@ def as_judge(
         return table
 
     judge = Judge(known, columns, score)
-    return calibrated(judge, labelled) if labelled else judge
+    return judge if labelled is None else calibrated(judge, labelled)
 
 
 def word_count_judge(
@@ -201,6 +208,9 @@ def word_count_judge(
         >>> judge.score(["They shout."]).round(2).tolist()
         [[0.01, 0.99]]
     """
+    check_is("words", words, Mapping, StimulusError)
+    for emotion, own in words.items():
+        check_each(f"the words of {emotion!r:.40}", own, str, StimulusError)
     emotions = tuple(words)
     patterns = [any_word(words[e]) for e in emotions]
 
@@ -211,7 +221,7 @@ def word_count_judge(
         return smoothed / smoothed.sum(1, keepdims=True)
 
     judge = Judge(name, emotions, score)
-    return calibrated(judge, labelled) if labelled else judge
+    return judge if labelled is None else calibrated(judge, labelled)
 
 
 def world_words(name: str, language: str | None = None, shared: bool = False) -> dict[str, tuple[str, ...]]:

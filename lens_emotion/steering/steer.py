@@ -258,7 +258,7 @@ def as_directions(
     if is_array(given):
         with aside(model):  # whose norm is that of the model as it stands
             return (own_vector(given, model, layers, allow_processed=allow_processed),)
-    if isinstance(given, str | Mapping):
+    if isinstance(given, str) or (isinstance(given, Mapping) and given):
         return (_in_words(model, given, vectors, allow_processed),)
     if not isinstance(given, Iterable) or not (parts := list(given)):
         raise DoseError(

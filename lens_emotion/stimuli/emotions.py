@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import regex
 from pydantic import Field
 
-from lens_emotion.files.user import Name
+from lens_emotion.errors import StimulusError
+from lens_emotion.files.names import Name
 
 EMOTIONS: tuple[str, ...] = (
     "happy", "sad", "calm", "desperate", "afraid", "angry", "proud", "guilty", "nervous", "hopeful",
@@ -124,5 +125,14 @@ def main_script(text: str) -> str:
 
 
 def names(given: Iterable[str]) -> tuple[str, ...]:
-    """Names as they were given, each once; one string is one name, not its letters."""
-    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+    """Names as they were given, each once; one string is one name, not its letters.
+
+    Raises:
+        StimulusError: what is no name.
+    """
+    found: list[Any] = [given]
+    if not isinstance(given, str) and isinstance(given, Iterable) and getattr(given, "ndim", True):
+        found = list(given)
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise StimulusError(f"{wrong[0]!r:.60} is no name; give names, such as ['calm', 'angry']")
+    return tuple(dict.fromkeys(found))

@@ -31,7 +31,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.user import Form, Name, Text, UserFile, is_user_file, name_of, read_user_file
+from lens_emotion.files.names import Name, Text, check_label, name_of, shows
+from lens_emotion.files.user import Form, UserFile, is_user_file, read_user_file
 from lens_emotion.stimuli.emotions import EMOTIONS, NEUTRAL
 from lens_emotion.stimuli.library import PASSAGES, WORLDS
 
@@ -59,6 +60,9 @@ class StoryPrompt:
     emotion: str
     topic: str
 
+    def __post_init__(self) -> None:
+        _check_said(self, "prompt_id", "emotion", "topic", text="text")
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -77,6 +81,17 @@ class Scenario:
     scenario_id: str
     emotion: str
     opening: str
+
+    def __post_init__(self) -> None:
+        _check_said(self, "scenario_id", "emotion", text="opening")
+
+
+def _check_said(one: StoryPrompt | Scenario, *labels: str, text: str) -> None:
+    """Raises StimulusError unless these are labels, and the text tells a model anything."""
+    for what in labels:
+        check_label(f"the {what} of a {type(one).__name__}", getattr(one, what), error=StimulusError)
+    if not isinstance(said := getattr(one, text), str) or not shows(said):
+        raise StimulusError(f"the {text} of {getattr(one, labels[0])!r:.60} is {said!a:.40}; give text")
 
 
 def story_prompts(preset: str = "topic-crossed", stimuli: str = PASSAGES) -> tuple[StoryPrompt, ...]:
@@ -252,7 +267,7 @@ def read_prompts(path: str | Path) -> PromptFile:
     """
     file = read_user_file(path, PromptForm)
     rows = file.data.prompts
-    ids = [row.id or f"{name_of(row.emotion)}-{name_of(row.topic)}-{i + 1}" for i, row in enumerate(rows)]
+    ids = [name_of(row.id) or f"{name_of(row.emotion)}-{name_of(row.topic)}-{i + 1}" for i, row in enumerate(rows)]
     own = [StoryPrompt(n, r.text, name_of(r.emotion), name_of(r.topic)) for n, r in zip(ids, rows, strict=True)]
     crossed = (*_crossed(file), *own)
     file.unique("prompts", ids)
@@ -327,7 +342,7 @@ def read_scenarios(path: str | Path) -> tuple[Scenario, ...]:
     found = []
     for row in file.data.scenarios:
         emotion = name_of(row.emotion)
-        found.append(Scenario(row.id or f"{emotion}-{count[emotion]}", emotion, row.opening))
+        found.append(Scenario(name_of(row.id) or f"{emotion}-{count[emotion]}", emotion, row.opening))
         count[emotion] += 1
     file.unique("scenarios", [s.scenario_id for s in found])
     return tuple(found)

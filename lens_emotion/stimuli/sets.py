@@ -36,12 +36,16 @@ from pydantic import Field
 
 from lens_emotion.display import Result
 from lens_emotion.errors import ArtifactError, StimulusError, UnknownEmotionError
+from lens_emotion.files.names import Label, Name, Text, check_label, check_name, name_of
 from lens_emotion.files.read import read_json
-from lens_emotion.files.user import Form, Label, Name, Text, UserFile, name_of, read_user_file, record
+from lens_emotion.files.user import Form, UserFile, read_user_file, record
 from lens_emotion.stimuli.emotions import NEUTRAL, Norm, Rating, names
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_LABELS = ("text_id", "emotion", "topic", "person", "language")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Stimulus:
         person: "first", "third" or "" where it does not apply.
         language: ISO 639-1 code of the text ("en", "zh", ...).
 
+    Raises:
+        StimulusError: an id, emotion or topic that is empty, of which nothing shows, or with white space at its ends
+            (`stimuli_from` takes that off).
+
     Example:
         >>> le.Stimulus("calm-tea", "The tea was still warm, and nobody called.", "calm", "tea").emotion
         'calm'
@@ -67,6 +75,12 @@ class Stimulus:
     topic: str
     person: str = ""
     language: str = "en"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise StimulusError(f"the text of {self.text_id!r:.60} is {self.text!r:.40}; give text")
+        for what in _LABELS:
+            check_label(f"a text's {what}", getattr(self, what), what in ("person", "language"), StimulusError)
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,11 +108,15 @@ class StimulusSet(Result, Sequence[Stimulus]):
     norms: tuple[Norm, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not all(isinstance(s, Stimulus) for s in self.items):
-            raise StimulusError(
-                "a StimulusSet is a name and its Stimulus objects, StimulusSet('mine', (Stimulus(...), ...)); "
-                "le.stimuli_from(...) makes one of a table, dicts or texts with labels"
-            )
+        for what, kind in (("items", Stimulus), ("norms", Norm)):
+            given = getattr(self, what)
+            if not isinstance(given, tuple | list) or not all(isinstance(s, kind) for s in given):
+                raise StimulusError(
+                    f"{what} is {given!r:.60}: a StimulusSet is a name and its Stimulus objects, "
+                    "StimulusSet('mine', (Stimulus(...), ...)), and perhaps a Norm of each emotion; "
+                    "le.stimuli_from(...) makes one of a table, dicts or texts with labels"
+                )
+        check_name("the name of a stimulus set", self.name, error=StimulusError)
         object.__setattr__(self, "items", tuple(self.items))  # a list is welcome
         ids = Counter(s.text_id for s in self.items)
         if twice := [name for name, n in ids.items() if n > 1]:
@@ -286,14 +304,11 @@ def read_written(path: str | Path) -> tuple[StimulusSet, str]:
         data = read_json(path, remedy="run the step again")
         rows = [{("text_id" if k == "id" else k): v for k, v in row.items()} for row in data["items"]]
         items = tuple(record(Stimulus, row, f"text {i} of {path}") for i, row in enumerate(rows))
-        said = [data["name"], *(x for s in items for x in (s.text_id, s.emotion, s.topic))]
         note = data.get("_note", "")
-        if not all(isinstance(x, str) and x.strip() and x.isprintable() for x in said) or not isinstance(note, str):
-            raise TypeError("a name that is no line of text")
-        if len({s.text_id for s in items}) < len(items):
-            raise TypeError("an id that stands twice")
+        if not isinstance(note, str):
+            raise TypeError("a note that is no text")
         return StimulusSet(data["name"], items), note
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, StimulusError) as error:
         raise ArtifactError(f"{path} holds no readable stories ({error}); run the step again") from None
 
 
@@ -358,8 +373,8 @@ def item_of(index: int, row: ItemRow, language: str) -> Stimulus:
     """The text that a row says; its id is made of its labels where it has none."""
     emotion = name_of(row.emotion)
     topic = name_of(row.topic)  # "school " is no topic of its own, on whose folds "school" could be tested
-    name = row.id or f"{emotion}-{topic}-{index + 1}"
-    return Stimulus(name, row.text.strip(), emotion, topic, row.person, row.language or language)
+    name = name_of(row.id) or f"{emotion}-{topic}-{index + 1}"
+    return Stimulus(name, row.text.strip(), emotion, topic, name_of(row.person), name_of(row.language or language))
 
 
 def _norms(file: UserFile[StimulusForm], items: tuple[Stimulus, ...]) -> tuple[Norm, ...]:

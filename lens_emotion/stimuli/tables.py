@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.errors import StimulusError
-from lens_emotion.files.read import read_text, strict_json
+from lens_emotion.files.read import as_path, read_text, strict_json
 from lens_emotion.files.user import fitting, plain
 from lens_emotion.stimuli.sets import Stimulus, StimulusFile, StimulusForm, StimulusSet, item_of, read_stimulus_file
 
@@ -197,7 +197,8 @@ def _row(row: Any) -> Any:
 
 
 def _listed(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) and not hasattr(value, "read")
+    single = isinstance(value, str | bytes | Mapping) or hasattr(value, "read") or getattr(value, "ndim", 1) == 0
+    return isinstance(value, Iterable) and not single
 
 
 # From columns to words.
@@ -276,7 +277,7 @@ def _number(label: Any) -> int | None:
     """A label that is a whole number, in whatever form."""
     if isinstance(label, str):
         return int(label) if re.fullmatch(r"\s*-?\d{1,9}\s*", label) else None
-    return int(label) if isinstance(label, int | float) and label == label and int(label) == label else None
+    return int(label) if isinstance(label, int) or (isinstance(label, float) and label.is_integer()) else None
 
 
 # Files.
@@ -305,7 +306,8 @@ def rows_of_file(path: str | Path) -> Data | None:
     Raises:
         StimulusError: it cannot be read, or is no table.
     """
-    if (by := _BY_PANDAS.get(suffix := Path(path).suffix.lower())) and Path(path).is_file():
+    path = as_path(path, StimulusError)
+    if (by := _BY_PANDAS.get(suffix := path.suffix.lower())) and path.is_file():
         raise StimulusError(
             f"{path}: a {suffix} file is not read here; open it yourself: le.stimuli_from({by.format(repr(str(path)))})"
         )

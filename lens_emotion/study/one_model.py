@@ -24,7 +24,9 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.memory import room_for
 from lens_emotion.models.access import Model
+from lens_emotion.models.forward import SMALL
 from lens_emotion.models.loading import load_model
+from lens_emotion.models.threads import one_core
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
 from lens_emotion.run.places import Place
 from lens_emotion.run.store import Store
@@ -93,7 +95,8 @@ class Measured(Brief):
 
     def judged(self) -> ModelStudy:
         """Every analysis, and the paper's claims (see `judge_model`)."""
-        with room_for(f"analysing {self.evidence.name}"):
+        small = self.evidence.comprehension.d_model < SMALL
+        with room_for(f"analysing {self.evidence.name}"), one_core(small):
             return judge_model(self.evidence, self.lens, self.by_layer, self.config, self.started)
 
 
@@ -130,9 +133,11 @@ def measure(load: Callable[[], Model], config: StudyConfig, store: Store, say: S
     evidence = gather(run)
     run.doing("analysing")
     acts = evidence.comprehension
-    best = decoding(acts, n_permutations=1).best_layer
-    tokens = lens(run.model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
-    return Measured(evidence, tokens, atlas(run.model, acts, config, evidence.ratings), config, started)
+    with one_core(acts.d_model < SMALL):
+        best = decoding(acts, n_permutations=1).best_layer
+        tokens = lens(run.model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
+        by_layer = atlas(run.model, acts, config, evidence.ratings)
+    return Measured(evidence, tokens, by_layer, config, started)
 
 
 def judge_model(evidence: Evidence, lens: Lens, by_layer: Atlas, config: StudyConfig, started: float) -> ModelStudy:

@@ -22,7 +22,9 @@ from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.claims.published import protocols_of
 from lens_emotion.study.one_model import Measured, Outcome, loaded, measure, same_geometry, written
 from lens_emotion.study.results import ModelStudy, StudyRun
+from lens_emotion.study.seal import sealed_before
 from lens_emotion.study.steps import Say, silent
+from lens_emotion.study.verdict import SealState
 from lens_emotion.study.workers import Executor, distributed
 
 
@@ -32,6 +34,7 @@ def run_study(
     command: str = "",
     say: Say = silent,
     executor: Executor | None = None,
+    seal: bool = False,
 ) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 
@@ -41,14 +44,16 @@ def run_study(
         command: the command line or call, for the manifest.
         say: told (model, step) as the study goes on.
         executor: who runs the models; None for this process (see `executor_named`).
+        seal: write sealed.json before any model is read (see `study.seal`); a run that has one keeps it.
 
     Returns:
         The results, also written as tables next to activations and vectors, and claims.json.
 
     Raises:
         LensEmotionError: unknown models, one model twice, unreadable stimuli, unwritable folders, those that hold what
-            no study wrote or that another process writes into are found before anything runs. Results of before any
-            other error are kept.
+            no study wrote or that another process writes into, and a seal that would come after the data, are found
+            before anything runs.
+            Results of before any other error are kept.
         OutOfMemoryError: likewise; what was asked for, and how to go on.
 
     Example:
@@ -63,19 +68,27 @@ def run_study(
     check_inputs(config, here=executor is None)
     kept = f"finished models, steps and batches are kept in {folder}, where the same command goes on, with more memory"
     with writing(folder), room_for("studying", kept=kept):
-        return _run(config, places, Store.open(folder), command, say, executor)
+        store = Store.open(folder)
+        state = sealed_before(config, places, store, seal)
+        return _run(config, places, store, command, say, executor, state)
 
 
 def _run(
-    config: StudyConfig, places: Sequence[Place], store: Store, command: str, say: Say, executor: Executor | None
+    config: StudyConfig,
+    places: Sequence[Place],
+    store: Store,
+    command: str,
+    say: Say,
+    executor: Executor | None,
+    seal: SealState,
 ) -> StudyRun:
     started = time.monotonic()
     sources = {place.name: place.source for place in places}
     sources |= {n: s for n, s in places_before(store.root).items() if n not in sources}
-    store.json(MANIFEST, manifest(config, command, [], 0.0, sources, done=False))
+    store.json(MANIFEST, manifest(config, command, [], 0.0, sources, done=False, seal=seal.sha256))
     found = list(distributed(config, places, store, say, executor) if executor else _here(config, places, store, say))
     studies = tuple(o.study for o in found)
-    claims = all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config)
+    claims = seal.marked(all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config))
     alike = same_geometry(found, config) if len(found) > 1 else None
     store.json("claims.json", claims.to_json())
     store.table("claims", claims.table)
@@ -88,10 +101,10 @@ def _run(
     summary = [
         {"name": m.info.name, "fingerprint": m.info.fingerprint, "seconds": round(m.seconds, 1)} for m in studies
     ]
-    facts = manifest(config, command, summary, time.monotonic() - started, sources)
+    facts = manifest(config, command, summary, time.monotonic() - started, sources, seal=seal.sha256)
     store.json(MANIFEST, facts)
     store.close()
-    return StudyRun(str(store.root), facts, studies, claims, alike, mixed, protocols)
+    return StudyRun(str(store.root), facts, studies, claims, alike, mixed, seal, protocols)
 
 
 def _here(config: StudyConfig, places: Sequence[Place], store: Store, say: Say) -> Iterator[Outcome]:

@@ -305,7 +305,7 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
         WRITING: CHARACTERS * config.story_tokens / 2,
         PRESET: CHARACTERS * config.jeong_tokens / 2,
     }
-    total = 0.0
+    total = (len(texts) + len(twins_of(texts))) * (shape.d_model * 4 + RECORD + length[READING])  # static embeddings
     for step, n in _texts_kept(config, texts).items():
         total += ROWS[step] * n * (row + RECORD + length[step])
         total += n * (140 + length[step]) if step in (WRITING, PRESET) else 0.0  # stories.json, tables

@@ -32,7 +32,7 @@ from lens_emotion.steering.leakage import Leakage
 from lens_emotion.steering.side_effects import SideEffects
 from lens_emotion.stimuli.emotions import Norm
 from lens_emotion.study.atlas import Atlas
-from lens_emotion.study.verdict import Claim, Claims, Protocols
+from lens_emotion.study.verdict import Claim, Claims, Protocols, SealState
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,6 +183,7 @@ class StudyRun(Result):
 
     `alike` compares the geometry of every two models; None where there is one model, or too few shared emotions.
     `mixed` holds the main outcomes as mixed-effects models, by the name of their table; nothing decides on them.
+    `seal` says whether the design was written down before any model was read, and whether it still stands.
     `protocols` judges the claims by the published rules beside ours; None in a study of ours alone.
     """
 
@@ -192,6 +193,7 @@ class StudyRun(Result):
     claims: Claims
     alike: RSAMatrix | None = None
     mixed: Mapping[str, Mixed] = field(default_factory=dict)
+    seal: SealState = field(default_factory=SealState)
     protocols: Protocols | None = None
 
     @property

@@ -18,10 +18,12 @@ from pydantic import Field
 from lens_emotion.analysis.lens import Lens
 from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.files.artifacts import check_name
-from lens_emotion.files.read import read_json, whole_path
-from lens_emotion.files.user import name_of, record
+from lens_emotion.files.names import check_name, name_of
+from lens_emotion.files.read import as_path, read_json, whole_path
+from lens_emotion.files.user import record
 from lens_emotion.models.access import ModelInfo
+from lens_emotion.models.forward import SMALL
+from lens_emotion.models.threads import one_core
 from lens_emotion.run.config import CONTROLS, PRESET, PUBLISHED, READING, STEERING, WRITING, StudyConfig
 from lens_emotion.run.look import MANIFEST, Manifest, read_manifest, read_table
 from lens_emotion.run.store import Store
@@ -31,6 +33,7 @@ from lens_emotion.study.claims.over_models import all_claims, partner_of
 from lens_emotion.study.claims.published import protocols_of
 from lens_emotion.study.one_model import FACTS, LensFacts, judge_model
 from lens_emotion.study.results import Evidence, StoredModel, StoredRun
+from lens_emotion.study.seal import state_of
 from lens_emotion.study.steps import (
     DOSES,
     STORIES,
@@ -72,7 +75,7 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     Raises:
         ArtifactError: no run folder, unfinished, or of a version that stored less.
     """
-    root = Path(folder)
+    root = as_path(folder)
     manifest = manifest_of(root)
     config = manifest.settings
     again = f"; run the study of {root} once more with --out {root} (finished steps are kept)"
@@ -83,7 +86,8 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     studies = [m.study for m in found]
     names = [m.name for m in found]
     paired = {m.name: m.evidence for m in found if partner_of(m.name, names)}
-    claims = all_claims(studies, paired, config)
+    seal = state_of(root, config, names=manifest.names)
+    claims = seal.marked(all_claims(studies, paired, config))
     return StoredRun(whole_path(root).name, config, tuple(found), claims, protocols_of(studies, claims))
 
 
@@ -154,9 +158,10 @@ def _model(folder: Path, config: StudyConfig, again: str) -> StoredModel:
         ratings=tuple(record(Norm, rating, f"a rating of {path}") for rating in facts.ratings),
         lacking={step: why for step, why in lacking.items() if why},
     )
-    by_layer = atlas_of(evidence.comprehension, config, evidence.ratings)
     tokens = _lens(folder, lens, info.d_vocab)
-    return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
+    with one_core(info.d_model < SMALL):
+        by_layer = atlas_of(story, config, evidence.ratings)
+        return StoredModel(evidence, judge_model(evidence, tokens, by_layer, config, time.monotonic()))
 
 
 _WORDS = {"emotion", "side", "token", "control", "script"}  # the other columns of the lens's tables are numbers

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from lens_emotion.display import Result
 from lens_emotion.pictures import Tiles
+from lens_emotion.stats.decide import Estimate
 
 SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "supported",
@@ -21,6 +22,8 @@ SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE = (
     "not testable here",
 )
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDETERMINED, NOT_TESTABLE)
+SEALED, EXPLORATORY, BROKEN = "sealed", "exploratory", "broken"  # what a verdict is, by `study.seal`
+_SHOWN = 3  # of a broken seal, in a line
 ALL_MODELS = "all models"
 
 # arXiv 2604.04064, abstract, in our words
@@ -33,7 +36,7 @@ STATEMENTS: dict[str, str] = {
     "C6": "Surgical, repetitive and explosive regimes, set apart by architecture rather than by scale",
     "C7": "Steering English text brings out tokens of another language that fit the emotion",
     "C8": "Instruction tuning raises the signal in writing and hardly that in reading",
-    "X1": "The states tell more of emotion than the words do",  # ours: the paper does not ask it
+    "X1": "The states tell more of emotion than the words do (asked by us, not by the paper)",
 }
 
 
@@ -78,6 +81,10 @@ class Claim:
         reach: which effect this design finds with power .8, and what would find the smallest of interest.
         evidence: one-sided p-values of the claim and of its opposite, each the largest of the parts that it rests on;
             what verdicts over models are made of.
+        rests_on: the mean over independent units that the verdict goes by, where it goes by one; of several, that which
+            varies most. What the power of a design is worked out of (`study.power`).
+        sealed: "sealed" if its rule was written down before any model was read and still stands, "broken" if it was
+            and something changed since, else "exploratory".
     """
 
     code: str
@@ -92,6 +99,8 @@ class Claim:
     smallest: float | None = None
     reach: str = ""
     evidence: tuple[float, float] | None = None
+    rests_on: Estimate | None = None
+    sealed: str = EXPLORATORY
 
     def __post_init__(self) -> None:
         if self.code not in STATEMENTS or self.verdict not in VERDICTS:
@@ -113,7 +122,8 @@ class Claims(Result):
     @property
     def table(self) -> pd.DataFrame:
         """code, claim, scope, verdict, effect, value, low, high, ends (what low and high are), null, p, n,
-        smallest, reach, reason."""
+        smallest, reach, reason, units and error (standard error of the mean over these that the verdict goes by),
+        sealed."""
         rows = []
         for c in self.claims:
             e = c.effect or Effect("", math.nan)
@@ -134,6 +144,9 @@ class Claims(Result):
                     "smallest": np.nan if c.smallest is None else c.smallest,
                     "reach": c.reach,
                     "reason": c.reason,
+                    "units": np.nan if c.rests_on is None else c.rests_on.n,
+                    "error": np.nan if c.rests_on is None else c.rests_on.error,
+                    "sealed": c.sealed,
                 }
             )
         return pd.DataFrame(rows)
@@ -155,6 +168,41 @@ class Claims(Result):
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for claims.json; what is not a number is null."""
         return [{"claim": c.statement, **_plain(asdict(c))} for c in self.claims]
+
+
+@dataclass(frozen=True)
+class SealState:
+    """What becomes of a run's seal.
+
+    Attributes:
+        status: "sealed", "broken", or "exploratory" where there is none.
+        date, sha256: of the seal, as far as it can be read.
+        broken: what is not as it was sealed, a sentence each.
+        codes: the claims that were sealed.
+    """
+
+    status: str = EXPLORATORY
+    date: str = ""
+    sha256: str = ""
+    broken: tuple[str, ...] = ()
+    codes: frozenset[str] = frozenset()
+
+    def line(self, most: int = _SHOWN) -> str:
+        """A sentence for reports and terminals."""
+        if self.status == EXPLORATORY:
+            return "Exploratory: no design was sealed before the models were read."
+        if self.status == SEALED:
+            return (
+                f"Sealed {self.date[:10]}, before any model was read (sha256 {self.sha256[:12]}): the claims are "
+                "judged by the rules that were written down. All else is exploratory."
+            )
+        more = f"; and {len(self.broken) - most} more" if len(self.broken) > most else ""
+        return f"Seal broken: {'; '.join(self.broken[:most])}{more}."
+
+    def marked(self, claims: Claims) -> Claims:
+        """The claims, each with what it is: one that was not among those sealed stays exploratory."""
+        made = [replace(c, sealed=self.status if c.code in self.codes else EXPLORATORY) for c in claims.claims]
+        return replace(claims, claims=tuple(made))
 
 
 @dataclass(frozen=True)
@@ -232,7 +280,8 @@ def hangs_on_decoder(cosine: Claim, standardised: Claim) -> Claim:
         return replace(cosine, verdict=UNDETERMINED, reason=reason, sentence=f"{sentence} It hangs on the decoder.")
     one, other = cosine.evidence, standardised.evidence
     weaker = (max(one[0], other[0]), max(one[1], other[1])) if one and other else None
-    return replace(cosine, sentence=sentence, evidence=weaker)
+    means = [c.rests_on for c in (cosine, standardised) if c.rests_on is not None]
+    return replace(cosine, sentence=sentence, evidence=weaker, rests_on=max(means, key=lambda e: e.error, default=None))
 
 
 def untestable(code: str, scope: str, why: str) -> Claim:

@@ -19,16 +19,9 @@ from torch import Tensor
 from lens_emotion.display import panel
 from lens_emotion.errors import ArtifactError, DoseError, LayerError, UnknownEmotionError
 from lens_emotion.extraction.activations import Header, check_one_model, tell_former
-from lens_emotion.files.artifacts import (
-    check_label,
-    check_tensors,
-    from_file,
-    part_of,
-    read_tensors,
-    refuse_where,
-    write_tensors,
-)
-from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE, name_of
+from lens_emotion.files.artifacts import check_tensors, from_file, part_of, read_tensors, refuse_where, write_tensors
+from lens_emotion.files.names import check_label, check_labels, name_of
+from lens_emotion.files.user import LARGEST_DOSE, SMALLEST_DOSE
 from lens_emotion.models.layers import layers_in_words, resolve_layer
 
 KIND = "EmotionVectors"
@@ -284,10 +277,7 @@ class EmotionVectors:
     def __post_init__(self) -> None:
         if not isinstance(self.emotions, tuple):
             raise ArtifactError(f"emotions are {str(self.emotions)[:80]}; give a tuple of names")
-        for name in self.emotions:
-            check_label("an emotion's name", name)
-            if self.emotions.count(name) > 1:
-                raise ArtifactError(f"the name {name!r} stands twice; give each vector its own")
+        check_labels("an emotion's name", self.emotions)
         _check([getattr(self, name) for name in AXES], AXES, self.header)
         if not self.emotions:
             raise ArtifactError("no emotion is named; give at least one vector and its name")
@@ -457,7 +447,7 @@ def _terms(given: Any, names: Sequence[str]) -> Terms:
     if isinstance(given, str):
         return parse_mixture(given, names)
     pairs = [(w, e) for e, w in given.items()] if isinstance(given, Mapping) else given
-    if isinstance(pairs, EmotionVector) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, EmotionVector) or not isinstance(pairs, Iterable) or not getattr(pairs, "ndim", 1):
         raise DoseError(f"{repr(given)[:60]} is no mixture; write {MIXTURE}")
     found: list[tuple[float, str]] = []
     for pair in pairs:

@@ -27,8 +27,9 @@ from lens_emotion.extraction.activations import Header, TextRecord, check_made_o
 from lens_emotion.extraction.pooling import story_mean
 from lens_emotion.extraction.reader import Reading, make_header, read_texts
 from lens_emotion.files.artifacts import atomic_write, check_replaces, check_seal, check_tensors, from_file, sealed
+from lens_emotion.files.names import name_of
 from lens_emotion.files.read import check_regular, read_bytes, strict_json
-from lens_emotion.files.user import name_of, record
+from lens_emotion.files.user import record
 from lens_emotion.models.access import Model, architecture_of, describe, family_of
 from lens_emotion.models.layers import Layers, resolve_layers
 from lens_emotion.models.prompting import tokenise_text
@@ -68,7 +69,11 @@ def displacements(vector: EmotionVector, dose: float = 1.0, layers: Layers = Non
     dose = dose_number(dose)
     if not dose:
         raise DoseError(f"dose 0 makes no vector; {HOW_FAR}")
-    chosen = vector.layers if layers == "all" and vector.layers else resolve_layers(layers, vector.n_layers)
+    chosen = (
+        vector.layers
+        if isinstance(layers, str) and layers == "all" and vector.layers
+        else resolve_layers(layers, vector.n_layers)
+    )
     vector.check_layers(chosen)
     return {k: (dose * vector.natural[k] * vector.direction[k]).float() for k in chosen}
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_emotion.errors import ArtifactError, LayerError, UnsupportedModelError
-from lens_emotion.files.artifacts import check_label
+from lens_emotion.files.names import check_label
 from lens_emotion.files.user import shown
 from lens_emotion.models.access import Model, describe
 from lens_emotion.models.layers import Layers, resolve_layers, whole_numbers
@@ -142,9 +142,9 @@ def numbers(given: Any) -> Float[Tensor, "..."]:
         ArtifactError: no real numbers, or NaN or infinity among them.
     """
     try:
-        made = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_array(given))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{shown(given)} holds no numbers ({error}); {USAGE}") from None
+        made = given.detach().to_dense() if isinstance(given, Tensor) else torch.from_numpy(_array(given))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArtifactError(f"{shown(given)} holds no numbers ({error!s:.80}); {USAGE}") from None
     if made.is_complex() or made.dtype == torch.bool:
         raise ArtifactError(f"the array is of {str(made.dtype).removeprefix('torch.')}; {USAGE}, of real numbers")
     made = made.to("cpu", torch.float32, copy=True)

@@ -13,7 +13,8 @@ Three have names:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,11 +108,13 @@ def recipe_steps(recipe: Recipe) -> tuple[str, tuple[Step, ...]]:
                 f"no recipe '{recipe}'; known: {', '.join(RECIPES)}; or give a function (vectors, neutral) -> vectors"
             )
         return recipe, RECIPES[recipe]
-    steps = (recipe,) if callable(recipe) else tuple(recipe)
+    listed = isinstance(recipe, Iterable) and bool(getattr(recipe, "ndim", True))
+    given: Any = recipe
+    steps = tuple(given) if listed and not callable(given) else (given,)
     if not steps or not all(callable(s) for s in steps):
         raise UnknownRecipeError(
             f"a recipe is a name ({', '.join(RECIPES)}), a function (vectors, neutral) -> vectors, or a "
-            f"sequence of such functions; got {recipe!r}"
+            f"sequence of such functions; got {recipe!r:.60}"
         )
     return " + ".join(getattr(s, "__name__", type(s).__name__) for s in steps), steps
 

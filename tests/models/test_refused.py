@@ -172,7 +172,7 @@ def weights(model, change):
 def test_weights_that_hold_nan_or_infinity(what, value, backend):
     model = tiny("tiny-llama", backend)
     with (
-        weights(model, lambda w: w.view(-1)[3].fill_(value)),
+        weights(model, lambda w: w[(0,) * (w.ndim - 1) + (3,)].fill_(value)),
         pytest.raises(NotFiniteError, match="so does the weight"),
     ):
         WORK[what](model)
@@ -183,7 +183,7 @@ def test_states_beyond_the_range_of_a_precision_name_layer_and_remedy(what):
     model = load_model("tiny-llama", dtype="float16", device="cpu")
     with (
         weights(model, lambda w: w.mul_(0).add_(6e4)),
-        pytest.raises(NotFiniteError, match=r"layer 1 hold NaN.*float16 overflows.*65504.*'bfloat16' or 'float32'"),
+        pytest.raises(NotFiniteError, match=r"layer 1 .*hold NaN.*float16 overflows.*65504.*'bfloat16' or 'float32'"),
     ):
         WORK[what](model)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import BACKENDS, tiny
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lens_emotion.errors import ModelBusyError
 from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.prompting import encode
-from lens_emotion.models.threads import turn
+from lens_emotion.models.threads import one_core, turn
+from lens_emotion.stats.gram import over_blocks
 from lens_emotion.steering.steer import steer
+from lens_emotion.study import one_model
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -68,3 +73,46 @@ def test_steering_waits_for_a_reader_and_is_let_go_after_an_error(vectors):
     thread.join()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(generate_tokens, model, [encode(model, "Anna")], 2).result()
+
+
+def threads_now(_=None):
+    """Of PyTorch, and of every BLAS."""
+    return {torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")}
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    with threadpool_limits(2):
+        yield
+    torch.set_num_threads(1)
+
+
+def test_one_core_is_one_thread_of_everything_and_of_threads_begun_inside(two_threads):
+    with one_core(), ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(threads_now, range(2))) == [{1}, {1}] and threads_now() == {1}
+    assert threads_now() == {2}
+    with one_core(False):
+        assert threads_now() == {2}
+
+
+def test_labellings_are_shared_out_and_each_thread_has_one_core(two_threads, untyped):
+    names, both = set(), threading.Barrier(2, timeout=5)
+
+    def measure(_):
+        both.wait()  # fails unless two run at once
+        names.add(threading.current_thread().name)
+        return np.array([max(threads_now())])
+
+    assert over_blocks(measure, [None, None]).tolist() == [1, 1] and len(names) == 2
+
+
+@pytest.mark.parametrize(("width", "threads"), [(64, {1}), (576, {2})])
+def test_a_small_model_is_analysed_on_one_core(two_threads, monkeypatch, untyped, width, threads):
+    monkeypatch.setattr(one_model, "judge_model", threads_now_of)
+    evidence = SimpleNamespace(name="a", comprehension=SimpleNamespace(d_model=width))
+    assert one_model.Measured(evidence, None, None, None, 0.0).judged() == threads
+
+
+def threads_now_of(*_):
+    return threads_now()

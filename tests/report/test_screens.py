@@ -228,7 +228,7 @@ def test_summary_and_claims_print_on_few_pages(chromium, path):
     pages, sizes = printed(chromium)
     assert pages <= 12 and sizes == {(595, 842)}
     assert chromium.js("document.getElementById('appendix').hidden && !document.querySelector('#appendix .said')")
-    assert chromium.js("document.querySelectorAll('ol.claims .why .said').length") == 8, "the reasons are back in place"
+    assert chromium.js("document.querySelectorAll('ol.claims .why .said').length") == 9, "the reasons are back in place"
 
 
 def test_what_is_opened_is_printed_wide_tables_turned_text_of_seven_points(chromium, path):

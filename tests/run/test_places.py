@@ -284,3 +284,32 @@ def test_a_study_of_two_of_one_name_is_byte_identical_after_a_kill_and_after_dam
 def test_the_manifest_of_before_says_no_places(tmp_path):
     (tmp_path / "manifest.json").write_text('{"config": {"models": ["tiny-llama"]}, "created": "2026-01-02T03:04:05"}')
     assert places_before(tmp_path) == {} == places_before(tmp_path / "none")
+
+
+INSTALLS = (
+    "{}",
+    "/old/site-packages/lens_emotion/models/tiny/{}",
+    "C:\\x\\lens_emotion\\models\\tiny\\{}",
+    "package:{}",
+)
+
+
+@pytest.mark.parametrize("folder", INSTALLS)
+def test_a_model_of_the_package_has_its_name_from_any_install(folder):
+    """A run that was begun by an install at another path gave it a second name, tiny-gpt2-b056a6."""
+    name = "tiny-gpt2"
+    was = folder.format(tiny_folder(TINY[0]) if folder == "{}" else name)
+    assert [(p.name, p.source) for p in places_of([name], {name: was})] == [(name, f"package:{name}")]
+    both = {name: was, "tiny-llama": was.replace(name, "tiny-llama")}
+    assert names(["tiny-llama", name], both) == ["tiny-llama", name]
+
+
+@pytest.mark.parametrize("was", ["/mine/models/tiny/tiny-gpt2", "hub:mine/tiny-gpt2"])
+def test_a_model_of_the_user_is_none_of_the_package(was, monkeypatch):
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    assert names(["tiny-gpt2"], {"tiny-gpt2": was}) != ["tiny-gpt2"]
+
+
+def test_results_are_not_written_into_a_model_of_the_package():
+    with pytest.raises(ArtifactError, match="own folder"):
+        places_in(["tiny-gpt2"], tiny_folder(TINY[0]).parent)

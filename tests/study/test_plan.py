@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -56,7 +57,7 @@ def test_weights_of_an_8b_model_take_16_gb_in_bfloat16_and_its_activations_what_
     needs = needs_of(CONFIG, PASSAGES, shape, "bfloat16", "cuda")
     assert needs.weights == pytest.approx(16.06e9, rel=0.01)
     assert 18e9 < needs.device < 24e9  # fits a GPU of 24 GB
-    rows = 4 * 252 + 210 + 48 + 252  # controls: neutral texts, and stories cut to the length of passages
+    rows = 4 * 252 + 210 + 48 + 252 + 240  # controls: neutral texts, stories cut to the length of passages, twins
     assert needs.host == 2 * rows * 32 * 4096 * 4 and needs.disk == pytest.approx(rows * 32 * 4096 * 4, rel=0.03)
 
 
@@ -98,7 +99,7 @@ def test_a_plan_loads_no_model_and_touches_nothing(tmp_path):
         "from lens_emotion.cli.app import main\n"
         "main()\n"
     )
-    options = {"capture_output": True, "text": True, "timeout": 300, "env": None}
+    options = {"capture_output": True, "text": True, "timeout": 300, "env": os.environ | {"COLUMNS": "120"}}
     done = subprocess.run([sys.executable, "-c", code], **options)
     assert done.returncode == 0, done.stderr
     assert "Llama-3.1-8B" in done.stdout and "GB" in done.stdout and "assumed" in done.stdout

@@ -308,7 +308,7 @@ def test_c8_pairs_each_base_model_with_its_instruct_version_once(monkeypatch):
 
 def test_which_claims_are_universal():
     """Two of three models say yes, one cannot say: enough for what is claimed of most, not for "whatever"."""
-    codes = ("C1", "C2", "C3", "C4", "C5", "C6", "C7")
+    codes = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "X1")
     models = [
         Studied(n, "qwen", jeong=None, claims=tuple(replace(make(n), code=code) for code in codes))
         for n, make in (("a", yes), ("b", yes), ("c", unsure))
@@ -316,16 +316,19 @@ def test_which_claims_are_universal():
     found = over.all_claims(models, {}, StudyConfig(models=("gpt2",)))
     assert {c.code: c.verdict for c in found.overall} == {
         "C1": SUPPORTED, "C2": UNDETERMINED, "C3": UNDETERMINED, "C4": SUPPORTED, "C5": SUPPORTED, "C6": UNDETERMINED,
-        "C7": SUPPORTED, "C8": NOT_TESTABLE,
+        "C7": SUPPORTED, "C8": NOT_TESTABLE, "X1": SUPPORTED,
     }  # fmt: skip
-    assert len(found.claims) == 3 * 7 + 8 and found.of("a") == models[0].claims
-    assert found.summary().startswith("supported: C1, C4, C5, C7; not supported: none; undetermined: C2, C3, C6; not")
+    assert len(found.claims) == 3 * 8 + 9 and found.of("a") == models[0].claims
+    assert found.summary().startswith(
+        "supported: C1, C4, C5, C7, X1; not supported: none; undetermined: C2, C3, C6; not"
+    )
 
 
 def test_every_claim_of_a_model_is_asked_with_its_own_smallest_effect(monkeypatch):
     asked = {}
     for name, code in (("better_by_writing", "C1"), ("beyond_anisotropy", "C4"), ("causal", "C5"), ("regimes", "C6"),
-                       ("other_languages", "C7"), ("middle_layers", "C2"), ("u_shape", "C3")):  # fmt: skip
+                       ("other_languages", "C7"), ("middle_layers", "C2"), ("u_shape", "C3"),
+                       ("more_than_words", "X1")):  # fmt: skip
 
         def say(*given, code=code):
             asked[code] = given
@@ -334,33 +337,35 @@ def test_every_claim_of_a_model_is_asked_with_its_own_smallest_effect(monkeypatc
         monkeypatch.setattr(over, name, say)
     monkeypatch.setattr(over, "other_readings", lambda *given: ("beside",))
     monkeypatch.setattr(over, "without_neutral", lambda *given: ("left", *given))
-    own = {"C1": 0.11, "C4": 0.14, "C5": 0.15, "C7": 0.17, "C8": 0.18}
+    own = {"C1": 0.11, "C4": 0.14, "C5": 0.15, "C7": 0.17, "C8": 0.18, "X1": 0.19}
     comprehension = replace(claim("x", SUPPORTED))  # anything with attributes
     object.__setattr__(comprehension, "decoding", "decoding")
     object.__setattr__(comprehension, "sweep", "sweep")
     object.__setattr__(comprehension, "separation", "separation")
     study = Studied(comprehension=comprehension, versus=None, jeong=None, jeong_reading=None, lens="lens",
-                    leakage="one", leakage_everywhere="all", lacking={"generation": "nothing written"})  # fmt: skip
+                    leakage="one", leakage_everywhere="all", words="words",
+                    lacking={"generation": "nothing written"})  # fmt: skip
     bare, passages, shorter = (planted(n_emotions=2, n_topics=2, n_layers=1, d_model=4).acts for _ in range(3))
     evidence = Measured(
         comprehension=passages, shortened=shorter, reread=None, matched=bare, plain="plain", steering="steering"
     )
     config = StudyConfig(models=("gpt2",), smallest=own, seed=3, n_permutations=21)
     found = over.claims_of(evidence, study, config)
-    assert [c.code for c in found] == ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
+    assert [c.code for c in found] == ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "X1"]
     assert asked["C1"] == ("m", bare, shorter, ("beside",), 0.11, "nothing written", 3)
     assert asked["C2"] == ("m", "sweep") and asked["C3"] == ("m", "sweep", "separation")
     assert asked["C4"] == ("m", ("left", passages, "decoding", "plain", 21, 3), 0.14)
     assert asked["C5"] == ("m", "steering", 0.15)
     assert asked["C6"] == ("m", "steering", 0.15, found[4])  # C5's verdict is not made twice
+    assert asked["X1"] == ("m", "words", 0.19)
     assert asked["C7"] == ("m", "steering", "lens", "one", "all", 0.17)
 
 
 def test_the_smallest_effects_are_declared_and_a_users_own_replace_them():
-    known = {"C1": 0.1, "C4": 0.1, "C5": 0.8, "C7": 0.1, "C8": 0.15}
+    known = {"C1": 0.1, "C4": 0.1, "C5": 0.8, "C7": 0.1, "C8": 0.15, "X1": 0.1}
     assert smallest_of() == smallest_of({}) == known == {c: s.value for c, s in SMALLEST.items()}
     assert smallest_of({"C5": 0.3}) == known | {"C5": 0.3}
-    with pytest.raises(AnalysisError, match="no smallest effect of C2; known are C1, C4, C5, C7, C8"):
+    with pytest.raises(AnalysisError, match="no smallest effect of C2; known are C1, C4, C5, C7, C8, X1"):
         smallest_of({"C2": 0.1})
     for wrong in (0.0, -0.1, math.nan, math.inf, 1e6):
         with pytest.raises(AnalysisError, match="the smallest effect of C1 is"):

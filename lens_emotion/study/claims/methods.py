@@ -99,6 +99,7 @@ def _against_reading(name: str, written: TopicAccuracy, read: TopicAccuracy, sma
         smallest,
         found.reach(smallest),
         (found.p_above(), found.p_below(smallest)),
+        found,
     )
 
 
@@ -187,6 +188,7 @@ def _gained(base: str, instruct: str, four: Sequence[TopicAccuracy], smallest: f
         smallest,
         more.reach(smallest),
         (weaker.p_above(), min(1.0, 2 * min(e.p_below(smallest) for e in (gain, more)))),  # either would do
+        more,
     )
 
 

@@ -172,6 +172,7 @@ def beyond_anisotropy(name: str, left: Removal | str, smallest: float = 0.1) -> 
         smallest,
         left.after.reach(smallest),
         (max(p_left, float(most.p) / 2), left.after.p_below(smallest)),
+        left.after,
     )
 
 
@@ -216,6 +217,7 @@ def more_than_words(name: str, found: BeyondWords | str, smallest: float = 0.1) 
         smallest,
         e.reach(smallest),
         (max(e.p_above(), found.p / 2), e.p_below(smallest)),
+        e,
     )
 
 

@@ -61,6 +61,7 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         smallest,
         weaker.reach(smallest),
         (weaker.p_above(), min(1.0, 2 * min(found.p_below(c, smallest) for c in found.over))),
+        weaker,
     )
 
 

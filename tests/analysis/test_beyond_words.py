@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from planted import pooled
+from planted import twins
 
 from benchmarks.verdict_worlds import Worded, worded
 from lens_emotion.analysis.twins import pairs_of, twins_apart
@@ -171,20 +170,6 @@ def test_a_source_of_noise_adds_nothing_and_its_null_knows_it():
 
 
 # twins
-
-
-def twins(signal: float, own_words: bool, seed: int = 0):
-    """Pairs whose texts are the same but for a sign of affect in the state, and in the words if so asked."""
-    rng = np.random.default_rng(seed)
-    names = [(e, f"topic{t}") for e in ("happy", "sad", "calm") for t in range(8)]
-    values = rng.standard_normal((len(names), 2, 16))
-    affect = np.zeros(16)
-    affect[0] = signal
-    texts = [f"thing{chr(97 + i)} of {t} seen by day" for i, (_, t) in enumerate(names)]
-    told = pooled(torch.from_numpy(values + affect).float(), names, [f"{t} alas" if own_words else t for t in texts])
-    plain = values + 0.3 * rng.standard_normal(values.shape)
-    bare = pooled(torch.from_numpy(plain).float(), names, [f"{t} there" if own_words else t for t in texts])
-    return told, replace(bare, records=tuple(replace(r, text_id=f"{r.text_id}-twin") for r in bare.records))
 
 
 def test_twins_are_told_apart_by_a_state_that_knows_affect_and_by_no_other():
