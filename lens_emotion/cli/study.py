@@ -37,7 +37,7 @@ SHORT = {
     "steering": "steer",
     "published": "published",
 }
-COLUMNS = {"controls": "comprehension", "published": "steering"}  # whose column tells of it too
+COLUMNS = {"controls": "comprehension", "published": "steering"}  # whose column tells of it too, where there is one
 MARKS = {"stored": Text("ok", style="green"), "begun": Text("part", style="yellow")}
 
 Models = Annotated[
