@@ -10,11 +10,11 @@ import pandas as pd
 
 from lens_emotion.audits.subject import Arm, Subject, Table, VectorSet
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.run.config import PRESET, READING, STEERING, WRITING
+from lens_emotion.run.config import PRESET, PUBLISHED, READING, STEERING, WRITING
 from lens_emotion.run.look import read_manifest, read_table
 from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
-from lens_emotion.study.steps import DOSES, load_steered
+from lens_emotion.study.steps import DOSES, load_published, load_steered
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 # file of a reading -> its table of separation, which holds accuracy, its p and reliability by layer
@@ -53,6 +53,7 @@ def _model(name: str, folder: Path) -> Subject:
     path = folder / "vectors.safetensors"
     vectors = EmotionVectors.load(path) if path.exists() else None
     tables = tuple(_steering(name, folder, vectors)) if (folder / STEERING / DOSES).exists() else ()
+    tables += tuple(_published(f"{name}, steering as published", folder / PUBLISHED))
     sets = () if vectors is None else (set_of(vectors, name),)
     return Subject("", vectors=sets, arms=tuple(arms), tables=tables)
 
@@ -70,6 +71,18 @@ def _steering(name: str, folder: Path, vectors: EmotionVectors | None) -> Iterat
             yield from experiment_tables(result, f"{name}, {what}")
             if vectors is not None:
                 yield _units(result, vectors, f"{name}, {what}")
+
+
+def _published(name: str, folder: Path) -> Iterator[Table]:
+    """The texts of the published protocol, and its unit of dose, which holds the first token."""
+    result, suppressed = load_published(folder)
+    if result is None:
+        return
+    yield from experiment_tables(result, name)
+    if suppressed is not None:
+        doses = result.table.dose[result.table.dose > 0].unique().astype(float)
+        frame = pd.DataFrame({"dose": doses, "unit": suppressed.inflation, "unit_without": 1.0})
+        yield Table(f"{name}, unit of dose", frame, on_tokens=True)
 
 
 def _units(result: DoseResponse, vectors: EmotionVectors, name: str) -> Table:

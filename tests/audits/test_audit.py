@@ -213,3 +213,13 @@ def test_a_run_is_read_as_it_lies(tmp_path) -> None:
 
 def test_names_of_emotions_for_arrays() -> None:
     assert subject_of(random_set(8), emotions=NAMES).vectors[0].emotions == NAMES
+
+
+def test_the_published_steering_of_a_run_is_asked_too(studied):
+    found = le.audit(studied.folder)
+    rows = found.findings[
+        found.findings["where"].str.contains("as published") & (found.findings.check == "first-token")
+    ]
+    inflation = studied.models[0].published.suppression.inflation
+    assert rows["moves"].tolist() == [pytest.approx(inflation, rel=1e-6)]
+    assert "as published, texts" in {o.check.name: o.words for o in found.outcomes}["whitespace"]
