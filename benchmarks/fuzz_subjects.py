@@ -227,6 +227,7 @@ def readers(folder: Path) -> list[Reader]:
     """Readers of vectors, activations and results, each with a small good file."""
     from lens_emotion.extraction.activations import PooledActivations
     from lens_emotion.files.artifacts import digest
+    from lens_emotion.presets.suppression import load_suppression, save_suppression
     from lens_emotion.steering.dose_result import load_dose_response, save_dose_response
     from lens_emotion.stimuli.sets import read_stimulus_file
     from lens_emotion.vectors.emotion_vectors import EmotionVectors
@@ -237,6 +238,7 @@ def readers(folder: Path) -> list[Reader]:
     a, v = acts.save(folder / "a.safetensors"), vectors.save(folder / "v.safetensors")
     texts = small_stimuli().save(folder / "texts.json")
     steering = save_dose_response(small_dose_response(), folder / "steering.json")
+    suppressed = save_suppression(small_suppression(), folder / "suppression.json")
     return [
         tensor_file("PooledActivations.load", a, PooledActivations.load, as_activations_say),
         tensor_file("EmotionVectors.load", v, EmotionVectors.load, as_vectors_say),
@@ -245,6 +247,7 @@ def readers(folder: Path) -> list[Reader]:
         unsealed_file("vectors, no checksum", v, EmotionVectors.load, as_vectors_say),
         json_file("read_stimulus_file", texts, read_stimulus_file, as_items_say, as_json_says),
         json_file("load_dose_response", steering, load_dose_response, as_doses_say, seal=digest),
+        json_file("load_suppression", suppressed, load_suppression, as_suppression_says, _suppressed_as_said),
     ]
 
 
@@ -357,3 +360,41 @@ def _fault_of_column(name: str, column: Any) -> str:
     if any(isinstance(v, str | list | dict) for v in values):
         return f"{name} holds what is no number"
     return fault_of_numbers(values, name, 0.0, 1.0 if share else np.inf)
+
+
+@cache
+def small_suppression() -> Any:
+    """The published table over two texts."""
+    from lens_emotion.presets.suppression import suppression
+    from lens_emotion.vectors.recipes import emotion_vectors
+
+    texts, pair = ["Anna ran home.", "The door opened and"], ("calm", "angry")
+    return suppression(tiny(), emotion_vectors(small_activations()), texts, pair=pair, n_random=3)
+
+
+def _suppressed_as_said(data: bytes, result: Any) -> bool:
+    """The file has no checksum of its own, that of its step stands beside it: what it says is what counts."""
+    return not as_suppression_says(data, result)
+
+
+def as_suppression_says(data: bytes, result: Any) -> str:
+    """Columns and facts are the file's, with their kinds; and can be meant."""
+    given = told(data, infinite=True)
+    for name, column in given["table"].items():
+        if name not in result.table:
+            continue  # a column that nobody asked for is left
+        mine = result.table[name].tolist()
+        if mine != column or any(isinstance(x, bool) for x in column):
+            return f"{name} is not the file's"
+    for name in ("steered", "suppressed", "dose", "layer", "n_random", "inflation"):
+        if getattr(result, name) != given[name] or type(getattr(result, name)) is not type(given[name]):
+            return f"{name} is not the file's"
+    numbers = result.table.drop(columns=["prompt", "direction"])
+    return first(
+        fault_of_numbers(result.dose, "dose", 0.0, 1e6),
+        fault_of_numbers(result.inflation, "inflation", 1e-300, 1e9),
+        fault_of_numbers(result.layer, "layer", 0, 1e9),
+        fault_of_numbers(result.n_random, "n_random", 1, 1e9),
+        fault_of_numbers(numbers.to_numpy(float), "a projection", -1e9, 1e9),
+        fault_of_texts([result.steered, result.suppressed, *result.table["prompt"], *result.table["direction"]]),
+    )

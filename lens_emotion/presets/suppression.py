@@ -8,7 +8,6 @@ and what the push itself adds along each direction, which is arithmetic and no e
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +175,7 @@ def _pushed(
     return states[0], sum(lengths)
 
 
-_MOST = 1e9  # of a projection
+_MOST = 1e9  # of any number of the table
 _PLAIN = ("steered", "suppressed", "dose", "layer", "n_random", "inflation")
 _WORDS = ("prompt", "direction")
 _NUMBERS = ("scenario", "before", "after", "random_low", "random_mean", "random_high", "added")
@@ -192,7 +191,10 @@ def load_suppression(path: str | Path) -> Suppression:
     """Read a file written by `save_suppression`. Raises ArtifactError if it is damaged or of another kind."""
     try:
         data = read_json(path)
-        table = pd.DataFrame({name: data["table"][name] for name in ("scenario", *_WORDS, *_NUMBERS[1:])})
+        columns = {name: data["table"][name] for name in ("scenario", *_WORDS, *_NUMBERS[1:])}
+        if not all(isinstance(column, list) for column in columns.values()):
+            raise ValueError("a column is no list")
+        table = pd.DataFrame(columns)
         found = Suppression(table, **{name: data[name] for name in _PLAIN})
         _check(found)
         return found
@@ -206,9 +208,9 @@ def _check(found: Suppression) -> None:
     for name, kind in (("dose", float), ("inflation", float), ("layer", int), ("n_random", int)):
         if type(getattr(found, name)) is not kind:
             raise ValueError(f"{name} is of another kind")
-    if not (0 <= found.dose <= LARGEST_DOSE and 0 < found.inflation < math.inf):
+    if not (0 <= found.dose <= LARGEST_DOSE and 0 < found.inflation <= _MOST):
         raise ValueError(f"a dose of {found.dose:g}, or a unit {found.inflation:g} times as long")
-    if found.layer < 0 or found.n_random < 1 or found.table.empty:
+    if not (0 <= found.layer <= _MOST and 1 <= found.n_random <= _MOST) or found.table.empty:
         raise ValueError("no layer, random direction or scenario")
     _check_table(found)
 

@@ -217,6 +217,7 @@ def test_a_table_is_read_back_as_it_was_and_a_damaged_one_refused(suppressed, tm
         ('"random_low": [', '"random_low": [1e300, '),
         ('"before": [', '"before": [true, '),
         (PROMPTS[0][:3], "\\ud800"),
+        ('"added": [', '"added": 0, "more": ['),
     ]
     assert all(old in good for old, _ in lies)
     for bad in ("{}", "[]", good[:-9], *(good.replace(old, new, 1) for old, new in lies)):
