@@ -140,11 +140,25 @@ def _stored(run: Path) -> list[Reader]:
     ]
 
 
+@cache
+def _unchecked() -> tuple[type, type]:
+    """A model and a run as they are read back, of anything; still what functions say that they return."""
+    from lens_emotion.study.results import StoredModel, StoredRun
+
+    class AsModel(StoredModel):
+        def __init__(self, evidence: Any, study: Any) -> None:
+            vars(self).update(evidence=evidence, study=study)
+
+    class AsRun(StoredRun):
+        def __init__(self, name: str, config: Any, models: Any, claims: Any, protocols: Any) -> None:
+            vars(self).update(name=name, config=config, models=models, claims=claims, protocols=protocols)
+
+    return AsModel, AsRun
+
+
 def _read_back(run: Path) -> Any:
     """The run as stored, and what is handed to the analyses: evidence and lens of each model."""
-    from lens_emotion.files.artifacts import part_of
     from lens_emotion.study import stored
-    from lens_emotion.study.results import StoredModel, StoredRun
 
     seen: list[Any] = []
 
@@ -152,17 +166,14 @@ def _read_back(run: Path) -> Any:
         seen.append((evidence, lens))
         return SimpleNamespace(info=evidence.info)
 
-    def as_model(evidence: Any, study: Any) -> Any:
-        return part_of(StoredModel, evidence=evidence, study=study)
-
-    def as_run(name: str, config: Any, models: Any, claims: Any) -> Any:
-        return part_of(StoredRun, name=name, config=config, models=models, claims=claims)
-
+    as_model, as_run = _unchecked()
     nothing = lambda *_: None  # noqa: E731
     quiet: dict[str, Any] = {
         "judge_model": judge,
         "atlas_of": nothing,
         "all_claims": nothing,
+        "protocols_of": nothing,
+        "state_of": lambda *_, **__: SimpleNamespace(marked=nothing),
         "StoredModel": as_model,
         "StoredRun": as_run,
     }
