@@ -28,7 +28,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "cosine": (
         "mean pairwise cosine, or cosine of two recipes",
         "mean_cosine mean_cos mean_pairwise_cosine avg_cosine cos cosine_similarity cos_sim separation mean_cosine_sim "
-        "mean_cosine_similarity pairwise_cosine avg_similarity mean_similarity avg_sim mean_sim",
+        "mean_cosine_similarity pairwise_cosine avg_similarity mean_similarity",
     ),
     "accuracy": ("share of right answers", "acc decoding_accuracy probe_accuracy test_accuracy probe_acc"),
     "success": (
