@@ -24,7 +24,7 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.static import static_embeddings
 from lens_emotion.files.user import numbers_fit
-from lens_emotion.models.access import Model
+from lens_emotion.models.access import Model, backend_of
 from lens_emotion.models.threads import one_core
 from lens_emotion.pictures import Line
 from lens_emotion.stats.decide import Estimate
@@ -147,6 +147,7 @@ def beyond_words(
     Raises:
         StimulusError: fewer than 2 emotions or 3 topics, or an emotion with texts of one topic only.
         AnalysisError: embeddings of other texts, or of another shape than texts x d; n_permutations below 1.
+        UnsupportedModelError: a static that is neither a model nor activations.
 
     Example:
         >>> found = le.beyond_words(acts, model, n_permutations=20)
@@ -303,6 +304,13 @@ def static_rows(
     """
     if static is None:
         return None
+    if isinstance(static, PooledActivations) and static.n_layers > 1:
+        raise AnalysisError(
+            f"static holds states of {static.n_layers} layers, not the words' embeddings; give the model, or "
+            "le.static_embeddings(model, acts)"
+        )
+    if not isinstance(static, PooledActivations):
+        backend_of(static)  # whatever is no model says so
     made = static if isinstance(static, PooledActivations) else static_embeddings(static, acts)
     place = {r.text: i for i, r in enumerate(made.records)}
     if lacking := [r.text_id for r in texts.records if r.text not in place]:
@@ -314,12 +322,30 @@ def static_rows(
 
 
 def _embedded(texts: Sequence[str], encoder: Encoder) -> Float[np.ndarray, "n d"]:
+    if not isinstance(encoder, str | bytes):  # a SentenceTransformer is callable too, with tokens
+        encoder = getattr(encoder, "encode", encoder)
     if not callable(encoder):
         raise AnalysisError(
             f"encoder is a function of a list of texts, not {type(encoder).__name__}; give "
             "le.sentence_encoder(folder), or SentenceTransformer(name).encode"
         )
-    rows = np.asarray(encoder(list(texts)), dtype=float)
-    if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
-        raise AnalysisError(f"the encoder gave shape {rows.shape}; return finite numbers, {len(texts)} texts x d")
+    rows = _numbers(encoder(list(texts)))
+    if rows is None or rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:
+        given = "no table of numbers" if rows is None else f"shape {rows.shape}"
+        raise AnalysisError(f"the encoder gave {given}; return finite numbers, {len(texts)} texts x d")
+    if not np.isfinite(rows).all():
+        raise AnalysisError(f"the encoder gave NaN or infinity; return finite numbers, {len(texts)} texts x d")
     return rows
+
+
+def _numbers(given: Any) -> np.ndarray | None:
+    """Of an array, a tensor of any precision and device, or a list of these; None: no numbers, or uneven widths."""
+    if isinstance(given, list | tuple) and any(isinstance(row, torch.Tensor) for row in given):
+        parts = [_numbers(row) for row in given]
+        return None if any(p is None for p in parts) else _numbers([p.tolist() for p in parts if p is not None])
+    given = given.detach().cpu().double() if isinstance(given, torch.Tensor) and not given.is_complex() else given
+    try:
+        rows = np.asarray(given)
+        return rows.astype(float) if rows.dtype.kind in "fiub" else None
+    except (TypeError, ValueError, RuntimeError):
+        return None

@@ -136,9 +136,10 @@ def audit(
         whole = whole + Subject("token norms", norms=(_norms(token_norms, unit),))
     if whole.empty:
         raise ArtifactError(f"{whole.name or 'this'} holds nothing that can be audited")
-    arms = tuple(replace(a, seed=seed, n_permutations=n_permutations) for a in whole.arms)
+    arms = tuple(a if a.known is not None else replace(a, seed=seed, n_permutations=n_permutations) for a in whole.arms)
     whole = replace(whole, arms=arms)
-    return Audit(whole.name, tuple(outcome_of(check, whole) for check in CHECKS))
+    unread = () if whole.is_run else tuple(dict.fromkeys(c for t in whole.tables for c in t.unread))
+    return Audit(whole.name, tuple(outcome_of(check, whole) for check in CHECKS), unread)
 
 
 def _norms(given: Any, unit: float | None) -> Any:

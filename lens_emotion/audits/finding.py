@@ -103,11 +103,12 @@ class Audit(Result):
 
     Attributes:
         subject: what was audited, in words.
-        outcomes: one for every check, in their order.
+        outcomes: one for every check, in their order. unread: columns of its tables that were not understood.
     """
 
     subject: str
     outcomes: tuple[Outcome, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def findings(self) -> pd.DataFrame:
@@ -153,12 +154,17 @@ class Audit(Result):
         found = self.findings
         by_grade = found["severity"].value_counts()
         asked = [o for o in self.outcomes if o.status != UNASKED]
-        counts = ", ".join(f"{by_grade[s]} {s}" for s in SEVERITIES if s in by_grade) or "nothing found"
+        nothing = "nothing found" if asked else "nothing could be asked"
+        counts = ", ".join(f"{by_grade[s]} {s}" for s in SEVERITIES if s in by_grade) or nothing
         worst = f"; the worst: {found['what'][0]} ({found['where'][0]})" if len(found) else ""
         return (
             f"{self.subject}: {counts}{worst}. {len(asked)} of {len(self.outcomes)} checks could be asked, "
-            f"{sum(o.status == PASSED for o in asked)} of them passed."
+            f"{sum(o.status == PASSED for o in asked)} of them passed.{self._passed_over()}"
         )
+
+    def _passed_over(self) -> str:
+        held = ", ".join(self.unread[:8]) + (f" and {len(self.unread) - 8} more" if len(self.unread) > 8 else "")
+        return f" Columns that were not understood: {held}; say what they are (columns=, --column)." if held else ""
 
     def to_json(self) -> str:
         """All of it as JSON: format, subject, ok, findings, checks."""
@@ -167,7 +173,7 @@ class Audit(Result):
             for row in self.findings.to_dict("records")
         ]
         data: dict[str, Any] = {"format": FORMAT, "subject": self.subject, "ok": self.ok}
-        data |= {"findings": findings, "checks": self.table.to_dict("records")}
+        data |= {"unread": list(self.unread), "findings": findings, "checks": self.table.to_dict("records")}
         return json.dumps(data, indent=1, ensure_ascii=False, default=float) + "\n"
 
     def save(self, path: str | Path) -> Path:

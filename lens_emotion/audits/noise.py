@@ -21,6 +21,7 @@ HALF = 0.5  # reliability below which noise is more than signal; a ceiling below
 OF_CEILING = 0.9  # of the noise ceiling, from which noise alone explains a disagreement
 HIGH = 0.9  # a ceiling from which a disagreement is not noise
 SHUFFLES = 999
+ROUNDING = 1e-9
 
 
 def noise(subject: Subject) -> Iterator[Reply]:
@@ -49,7 +50,11 @@ def _noise_of(arm: Arm, in_run: bool) -> Reply:
         return Unasked(f"{arm.name}: {found}")
     best = found.iloc[int(found["reliability"].fillna(-np.inf).to_numpy().argmax())]
     p = min(1.0, float(found["p"].min()))
-    where = f"{arm.name}, best of {len(found)} layers"
+    where = f"{arm.name}, best of {found['p'].count()} layers"
+    if p > ALPHA and p <= arm.floor + ROUNDING:  # all that so few shuffles could say
+        return Unasked(
+            f"{where}: none of {arm.n_permutations} label shuffles does as well, but so few give no p below {p:.2g}"
+        )
     if p > ALPHA:
         what = f"emotions are not told apart beyond shuffled labels ({p_text(p)}, corrected over layers)"
         return Fault(MAJOR if in_run else CRITICAL, what, where, float(best.reliability), "is all their reliability")

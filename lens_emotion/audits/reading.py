@@ -167,7 +167,7 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
             return Subject(name or "vectors", vectors=(_of_emotions(given, name or "vectors"),))
     single = {k: v for k, v in given.items() if isinstance(v, Mapping | EmotionVector) or _of_other_tool(v) is not None}
     parts = [replace(read(v, str(k)), name=name) for k, v in given.items()]
-    together = _together(parts, name)
+    together = _together(parts, name or f"{len(parts)} parts")
     return replace(together, vectors=_joined(together.vectors, name)) if len(single) == len(given) else together
 
 

@@ -38,18 +38,19 @@ def run_subject(root: Path) -> Subject:
     for name in [row.name for row in manifest.rows] or manifest.names:
         folder = Store(root).model(name).root
         if folder.is_dir():
-            found = found + _model(name, folder)
+            found = found + _model(name, folder, manifest.settings.n_permutations)
     return found
 
 
-def _model(name: str, folder: Path) -> Subject:
+def _model(name: str, folder: Path, n_permutations: int) -> Subject:
     arms = []
     for file, measured in READINGS.items():
         path, table = folder / f"{file}.safetensors", folder / "tables" / f"separation_{measured}.csv"
         if path.exists():
             acts = PooledActivations.load(path)
             known = read_table(table) if table.exists() else None
-            arms.append(Arm(f"{name}, {file.replace('/', ' ')}", acts, acts.header.fingerprint, known))
+            called = f"{name}, {file.replace('/', ' ')}"
+            arms.append(Arm(called, acts, acts.header.fingerprint, known, n_permutations=n_permutations))
     path = folder / "vectors.safetensors"
     vectors = EmotionVectors.load(path) if path.exists() else None
     tables = tuple(_steering(name, folder, vectors)) if (folder / STEERING / DOSES).exists() else ()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from lens_emotion.analysis.reliability import reliability
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, design_of
+
+P_OF_DECODERS = ("accuracy_p_corrected", "accuracy_p_corrected_standardised")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +48,7 @@ class Arm(Brief):
     Attributes:
         known: what was measured on it before, by layer: accuracy, chance, accuracy_p_corrected, reliability (columns of
             `Separation.table`); None: it is measured here.
+        n_permutations: behind its p-values, those of `known` too.
     """
 
     name: str
@@ -67,15 +70,33 @@ class Arm(Brief):
     def by_layer(self) -> pd.DataFrame | str:
         """Reliability by layer and its p, corrected over layers (reliability, p); or why there is none."""
         if self.known is not None:
-            columns = [c for c in ("accuracy_p_corrected", "accuracy_p_corrected_standardised") if c in self.known]
+            columns = [c for c in P_OF_DECODERS if c in self.known]
             return pd.DataFrame(
                 {"reliability": self.known["reliability"], "p": self.known[columns].min(axis=1) * len(columns)}
             )
+        whole = np.flatnonzero(self.acts.values.isfinite().all(2).all(0).numpy(force=True))
+        if not len(whole):
+            return "no layer at which every number is finite"
         try:
-            found = reliability(self.acts, seed=self.seed, n_permutations=self.n_permutations).by_layer
+            found = reliability(
+                _layers_of(self.acts, whole), seed=self.seed, n_permutations=self.n_permutations
+            ).by_layer
         except (StimulusError, AnalysisError) as error:
             return str(error)
-        return pd.DataFrame({"reliability": found["reliability"], "p": found["p_corrected"]})
+        rows = pd.DataFrame({"reliability": found["reliability"], "p": found["p_corrected"]}).set_index(whole)
+        return rows.reindex(range(self.acts.n_layers))  # one NaN layer would leave the best of all layers without a p
+
+    @property
+    def floor(self) -> float:
+        """The least p that so many label shuffles can give, corrected as in `by_layer`."""
+        doubled = 1 if self.known is None else sum(c in self.known for c in P_OF_DECODERS)
+        return doubled / (self.n_permutations + 1)
+
+
+def _layers_of(acts: PooledActivations, layers: Int[np.ndarray, " k"]) -> PooledActivations:
+    if len(layers) == acts.n_layers:
+        return acts
+    return replace(acts, values=acts.values[:, layers], residual_norm=acts.residual_norm[layers])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,13 +105,14 @@ class Table(Brief):
 
     Attributes:
         frame: columns that were understood. n_emotions: classes, where known.
-        on_tokens: its texts were measured on tokens, by this package.
+        on_tokens: its texts were measured on tokens, by this package. unread: columns that were not understood.
     """
 
     name: str
     frame: pd.DataFrame
     n_emotions: int | None = None
     on_tokens: bool = False
+    unread: tuple[str, ...] = ()
 
     def has(self, *columns: str) -> bool:
         return all(c in self.frame and self.frame[c].notna().any() for c in columns)

@@ -28,7 +28,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "cosine": (
         "mean pairwise cosine, or cosine of two recipes",
         "mean_cosine mean_cos mean_pairwise_cosine avg_cosine cos cosine_similarity cos_sim separation mean_cosine_sim "
-        "mean_cosine_similarity pairwise_cosine",
+        "mean_cosine_similarity pairwise_cosine avg_similarity mean_similarity",
     ),
     "accuracy": ("share of right answers", "acc decoding_accuracy probe_accuracy test_accuracy probe_acc"),
     "success": (
@@ -120,7 +120,8 @@ def table_of(
     made = _counts(made)
     for column in set(map(str, made)) - WORDS:
         made[column] = _numbers(made[column], f"{name}, column {found.get(column, column)}")
-    return Table(name, made, n_emotions or _classes(made))
+    unread = tuple(str(c) for c in frame.columns if c not in found.values())
+    return Table(name, made, n_emotions or _classes(made), unread=unread)
 
 
 def _told(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> dict[str, Any]:

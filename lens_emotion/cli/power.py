@@ -33,6 +33,7 @@ def power(
     overwrite: Overwrite = False,
 ) -> None:
     """Say what a design finds, and how many topics, openings and permutations each claim needs; no model is loaded."""
+    from lens_emotion.errors import ArtifactError
     from lens_emotion.files.artifacts import save_anew
     from lens_emotion.files.read import kind_of
     from lens_emotion.run.config import asked_for
@@ -44,7 +45,13 @@ def power(
         "stimuli": stimuli, "scenarios": scenarios, "emotions": emotions, "doses": doses, "permutations": permutations,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
-    run = design[0] if design and len(design) == 1 and kind_of(Path(design[0], MANIFEST)) else None
+    runs = [name for name in design or [] if kind_of(Path(name, MANIFEST))]
+    if runs and len(design or []) > 1:
+        raise ArtifactError(f"{runs[0]} is a run folder beside others; give it alone, or models with --pilot {runs[0]}")
+    run = runs[0] if runs else None
+    paths = [name for name in design or [] if name.startswith(("/", ".", "~"))]  # others may be names of models
+    if gone := [name for name in paths if not kind_of(Path(name).expanduser())]:
+        raise ArtifactError(f"{gone[0]} is not there; give a run folder, a study file or names of models")
     settings, _ = asked_for([] if run else design or [], config, given)
     if run and config is None:
         names = {"permutations": "n_permutations"}

@@ -20,6 +20,9 @@ def resolve_layer(layer: int | None, n_layers: int, default: int) -> int:
     """
     if layer is None:
         return default
+    if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+        raise LayerError(f"layer is {layer!r}; give a whole number, counted from 0, or from the end if negative")
+    layer = index(layer)
     if not -n_layers <= layer < n_layers:
         raise no_layer(layer, n_layers)
     return layer % n_layers

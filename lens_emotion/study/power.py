@@ -177,6 +177,8 @@ def power_of(
         raise AnalysisError(f"design: expected a StudyConfig or a run folder, got {shown(design)}")
     config = StudyConfig() if design is None else design
     sizes, known = sizes_of(config), {} if pilot is None else spreads_in(pilot)
+    if sizes.emotions < 2:
+        raise AnalysisError(f"a design of {sizes.emotions} emotion(s) tells none from another; give two or more")
     smallest = smallest_of(config.smallest)
     rows = [_row(code, smallest.get(code), sizes, known, power) for code in STATEMENTS]
     return DesignPower(pd.DataFrame(rows), sizes, float(power))

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from planted import twins
 
 from benchmarks.verdict_worlds import Worded, worded
 from lens_emotion.analysis.twins import pairs_of, twins_apart
-from lens_emotion.analysis.words import BAG, ENCODER, STATIC, beyond_words
-from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.analysis.words import BAG, ENCODER, STATIC, beyond_words, word_grams
+from lens_emotion.errors import AnalysisError, StimulusError, UnsupportedModelError
 from lens_emotion.stats.stacking import evened, increment, outcomes, ridge_scores, shuffled_within, stacked
 from lens_emotion.study.claims.reading import more_than_words
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
@@ -195,3 +196,64 @@ def test_pairs_are_made_by_id_whatever_the_order():
     assert [r.text_id + "-twin" for r in one.records] == [r.text_id for r in other.records]
     with pytest.raises(StimulusError, match="has a twin"):
         twins_apart(told, told)
+
+
+def rows_of(texts):
+    return np.random.default_rng(0).normal(size=(len(texts), 4))
+
+
+class Sentences:
+    """As a SentenceTransformer: callable, but not with texts."""
+
+    def __call__(self, tokens):
+        return tokens["input_ids"]
+
+    def encode(self, texts):
+        return rows_of(texts)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda t: torch.tensor(rows_of(t), requires_grad=True),
+        lambda t: torch.tensor(rows_of(t)).bfloat16(),
+        lambda t: list(torch.tensor(rows_of(t))),
+        lambda t: rows_of(t).tolist(),
+        Sentences(),
+    ],
+)
+def test_an_encoder_gives_numbers_of_any_kind(encoder):
+    assert word_grams(list("abcdef"), encoder=encoder)[ENCODER].shape == (6, 6)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda t: t,
+        lambda t: None,
+        lambda t: [[1.0] * (1 + i % 2) for i in range(len(t))],
+        lambda t: list(map(torch.ones, range(1, len(t) + 1))),
+        lambda t: np.ones((len(t), 0)),
+        lambda t: rows_of(t) * 1j,
+        lambda t: torch.ones(len(t), 2, dtype=torch.complex64),
+        lambda t: rows_of(t) * np.nan,
+        lambda t: rows_of(t)[:-1],
+    ],
+)
+def test_an_encoder_that_gives_no_table_of_numbers_is_told(encoder):
+    with pytest.raises(AnalysisError, match="finite numbers, 6 texts x d"):
+        word_grams(list("abcdef"), encoder=encoder)
+
+
+@pytest.mark.parametrize("static", ["tiny-llama", 3, np.ones((3, 4))])
+def test_static_is_a_model_or_embeddings(static):
+    acts, _ = worded(Worded(), 0)
+    with pytest.raises(UnsupportedModelError):
+        beyond_words(acts, static, n_permutations=1)
+
+
+def test_states_are_no_static_embeddings():
+    acts, static = worded(Worded(), 0)
+    states = replace(static, values=static.values.repeat(1, 3, 1), residual_norm=static.residual_norm.repeat(3))
+    with pytest.raises(AnalysisError, match="states of 3 layers"):
+        beyond_words(acts, states, n_permutations=1)

@@ -175,7 +175,9 @@ def test_two_precisions_by_name(acts) -> None:
 
 def test_json_holds_all_of_it(tmp_path, found) -> None:
     data = json.loads(found.save(tmp_path / "audit.json").read_text())
-    assert set(data) == {"format", "subject", "ok", "findings", "checks"} and len(data["checks"]) == len(CHECKS)
+    assert set(data) == {"format", "subject", "ok", "unread", "findings", "checks"} and len(data["checks"]) == len(
+        CHECKS
+    )
     assert data["findings"] == json.loads(found.to_json())["findings"] and len(data["findings"]) == len(found.findings)
 
 

@@ -129,3 +129,21 @@ def test_nan_in_json_is_seen_not_refused(tmp_path) -> None:
     (tmp_path / "m.json").write_text('[{"layer": 11, "cosine": 0.4}, {"layer": 12, "cosine": NaN}]')
     (fault,) = asked("overflow", tmp_path / "m.json").faults
     assert "layer 12" in fault.where and fault.moves == 50
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pd.DataFrame({"layer": [0, 1], "their_sim": [-0.04, -0.05]}), ("nothing could be asked", "their_sim")),
+        (pd.DataFrame({"model": ["a"], "result": ["37 of 40"]}), ("nothing could be asked", "result")),
+        (pd.DataFrame({"accuracy": [0.9], "n": [240], "chance": [0.05], "who": ["me"]}), ("nothing found", "who")),
+    ],
+)
+def test_columns_that_were_not_understood_are_told(frame, words):
+    found = le.audit(frame)
+    assert all(word in found.summary() for word in words) and words[1] in json.loads(found.to_json())["unread"]
+
+
+def test_a_mean_similarity_is_a_cosine():
+    sweep = pd.DataFrame({"layer": range(3), "avg_similarity": [-0.049, -0.0495, -0.0498]})
+    assert asked("cosine-bound", sweep, n_emotions=21).status == "found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from asked import NAMES, asked, random_set, reading
 from planted import planted
 
 from lens_emotion.audits.doses import norms_of
-from lens_emotion.audits.subject import Subject
+from lens_emotion.audits.reading import subject_of
+from lens_emotion.audits.subject import P_OF_DECODERS, Arm, Subject
 from lens_emotion.vectors.recipes import emotion_vectors
 
 
@@ -170,3 +172,28 @@ def test_vectors_of_two_models_in_raw_units() -> None:
     assert asked("raw-units", [vectors, other]).status == PASSED
     (fault,) = asked("raw-units", [vectors, larger]).faults
     assert fault.severity == "minor" and fault.moves == pytest.approx(50, rel=0.01)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_too_few_shuffles_for_any_p_are_no_noise(known):
+    acts = reading(3.0)
+    p = pd.DataFrame({"reliability": [0.97]} | {name: [1 / 21] for name in P_OF_DECODERS})
+    arm = Arm("clean", acts, "m", p if known else None, n_permutations=20 if known else 10)
+    found = asked("noise", Subject("clean", arms=(arm,)))
+    assert found.status == UNASKED and "so few" in found.words
+    alike = replace(arm, known=p * 4) if known else replace(arm, acts=reading(0.0))
+    assert asked("noise", Subject("noise", arms=(alike,))).status == FOUND
+
+
+@pytest.mark.parametrize("layers", [[0], [1], "all"])
+def test_a_layer_of_nan_does_not_make_noise_of_the_others(layers):
+    acts = reading(3.0)
+    acts = replace(acts, values=acts.values.repeat(1, 3, 1), residual_norm=acts.residual_norm.repeat(3))
+    acts.values[:, slice(None) if layers == "all" else layers] = float("nan")
+    found = asked("noise", acts)
+    assert found.status == (UNASKED if layers == "all" else PASSED), found.words
+
+
+def test_vectors_of_another_tool_by_emotion_have_a_name():
+    vector = SimpleNamespace(layer_activations={1: np.ones(4), 2: np.arange(4.0)})  # as of steering-vectors
+    assert subject_of({"calm": vector, "sad": vector}).name == "2 parts"

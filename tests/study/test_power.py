@@ -169,3 +169,16 @@ def test_the_command_prints_a_row_a_claim_and_writes_json(tmp_path, pilot):
 def test_no_model_and_no_torch_is_loaded():
     code = "import sys, lens_emotion as le; le.power_of(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_design_of_one_emotion_is_refused():
+    with pytest.raises(LensEmotionError, match="two or more"):
+        power_of(replace(SMOLLM, emotions=("calm",)))
+
+
+@pytest.mark.parametrize("names", ["{run} tiny-llama", "tiny-llama {run}", "{run}x", "./gone", "~/gone"])
+def test_a_run_folder_that_is_gone_or_beside_models_is_told(tmp_path, names):
+    (tmp_path / "manifest.json").write_text("{}")
+    found = CliRunner().invoke(app, ["power", *names.format(run=tmp_path).split()])
+    said = "beside others" if " " in names else "is not there"
+    assert isinstance(found.exception, LensEmotionError) and said in str(found.exception)
