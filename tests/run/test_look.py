@@ -66,10 +66,10 @@ def test_a_study_killed_at_a_random_moment_ends_with_byte_identical_tables(tmp_p
 
 def test_runs_lists_date_models_steps_size_and_time(study, run):
     (found,) = list_runs(study.parent)
-    assert (found.steps_done, found.steps_total, found.done, found.models) == (5, 5, True, ("tiny-llama",))
+    assert (found.steps_done, found.steps_total, found.done, found.models) == (6, 6, True, ("tiny-llama",))
     assert found.n_bytes == sum(p.stat().st_size for p in study.rglob("*") if p.is_file()) and found.seconds > 0
     said = run("runs", study.parent).stdout
-    assert "first" in said and "5/5" in said and "tiny-llama" in said and found.created[:10] in said
+    assert "first" in said and "6/6" in said and "tiny-llama" in said and found.created[:10] in said
     assert max(map(len, said.splitlines())) <= 80
     assert run("runs", study.parent).stdout == run("runs", "list", study.parent).stdout
     assert "no runs in" in run("runs", study / "tiny-llama").stdout
@@ -80,7 +80,7 @@ def test_an_unfinished_run_and_one_with_a_damaged_manifest_are_listed_as_such(co
     facts = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(facts | {"done": False}))
     shutil.rmtree(copy / "tiny-llama" / "steering")
-    assert "4/5" in run("runs", copy).stdout and "not finished" in run("runs", copy).stdout
+    assert "5/6" in run("runs", copy).stdout and "not finished" in run("runs", copy).stdout
     (copy / "manifest.json").write_text("{")
     assert "unreadable" in run("runs", copy).stdout
 
@@ -141,12 +141,13 @@ def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(
     def states(config, folder=study):
         return [s.state for s in plan_study(config, folder).models[0].steps]
 
-    assert states(SMALL) == ["stored"] * 5
-    assert states(SMALL.with_(doses=(3.0,))) == ["stored"] * 4 + ["to run"]
-    assert states(SMALL.with_(seed=1)) == ["stored", "to run", "stored", "to run", "to run"]
-    assert states(SMALL.with_(stimuli="passages")) == ["to run"] * 5
+    assert states(SMALL) == ["stored"] * 6
+    assert states(SMALL.with_(doses=(3.0,))) == ["stored"] * 4 + ["to run", "stored"]  # the published doses are its own
+    assert states(SMALL.with_(seed=1)) == ["stored", "to run", "stored", "to run", "to run", "to run"]
+    assert states(SMALL.with_(stimuli="passages")) == ["to run"] * 6
+    assert states(SMALL.with_(protocol="ours")) == ["stored"] * 5
     assert states(SMALL.with_(steering=False, backend="hooked")) == ["to run"] * 4
-    assert states(SMALL, study.parent / "none") == ["to run"] * 5
+    assert states(SMALL, study.parent / "none") == ["to run"] * 6
     shutil.rmtree(copy / "tiny-llama" / "comprehension")
     (copy / "tiny-llama" / ".partial").mkdir()
     (copy / "tiny-llama" / ".partial" / f"comprehension-{'0' * 16}.journal").write_bytes(b"")
@@ -156,7 +157,8 @@ def test_a_plan_knows_what_is_stored_what_is_begun_and_what_other_settings_need(
         "stored",
         "to run",
         "to run",
-    ]  # controls and steering depend on what was read
+        "to run",
+    ]  # controls and either steering depend on what was read
 
 
 def test_the_estimated_disk_use_is_within_a_fifth_of_the_actual(study):
@@ -167,7 +169,14 @@ def test_the_estimated_disk_use_is_within_a_fifth_of_the_actual(study):
 
 def test_speeds_come_from_stored_steps_and_say_so(study):
     known = measured_in([study])
-    assert {m.step for m in known} == {"comprehension", "generation", "generation_jeong", "controls", "steering"}
+    assert {m.step for m in known} == {
+        "comprehension",
+        "generation",
+        "generation_jeong",
+        "controls",
+        "steering",
+        "published",
+    }
     planned = plan_study(SMALL.with_(models=("tiny-gpt2", "llama-3.1-8b")), study).models
     assert {s.basis for s in planned[0].steps} == {"measured on tiny-llama"}
     assert {s.basis for s in planned[1].steps} == {"assumed"}  # a tiny model says nothing about a large one
