@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import tiny
 
-from lens_emotion.errors import DoseError, FingerprintError, UnsupportedModelError
+from lens_emotion.errors import DoseError, FingerprintError, LayerError, UnsupportedModelError
 from lens_emotion.extraction.comprehension import extract_comprehension
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import residual_cache
-from lens_emotion.models.layers import resolve_layers
+from lens_emotion.models.layers import resolve_layer, resolve_layers
 from lens_emotion.models.prompting import encode
 from lens_emotion.models.sampling import Sampling
 from lens_emotion.steering.dose import Dose
@@ -272,3 +272,9 @@ def test_scenarios_without_vector_or_judge_are_refused_before_generating(vectors
         dose_response(tiny(), vectors, scenarios("world-en"), judge)
     with pytest.raises(DoseError, match="at least one"):
         dose_response(tiny(), vectors, [], judge)
+
+
+@pytest.mark.parametrize("layer", ["3", 1.5, True, [1], "last"])
+def test_one_layer_is_a_whole_number(untyped, layer):
+    with pytest.raises(LayerError, match="whole number"):
+        resolve_layer(layer, 6, default=3)
