@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,16 @@ from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.extraction.comprehension import extract_comprehension as read_texts
 from lens_emotion.extraction.generation import extract_generation as write_and_read
 from lens_emotion.extraction.pooling import last_token
+from lens_emotion.files.user import numbers_fit
+from lens_emotion.habits import answering
 from lens_emotion.models.access import Model, describe, parameter_count
 from lens_emotion.models.catalog import find_spec
 from lens_emotion.models.layers import place, resolve_layer
 from lens_emotion.pictures import Line
 from lens_emotion.presets.protocol import MIDDLE, PROTOCOL, by_rule, doses_for, regimes, units
-from lens_emotion.presets.suppression import inflation
+from lens_emotion.presets.suppression import inflation, texts_in
 from lens_emotion.presets.suppression import suppression as suppression  # a part of the protocol, in a file of its own
-from lens_emotion.stats.tests import p_text, percentile_band, permutation_p
+from lens_emotion.stats.tests import check_permutations, p_text, percentile_band, permutation_p
 from lens_emotion.steering.dose import Dose
 from lens_emotion.steering.experiment import everywhere
 from lens_emotion.steering.generate import Condition, generate_steered
@@ -186,6 +189,7 @@ class BestLayer(Result):
         )
 
 
+@numbers_fit(AnalysisError)
 def best_layer(acts: PooledActivations, n_permutations: int = 200, seed: int = 0) -> BestLayer:
     """The published choice of a layer, argmin of the mean cosine of centred vectors, with its bound and its null.
 
@@ -201,8 +205,7 @@ def best_layer(acts: PooledActivations, n_permutations: int = 200, seed: int = 0
         >>> print(le.presets.jeong.best_layer(acts, n_permutations=20).bound)
         -0.05
     """
-    if n_permutations < 1:
-        raise AnalysisError(f"n_permutations is {n_permutations}; give 1 at least")
+    check_permutations(n_permutations)
     chosen = _classes(acts)
     observed, null = cosine_null(chosen, "centred", n_permutations, seed)
     low, high = percentile_band(null)
@@ -252,6 +255,7 @@ class SteeredTexts(Result):
         )
 
 
+@numbers_fit(DoseError)
 def steer(
     model: Model,
     vectors: EmotionVectors,
@@ -284,10 +288,11 @@ def steer(
         >>> texts.table.condition.tolist()
         ['emotion', 'random']
     """
-    wanted, openings = _listed(emotions), _listed(prompts)
+    wanted, openings = texts_in(emotions, "emotions"), texts_in(prompts, "prompts")
     spec = find_spec(describe(model).name)
     given = doses_for(spec.millions if spec else parameter_count(model) / 1e6) if doses is None else doses
-    amounts = [float(d) for d in (given if isinstance(given, Sequence) else [given])]
+    several: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+    amounts = [Dose(d, "relative") for d in several]
     if not (wanted and openings and amounts):
         raise DoseError("nothing to steer: give at least one emotion, one prompt and one dose")
     n = vectors.n_layers
@@ -301,8 +306,8 @@ def steer(
                 ("random", every.random(seed * 10_007 + i, like=emotion)),
             ):
                 for dose in amounts:
-                    rows.append({"prompt": prompt, "emotion": emotion, "condition": name, "dose": dose})
-                    conditions.append(Condition(prompt, vector, Dose(dose, "relative")))
+                    rows.append({"prompt": prompt, "emotion": emotion, "condition": name, "dose": dose.value})
+                    conditions.append(Condition(prompt, vector, dose))
     written = generate_steered(model, conditions, range(n), max_new_tokens=max_new_tokens, progress=False)
     plain = dict(zip(openings, [c.text for c in written[: len(openings)]], strict=True))
     table = pd.DataFrame(rows).assign(text=[c.text for c in written[len(openings) :]])
@@ -310,10 +315,6 @@ def steer(
     table["regime"] = [by_rule(t.split()) for t in table.text]
     table["regime_counted"] = [by_rule(units(t)) for t in table.text]
     return SteeredTexts(table, plain, at, inflation(model, openings))
-
-
-def _listed(given: str | Sequence[str]) -> list[str]:
-    return list(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
 def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
@@ -327,3 +328,7 @@ def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
         if count[scenario.emotion] <= PROTOCOL.scenarios:
             kept.append(scenario)
     return kept
+
+
+for _name in ("extract_comprehension", "extract_generation", "best_layer", "steer", "suppression", "regimes"):
+    globals()[_name] = answering(globals()[_name], __name__)  # like the public names of the package: `le.steer(3)`

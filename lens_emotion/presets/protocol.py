@@ -135,7 +135,9 @@ def regimes(texts: Sequence[str]) -> Regimes:
         >>> le.presets.jeong.regimes(["很好很好很好很好很好很好"] * 4).table.regime.tolist()
         ['explosive', 'repetitive']
     """
-    if isinstance(texts, str) or not len(texts):
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise AnalysisError(f"texts is {texts!r:.80}; give a list of texts")
+    if not len(texts):
         raise AnalysisError("no texts to judge; give a list of them")
     rows = []
     for counting, count in (("spaces", str.split), ("characters", units)):

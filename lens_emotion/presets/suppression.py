@@ -22,7 +22,7 @@ from lens_emotion.display import Result
 from lens_emotion.errors import ArtifactError, DoseError
 from lens_emotion.files.artifacts import atomic_write
 from lens_emotion.files.read import read_json
-from lens_emotion.files.user import LARGEST_DOSE
+from lens_emotion.files.user import LARGEST_DOSE, numbers_fit
 from lens_emotion.models.access import Model, describe, hook_name
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layer
@@ -76,6 +76,18 @@ class Suppression(Result):
         return f"Steering to {self.steered} at {self.dose:g}, read at layer {self.layer}: {', '.join(said)}"
 
 
+def texts_in(given: str | Sequence[str], what: str) -> list[str]:
+    """One text or several, each once.
+
+    Raises:
+        DoseError: something else.
+    """
+    found = [given] if isinstance(given, str) else given
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise DoseError(f"{what} is {given!r:.80}; give a text, or a list of texts")
+    return list(dict.fromkeys(found))
+
+
 def unit_of_dose(
     model: Model, prompts: Sequence[str]
 ) -> tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, " n_layers"]]:
@@ -100,6 +112,7 @@ def inflation(model: Model, prompts: Sequence[str]) -> float:
     return float((with_first / without).mean())
 
 
+@numbers_fit(DoseError)
 def suppression(
     model: Model,
     vectors: EmotionVectors,
@@ -130,7 +143,9 @@ def suppression(
         >>> found.table.direction.tolist()
         ['calm', 'hostile', 'calm', 'hostile']
     """
-    openings = list(dict.fromkeys([prompts] if isinstance(prompts, str) else prompts))
+    openings = texts_in(prompts, "prompts")
+    if not isinstance(pair, list | tuple) or len(set(pair)) != 2:
+        raise DoseError(f"pair is {pair!r:.80}; give two emotions, ('calm', 'hostile') for one")
     if not openings or n_random < 1:
         raise DoseError("nothing to steer: give at least one prompt, and one random direction")
     n = vectors.n_layers

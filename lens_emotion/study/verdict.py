@@ -255,7 +255,7 @@ class Protocols(Result):
         whole = [r for r in self.rows if r.scope == ALL_MODELS]
         ayes = [r.code for r in whole if r.published == SUPPORTED]
         ours = [r.code for r in whole if r.ours == SUPPORTED]
-        made = [r.code for r in whole if r.difference]
+        made = [r.code for r in whole if r.difference and r.ours != NOT_TESTABLE]  # what was not run parts nothing
         return (
             f"supported by the published rules: {', '.join(ayes) or 'none'}; by ours: {', '.join(ours) or 'none'}; the "
             f"protocol makes the difference in {', '.join(made) or 'none'}"

@@ -13,7 +13,7 @@ from conftest import tiny
 from planted import planted
 
 import lens_emotion as le
-from lens_emotion.errors import ArtifactError, DoseError, StimulusError
+from lens_emotion.errors import ArtifactError, DoseError, LensEmotionError, StimulusError
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.prompting import encode
 from lens_emotion.presets import jeong, numbers, suppression
@@ -169,6 +169,32 @@ def test_regimes_by_words_between_spaces(texts, spaces, characters) -> None:
     found = jeong.regimes(texts)
     assert found.table.regime.tolist() == [spaces, characters]
     assert found.regime == spaces and found.hangs == (spaces != characters)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda v: jeong.best_layer(tiny()), "acts is"),
+        (lambda v: jeong.best_layer(None), "acts is None"),
+        (lambda v: jeong.steer(tiny(), v, "calm", "A", doses="x"), "dose"),
+        (lambda v: jeong.steer(tiny(), v, "calm", "A", doses=[float("nan")]), "dose"),
+        (lambda v: jeong.steer(tiny(), v, "calm", 3), "prompts is 3"),
+        (lambda v: jeong.steer(tiny(), v, "calm", None), "prompts is None"),
+        (lambda v: jeong.steer(tiny(), v, "calm", "A", seed="a"), "seed"),
+        (lambda v: jeong.steer(tiny(), v["calm"], "calm", "A"), "vectors is"),
+        (lambda v: jeong.steer(tiny(), np.ones((2, 2)), "calm", "A"), "vectors is"),
+        (lambda v: jeong.steer("tiny-llama", v, "calm", "A"), "no model"),
+        (lambda v: jeong.suppression(tiny(), v, ["A"], pair=("calm", "calm")), "two emotions"),
+        (lambda v: jeong.suppression(tiny(), v, ["A"], pair="calm"), "two emotions"),
+        (lambda v: jeong.suppression(tiny(), v, ["A"], n_random=0), "random direction"),
+        (lambda v: jeong.regimes([None]), "list of texts"),
+        (lambda v: jeong.regimes("a b c"), "list of texts"),
+        (lambda v: jeong.regimes([]), "no texts"),
+    ],
+)
+def test_what_is_of_another_kind_is_answered(call, says, twenty_one, untyped) -> None:
+    with pytest.raises(LensEmotionError, match=says):
+        call(twenty_one)
 
 
 # suppression

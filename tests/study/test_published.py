@@ -102,3 +102,11 @@ def test_a_run_from_before_the_step_is_read_and_judged_as_far_as_it_goes(studied
     mine = {(r.code, r.scope): r for r in studied.protocols.rows}
     assert rows["C2", "tiny-llama"] == mine["C2", "tiny-llama"] and rows["C1", ALL_MODELS] == mine["C1", ALL_MODELS]
     assert rows["C5", "tiny-llama"].published == NOT_TESTABLE and "not run" in rows["C5", "tiny-llama"].number
+
+
+def test_what_ours_did_not_run_is_no_difference_of_protocols(studied) -> None:
+    rows = tuple(
+        replace(r, published=SUPPORTED, ours=NOT_TESTABLE, difference="ours was not run")
+        for r in studied.protocols.rows
+    )
+    assert replace(studied.protocols, rows=rows).summary().endswith("makes the difference in none")
