@@ -179,10 +179,20 @@ def test_the_audits_snippets_run(acts: object, vectors: object, untyped: None) -
         exec(code, names)
 
 
+@pytest.mark.parametrize("page", ["published", "sealed"])
+def test_the_code_of_the_protocol_and_of_the_seal_runs_as_printed(page, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"le": le}
+    for code in blocks(ROOT / "docs" / "methods" / f"{page}.md", "python"):
+        exec(code, names)
+    assert "published rule" in capsys.readouterr().out or page == "sealed"
+
+
 def test_every_page_with_code_is_run() -> None:
     run = {"README.md", "docs/precision.md", "docs/your-own.md", "docs/larger-models.md", "docs/index.md"}
     run |= {"docs/coming-from.md", "benchmarks/README.md"}  # the last is a signature: it compiles
-    run |= {"docs/methods/audit.md", "docs/gallery.md"}  # below, and in tests/test_docs_gallery.py
+    run |= {"docs/methods/audit.md", "docs/gallery.md"}  # above, and in tests/test_docs_gallery.py
+    run |= {"docs/methods/published.md", "docs/methods/sealed.md"}  # above
     assert {named(p) for p in PAGES if blocks(p, "python")} == run
 
 

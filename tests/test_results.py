@@ -95,12 +95,29 @@ def every(acts, results, vectors, studied):
         experiment(steady(2.0)).paired(),
         le.audit(vectors),
         stories := le.load_stimuli("world-en"),
+        *published(model),
+        le.power_of(le.StudyConfig(models=("tiny-llama",))),
+        studied.protocols,
         le.lint(stories),
         studied,
         *studied.models,
         *studied.mixed.values(),
     ]
     return {type(found): found for found in [*results.values(), *more]}
+
+
+def published(model):
+    """The results of the published protocol."""
+    last = le.extract_comprehension(model, le.load_stimuli("world-en", per_cell=1), pooling=le.last_token())
+    jeong = le.presets.jeong
+    twenty_one = jeong.extract_comprehension(last)
+    steered = jeong.steer(model, twenty_one, "calm", "Anna ran.", doses=0.02, max_new_tokens=3)
+    return (
+        jeong.best_layer(last, n_permutations=5),
+        steered,
+        jeong.regimes(steered.table.text.tolist()),
+        jeong.suppression(model, twenty_one, ["Anna ran."], n_random=2),
+    )
 
 
 def test_every_kind_of_result_is_tried(every) -> None:
@@ -138,6 +155,10 @@ WITHOUT = {
     "StimulusSet",
     "Lint",
     "Mixed",
+    "Protocols",
+    "Regimes",
+    "SteeredTexts",
+    "Suppression",
 }  # texts, lists of checks, or a number: their sentence and table are all there is
 
 

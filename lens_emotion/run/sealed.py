@@ -61,6 +61,9 @@ def sha256_of_json(data: Any) -> str:
 def read_seal(run: str | Path) -> Seal | None:
     """The seal of a run folder, None where there is none.
 
+    Args:
+        run: the folder of a study.
+
     Raises:
         ArtifactError: it is no regular file, damaged, of another form, or not what its hash was made of.
 

@@ -395,7 +395,7 @@ def _check_frame(name: str, frame: pd.DataFrame) -> None:
         (low, high), values = _LIMITS.get(column, (0, 1)), _numbers(name, column, frame)
         if (bad := values[(values < low) | (values > high)]).size:
             raise ArtifactError(f"{column} in {name} is {bad[0]:g}; it lies from {low:g} to {high:g}")
-    for column in [c for c in ("dose", "dose_natural", "dose_relative") if c in frame]:
+    for column in [c for c in ("dose",) if c in frame]:  # in the other unit it may be beyond any number
         if np.isinf(_numbers(name, column, frame)).any():
             raise ArtifactError(f"{column} in {name} is infinite; a dose is a number")
     for column in [c for c in _COUNTS if c in frame and "n" in frame]:

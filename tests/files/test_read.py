@@ -277,6 +277,7 @@ OWN = {
     "files/checksums.py": "its own list, and files it hashes piece by piece",
     "run/lock.py": "its own lock",
     "models/rendering.py": "lines of a process of its own",
+    "study/seal.py": "the package's own code, hashed; settings as JSON would give them back",
     "study/beside.py": "what a process of its own was given",
     "audits/reading.py": "arrays without pickles, of bytes that came through the door",
     "audits/table.py": "tables of others, NaN and all, of text that came through the door",
