@@ -330,5 +330,5 @@ def scenarios_of(known: Sequence[Scenario]) -> list[Scenario]:
     return kept
 
 
-for _name in ("extract_comprehension", "extract_generation", "best_layer", "steer", "suppression", "regimes"):
+for _name in ("extract_comprehension", "extract_generation", "best_layer", "steer"):
     globals()[_name] = answering(globals()[_name], __name__)  # like the public names of the package: `le.steer(3)`

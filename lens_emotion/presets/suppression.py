@@ -23,6 +23,7 @@ from lens_emotion.errors import ArtifactError, DoseError
 from lens_emotion.files.artifacts import atomic_write
 from lens_emotion.files.read import read_json
 from lens_emotion.files.user import LARGEST_DOSE, numbers_fit
+from lens_emotion.habits import answering
 from lens_emotion.models.access import Model, describe, hook_name
 from lens_emotion.models.forward import residual_cache
 from lens_emotion.models.layers import resolve_layer
@@ -246,3 +247,6 @@ def _check_table(found: Suppression) -> None:
         raise ValueError("a number is none, or beyond any state's length")
     if not (numbers[:, 3] <= numbers[:, 5]).all():
         raise ValueError("a band that ends before it begins")
+
+
+suppression = answering(suppression, __name__)  # like the public names of the package
