@@ -185,7 +185,15 @@ def words() -> str:
                 f"shuffled states to {best['null_high']:+.2f}, p = {best['p_corrected']:.3f} corrected over layers",
             ]
         )
-    return table(rows, ("model", "words alone", "states alone, two decoders", "state adds, at the best layer"))
+    return table(
+        rows,
+        (
+            "model",
+            "words alone",
+            "states alone, two decoders",
+            "state adds, at the layer that looks best (X1 chooses it on other topics)",
+        ),
+    )
 
 
 def suppression() -> str:

@@ -111,15 +111,8 @@ def twins_apart(
     if design.n_blocks < LEAST_TOPICS:
         raise StimulusError(f"twins are held out by topic, which needs {LEAST_TOPICS}; got {design.n_blocks}")
     n, fold = len(one), design.fold
-    texts = [r.text for r in (*one.records, *other.records)]
-    embedded = _static_of(one, other, static)
-    differ = {name: _differences(gram) for name, gram in word_grams(texts, embedded, encoder).items()}
-    sources = {name: gram for name, gram in differ.items() if gram.trace() > ROUNDING * n}
-    words = [_margins(gram, fold, np.ones((1, n)))[0] for gram in sources.values()]
-    words += [ridge_scores(g, np.ones((n, 1)), fold, s)[:, 0] for g in sources.values() for s in STRENGTHS]
     label = np.zeros(n, dtype=np.int64)
-    scores = np.stack([_sided(w) for w in words]) if words else np.zeros((1, n, 2))
-    log_p = stacked(scores[None], label, fold)[0]
+    sources, log_p = _words_alone(one, other, _static_of(one, other, static), encoder, fold)
     rng = np.random.default_rng(seed)
     signs = np.concatenate([np.ones((1, n)), rng.choice([-1.0, 1.0], (n_permutations, n))])
     found = {}
@@ -137,13 +130,30 @@ def twins_apart(
         table |= {name: c[name] for name in ("both", "increment", "low", "high")}
         table |= {"increment_p": c["p"], "increment_p_corrected": c["p_corrected"]}
         found[decoder] = TwinsApart(
-            pd.DataFrame(table), result.chosen, result.p, result.null_high, result.base, n, tuple(sources),
+            pd.DataFrame(table), result.chosen, result.p, result.null_high, result.base, n, sources,
             design.copies if tied(design.copies) else "", decoder,
         )  # fmt: skip
     mine, beside = found[CENTRED], found[STANDARDISED]
     columns = ("accuracy", "p_corrected", "increment", "low", "high")
     more = {f"{c}_standardised": beside.table[c] for c in columns}
     return replace(mine, table=mine.table.assign(**more), standardised=beside)
+
+
+def _words_alone(
+    one: PooledActivations,
+    other: PooledActivations,
+    static: Float[np.ndarray, "n2 d"] | None,
+    encoder: Encoder | None,
+    fold: Int[np.ndarray, " n"],
+) -> tuple[tuple[str, ...], Float[np.ndarray, "n 2"]]:
+    """The sources by which words differ within pairs, and held-out log-probabilities of their stack."""
+    n, texts = len(one), [r.text for r in (*one.records, *other.records)]
+    differ = {name: _differences(gram) for name, gram in word_grams(texts, static, encoder).items()}
+    sources = {name: gram for name, gram in differ.items() if gram.trace() > ROUNDING * n}
+    words = [_margins(gram, fold, np.ones((1, n)))[0] for gram in sources.values()]
+    words += [ridge_scores(g, np.ones((n, 1)), fold, s)[:, 0] for g in sources.values() for s in STRENGTHS]
+    scores = np.stack([_sided(w) for w in words]) if words else np.zeros((1, n, 2))
+    return tuple(sources), stacked(scores[None], np.zeros(n, dtype=np.int64), fold)[0]
 
 
 def pairs_of(acts: PooledActivations, twins: PooledActivations) -> tuple[PooledActivations, PooledActivations]:

@@ -336,7 +336,7 @@ def step_inputs(
         steered = [(s.emotion, s.opening) for s in scenarios_of(scenarios_for(config, texts))]
         judge = judge_content(config.judge) if config.judge else None
         content |= {"scenarios": hash_of([steered, suppressed_in(config, texts)]), "read": read, "judge": judge}
-        content |= {"protocol": hash_of([PROTOCOL.doses, PROTOCOL.new_tokens, PROTOCOL.suppression_dose])}
+        content |= {"protocol": hash_of({k: v for k, v in vars(PROTOCOL).items() if k != "inferred"})}
     return {
         "step": step,
         "schema": SCHEMAS[step],

@@ -15,6 +15,8 @@ from studies import SMALL, copied
 from lens_emotion.analysis.decoding import decoding
 from lens_emotion.analysis.layers import decoding_sweep
 from lens_emotion.presets.jeong import best_layer
+from lens_emotion.presets.protocol import PROTOCOL
+from lens_emotion.run import inputs
 from lens_emotion.run.config import ConfigError, StudyConfig
 from lens_emotion.study.claims import published
 from lens_emotion.study.claims.reading import middle_layers
@@ -87,11 +89,14 @@ def test_what_a_model_has_by_the_published_protocol(studied) -> None:
     assert {f"published_{name}" for name in names} <= {p.stem for p in tables.iterdir()}
 
 
-def test_the_step_is_stored_and_planned(studied) -> None:
+def test_the_step_is_stored_and_planned(studied, monkeypatch) -> None:
     (planned,) = plan_study(SMALL, studied.folder).models
     assert {s.name: s.state for s in planned.steps}["published"] == "stored"
     other = plan_study(SMALL.with_(seed=1), studied.folder).models[0]
     assert {s.name: s.state for s in other.steps}["published"] == "to run"
+    monkeypatch.setattr(inputs, "PROTOCOL", replace(PROTOCOL, passages=4))  # any constant, not only the doses
+    (changed,) = plan_study(SMALL, studied.folder).models
+    assert {s.name: s.state for s in changed.steps}["published"] == "to run"
 
 
 def test_a_run_from_before_the_step_is_read_and_judged_as_far_as_it_goes(studied, tmp_path) -> None:
