@@ -171,6 +171,14 @@ def test_regimes_by_words_between_spaces(texts, spaces, characters) -> None:
     assert found.regime == spaces and found.hangs == (spaces != characters)
 
 
+def test_a_best_layer_is_low_among_the_lowest_of_permuted_labels(last) -> None:
+    found = jeong.best_layer(last, n_permutations=40, seed=2)
+    as_low = (found.null.min(1) <= found.table.mean_cosine.min() + 1e-12).sum()
+    assert 0 < as_low < 40 and found.p == pytest.approx((1 + as_low) / 41)
+    each = (found.null <= found.table.mean_cosine.to_numpy() + 1e-12).sum(0)
+    assert found.table.p.to_numpy() == pytest.approx((1 + each) / 41)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
