@@ -251,14 +251,18 @@ class Protocols(Result):
         return tuple(r for r in self.rows if r.published != r.ours)
 
     def summary(self) -> str:
-        """One line: what the published rules say over all models, and where the protocol makes the difference."""
+        """One line: what the published rules say over all models, where the protocol makes the difference, and what
+        ours leaves open that they decide."""
         whole = [r for r in self.rows if r.scope == ALL_MODELS]
         ayes = [r.code for r in whole if r.published == SUPPORTED]
         ours = [r.code for r in whole if r.ours == SUPPORTED]
-        made = [r.code for r in whole if r.difference and r.ours != NOT_TESTABLE]  # what was not run parts nothing
+        decided = [r for r in whole if r.published in (SUPPORTED, NOT_SUPPORTED)]
+        made = [r.code for r in decided if r.ours in (SUPPORTED, NOT_SUPPORTED) and r.ours != r.published]
+        open_ = [r.code for r in decided if r.ours == UNDETERMINED]
         return (
             f"supported by the published rules: {', '.join(ayes) or 'none'}; by ours: {', '.join(ours) or 'none'}; the "
-            f"protocol makes the difference in {', '.join(made) or 'none'}"
+            f"protocol makes the difference in {', '.join(made) or 'none'}; they decide what ours leaves open in "
+            f"{', '.join(open_) or 'none'}"
         )
 
 

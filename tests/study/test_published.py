@@ -23,7 +23,7 @@ from lens_emotion.study.claims.reading import middle_layers
 from lens_emotion.study.plan import plan_study
 from lens_emotion.study.results import PublishedStudy
 from lens_emotion.study.stored import read_run
-from lens_emotion.study.verdict import ALL_MODELS, NOT_TESTABLE, SUPPORTED, UNDETERMINED
+from lens_emotion.study.verdict import ALL_MODELS, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,18 @@ def test_a_run_from_before_the_step_is_read_and_judged_as_far_as_it_goes(studied
     assert rows["C5", "tiny-llama"].published == NOT_TESTABLE and "not run" in rows["C5", "tiny-llama"].number
 
 
-def test_what_ours_did_not_run_is_no_difference_of_protocols(studied) -> None:
-    rows = tuple(
-        replace(r, published=SUPPORTED, ours=NOT_TESTABLE, difference="ours was not run")
-        for r in studied.protocols.rows
-    )
-    assert replace(studied.protocols, rows=rows).summary().endswith("makes the difference in none")
+@pytest.mark.parametrize(
+    ("published", "ours", "made", "left"),
+    [
+        (SUPPORTED, NOT_TESTABLE, "none", "none"),  # what was not run parts nothing
+        (SUPPORTED, NOT_SUPPORTED, "C1", "none"),
+        (NOT_SUPPORTED, SUPPORTED, "C1", "none"),
+        (NOT_SUPPORTED, UNDETERMINED, "none", "C1"),  # "could not tell" is no other verdict
+        (NOT_TESTABLE, UNDETERMINED, "none", "none"),
+        (SUPPORTED, SUPPORTED, "none", "none"),
+    ],
+)
+def test_what_parts_the_protocols_in_a_line(studied, published, ours, made, left) -> None:
+    row = next(r for r in studied.protocols.rows if (r.code, r.scope) == ("C1", ALL_MODELS))
+    said = replace(studied.protocols, rows=(replace(row, published=published, ours=ours, difference="x"),)).summary()
+    assert said.endswith(f"makes the difference in {made}; they decide what ours leaves open in {left}")
