@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 
 from lens_emotion.analysis.decoding import CENTRED, STANDARDISED
-from lens_emotion.analysis.words import Encoder, Gram, joined, static_rows, word_grams
+from lens_emotion.analysis.words import FULL, Encoder, Gram, joined, static_rows, word_grams
 from lens_emotion.display import Result
 from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations, check_same_model
@@ -31,7 +31,6 @@ from lens_emotion.stats.tests import check_permutations, null_columns, p_text
 
 TWIN = "-twin"  # at the end of a twin's id, behind that of its original
 LEAST_TOPICS = 3
-FULL = 0.95  # accuracy of the words beyond which a state has no room
 
 
 @dataclass(frozen=True, eq=False, repr=False)

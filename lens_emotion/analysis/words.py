@@ -46,6 +46,7 @@ from lens_emotion.stimuli.copies import words_of
 BAG, STATIC, ENCODER = "bag of words", "static embeddings", "sentence encoder"
 EVERY = "all, stacked"
 LEAST_TOPICS = 3  # fewer have no interval
+FULL = 0.95  # accuracy of the words beyond which a state has no room
 AT_ONCE = 20  # shuffled stacks held in memory together
 Encoder = Callable[[list[str]], Any]
 Gram = Float[np.ndarray, "n n"]
@@ -100,6 +101,11 @@ class BeyondWords(Result):
         return tied(self.copies)
 
     @property
+    def full(self) -> bool:
+        """Whether the words leave a state no room, so that an increment of 0 says nothing."""
+        return self.words > FULL
+
+    @property
     def n_topics(self) -> int:
         return self.chosen.n
 
@@ -107,6 +113,7 @@ class BeyondWords(Result):
         """One sentence: words alone, words and state, the increment by either decoder."""
         row = self.baselines.iloc[-1]
         said = "" if self.standardised is None else f"; standardised per dimension {_gain(self.standardised)}"
+        said += "; the words are at their ceiling, which leaves the state no room" if self.full else ""
         return (
             f"Words alone ({', '.join(self.against) or 'none'}) tell {len(self.emotions)} emotions apart with accuracy "
             f"{self.words:.2f} (chance {self.chance:.2f}, permuted labels to {row.null_high:.2f}); with the state "

@@ -100,6 +100,8 @@ def decoding(result: Decoding) -> str:
 def beyond_words(result: BeyondWords) -> str:
     e = result.chosen
     gain = f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+    if result.full:
+        return f"The words are at their ceiling ({result.words:.2f}): no state could tell more ({gain})"
     if result.p > ALPHA or e.low <= 0:
         return f"The states are not shown to tell more than the words: {gain} of accuracy"
     return f"The states tell more than the words: {gain} of accuracy beyond {result.words:.2f}"

@@ -13,6 +13,7 @@ from benchmarks.verdict_worlds import Worded, worded
 from lens_emotion.analysis.twins import pairs_of, twins_apart
 from lens_emotion.analysis.words import BAG, ENCODER, STATIC, beyond_words, word_grams
 from lens_emotion.errors import AnalysisError, StimulusError, UnsupportedModelError
+from lens_emotion.plots import _findings
 from lens_emotion.stats.stacking import evened, increment, outcomes, ridge_scores, shuffled_within, stacked
 from lens_emotion.study.claims.reading import more_than_words
 from lens_emotion.study.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDETERMINED
@@ -41,6 +42,14 @@ def test_a_state_that_is_the_words_turned_adds_nothing_although_it_decodes(same)
     assert same.state > 2 * same.chance, "or there would be nothing to be taken in by"
     assert same.chosen.value < 0.1
     assert more_than_words("m", same).verdict != SUPPORTED
+
+
+def test_words_at_their_ceiling_are_no_finding_about_the_state(more):
+    """An increment of 0 where nothing could be added is not a "no"."""
+    full = replace(more, words=0.97, chosen=replace(more.chosen, value=0.0, low=-0.01, high=0.01), p=0.5)
+    assert "no room" in full.summary() and "no state could tell more" in _findings.beyond_words(full)
+    room = replace(full, words=0.9)
+    assert "no room" not in room.summary() and "not shown to tell more" in _findings.beyond_words(room)
 
 
 def test_too_few_texts_leave_it_open():
