@@ -84,11 +84,13 @@ class Estimate:
     def reach(self, smallest: float) -> str:
         """What this design finds with power .8, and what would find the smallest effect of interest, in words."""
         need = self.needed(smallest)
+        found = f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8"
+        if smallest == 0:
+            return f"{found}; which size would matter cannot be said in this unit"
         if need == MANY:
-            found = f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8"
             return f"{found}; {smallest:.2g}, which would matter here, is beyond any number of them"
         more = f"{need} {self.unit} would find" if need > self.n else "which is no more than the smallest of interest,"
-        return f"{self.n} {self.unit} find an effect of {self.detectable:.2f} with power .8, {more} {smallest:.2g}"
+        return f"{found}, {more} {smallest:.2g}"
 
 
 def estimate(

@@ -236,22 +236,33 @@ _OF_A_MODEL = {"C1": _c1, "C2": _c2, "C3": _c3, "C4": _c4, "C5": _c5, "C6": _c6,
 def _over(code: str, models: Sequence[ModelStudy], found: Sequence[Found]) -> Found:
     """Of the rows of a run: the test that is public for C1, else "in every model" ("in any" for C7: of Qwen)."""
     if code == "C1":
-        return _c1_over([m for m in models if m.jeong is not None], found)
+        told = [(m, f) for m, f in zip(models, found, strict=True) if m.jeong is not None]
+        return _c1_over([m for m, _ in told], [f for _, f in told]) if told else found[0]
     if code == "C6":
         return _c6_over(models)
     if code == "C8":
         return _c8(models)
-    asked = [f for m, f in zip(models, found, strict=True) if code != "C7" or m.info.family == "qwen"]
-    tested = [f for f in asked if f.verdict != NOT_TESTABLE]
+    asked = [(m, f) for m, f in zip(models, found, strict=True) if code != "C7" or m.info.family == "qwen"]
+    names = [m.info.name for m, f in asked if f.verdict != NOT_TESTABLE]
+    tested = [f for _, f in asked if f.verdict != NOT_TESTABLE]
     if not tested:
         return Found(NOT_TESTABLE, "no Qwen model is in this run" if code == "C7" else found[0].number)
     ayes = sum(f.verdict == SUPPORTED for f in tested)
     holds = ayes > 0 if code == "C7" else ayes == len(tested)
     control = "each model's own, in its row" if len(tested) > 1 else tested[0].control
-    why = tuple(dict.fromkeys(w for f in tested for w in f.why))
-    less = tuple(dict.fromkeys(w for f in tested if f.verdict != SUPPORTED for w in f.less))
+    why = _said([f.why for f in tested], names)
+    less = _said([f.less if f.verdict != SUPPORTED else () for f in tested], names)
     number = f"in {ayes} of {len(tested)} models" if len(tested) > 1 else tested[0].number
     return Found(SUPPORTED if holds else NOT_SUPPORTED, number, control, why, less)
+
+
+def _said(sentences: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[str, ...]:
+    """Every sentence once, with the models that it is said of where it is not said of all."""
+    by: dict[str, list[str]] = {}
+    for mine, name in zip(sentences, names, strict=True):
+        for sentence in dict.fromkeys(mine):
+            by.setdefault(sentence, []).append(name)
+    return tuple(s if len(of) == len(names) else f"{', '.join(of)}: {s}" for s, of in by.items())
 
 
 def _c1_over(models: Sequence[ModelStudy], found: Sequence[Found]) -> Found:
@@ -269,7 +280,7 @@ def _c1_over(models: Sequence[ModelStudy], found: Sequence[Found]) -> Found:
         f"in {noise} of {len(models)} models the stories' states do not tell the emotions apart",
         (
             "models and both methods are taken as independent, which they are not",
-            *dict.fromkeys(w for f in found for w in f.why),
+            *_said([f.why for f in found], [m.info.name for m in models]),
         ),
         (f"Mann and Whitney's test of {len(models)} models is unpaired, and needs 4 to reach 0.05",),
     )

@@ -55,7 +55,7 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         reason,
         f"In {name} {found.summary()}: {reason}. {_in_paper_form(steering)}Judge: {steering.judge}.",
         Effect("gain of the target's score, in SDs under random directions", random.value, random.low, random.high),
-        f"0, for random directions and for another emotion's vector; no less than {smallest:.2g} would matter",
+        f"0, for random directions and for another emotion's vector; {_matters(smallest)}",
         weaker.p_above(),
         f"{random.n} emotions, {int(found.table.n.sum())} scenarios",
         smallest,
@@ -63,6 +63,12 @@ def causal(name: str, steering: DoseResponse | None, smallest: float = 0.8) -> C
         (weaker.p_above(), min(1.0, 2 * min(found.p_below(c, smallest) for c in found.over))),
         weaker,
     )
+
+
+def _matters(smallest: float) -> str:
+    if smallest == 0:
+        return "most emotions' scores never move under random directions, so that what would matter has no unit"
+    return f"no less than {smallest:.2g} would matter"
 
 
 def _steered(steering: DoseResponse, found: PairedOutcome, weaker: Estimate, smallest: float) -> tuple[str, str]:
