@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CRITICAL, MAJOR, MINOR = SEVERITIES = ("critical", "major", "minor")
 FOUND, PASSED, UNASKED = "found", "passed", "not asked"
 FORMAT = 1
+SHOWN = 3  # parts of a check that are told one by one where people read; all of them stand in the table
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Unasked:
 
 
 Reply = Fault | Seen | Unasked
+
+
+def _first(parts: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(parts) - SHOWN
+    return parts if more <= 1 else (*parts[:SHOWN], f"and {more} more")
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,11 @@ class Outcome:
         if self.status == UNASKED:
             return f"could not be asked: {why}"
         return "; ".join(self.seen) + (f" (not asked: {why})" if self.unasked else "")
+
+    @property
+    def brief(self) -> str:
+        """The same with the first parts alone, and how many more there are."""
+        return replace(self, seen=_first(self.seen), unasked=_first(tuple(dict.fromkeys(self.unasked)))).words
 
 
 @dataclass(frozen=True, eq=False, repr=False)

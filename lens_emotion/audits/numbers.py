@@ -154,7 +154,8 @@ def raw_units(subject: Subject) -> Iterator[Reply]:
     for table in subject.tables:
         if not table.has("model") or table.frame["model"].nunique() < 2:
             continue
-        for column in (c for c in ("raw", "norm", "push") if table.has(c)):
+        sizes = [c for c in ("raw", "push") if table.has(c)] or [c for c in ("norm",) if table.has(c)]  # else its unit
+        for column in sizes:
             yield from _raw_of_table(table, column)
     models = {s.model or s.name: s for s in subject.vectors if s.unit is not None}
     if len(models) > 1 and not subject.is_run:

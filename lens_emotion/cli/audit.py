@@ -13,6 +13,8 @@ from lens_emotion.cli.say import say_line, say_prose, say_wrapped
 from lens_emotion.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from lens_emotion.audits.finding import Audit
 
 STYLES = {"critical": "bold red", "major": "yellow", "minor": ""}
@@ -66,14 +68,23 @@ def _write_page(found: Audit, path: Path) -> Path:
 
 
 def print_audit(found: Audit) -> None:
-    """A paragraph per finding, the worst first; then what passed, and what could not be asked."""
-    for row in found.findings.to_dict("records"):
-        head = Text(f"{row['severity']:<9} ", style=STYLES[row["severity"]])
-        say_wrapped(head, f"{row['check']}: {row['what']}")
-        for words in (f"where: {row['where']}", f"moves: {row['moves']:.3g} {row['unit']}", f"mend: {row['mend']}"):
-            say_wrapped(Text(" " * 10), words, "dim")
-    table = found.table
-    for status, style in (("passed", "green"), ("not asked", "dim")):
-        for row in table[table["status"] == status].to_dict("records"):
-            say_wrapped(Text(f"{status:<9} ", style=style), f"{row['check']}: {row['words']}", "dim")
+    """The findings of a check together, the worst first; then what passed, and what could not be asked."""
+    from lens_emotion.audits.finding import PASSED, UNASKED
+
+    faults = {o.check.name: o.check.fault for o in found.outcomes}
+    for (severity, check), rows in found.findings.groupby(["severity", "check"], sort=False):
+        _print_findings(str(severity), str(check), faults[str(check)], rows)
+    for status, style in ((PASSED, "green"), (UNASKED, "dim")):
+        for outcome in (o for o in found.outcomes if o.status == status):
+            say_wrapped(Text(f"{status:<9} ", style=style), f"{outcome.check.name}: {outcome.brief}", "dim")
     say_prose(found.summary())
+
+
+def _print_findings(severity: str, check: str, fault: str, rows: DataFrame) -> None:
+    """What is wrong, once where it is the same; where, and by how much; how to mend it, once."""
+    same = rows["what"].nunique() == 1
+    say_wrapped(Text(f"{severity:<9} ", style=STYLES[severity]), f"{check}: {rows['what'].iloc[0] if same else fault}")
+    for row in rows.to_dict("records"):
+        told = f"{row['where']}: " + ("" if same else f"{row['what']}; ") + f"{row['moves']:.3g} {row['unit']}"
+        say_wrapped(Text(" " * 10), told, "dim")
+    say_wrapped(Text(" " * 10), f"mend: {rows['mend'].iloc[0]}", "dim")

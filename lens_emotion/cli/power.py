@@ -37,6 +37,7 @@ def power(
     from lens_emotion.files.artifacts import save_anew
     from lens_emotion.files.read import kind_of
     from lens_emotion.run.config import asked_for
+    from lens_emotion.run.inputs import check_inputs
     from lens_emotion.run.look import read_manifest
     from lens_emotion.run.store import MANIFEST
     from lens_emotion.study.power import power_of
@@ -57,6 +58,8 @@ def power(
         names = {"permutations": "n_permutations"}
         changed = {names.get(name, name): getattr(settings, names.get(name, name)) for name in given}
         settings = read_manifest(Path(run)).settings.with_(**changed)
+    if run is None:
+        check_inputs(settings, ask_hub=False)
     found = power_of(settings, pilot or run, wanted)
     print_power(found)
     if out is not None:

@@ -170,8 +170,6 @@ def figures(
     from lens_emotion.study.stored import manifest_of, read_run
 
     _check_names(runs, out, across)
-    if images:
-        check_images()
     commands, every = [], []
     for run in runs:  # the last is said before the first is analysed
         facts = manifest_of(run)
@@ -183,6 +181,8 @@ def figures(
         if model is not None and model not in held:
             raise FiguresError(f"{whole_path(run).name} has no model '{model}'; it has {', '.join(held)}")
     check_gallery(out, overwrite)
+    if images:
+        check_images()
     if across and not overwrite:
         check_set(out / across, every, commands)
     ensure_writable(out)

@@ -130,7 +130,7 @@ def study(
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
     with executor_named(executor, gpus, cpus) as runs_it:
         if plan:
-            print_plan(settings, folder)
+            print_plan(settings, folder, seal)
             return
         run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it, seal)
 
@@ -190,12 +190,17 @@ def _print_summary(row: dict[str, object]) -> None:
         say_wrapped(head.append("  "), f"({cell.said})" if cell.said else "", "dim", indent=18)
 
 
-def print_plan(config: StudyConfig, folder: Path) -> None:
-    """One line per model: steps, memory, disk, time."""
+def print_plan(config: StudyConfig, folder: Path, seal: bool = False) -> None:
+    """One line per model: steps, memory, disk, time; and what becomes of the seal."""
     from lens_emotion.run.inputs import check_inputs
+    from lens_emotion.run.places import places_in
+    from lens_emotion.run.sealed import FILE as SEAL
     from lens_emotion.study.plan import ANALYSIS, STORED, plan_study
+    from lens_emotion.study.seal import foreseen
+    from lens_emotion.study.verdict import EXPLORATORY
 
     check_inputs(config, ask_hub=False)  # a plan is made without a network
+    sealed = foreseen(config, places_in(config.models, folder), folder, seal)
     plan = plan_study(config, folder)
     n = f"{len(plan.models)} model{'s' * (len(plan.models) != 1)}"
     say_line(("plan", "bold"), f": {n} on {plan.device} -> {folder} (nothing is loaded or run)")
@@ -223,6 +228,13 @@ def print_plan(config: StudyConfig, folder: Path) -> None:
     for note in plan.notes:
         say_prose(("no speed taken from ", "dim"), (note, "dim"))
     say_prose(f"time of the analyses, in 'time': {ANALYSIS:g} s a layer for 200 permutations (measured, 2 processors)")
+    if sealed is None:
+        say_prose(
+            f"seal: design, rules and power would be written to {folder / SEAL} before a model is read; what the "
+            "design finds: lens-emotion power"
+        )
+    elif sealed.status != EXPLORATORY:
+        say_prose(sealed.line())
 
 
 def _planned(steps: Sequence[PlannedStep]) -> Text | str:

@@ -25,7 +25,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding
 def audit_section(found: Audit) -> Section:
     """The same as a section of the report, in its own tables."""
     findings = found.findings.assign(moves=[f"{number(x)} {u}" for x, u in zip(*_moves(found), strict=True)])
-    checks = found.table[["check", "fault", "status", "words"]]
+    checks = found.table[["check", "fault", "status"]].assign(words=[o.brief for o in found.outcomes])
     tables: tuple[Table, ...] = (("Every check", checks),)
     if len(findings):
         tables = (("Findings, the worst first", findings.drop(columns="unit")), *tables)
@@ -46,11 +46,9 @@ def audit_html(found: Audit) -> str:
         parts += [f"<dd><b>{name}</b> {escape(words)}</dd>" for name, words in told]
     parts.append("</dl>")
     for status, heading in ((PASSED, "Passed"), (UNASKED, "Not asked")):
-        rows = found.table[found.table["status"] == status]
-        if len(rows):
-            listed = "".join(
-                f"<li><b>{escape(r['check'])}</b> {escape(r['words'])}</li>" for r in rows.to_dict("records")
-            )
+        rows = [o for o in found.outcomes if o.status == status]
+        if rows:
+            listed = "".join(f"<li><b>{escape(o.check.name)}</b> {escape(o.brief)}</li>" for o in rows)
             parts.append(f"<details><summary>{heading}: {len(rows)}</summary><ul>{listed}</ul></details>")
     return visible("".join(parts) + "</section>")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -330,8 +330,28 @@ def wanting(claims: Claims, over: Claim) -> tuple[str, ...]:
     unit = f" ({SMALLEST[over.code].unit})" if over.code in SMALLEST else ""
     small = f"smallest effect of interest: {over.smallest:.2g}{unit}" if over.smallest else ""
     mine = [c for c in claims.claims if c.code == over.code and c.scope != over.scope and c.verdict == UNDETERMINED]
-    found = [over.reach] if over.reach else [f"{c.scope}: {_why(c)}" for c in mine if c.reach]
+    found = [over.reach] if over.reach else _together([c for c in mine if c.reach])
     return tuple(line for line in (small, *found) if line)
+
+
+def _together(claims: Sequence[Claim]) -> list[str]:
+    """A line per model; one for all those of one reason whose design would have found enough."""
+    by: dict[str, list[Claim]] = {}
+    for c in claims:
+        by.setdefault(c.reason if _found_enough(c) else _why(c), []).append(c)
+    return [_line(of) for of in by.values()]
+
+
+def _line(claims: Sequence[Claim]) -> str:
+    names, first = ", ".join(c.scope for c in claims), claims[0]
+    if len(claims) == 1 or not _found_enough(first):
+        return f"{names}: {_why(first)}"
+    found = max(c.rests_on.detectable for c in claims if c.rests_on)
+    return f"{names}: {first.reason}; each finds an effect of {found:.2f} with power .8, less than would matter"
+
+
+def _found_enough(claim: Claim) -> bool:
+    return claim.rests_on is not None and claim.rests_on.detectable < (claim.smallest or 0.0)
 
 
 def _why(claim: Claim) -> str:

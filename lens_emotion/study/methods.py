@@ -27,9 +27,10 @@ from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.stimuli.sets import StimulusSet, read_written
 from lens_emotion.study.one_model import FACTS
 from lens_emotion.study.results import StudyRun
+from lens_emotion.study.seal import state_of
 from lens_emotion.study.steps import DOSES, STORIES, load_steered
 from lens_emotion.study.stored import ModelFacts, manifest_of
-from lens_emotion.study.verdict import NOT_TESTABLE
+from lens_emotion.study.verdict import BROKEN, NOT_TESTABLE, SEALED
 from lens_emotion.vectors.emotion_vectors import EmotionVectors
 
 # as the text names them -> as the list of references does
@@ -52,6 +53,7 @@ REFERENCES = {
     "271-295.",
     "Wilson 1927": "Wilson, E. B. (1927). Probable inference, the law of succession, and statistical inference. "
     "Journal of the American Statistical Association 22, 209-212.",
+    "Wolpert 1992": "Wolpert, D. H. (1992). Stacked generalization. Neural Networks 5, 241-259.",
 }
 _RECIPES = {
     "centred": "the mean over its texts less the mean over emotions",
@@ -65,6 +67,7 @@ _SOFTWARE = {
     "lens-emotion": "lens_emotion", "transformer-lens": "TransformerLens", "transformers": "transformers",
     "torch": "PyTorch",
 }  # fmt: skip
+WORDS = "words_baselines.csv"
 _Stories = tuple[StimulusSet, str]  # what was written, and why it could not be analysed ("" if it could)
 
 
@@ -82,6 +85,7 @@ class _Studied(Brief):
     written: _Stories | None
     preset: _Stories | None
     steering: DoseResponse | None
+    sources: tuple[str, ...]  # of words, that its states were held against
 
 
 def methods_text(run: str | Path | StudyRun) -> str:
@@ -109,8 +113,8 @@ def methods_text(run: str | Path | StudyRun) -> str:
     with catch_warnings(action="ignore"):  # an older version's files: whoever reads their numbers is told
         models = [_studied(Store(root).model(row.name).root, manifest.settings.for_model(m)) for row, m in asked]
     paragraphs = (
-        _subjects(manifest, models), _reading(models), _tests(models), _writing(manifest, models), _steering(models),
-        _claims(root),
+        _subjects(manifest, models), _reading(models), _tests(models), _words(models), _writing(manifest, models),
+        _steering(models), _claims(root), _published(models), _sealed(root, manifest),
     )  # fmt: skip
     text = "\n\n".join(filter(None, paragraphs))
     cited = [reference for name, reference in REFERENCES.items() if name in text]
@@ -125,6 +129,7 @@ def _studied(folder: Path, config: StudyConfig) -> _Studied:
         return read_written(folder / step / STORIES) if there else None
 
     steered = config.steering and (folder / STEERING / DOSES).exists()
+    words = folder / "tables" / WORDS
     return _Studied(
         config=config,
         info=record(ModelInfo, facts.info, f"info of {folder / FACTS}"),
@@ -138,6 +143,7 @@ def _studied(folder: Path, config: StudyConfig) -> _Studied:
         written=written(WRITING),
         preset=written(PRESET),
         steering=load_steered(folder / STEERING)[0] if steered else None,
+        sources=tuple(map(str, read_table(words)["source"].unique()[:-1])) if words.exists() else (),  # last: all
     )
 
 
@@ -222,6 +228,23 @@ def _tests(models: Sequence[_Studied]) -> str:
     )
 
 
+def _words(models: Sequence[_Studied]) -> str:
+    """Which words the states were held against; "" where they were not."""
+    asked = [m for m in models if m.sources]
+    if not asked:
+        return ""
+    return (
+        f"Words. On the same folds the emotions were decoded from the words alone ({_each(asked, _sources)}; nearest "
+        "class means and ridge regressions, stacked; Wolpert 1992), and from words and states together. What the "
+        "states add is the difference of the two, at layers that other folds chose, against states exchanged between "
+        "texts."
+    )
+
+
+def _sources(m: _Studied) -> str:
+    return _listed(m.sources)
+
+
 def _writing(manifest: Manifest, models: Sequence[_Studied]) -> str:
     """Which stories were written, and how they were read; "" where none was asked for."""
     asked = [m for m in models if m.written]
@@ -302,19 +325,55 @@ def _claims(root: Path) -> str:
     declared = [f"{_range(values)} for {code}" for code, values in small if values.max() > 0]
     against = f" The smallest effects of interest were {_listed(declared)}." if declared else ""
     by_code = table.groupby("code").verdict.agg(set)
-    codes = sorted(by_code.index, key=lambda code: int(re.sub(r"\D", "", str(code)) or 0))
+    codes = sorted(
+        map(str, by_code.index), key=lambda code: (re.sub(r"\d", "", code), int(re.sub(r"\D", "", code) or 0))
+    )
     asked = [code for code in codes if by_code[code] != {NOT_TESTABLE}]
     idle = [code for code in codes if code not in asked]
     untested = f" This run could not ask {_listed(idle)}." if idle else ""
     if not asked:
         return ""
+    own = [code for code in asked if not code.startswith("C")]
+    asked = [code for code in asked if code not in own]
+    ours = f" and {_listed(own)}, which is ours," if own else ""
     over = " Over models, p-values were combined by partial conjunction (Benjamini and Heller 2008)."
     return (
-        f"Claims. The claims {_listed(asked)} of the original study (Jeong 2026) were tested as declared: a "
+        f"Claims. The claims {_listed(asked)} of the original study (Jeong 2026){ours} were tested as declared: a "
         "claim counts as supported where its interval excludes zero (for C2: lies within the middle third) and no "
         "control explains it, as not supported where "
         f"its interval excludes the smallest effect of interest, and else as undetermined.{against}"
         f"{over if table.scope.nunique() > 2 else ''}{untested}"
+    )
+
+
+def _published(models: Sequence[_Studied]) -> str:
+    """That the published protocol judged as well, and by which rules; "" in a study of ours alone."""
+    asked = [m for m in models if m.config.protocol != "ours"]
+    if not asked:
+        return ""
+    steered = [m for m in asked if m.config.steering]
+    pushed = (
+        "; steering: one layer's unit vector added at all layers, in multiples of the mean norm over all positions, "
+        "the first among them"
+    )
+    return (
+        "Published protocol. Every claim was judged a second time by the protocol of the original study (Jeong 2026), "
+        "as far as its author's code is public and as inferred elsewhere (tables/protocols.csv says what): vectors of "
+        "three passages an emotion, read at their last token; the layer of their lowest mean cosine; regimes by words "
+        f"between spaces{pushed if steered else ''}. Its numbers stand beside controls of ours."
+    )
+
+
+def _sealed(root: Path, manifest: Manifest) -> str:
+    """What was laid down before the data; "" in a run without a seal."""
+    state = state_of(root, manifest.settings, names=manifest.names)
+    if state.status == BROKEN:
+        return f"Seal. {state.line()}"
+    if state.status != SEALED:
+        return ""
+    return (
+        f"Seal. Design, texts, thresholds, rules and power were written down before the first reading ({state.date}, "
+        f"SHA-256 {state.sha256}); numbers that are no claim's are exploratory."
     )
 
 

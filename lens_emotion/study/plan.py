@@ -214,6 +214,7 @@ ROWS = {
     PRESET: 1,
     CONTROLS: 1,
 }  # of activations stored of a text: its poolings, or readings of a story
+PUBLISHED_ROWS = 1 + 3 * 5  # texts of a scenario: unsteered; five doses of emotion, random, null
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -267,7 +268,7 @@ def work_of(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, fa
         return _work(shape, n * len(openings), (n + scored) * length + scored * new, n * new)
     if step == PUBLISHED:
         steered = scenarios_of(scenarios_for(config, texts))
-        length, n = sum(len(s.opening) for s in steered) / CHARACTERS, 1 + 3 * 5  # doses: emotion, random, null
+        length, n = sum(len(s.opening) for s in steered) / CHARACTERS, PUBLISHED_ROWS
         new = len(steered) * PROTOCOL.new_tokens
         return _work(shape, n * len(steered), (n + 11) * length + 11 * new, n * new)
     prompts = [p.text for p in prompts_for(step, config, texts)]
@@ -312,6 +313,9 @@ def disk_of(config: StudyConfig, texts: StimulusSet, shape: Shape) -> float:
     if config.steering:
         steered = (1 + 3 * len(config.doses)) * len(scenarios_for(config, texts))
         total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * config.steered_tokens)  # also in steering_texts.csv
+    if PUBLISHED in config.steps:
+        steered = PUBLISHED_ROWS * len(scenarios_of(scenarios_for(config, texts)))
+        total += steered * (STEERED_ROW + 60 + 2 * CHARACTERS * PROTOCOL.new_tokens)
     methods = 1 + 2 * config.generation
     total += len(texts.emotions) * row + 1.2e5 + methods * 2.5e4 + methods * shape.n_layers * 7e3  # tables, figures
     return total

@@ -139,19 +139,30 @@ def sealed_before(config: StudyConfig, places: Sequence[Place], store: Store, se
     Raises:
         ArtifactError: a seal is asked for a run that holds readings of a model already.
     """
-    there, known = os.path.lexists(store.root / SEAL), _noted(store.root)
-    if there or known:
-        return state_of(store.root, config, places)
-    if not seal:
-        return SealState()
-    if held := _readings(store.root):
-        raise ArtifactError(
-            f"{store.root} holds {held} of models that were read already: a seal that is made after the data is none; "
-            "give a fresh run folder (--out), or leave out --seal"
-        )
+    there = foreseen(config, places, store.root, seal)
+    if there is not None:
+        return there
     made = seal_of(config, places)
     store.json(SEAL, asdict(made))
     return _state(made)
+
+
+def foreseen(config: StudyConfig, places: Sequence[Place], run: Path, seal: bool) -> SealState | None:
+    """What becomes of the seal of a run that begins or goes on: None where one would be written now.
+
+    Raises:
+        ArtifactError: as `sealed_before`.
+    """
+    if os.path.lexists(run / SEAL) or _noted(run):
+        return state_of(run, config, places)
+    if not seal:
+        return SealState()
+    if held := _readings(run):
+        raise ArtifactError(
+            f"{run} holds {held} of models that were read already: a seal that is made after the data is none; "
+            "give a fresh run folder (--out), or leave out --seal"
+        )
+    return None
 
 
 def state_of(run: Path, config: StudyConfig, places: Sequence[Place] = (), names: Sequence[str] = ()) -> SealState:

@@ -205,6 +205,23 @@ def test_the_command_prints_lines_and_says_by_its_code_what_it_found(called, tmp
         assert failed.code == 2 and failed.err.count("\n") == 1 and not failed.out
 
 
+def test_findings_of_one_check_stand_together_and_many_parts_are_not_listed(called, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for i in range(9):
+        np.save(tmp_path / f"v{i}.npy", np.full((3, 2, 8), np.nan) if i < 2 else ROWS)
+    said = called("audit", *(tmp_path / f"v{i}.npy" for i in range(9)), "--json", tmp_path / "a.json").out.splitlines()
+    assert sum("overflow" in line and line.startswith("critical") for line in said) == 1
+    assert sum("layers 0 to 1" in line for line in said) == 2, "where, of both"
+    assert sum("mend: " in line for line in said) == len({o["check"] for o in found_in(tmp_path / "a.json")})
+    fine = le.audit([tmp_path / f"v{i}.npy" for i in range(2, 9)])
+    (passed,) = [o for o in fine.outcomes if o.check.name == "overflow"]
+    assert passed.brief.endswith("; and 4 more") and passed.brief.count(";") == 3 and passed.words.count(";") == 6
+
+
+def found_in(path):
+    return json.loads(path.read_text())["findings"]
+
+
 def test_a_run_is_read_as_it_lies(tmp_path) -> None:
     """A reading that knows its own numbers is not measured again; noise, which the run has said, is not critical."""
     known = pd.DataFrame({"reliability": [0.1, 0.2], "accuracy_p_corrected": [0.4, 0.3], "accuracy": [0.06, 0.05]})

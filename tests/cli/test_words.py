@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,6 +93,7 @@ def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_column
 
     from lens_emotion.cli import say
     from lens_emotion.report.build import wanting
+    from lens_emotion.stats.decide import Estimate
     from lens_emotion.study.verdict import ALL_MODELS, SUPPORTED, UNDETERMINED, Claim, Claims
 
     reach = "12 topics find an effect of 0.12 with power .8, 17 topics would find 0.1"
@@ -107,6 +109,12 @@ def test_the_summary_and_what_undetermined_claims_would_have_found_fit_80_column
         f"model-b: open; {reach} (b)",
     )
     assert wanting(claims, sure) == ()
+    found = Estimate(0.0, -0.01, 0.01, 0.004, 12, "topics")  # finds 0.02, where 0.1 would matter
+    full = [replace(c, reason="the words are at their ceiling", rests_on=found) for c in mine]
+    assert wanting(Claims((*full, over)), over)[1:] == (
+        "model-a, model-b: the words are at their ceiling; each finds an effect of 0.01 with power .8, less than would "
+        "matter",
+    )
 
     screen = Console(width=80, record=True, highlight=False, markup=False, emoji=False, file=io.StringIO())
     monkeypatch.setattr(say, "out", screen)

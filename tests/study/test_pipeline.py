@@ -108,6 +108,8 @@ def test_the_methods_paragraphs_say_what_this_run_did(run):
     assert "480 texts of the set world-en" in body and "label permutations (20)" in body
     assert "at most 24 tokens, sampled at temperature 0.8 at top-p 0.95" in body
     assert "40 openings for 20 emotions, at most 12 tokens, doses 3 and 8)" in body and "word count" in body
+    assert "claims C1" in body and "of the original study (Jeong 2026) and X1, which is ours," in body
+    assert "words alone (bag of words and static embeddings;" in body and "judged a second time by the proto" in body
     assert le.methods_text(run) == le.methods_text(str(run.folder))
     page = build_report(run)[0].read_text(encoding="utf-8")
     assert escape(body.strip(), quote=False) in page.replace("&#39;", "'").replace("&#34;", '"')

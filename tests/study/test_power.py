@@ -157,13 +157,19 @@ def test_what_is_no_design_is_one_typed_line(what):
 
 def test_the_command_prints_a_row_a_claim_and_writes_json(tmp_path, pilot):
     out = tmp_path / "power.json"
-    done = CliRunner().invoke(app, ["power", "smollm2", "--emotions", "calm,happy,sad", "--json", str(out)])
+    done = CliRunner().invoke(app, ["power", "smollm2-135m", "--emotions", "calm,happy,sad", "--json", str(out)])
     assert done.exit_code == 0 and all(code in done.stdout for code in STATEMENTS)
     facts = json.loads(out.read_text())
     assert facts["sizes"]["emotions"] == 3 and [row["claim"] for row in facts["claims"]] == list(STATEMENTS)
     assert facts["claims"][1]["needed"] is None
     done = CliRunner().invoke(app, ["power", str(pilot), "--permutations", "77"])
     assert done.exit_code == 0 and "this pilot's" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["nonsense", "tiny-lama", "models/gone.gguf"])
+def test_the_command_takes_no_model_that_is_none(name):
+    found = CliRunner().invoke(app, ["power", name])
+    assert isinstance(found.exception, LensEmotionError) and name in str(found.exception) and not found.stdout
 
 
 def test_no_model_and_no_torch_is_loaded():

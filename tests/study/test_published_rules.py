@@ -41,6 +41,14 @@ def test_over_models(code, families, found, verdict):
     assert rules._over(code, models, found).verdict == verdict
 
 
+def test_over_models_a_sentence_names_those_it_is_said_of():
+    found = [Found(SUPPORTED, "yes", why=("all of them", "m0 alone")), Found(SUPPORTED, "yes", why=("all of them",))]
+    assert rules._over("C2", [model("m0"), model("m1")], found).why == ("all of them", "m0: m0 alone")
+    no = [Found(NOT_SUPPORTED, "no", less=(f"{i} steps", "too few")) for i in range(3)]
+    made = rules._over("C2", [model(f"m{i}") for i in range(3)], no)
+    assert made.less == ("m0: 0 steps", "too few", "m1: 1 steps", "m2: 2 steps")
+
+
 def steered(moved, n=16, random=5):
     """Two doses, of which the second moves as many as asked."""
     rows = {"condition": ["emotion"] * 2, "dose": [0.01, 0.02], "moved": [moved - 1, moved]}

@@ -8,8 +8,10 @@ from dataclasses import asdict, replace
 
 import pytest
 from studies import SMALL, copied
+from typer.testing import CliRunner
 
 import lens_emotion as le
+from lens_emotion.cli.app import app
 from lens_emotion.errors import ArtifactError
 from lens_emotion.report.build import claim_rows
 from lens_emotion.report.page import render_report
@@ -161,6 +163,19 @@ def test_a_folder_that_holds_readings_is_not_sealed(studied, tmp_path):
     with pytest.raises(ArtifactError, match=r"6 stored steps.*--out.*--seal") as told:
         le.run_study(SMALL, run.folder, seal=True)
     assert "\n" not in str(told.value)
+
+
+def test_a_plan_says_what_becomes_of_the_seal(begun, studied, tmp_path):
+    def planned(*words):
+        return CliRunner().invoke(app, ["study", "tiny-llama", "--plan", *map(str, words)])
+
+    fresh = planned("--seal", "--out", tmp_path / "new")
+    assert fresh.exit_code == 0 and "before a model is read" in " ".join(fresh.stdout.split())
+    assert not (tmp_path / "new").exists(), "a plan wrote something"
+    assert "seal" not in planned("--out", tmp_path / "new").stdout.lower()
+    assert "Seal broken" in planned("--out", begun).stdout, "another design"
+    run = copied(studied, tmp_path / "read")
+    assert "made after the data" in str(planned("--seal", "--out", run.folder).exception)
 
 
 @pytest.mark.parametrize("left", ["tiny-llama/.partial/comprehension-0123456789abcdef.journal", "claims.json"])
