@@ -86,6 +86,7 @@ _HOME = {
     "laws.check": ("check",),
     "study.methods": ("methods_text",),
     "study.pipeline": ("run_study",),
+    "study.stored": ("read_run",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = (

@@ -102,6 +102,7 @@ from lens_emotion.stimuli.sets import StimulusSet as StimulusSet
 from lens_emotion.study.methods import methods_text as methods_text
 from lens_emotion.study.pipeline import run_study as run_study
 from lens_emotion.study.power import power_of as power_of
+from lens_emotion.study.stored import read_run as read_run
 from lens_emotion.vectors.emotion_vectors import EmotionVector as EmotionVector
 from lens_emotion.vectors.emotion_vectors import EmotionVectors as EmotionVectors
 from lens_emotion.vectors.emotion_vectors import mixture as mixture
@@ -180,6 +181,7 @@ __all__ = [
     "probe",
     "pull_vectors",
     "push_vectors",
+    "read_run",
     "read_seal",
     "regime_map",
     "reliability",

@@ -152,6 +152,12 @@ def test_a_study_takes_paths_and_says_what_a_positional_argument_was():
         le.StudyConfig("tiny-llama")
 
 
+@pytest.mark.parametrize("given", [3, None, ["runs/study"], {"folder": "runs/study"}])
+def test_read_run_says_that_it_takes_a_folder(untyped, given):
+    with pytest.raises(ArgumentError, match=r"read_run\(\): folder is .*; give a path"):
+        le.read_run(given)
+
+
 @pytest.mark.parametrize("given", ["tiny-llama", ["tiny-llama"], {"models": ["tiny-llama"]}, None])
 def test_run_study_says_that_it_takes_a_config(untyped, given):
     with pytest.raises(ConfigError, match=r"le\.run_study\(le\.StudyConfig\(models=\[\.\.\.\]\)\)"):

@@ -70,10 +70,19 @@ def read_run(folder: str | Path, say: Say = silent) -> StoredRun:
     """Read a run folder and analyse it again with its own settings; nothing is written, no model is loaded.
 
     Args:
-        folder: of `lens-emotion study`. say: told (model, step) as it goes on.
+        folder: of `lens-emotion study`, finished.
+        say: told (model, step) as it goes on.
+
+    Returns:
+        The run: `.claims`, `.protocols`, and of every model `.evidence` (activations, steered texts) and `.study` (the
+        results of all analyses). Tables alone are read faster: RUN/tables and RUN/MODEL/tables are CSV.
 
     Raises:
         ArtifactError: no run folder, unfinished, or of a version that stored less.
+
+    Example:
+        >>> run = le.read_run("runs/study")  # doctest: +SKIP
+        >>> run.models[0].study.comprehension.decoding.summary()  # doctest: +SKIP
     """
     root = as_path(folder)
     manifest = manifest_of(root)
