@@ -200,8 +200,10 @@ def _reading(models: Sequence[_Studied]) -> str:
         beside = f", and {neutral} neutral texts" if neutral else ""
         beside += f", and {m.controls} further neutral texts as a control" if m.controls else ""
         of = f" (of these emotions alone: {_listed(m.config.emotions)})" if m.config.emotions else ""
+        names = sets[acts.header.stimuli_sha256]
+        source = f"that the sets {_listed(names)} share" if len(names) > 1 else f"of the set {_listed(names)}"
         return (
-            f"{len(acts) - neutral} texts{of} of the set {' or '.join(sets[acts.header.stimuli_sha256])} (SHA-256 "
+            f"{len(acts) - neutral} texts{of} {source} (SHA-256 "
             f"{acts.header.stimuli_sha256[:12]}) on {len(acts.emotions)} emotions and {len(acts.emotional.topics)} "
             f"topics{beside}, {acts.n_tokens.mean():.0f} tokens averaged per text"
         )
@@ -250,7 +252,8 @@ def _writing(manifest: Manifest, models: Sequence[_Studied]) -> str:
     asked = [m for m in models if m.written]
     if not asked:
         return ""
-    drawn = "".join(f" at {name.replace('_', '-')} {value:g}" for name, value in manifest.sampling.items())
+    asked_for = [f"{name.replace('_', '-')} {value:g}" for name, value in manifest.sampling.items()]
+    drawn = f" at {_listed(asked_for)}" if asked_for else ""
 
     def stories(m: _Studied) -> str:
         assert m.written
@@ -322,7 +325,7 @@ def _claims(root: Path) -> str:
         return ""
     table = read_table(path)
     small = table.dropna(subset=["smallest"]).groupby("code").smallest if "smallest" in table else ()
-    declared = [f"{_range(values)} for {code}" for code, values in small if values.max() > 0]
+    declared = [f"{_range(values[values > 0])} for {code}" for code, values in small if values.max() > 0]
     against = f" The smallest effects of interest were {_listed(declared)}." if declared else ""
     by_code = table.groupby("code").verdict.agg(set)
     codes = sorted(

@@ -53,7 +53,7 @@ pytestmark = pytest.mark.slow
 def test_the_methods_paragraphs_of_two_models_name_them_where_they_differ(finished):
     body = check_methods(finished[0])
     assert "tiny-llama (llama" in body and "tiny-qwen (qwen" in body and "doses 3 and 8" in body
-    assert "480 texts of the set world-en or world-en-zh (" in body  # one text file by two names
+    assert "480 texts that the sets world-en and world-en-zh share (" in body  # one text file by two names
     assert "label permutations (20)" in body and "partial conjunction (Benjamini and Heller 2008)" in body
 
 

@@ -106,7 +106,7 @@ def test_report_opens_offline_and_shows_a_control_beside_every_finding(run):
 def test_the_methods_paragraphs_say_what_this_run_did(run):
     body = check_methods(Path(run.folder))
     assert "480 texts of the set world-en" in body and "label permutations (20)" in body
-    assert "at most 24 tokens, sampled at temperature 0.8 at top-p 0.95" in body
+    assert "at most 24 tokens, sampled at temperature 0.8 and top-p 0.95" in body
     assert "40 openings for 20 emotions, at most 12 tokens, doses 3 and 8)" in body and "word count" in body
     assert "claims C1" in body and "of the original study (Jeong 2026) and X1, which is ours," in body
     assert "words alone (bag of words and static embeddings;" in body and "judged a second time by the proto" in body
