@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lens_emotion.cli.model import Overwrite, Stimuli
-from lens_emotion.cli.say import say_line, say_prose, say_table, table
+from lens_emotion.cli.say import say_line, say_prose, say_table, short, table
 from lens_emotion.cli.study import Config, Doses, Emotions, Permutations, Scenarios
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def power(
     if run is None:
         check_inputs(settings, ask_hub=False)
     found = power_of(settings, pilot or run, wanted)
+    say_line(
+        ("power", "bold"), f": {', '.join(short(settings.models))}, {settings.stimuli or "each model's own texts"}"
+    )
     print_power(found)
     if out is not None:
         say_line(f"written: {save_anew(found.save, out, overwrite)}")

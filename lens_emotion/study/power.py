@@ -138,8 +138,8 @@ class DesignPower(Result):
         """Which claims the design would find at their smallest effect, and which not."""
         asked = self.table[self.table["power"].notna()]
         able = asked["power"] >= self.power
-        found = ", ".join(asked["claim"][able]) or "none"
-        short = ", ".join(f"{r['claim']} ({r['power']:.2f})" for r in asked[~able].to_dict("records")) or "none"
+        found = ", ".join(asked["claim"][able]) or "no claim"
+        short = ", ".join(f"{r['claim']} ({r['power']:.2f})" for r in asked[~able].to_dict("records")) or "no other"
         s = self.sizes
         return (
             f"{s.topics} topics of {s.texts:g} texts, {s.emotions} emotions of {s.openings:g} openings: the smallest "
