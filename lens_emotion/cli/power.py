@@ -61,9 +61,8 @@ def power(
     if run is None:
         check_inputs(settings, ask_hub=False)
     found = power_of(settings, pilot or run, wanted)
-    say_line(
-        ("power", "bold"), f": {', '.join(short(settings.models))}, {settings.stimuli or "each model's own texts"}"
-    )
+    texts = settings.stimuli or "each model's own texts"
+    say_line(("power", "bold"), f": {', '.join(short(settings.models))}, {texts}")
     print_power(found)
     if out is not None:
         say_line(f"written: {save_anew(found.save, out, overwrite)}")
