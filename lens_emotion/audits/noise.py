@@ -227,22 +227,19 @@ def _agreement_of_table(table: Table) -> Iterator[Reply]:
         return
     frame = frame.assign(most=(frame["reliability_a"].clip(0) * frame["reliability_b"].clip(0)) ** 0.5)
     names = [c for c in ("model", "method", "layer") if c in frame]
-    replies: dict[str, list[Reply]] = {}
-    for i, row in enumerate(frame.to_dict("records"), 1):
-        of = ", ".join(f"{c} {listed([row[c]])}" for c in names if pd.notna(row[c])) or f"row {i}"
+    replies: dict[str, list[tuple[int, Reply]]] = {}
+    for i, row in enumerate(frame.to_dict("records")):
+        of = ", ".join(f"{c} {listed([row[c]])}" for c in names if pd.notna(row[c])) or f"row {i + 1}"
         reply = _judged(float(row["cosine"]), float(row["most"]), f"{table.name}, {of}")
-        replies.setdefault(reply.severity if isinstance(reply, Fault) else "", []).append(reply)
+        replies.setdefault(reply.severity if isinstance(reply, Fault) else "", []).append((i, reply))
     for held in replies.values():
-        yield _worst(held, len(frame))
+        yield held[0][1] if len(held) == 1 else _all_of(frame.iloc[[i for i, _ in held]], held, len(frame), table.name)
 
 
-def _worst(replies: list[Reply], n: int) -> Reply:
-    """The reply that moves most, and how many rows say the same."""
-    if len(replies) == 1:
-        return replies[0]
-    beside = f" ({len(replies)} of {n} rows say so, this one most)"
-    if faults := [r for r in replies if isinstance(r, Fault)]:
+def _all_of(rows: pd.DataFrame, held: list[tuple[int, Reply]], n: int, name: str) -> Reply:
+    """The fault that moves most, and how many rows say the same; the range of rows that are in order."""
+    if faults := [reply for _, reply in held if isinstance(reply, Fault)]:
         worst = max(faults, key=lambda r: r.moves)
-        return replace(worst, where=f"{worst.where}{beside}")
-    first = next(r for r in replies if isinstance(r, Seen))
-    return Seen(f"{first.what} ({len(replies)} of {n} rows are in order)")
+        return replace(worst, where=f"{worst.where} (the worst of {len(held)} such rows, of {n} in all)")
+    cosines, ceilings = (spread(rows[c].tolist()) for c in ("cosine", "most"))
+    return Seen(f"{name}: cosine {cosines}, noise ceiling {ceilings} in {len(held)} of {n} rows")

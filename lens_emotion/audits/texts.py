@@ -78,7 +78,7 @@ def _whitespace_of(table: Table) -> Reply:
         return Seen(f"{table.name}: {of}; words by spaces and characters give them the same regime")
     if "regime" in here:
         called = [regime_kind(x) == a for x, a in zip(here["regime"], spaced, strict=True)]
-        return _called_by_spaces(frame, where, wrong, np.array(called) & wrong, f"{table.name}: {of}", table.name)
+        return _called_by_spaces(frame, where, wrong, np.array(called) & wrong, of, table.name)
     if "words" in here and here["words"].notna().all():
         return Seen(f"{table.name}: {of}; their numbers of words are not those of spaces")
     what = f"{of}: by words between spaces {int(wrong.sum())} would be misjudged"
@@ -96,15 +96,15 @@ def _called_by_spaces(
     """
     k, n = int(bad.sum()), int(wrong.sum())
     if not k or _explained(frame, frame.index[where][wrong]):
-        return Seen(f"{of}; their regimes are not those of words between spaces")
+        return Seen(f"{name}: {of}; their regimes are not those of words between spaces")
     spaced = [regime_kind(x) in ("explosive", "repetitive") for x in frame["regime"][~where]]
     beside = [[k, n - k], [sum(spaced), len(spaced) - sum(spaced)]]
     more = bool(spaced) and fisher_exact(beside, alternative="greater").pvalue < ALPHA
     what = f"{k} of {n} whose regime changes with it are called what their spaces say, not what their characters say"
     if k < HALF * n and not more:
-        return Unasked(f"{of}: {what}; too few to tell spaces from what the texts say")
+        return Unasked(f"{name}: {of}: {what}; too few to tell spaces from what the texts say")
     severity = MAJOR if k >= NEARLY * n or more else MINOR
-    return Fault(severity, f"{of.removeprefix(f'{name}: ')}; {what}", name, 100 * k / len(frame),
+    return Fault(severity, f"{of}; {what}", name, 100 * k / len(frame),
                  "% of the texts change their regime")  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _loops_of(table: Table) -> Iterator[Reply]:
         severity = CRITICAL if k / n >= LOOPS else MAJOR
         yield Fault(severity, said, f"{table.name}{at}", more, "% of what passes there are loops beyond that")
     elif not powerful:
-        yield Unasked(f"{table.name}: {said}: so few that all of them could be chance")
+        yield Unasked(f"{table.name}: {said}; if all of them were, it could be chance")
     else:
         yield Seen(f"{table.name}: {said}")
 

@@ -31,8 +31,8 @@ _CONTROL = regex.compile(
     r"\b(?:random(?:ised|ized|ly)?(?! forest)|(?<!(?:vs|versus|minus|from|than|each|against) )others?|null(?! space)"
     r"|shuffled|controls?(?! vectors?\b))\b"
 )
-_RIGHT = frozenset("true yes y t 1 1.0 pass passed passes success successful ok hit correct".split())
-_WRONG = frozenset("false no n f 0 0.0 fail failed fails failure unsuccessful miss wrong incorrect".split())
+_RIGHT = regex.compile(r"true|yes|y|t|1(?:\.0)?|pass|passed|passes|success|successful|ok|hit|correct")
+_WRONG = regex.compile(r"false|no|n|f|0(?:\.0)?|fail|failed|fails|failure|unsuccessful|miss|wrong|incorrect")
 MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 _REFUSAL = regex.compile(
     r"^\W*(?:i m sorry|i am sorry|sorry|i can ?not|i can t|i won t|i m unable|i am unable|as an ai)\b"
@@ -77,7 +77,7 @@ def regime_kind(said: object) -> str:
 def verdict(said: object) -> bool | None:
     """Yes or no in words and numbers; None for a score, or for no answer."""
     words = str(said).strip().casefold()
-    return True if words in _RIGHT else False if words in _WRONG else None
+    return True if _RIGHT.fullmatch(words) else False if _WRONG.fullmatch(words) else None
 
 
 def is_score(said: object) -> bool:
