@@ -80,8 +80,9 @@ def _noise_of_table(table: Table) -> Iterator[Reply]:
         held = groups[(groups >= HALF) == good].sort_values()
         if held.empty:
             continue
-        of = f" of {len(held)} of {len(groups)} {' and '.join(keys)}s" if len(groups) > 1 else ""
-        names = listed([", ".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in held.index])
+        called = f"{keys[0]}s" if len(keys) == 1 else "recipes of models"
+        of = f" of {len(held)} of {len(groups)} {called}" if len(groups) > 1 else ""
+        names = listed([" ".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in held.index])
         where = f"{table.name}, {names}" if keys else table.name
         if good:
             yield Seen(f"{where}: the best reliability{of} is {spread(held.tolist())}")

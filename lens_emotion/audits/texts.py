@@ -31,6 +31,7 @@ from lens_emotion.stats.design import Design, grams, tied
 from lens_emotion.stats.gram import Labellings, accuracies, fold_gram
 from lens_emotion.steering.measures import loop_share
 from lens_emotion.stimuli.copies import copies
+from lens_emotion.stimuli.emotions import main_script
 from lens_emotion.stimuli.lexicon import UNSPACED
 
 LOOPS = 0.5  # share of a text that is one loop, from which it is one
@@ -76,7 +77,9 @@ def _whitespace_of(table: Table) -> Reply:
         return Fault(MAJOR, what, table.name, ratio, "times as many characters as 'words' in these texts")
     if not wrong.any():
         return Seen(f"{table.name}: {of}; words by spaces and characters give them the same regime")
-    if "regime" in here:
+    if "regime" in here and here["regime"].notna().any():
+        if not here["regime"][wrong].map(regime_kind).ne("").any():
+            return Unasked(f"{table.name}: {of}, whose regimes are in words that are not understood")
         called = [regime_kind(x) == a for x, a in zip(here["regime"], spaced, strict=True)]
         return _called_by_spaces(frame, where, wrong, np.array(called) & wrong, of, table.name)
     if "words" in here and here["words"].notna().all():
@@ -353,8 +356,13 @@ def _named_in_prompts(table: Table) -> Reply:
     frame = frame[frame["emotion"].map(nameable)]
     if frame.empty:
         return Unasked(f"{table.name}: its emotions are numbers, which no prompt can name; give their names")
-    pairs = zip(frame["prompt"], frame["emotion"], strict=True)
-    named = pd.Series([names_emotion(str(p), str(e)) for p, e in pairs], index=frame.index)
+    pairs = [(str(p), str(e)) for p, e in zip(frame["prompt"], frame["emotion"], strict=True)]
+    hits = [names_emotion(p, e) for p, e in pairs]
+    # a label in another script would not show by its letters
+    could = [hit or main_script(p) == main_script(e) for hit, (p, e) in zip(hits, pairs, strict=True)]
+    frame, named = frame[could], pd.Series(hits, index=frame.index)[could]
+    if frame.empty:
+        return Unasked(f"{table.name}: its prompts and its emotions are in different scripts")
     k, n = int(named.sum()), len(named)
     by_emotion = named.groupby(frame["emotion"].astype(str)).agg(["sum", "mean"])
     often = by_emotion.index[(by_emotion["sum"] >= SEVERAL) & (by_emotion["mean"] >= OF_ONE)]

@@ -14,7 +14,7 @@ from lens_emotion.report.audit_section import audit_html, audit_page
 FOUND, PASSED, UNASKED = "found", "passed", "not asked"
 CHINESE = "他打开门，看见院子里落满了叶子，心里很平静。"
 LOOP = "I was standing in the row, and " * 8
-WORDS = (*"river stone garden window letter street winter candle bridge market father silver".split(), "kitchen")
+WORDS = ("river", "stone", "garden", "window", "letter", "street", "winter", "candle", "bridge", "market", "kitchen")
 
 
 def fine(n: int, seed: int = 0) -> list[str]:
@@ -104,6 +104,9 @@ OUTPUTS = steered(["I cannot help with that."] * 4 + fine(4), scenario=list(rang
         ("instruction", told("He took his hat, hopping.", "hate"), PASSED, ""),
         ("instruction", told("A hopeless case.", "hope"), PASSED, ""),
         ("instruction", told("Write about someone angry.", 1), UNASKED, ""),
+        ("instruction", told("他很高兴地走了。", "joy"), UNASKED, ""),
+        ("instruction", told("他很高兴地走了。", "高兴"), FOUND, "major"),
+        ("instruction", told("写一个 joyful 的故事，他很高兴地走了。", "joy"), FOUND, "major"),
         ("instruction", naming(1, 500), PASSED, ""),
         ("instruction", naming(500, 500), FOUND, "major"),
         ("instruction", pd.concat([naming(5, 5, ("sad",)), naming(0, 95)]), PASSED, ""),
@@ -114,6 +117,7 @@ OUTPUTS = steered(["I cannot help with that."] * 4 + fine(4), scenario=list(rang
         ("whitespace", chinese(10, english=20), FOUND, "major"),
         ("whitespace", chinese(2), UNASKED, ""),
         ("whitespace", chinese(0), PASSED, ""),
+        ("whitespace", steered([CHINESE] * 5, regime="C3"), UNASKED, ""),
         ("noise", pd.DataFrame({"model": ["good", "bad"], "reliability": [0.92, 0.03]}), FOUND, "major"),
         ("noise", pd.DataFrame({"model": ["a", "a", "b"], "reliability": [0.92, 0.03, 0.8]}), PASSED, ""),
         ("noise", pd.DataFrame({"reliability": [12.0]}), UNASKED, ""),
@@ -177,6 +181,16 @@ def test_nothing_is_said_twice_and_a_page_is_named_after_its_subject(called, tmp
     said = called("audit", tmp_path / "v.npy", "--html", tmp_path / "p.html").out
     assert "not asked" in said and "could not be asked:" not in said
     assert "could not be asked:" not in (tmp_path / "p.html").read_text()
+
+
+def test_a_wall_of_like_findings_is_cut_and_none_is_printed_twice(called, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for i in range(9):
+        np.save(tmp_path / f"v{i}.npy", np.full((3, 2, 8), np.nan))
+    said = called("audit", *(tmp_path / f"v{i}.npy" for i in range(9))).out
+    assert said.count("% of the layers hold no number") == 5 and "and 4 more of the kind" in said
+    twice = called("audit", tmp_path / "v0.npy", tmp_path / "v0.npy").out
+    assert twice.count("% of the layers hold no number") == 1
 
 
 def test_a_table_that_was_read_in_part_says_so() -> None:
