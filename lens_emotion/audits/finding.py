@@ -97,15 +97,19 @@ class Outcome:
     @property
     def words(self) -> str:
         """What it rests on: the numbers of a pass, the reasons of what was not asked."""
-        why = "; ".join(dict.fromkeys(self.unasked)) or f"needs {self.check.needs}"
-        if self.status == UNASKED:
-            return f"could not be asked: {why}"
-        return "; ".join(self.seen) + (f" (not asked: {why})" if self.unasked else "")
+        return f"could not be asked: {self._told}" if self.status == UNASKED else self._told
 
     @property
     def brief(self) -> str:
-        """The same with the first parts alone, and how many more there are."""
-        return replace(self, seen=_first(self.seen), unasked=_first(tuple(dict.fromkeys(self.unasked)))).words
+        """The same beside a status: with the first parts alone, and how many more there are."""
+        return replace(self, seen=_first(self.seen), unasked=_first(tuple(dict.fromkeys(self.unasked))))._told
+
+    @property
+    def _told(self) -> str:
+        why = "; ".join(dict.fromkeys(self.unasked)) or f"needs {self.check.needs}"
+        if self.status == UNASKED:
+            return why
+        return "; ".join(self.seen) + (f" (not asked: {why})" if self.unasked else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,13 +165,13 @@ class Audit(Result):
         return not any(f.severity == CRITICAL for o in self.outcomes for f in o.faults)
 
     def summary(self) -> str:
-        """How many findings of each grade, the worst of them, and how much could be asked."""
+        """How many findings of each grade, which is the worst and where, and how much could be asked."""
         found = self.findings
         by_grade = found["severity"].value_counts()
         asked = [o for o in self.outcomes if o.status != UNASKED]
         nothing = "nothing found" if asked else "nothing could be asked"
         counts = ", ".join(f"{by_grade[s]} {s}" for s in SEVERITIES if s in by_grade) or nothing
-        worst = f"; the worst: {found['what'][0]} ({found['where'][0]})" if len(found) else ""
+        worst = f"; the worst: {found['check'][0]} ({found['where'][0]})" if len(found) else ""
         return (
             f"{self.subject}: {counts}{worst}. {len(asked)} of {len(self.outcomes)} checks could be asked, "
             f"{sum(o.status == PASSED for o in asked)} of them passed.{self._passed_over()}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
 from lens_emotion.audits.subject import Arm, Subject, Table, VectorSet
+from lens_emotion.audits.wording import listed, spread
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import tied
 from lens_emotion.stats.tests import max_corrected_p, p_text
@@ -30,7 +32,7 @@ def noise(subject: Subject) -> Iterator[Reply]:
         yield _noise_of(arm, subject.is_run)
     for table in subject.tables:
         if table.has("reliability"):
-            yield _noise_of_table(table)
+            yield from _noise_of_table(table)
     pairs = list(_alike(subject.vectors))
     for a, b in pairs:
         yield _shuffled(a, b)
@@ -65,12 +67,29 @@ def _noise_of(arm: Arm, in_run: bool) -> Reply:
     return Seen(f"{arm.name}: reliability {best.reliability:.2f}, {p_text(p)} over layers")
 
 
-def _noise_of_table(table: Table) -> Reply:
-    best = float(table.frame["reliability"].max())
-    if best >= HALF:
-        return Seen(f"{table.name}: reliability up to {best:.2f}")
-    what = f"the best reliability is {best:.2f}: more noise than signal"
-    return Fault(MAJOR, what, table.name, 100 * (1 - max(best, 0.0)), "% of the variance of the vectors is noise")
+def _noise_of_table(table: Table) -> Iterator[Reply]:
+    """The best reliability of each model and recipe, for one that is good says nothing of another."""
+    frame = table.frame.dropna(subset=["reliability"])
+    if (frame["reliability"].abs() > 1).any():
+        most = frame["reliability"].abs().max()
+        yield Unasked(f"{table.name}: a reliability is at most 1, not {most:g}; give shares, or a % behind them")
+        return
+    keys = [c for c in ("model", "method") if table.has(c)]
+    groups = frame.groupby(keys, dropna=False)["reliability"].max() if keys else frame["reliability"].agg(["max"])
+    for good in (True, False):
+        held = groups[(groups >= HALF) == good].sort_values()
+        if held.empty:
+            continue
+        called = f"{keys[0]}s" if len(keys) == 1 else "recipes of models"
+        of = f" of {len(held)} of {len(groups)} {called}" if len(groups) > 1 else ""
+        names = listed([" ".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in held.index])
+        where = f"{table.name}, {names}" if keys else table.name
+        if good:
+            yield Seen(f"{where}: the best reliability{of} is {spread(held.tolist())}")
+            continue
+        what = f"the best reliability{of} is {spread(held.tolist())}: more noise than signal"
+        lost = 100 * (1 - max(float(held.min()), 0.0))
+        yield Fault(MAJOR, what, where, lost, "% of the variance of the vectors is noise")
 
 
 def _alike(sets: tuple[VectorSet, ...]) -> Iterator[tuple[VectorSet, VectorSet]]:
@@ -198,9 +217,30 @@ def _judged(cosine: float, most: float, where: str) -> Reply:
 
 
 def _agreement_of_table(table: Table) -> Iterator[Reply]:
-    frame = table.frame.dropna(subset=["cosine", "reliability_a", "reliability_b"])
+    """One reply for all the rows of which the same is to be said: that of the worst, and how many they are."""
+    columns = ["cosine", "reliability_a", "reliability_b"]
+    frame = table.frame.dropna(subset=columns)
+    if frame.empty:
+        yield Unasked(f"{table.name}: no row has a cosine and both reliabilities")
+        return
+    if (most := float(frame[columns].abs().to_numpy().max())) > 1 + ROUNDING:
+        yield Unasked(f"{table.name}: cosines and reliabilities are at most 1, not {most:g}; give shares")
+        return
     frame = frame.assign(most=(frame["reliability_a"].clip(0) * frame["reliability_b"].clip(0)) ** 0.5)
     names = [c for c in ("model", "method", "layer") if c in frame]
-    for i, row in enumerate(frame.to_dict("records"), 1):
-        of = ", ".join(f"{c} {row[c]}" for c in names) or f"row {i}"
-        yield _judged(float(row["cosine"]), float(row["most"]), f"{table.name}, {of}")
+    replies: dict[str, list[tuple[int, Reply]]] = {}
+    for i, row in enumerate(frame.to_dict("records")):
+        of = ", ".join(f"{c} {listed([row[c]])}" for c in names if pd.notna(row[c])) or f"row {i + 1}"
+        reply = _judged(float(row["cosine"]), float(row["most"]), f"{table.name}, {of}")
+        replies.setdefault(reply.severity if isinstance(reply, Fault) else "", []).append((i, reply))
+    for held in replies.values():
+        yield held[0][1] if len(held) == 1 else _all_of(frame.iloc[[i for i, _ in held]], held, len(frame), table.name)
+
+
+def _all_of(rows: pd.DataFrame, held: list[tuple[int, Reply]], n: int, name: str) -> Reply:
+    """The fault that moves most, and how many rows say the same; the range of rows that are in order."""
+    if faults := [reply for _, reply in held if isinstance(reply, Fault)]:
+        worst = max(faults, key=lambda r: r.moves)
+        return replace(worst, where=f"{worst.where} (the worst of {len(held)} such rows, of {n} in all)")
+    cosines, ceilings = (spread(rows[c].tolist()) for c in ("cosine", "most"))
+    return Seen(f"{name}: cosine {cosines}, noise ceiling {ceilings} in {len(held)} of {n} rows")

@@ -11,13 +11,14 @@ from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
 from lens_emotion.audits.subject import Subject, Table, VectorSet
+from lens_emotion.audits.wording import listed
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 
 HALF_MAX = 65504.0  # the largest number of float16
 NEAR = 0.75  # of the way from 0 to the bound, beyond which a mean cosine is the bound's
 SURE = 3.0  # SDs that must lie between that and what random directions give
 TIMES = 2.0  # ratio of sizes of two models, from which it matters what they are divided by
-METRICS = ("cosine", "accuracy", "norm", "raw", "reliability", "perplexity")
+METRICS = ("cosine", "accuracy", "norm", "raw", "reliability", "perplexity", "perplexity_ratio")
 
 
 def finite(subject: Subject) -> Iterator[Reply]:
@@ -44,6 +45,8 @@ def _finite(name: str, values: Float[np.ndarray, "n n_layers d"], layers: tuple[
     elif most > HALF_MAX:
         what = f"the largest number, {most:,.0f}, is none in float16"
         yield Fault(MINOR, what, name, most / HALF_MAX, "times the largest number of float16")
+    elif most == 0:
+        yield Unasked(f"{name}: every number is 0, so that there is nothing that could have overflowed")
     else:
         yield Seen(f"{name}: {values.size:,} numbers are finite, the largest {most:.3g}")
 
@@ -51,6 +54,8 @@ def _finite(name: str, values: Float[np.ndarray, "n n_layers d"], layers: tuple[
 def _finite_table(table: Table) -> Iterator[Reply]:
     if table.on_tokens:  # texts of this package that hold nothing have no perplexity, and say so
         return
+    if table.unread:
+        yield Unasked(f"{table.name}: columns that were not understood ({listed(table.unread)})")
     for column in (c for c in METRICS if table.has(c)):
         values = table.frame[column].to_numpy(float)
         bad = ~np.isfinite(values)

@@ -107,7 +107,7 @@ def experiment_tables(result: DoseResponse, name: str) -> tuple[Table, ...]:
     rows = pd.concat([texts, plain], ignore_index=True)
     called = result.table.set_index(["condition", "dose"])["regime"].to_dict()
     kept = ["condition", "dose", "emotion", "text", "prompt", "loop_share", "success", "perplexity_ratio"]
-    frame = rows[[c for c in kept if c in rows]].rename(columns={"perplexity_ratio": "perplexity"})
+    frame = rows[[c for c in kept if c in rows]]
     frame = frame.assign(regime=[called.get(of, "") for of in zip(rows["condition"], rows["dose"], strict=True)])
     chance = result.able[1]
     judge = {"judge": result.judge, "judge_accuracy": result.judge_accuracy, "judge_chance": chance}

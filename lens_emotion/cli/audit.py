@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lens_emotion.audits.finding import Audit
 
+LINES = 5  # findings of one kind that are told one by one
 STYLES = {"critical": "bold red", "major": "yellow", "minor": ""}
 Columns = Annotated[
     list[str] | None,
@@ -84,7 +85,13 @@ def _print_findings(severity: str, check: str, fault: str, rows: DataFrame) -> N
     """What is wrong, once where it is the same; where, and by how much; how to mend it, once."""
     same = rows["what"].nunique() == 1
     say_wrapped(Text(f"{severity:<9} ", style=STYLES[severity]), f"{check}: {rows['what'].iloc[0] if same else fault}")
-    for row in rows.to_dict("records"):
-        told = f"{row['where']}: " + ("" if same else f"{row['what']}; ") + f"{row['moves']:.3g} {row['unit']}"
-        say_wrapped(Text(" " * 10), told, "dim")
+    told = [
+        f"{row['where']}: " + ("" if same else f"{row['what']}; ") + f"{row['moves']:.3g} {row['unit']}"
+        for row in rows.to_dict("records")
+    ]
+    lines = list(dict.fromkeys(told))  # a file may have been given twice
+    if len(lines) > LINES + 1:
+        lines = [*lines[:LINES], f"and {len(lines) - LINES} more of the kind (--json has all)"]
+    for line in lines:
+        say_wrapped(Text(" " * 10), line, "dim")
     say_wrapped(Text(" " * 10), f"mend: {rows['mend'].iloc[0]}", "dim")

@@ -36,9 +36,13 @@ def _moves(found: Audit) -> tuple[list[float], list[str]]:
     return found.findings["moves"].tolist(), found.findings["unit"].tolist()
 
 
+def _title(found: Audit) -> str:
+    return escape(f"Audit of {found.subject}")
+
+
 def audit_html(found: Audit) -> str:
     """An HTML fragment that needs nothing around it; every word in it is escaped."""
-    parts = [f'<section class="audit"><h2>{TITLE}</h2><p>{escape(found.summary())}</p><dl>']
+    parts = [f'<section class="audit"><h2>{_title(found)}</h2><p>{escape(found.summary())}</p><dl>']
     for row in found.findings.to_dict("records"):
         grade = escape(row["severity"])
         parts.append(f'<dt class="{grade}">{grade}: {escape(row["what"])}</dt>')
@@ -55,10 +59,9 @@ def audit_html(found: Audit) -> str:
 
 def audit_page(found: Audit) -> str:
     """That fragment as a page of its own, which asks the network for nothing."""
-    title = escape(f"Audit of {found.subject}")
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{visible(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{visible(_title(found))}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body>{audit_html(found)}</body></html>\n"

@@ -77,7 +77,7 @@ def prompts(template: str) -> pd.DataFrame:
         ("whitespace", written((THAI, "incoherent"), (CHINESE, "Explosive")), FOUND, "major"),
         ("whitespace", written((CHINESE_LOOP, "explosive"), (ENGLISH, "surgical")), FOUND, "major"),
         ("whitespace", written((CHINESE, "surgical"), (ENGLISH, "surgical")), PASSED, ""),
-        ("whitespace", written((CHINESE, "explosive"), perplexity=90.0), PASSED, ""),  # its perplexity says so too
+        ("whitespace", written((CHINESE, "explosive"), ppl_ratio=90.0), PASSED, ""),  # its perplexity says so too
         ("whitespace", written((CHINESE,), (ENGLISH,)), FOUND, "minor"),  # it would be
         ("whitespace", written((CHINESE,), (THAI,), n_words=1), FOUND, "major"),
         ("whitespace", written((CHINESE,), n_words=21, regime="ok"), PASSED, ""),
@@ -88,11 +88,11 @@ def prompts(template: str) -> pd.DataFrame:
         ("loops", many(10, 30, plain_loops=6), PASSED, ""),  # as often without steering
         ("loops", many(0, 30), PASSED, ""),
         ("loops", written((CHINESE_LOOP, "ok"), (LOOP, "ok"), (LOOP, "ok")), FOUND, "critical"),
-        ("loops", written((LOOP, "repetitive"), (LOOP, "collapse"), (ENGLISH, "ok")), PASSED, ""),
+        ("loops", written((LOOP, "repetitive"), (LOOP, "collapse"), *[(ENGLISH, "ok")] * 2), PASSED, ""),
         ("loops", written((LOOP,), (LOOP,), (LOOP,), ppl_ratio=0.8), FOUND, "critical"),
-        ("loops", written((LOOP,), (LOOP,), (ENGLISH,), perplexity=[40.0, 50.0, 1.1]), PASSED, ""),
+        ("loops", written((LOOP,), (LOOP,), (ENGLISH,), (THAI,), ppl_ratio=[40.0, 50.0, 1.1, 1.2]), PASSED, ""),
         ("loops", written((LOOP,), (LOOP,), (ENGLISH,), success=[True, True, True]), FOUND, "critical"),
-        ("loops", written((LOOP,), (LOOP,), (ENGLISH,), success=[False, False, True]), PASSED, ""),
+        ("loops", written((LOOP,), (LOOP,), (ENGLISH,), (THAI,), success=[False, False, True, True]), PASSED, ""),
         ("loops", written((LOOP,), (ENGLISH,)), UNASKED, ""),
         ("loops", written((LOOP, "explosive")), UNASKED, ""),  # nothing passes
         ("copies", folded(True), FOUND, "critical"),
