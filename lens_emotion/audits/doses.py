@@ -274,5 +274,5 @@ def _unit(given: Any) -> float | None:
     except (TypeError, ValueError):
         unit = np.nan
     if not 0 < unit < np.inf:
-        raise ArtifactError(f"unit is {shown(str(given))}; give one length above 0, that which doses multiply")
+        raise ArtifactError(f"unit is {shown(given)}; give one length above 0, that which doses multiply")
     return unit
