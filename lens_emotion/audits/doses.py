@@ -40,7 +40,7 @@ def first_token(subject: Subject) -> Iterator[Reply]:
                 yield Unasked(f"{table.name} has no prompt with lengths at positions 0, 1, 2 and so on, without a gap")
             yield from worst(map(_inside, made))
     for arm in subject.arms:
-        yield _single(arm)
+        yield from _single(arm)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _inside(norms: TokenNorms) -> Part:
         reply = Fault(MINOR, what, norms.name, means.times, "times as long is a unit that holds it")
     elif means.leaves_out:
         reply = Seen(
-            f"{norms.name}: the unit {means.unit:.3g} is {means.unit / means.without:.2f} times the mean length without "
-            f"the first token ({means.whole:.3g} with it)"
+            f"{norms.name}: the unit {means.unit:.3g} is {means.unit / means.without:.2f} times the mean length "
+            f"without the first token ({means.whole:.3g} with it)"
         )
     elif means.neither:
         reply = Unasked(
@@ -203,8 +203,8 @@ def _of_norms(norms: TokenNorms) -> Reply:
         return Unasked(f"{norms.name} holds prompts of one token only")
     if means.times >= INSIDE and means.leaves_out:
         return Seen(
-            f"{norms.name}: the unit is {(means.unit or 0) / means.without:.2f} times the mean length without the first "
-            "token, and what holds no first token does not change with the number of the others"
+            f"{norms.name}: the unit is {(means.unit or 0) / means.without:.2f} times the mean length without the "
+            "first token, and what holds no first token does not change with the number of the others"
         )
     if means.times >= INSIDE and means.neither:
         return Unasked(f"{norms.name}: whether the unit {means.unit:.3g} holds the first token is not known")

@@ -22,8 +22,10 @@ TIMES = 2.0  # ratio of sizes of two models, from which it matters what they are
 ROUNDED = 0.005  # beyond what arithmetic allows, from which a number is no rounded mean cosine
 LEAST_SPAN = 5e-5  # of cosine, below which rows do not differ
 CANCELLED = 0.5  # mean size over mean absolute size, up to which signs cancel
-PAIRED = re.compile(r"^(.*?[\W_]?)(a|1|i|first|x|from)$")  # the first of two columns that name a pair
-SECOND = {"a": "b", "1": "2", "i": "j", "first": "second", "x": "y", "from": "to"}
+PAIRED = re.compile(  # the first of two columns that name a pair
+    r"^((?:emotion|concept|label|class|vector|word|name|feature|e)?[\W_]*)(a|1|i|first|x|from|left)$"
+)
+SECOND = {"a": "b", "1": "2", "i": "j", "first": "second", "x": "y", "from": "to", "left": "right"}
 METRICS = ("cosine", "accuracy", "norm", "raw", "reliability", "perplexity")
 
 

@@ -20,7 +20,7 @@ class Part:
 
 
 def worst(parts: Iterable[Part]) -> Iterator[Reply]:
-    """One reply of each kind (severity and unit of a fault, in order, not asked): the worst, and the names of others."""
+    """One reply of each kind (severity and unit of a fault; in order; not asked): the worst, and who else."""
     kinds: dict[object, list[Part]] = {}
     for part in parts:
         reply = part.reply
