@@ -23,19 +23,18 @@ LEAST_JUDGED = 10  # labelled texts, below which the accuracy of a judge is no m
 WORDED = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 TOLD = 60  # characters of a judge's name that are said
 WITHOUT = "is how far the rate is from one half"
-
 GROUPS = ("model", "method", "condition")
 NAMES_OF_CONTROLS = ("condition", "method", "emotion", "model")  # columns in which a row can be called a control
 # what a row is called that nothing is claimed of, in whole words; "control vector" is a name of steering vectors, and a
 # random forest is a classifier
 _CONTROL = re.compile(
-    r"\b(?:random(?:i[sz]ed)?(?! (?:forests?|seeds?|splits?|topics?|prompts?))|shuffled|placebo|sham|un ?steered"
+    r"\b(?:random(?:i[sz]ed)?(?! (?:forests?|seeds?|splits?))|shuffled|placebo|sham|un ?steered"
     r"|(?:no|without) (?:steering|vectors?|intervention)|controls?(?! vectors?\b))\b"
 )
 # words that mean something else as an emotion or in a model's name
 _BARE = re.compile(
-    r"^(?:none|null|baseline|others?)$|\b(?:null|baseline|another|other)"
-    r" (?:emotions?|vectors?|directions?|concepts?|conditions?|model|texts?|control)\b|\bbaseline\b"
+    r"^(?:none|null|others?)$|\bbaseline\b"
+    r"|\b(?:null|another|other) (?:emotions?|vectors?|directions?|concepts?|conditions?|texts?)\b"
 )
 
 
@@ -246,7 +245,7 @@ def judge(subject: Subject) -> Iterator[Reply]:
             continue
         by = ["judge"] if "judge" in frame else [c for c in ("model", "method") if c in frame]
         columns = [c for c in (*by, "judge_accuracy", "judge_n", "judge_chance", "independent") if c in frame]
-        if not by[:1] == ["judge"] and "layer" in frame and _differs_by_layer(frame, by):
+        if by[:1] != ["judge"] and "layer" in frame and _differs_by_layer(frame, by):
             yield Unasked(f"{table.name}: accuracies that differ by layer are those of a probe, not of a judge")
             continue
         rows = frame[columns].drop_duplicates().to_dict("records")
