@@ -81,9 +81,11 @@ def _rows(table: Table) -> pd.DataFrame | str | None:
     if not table.has("n"):
         return "has shares, but not out of how many (column n)"
     n = frame["n"].astype(float)
-    if given == "success" and value.isin([0, 1]).all() and bool(((value == 1) & (n > 1)).any()):
+    counted = given == "success" and bool((value > 1).any() or (table.has("control") and (frame["control"] > 1).any()))
+    small = given == "success" and not counted and bool(value.dropna().isin([0, 1]).all())
+    if small and ((value == 1) & (n > 1)).any():
         return "does not say whether a success of 1 is one of n or all of them (give counts such as 1/40)"
-    counted = given == "success" and (bool((value > 1).any()) or bool(value.isin([0, 1]).all()))
+    counted = counted or small
     known = (*GROUPS, "emotion", "layer", "dose", "p", "chance")
     kept = frame[[c for c in known if c in frame]]
     made = kept.assign(k=value if counted else (value * n).round(), n=n)
@@ -167,7 +169,7 @@ def _count(group: pd.DataFrame, table: str, called: str) -> Part:
     k, n, p = round(row["k"]), round(row["n"]), min(1.0, m * _p(row))
     of = f"{k} of {n}" + (f", the best of {m} rows" if m > 1 else "")
     reply = _reply(row, k, n, m, where, of, p)
-    return Part(name, p, reply)
+    return Part(name, p, reply, "told" if _known(row, "control") or _known(row, "chance") else "alone")
 
 
 def _known(row: dict, column: str) -> bool:
@@ -268,7 +270,7 @@ def _judge(row: dict, table: Table, by: list[str]) -> Iterator[Part]:
     yield Part(called or table.name, chance - accuracy, _sight(accuracy, chance, n, where))
     if row.get("independent") is False or OWN_STATES in said:
         own = Fault(MINOR, "the judge is the steered model itself", where, 1.0, "judge of its own case")
-        yield Part(called or table.name, 1, own)
+        yield Part(called or table.name, 1, own, "own")
     if SAME_TEXTS in said:
         what = "the judge was made of the texts that made the vectors"
         yield Part(called or table.name, 1, Fault(MINOR, what, where, 1.0, "set of texts on both sides"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def first_token(subject: Subject) -> Iterator[Reply]:
             made = _by_position(table)
             if not made:
                 yield Unasked(f"{table.name} has no prompt with lengths at positions 0, 1, 2 and so on, without a gap")
-            yield from worst(map(_inside, made))
+            yield from worst(replace(_inside(x), name=x.name.removeprefix(f"{table.name}, ")) for x in made)
     for arm in subject.arms:
         yield from _single(arm)
 

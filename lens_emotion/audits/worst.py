@@ -12,19 +12,24 @@ NAMED = 3  # parts that are named beside the worst one
 
 @dataclass(frozen=True)
 class Part:
-    """What a check replies to one part. bad: the larger, the worse, among parts of one kind."""
+    """What a check replies to one part.
+
+    Attributes:
+        bad: the larger, the worse, among parts of one kind. kind: of fault, where a check knows several of one grade.
+    """
 
     name: str
     bad: float
     reply: Reply
+    kind: str = ""
 
 
 def worst(parts: Iterable[Part]) -> Iterator[Reply]:
-    """One reply of each kind (severity and unit of a fault; in order; not asked): the worst, and who else."""
+    """One reply of each kind (grade and kind of a fault; in order; not asked): the worst, and who else."""
     kinds: dict[object, list[Part]] = {}
     for part in parts:
         reply = part.reply
-        kind = (reply.severity, reply.unit) if isinstance(reply, Fault) else type(reply)
+        kind = (reply.severity, part.kind) if isinstance(reply, Fault) else type(reply)
         kinds.setdefault(kind, []).append(part)
     for held in kinds.values():
         held.sort(key=lambda part: -part.bad)

@@ -1,4 +1,4 @@
-"""What a stranger's numbers are: trials, controls, judges, units of dose, cosines and sizes, and what none of them is."""
+"""What a stranger's numbers are: trials, controls, judges, units of dose, cosines, sizes; and what is none of these."""
 
 from __future__ import annotations
 
@@ -191,9 +191,9 @@ def test_a_unit_without_the_first_token_does_not_change_with_the_length(unit, ex
     assert norms(unit) == expected
 
 
-@pytest.mark.parametrize("unit", [0, -3, np.nan, np.inf, "many"])
+@pytest.mark.parametrize("unit", [0, -3, np.nan, np.inf])
 def test_a_unit_is_above_zero(unit) -> None:
-    with pytest.raises(ArtifactError, match="unit|numbers"):
+    with pytest.raises(ArtifactError, match="unit"):
         norms(unit)
 
 
@@ -265,7 +265,7 @@ def test_one_row_at_the_bound_is_said_without_a_range() -> None:
         (frame(model=["a", "a", "b", "b"], layer=[0, 1, 0, 1], projection=[1.0, -1.0, 3, 3], norm=5.0), UNASKED),
         (frame(model=["a", "b"], magnitude=[1.0, 1.1]), UNASKED),  # over their own norms they may differ
         (frame(model=["a", "b"], magnitude=[18.0, 1.0], relative=[1.0, 18.0]), FOUND),  # the other way round
-        (pd.concat([many_prompts(model=m, norm=[x, *[REST * k] * 9] * 10) for m, x, k in (("a", 9, 1), ("b", 9, 53))]), UNASKED),
+        (pd.concat([many_prompts(model=m, norm=[9.0, *[REST * k] * 9] * 10) for m, k in (("a", 1), ("b", 53))]), UNASKED),
         (frame(model=["a", "a", "b"], layer=[0, 1, 1], norm=[1.0, 20.0, 21.0]), UNASKED),
         (frame(model=["a", "a", "b"], dose=[1, 50, 1], push=[1.0, 50.0, 1.0], norm=5.0), PASSED),
     ],
