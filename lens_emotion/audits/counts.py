@@ -181,10 +181,11 @@ def _impossible(group: pd.DataFrame) -> str:
     if not ((group["n"] >= group["k"]) & (group["k"] >= 0) & np.isfinite(group["n"])).all():
         return "counts that are not between 0 and n"
     if "control" in group:
-        control, of = group["control"].dropna(), group["control_n"]
-        if not control.between(0, of[control.index]).all():
-            i = (~control.between(0, of[control.index])).idxmax()
-            return f"a control of {control[i]:g} of {of[i]:g}; give it as the successes are given, count or share"
+        given = group.dropna(subset=["control"])
+        wrong = given[~given["control"].between(0, given["control_n"])]
+        if len(wrong):
+            c, n = (float(wrong[column].iloc[0]) for column in ("control", "control_n"))
+            return f"a control of {c:g} of {n:g}; give it as the successes are given, count or share"
     if "chance" in group and not (chance := group["chance"].dropna()).between(0, 1).all():
         return f"chance {chance[~chance.between(0, 1)].iloc[0]:g} is no share; give one between 0 and 1"
     return ""

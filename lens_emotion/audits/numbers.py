@@ -297,8 +297,9 @@ def _raw_of_sets(sets: list[VectorSet]) -> Reply:
 
 def _compared(where: str, raw: pd.Series, free: pd.Series) -> Fault | Seen:
     """The two models whose own norms differ most: their sizes raw, and over these norms."""
+    raw, free = (pd.Series(x.to_numpy(), index=x.index.astype(str)) for x in (raw, free))
     norm = raw / free
-    a, b = norm.idxmax(), norm.idxmin()
+    a, b = str(norm.idxmax()), str(norm.idxmin())
     times, over = float(raw[a] / raw[b]), float(free[a] / free[b])
     if times / over < TIMES:
         return Seen(

@@ -265,7 +265,7 @@ def test_one_row_at_the_bound_is_said_without_a_range() -> None:
         (frame(model=["a", "a", "b", "b"], layer=[0, 1, 0, 1], projection=[1.0, -1.0, 3, 3], norm=5.0), UNASKED),
         (frame(model=["a", "b"], magnitude=[1.0, 1.1]), UNASKED),  # over their own norms they may differ
         (frame(model=["a", "b"], magnitude=[18.0, 1.0], relative=[1.0, 18.0]), FOUND),  # the other way round
-        (pd.concat([many_prompts(model=m, norm=[9.0, *[REST * k] * 9] * 10) for m, k in (("a", 1), ("b", 53))]), UNASKED),
+        (pd.concat([many_prompts(model=m, norm=[9, *[REST * k] * 9] * 10) for m, k in (("a", 1), ("b", 53))]), UNASKED),
         (frame(model=["a", "a", "b"], layer=[0, 1, 1], norm=[1.0, 20.0, 21.0]), UNASKED),
         (frame(model=["a", "a", "b"], dose=[1, 50, 1], push=[1.0, 50.0, 1.0], norm=5.0), PASSED),
     ],
