@@ -26,10 +26,17 @@ _KIND = {kind: regex.compile(rf"\b(?P<no>{_NOT})?(?:{words})\b") for kind, words
 _UNSTEERED = regex.compile(
     r"\b(?:unsteered|unmodified|baseline|vanilla|none|(?:no|not|without) (?:steer\w*|intervention|vector))\b"
 )
-# "control vector" is a name of steering vectors; "minus other" and "null space" are recipes
+NAMES_OF_CONTROLS = ("condition", "method", "emotion", "model")  # columns in which a row can be called a control
+# what a row is called that nothing is claimed of, in whole words; "control vector" is a name of steering vectors, and a
+# random forest is a classifier
 _CONTROL = regex.compile(
-    r"\b(?:random(?:ised|ized|ly)?(?! forest)|(?<!(?:vs|versus|minus|from|than|each|against) )others?|null(?! space)"
-    r"|shuffled|controls?(?! vectors?\b))\b"
+    r"\b(?:random(?:i[sz]ed)?(?! (?:forests?|seeds?|splits?))|shuffled|placebo|sham|un ?steered"
+    r"|(?:no|without) (?:steering|vectors?|intervention)|controls?(?! vectors?\b))\b"
+)
+# words that mean something else as an emotion or in a model's name
+_BARE = regex.compile(
+    r"^(?:none|null|others?)$|\bbaseline\b"
+    r"|\b(?:null|another|other) (?:emotions?|vectors?|directions?|concepts?|conditions?|texts?)\b"
 )
 _RIGHT = regex.compile(r"true|yes|y|t|1(?:\.0)?|pass|passed|passes|success|successful|ok|hit|correct")
 _WRONG = regex.compile(r"false|no|n|f|0(?:\.0)?|fail|failed|fails|failure|unsuccessful|miss|wrong|incorrect")
@@ -94,14 +101,14 @@ def unsteered(frame: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
     return none | _called(frame, _UNSTEERED)
 
 
-def is_control(frame: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
-    """Rows of an arm that nothing is claimed of, such as random directions."""
-    return _called(frame, _CONTROL)
+def is_control(rows: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
+    """Rows of an arm that nothing is claimed of, such as random directions, in whichever column says so."""
+    return _called(rows, _CONTROL, NAMES_OF_CONTROLS) | _called(rows, _BARE, ARMS)
 
 
-def _called(frame: pd.DataFrame, names: regex.Pattern[str]) -> Bool[np.ndarray, " rows"]:
+def _called(frame: pd.DataFrame, names: regex.Pattern[str], columns: Sequence[str] = ARMS) -> Bool[np.ndarray, " rows"]:
     found = np.zeros(len(frame), dtype=bool)
-    for column in (c for c in ARMS if c in frame):
+    for column in (c for c in columns if c in frame):
         hit = {x: names.search(plain_words(x)) is not None for x in frame[column].dropna().unique()}
         found |= frame[column].map(lambda x, hit=hit: hit.get(x, False)).to_numpy(bool)
     return found
