@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
-from lens_emotion.audits.subject import Subject, Table, VectorSet
+from lens_emotion.audits.subject import MEASURED, Subject, Table, VectorSet
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 
 HALF_MAX = 65504.0  # the largest number of float16
 NEAR = 0.75  # of the way from 0 to the bound, beyond which a mean cosine is the bound's
 SURE = 3.0  # SDs that must lie between that and what random directions give
 TIMES = 2.0  # ratio of sizes of two models, from which it matters what they are divided by
-METRICS = ("cosine", "accuracy", "norm", "raw", "reliability", "perplexity")
 
 
 def finite(subject: Subject) -> Iterator[Reply]:
@@ -51,16 +50,22 @@ def _finite(name: str, values: Float[np.ndarray, "n n_layers d"], layers: tuple[
 def _finite_table(table: Table) -> Iterator[Reply]:
     if table.on_tokens:  # texts of this package that hold nothing have no perplexity, and say so
         return
-    for column in (c for c in METRICS if table.has(c)):
+    for column in (c for c in MEASURED if table.has(c)):
         values = table.frame[column].to_numpy(float)
-        bad = ~np.isfinite(values)
+        left, doubtful = table.empty(column)
+        bad = ~np.isfinite(values) & ~left & ~doubtful
+        if doubtful.any():
+            yield Unasked(
+                f"{table.name}: {column} is empty in {int(doubtful.sum())} of {len(values)} rows: left, or NaN?"
+            )
         if not bad.any():
-            yield Seen(f"{table.name}: {column} is finite in {len(values)} rows")
+            if not doubtful.any():
+                yield Seen(f"{table.name}: {column} is finite in {int((~left).sum())} rows")
             continue
-        where = f"{table.name}, {column}, {int(bad.sum())} of {len(bad)} rows"
+        where = f"{table.name}, {column}, {int(bad.sum())} of {int((~left).sum())} rows"
         if "layer" in table.frame and (layers := table.frame["layer"][bad].dropna().astype(int)).size:
             where += f", {layer_words(set(layers))}"
-        share = 100 * float(bad.mean())
+        share = 100 * float(bad[~left].mean())
         severity = CRITICAL if np.isinf(values).any() or share >= 25 else MAJOR
         yield Fault(severity, f"{column} is NaN, infinite or missing", where, share, "% of the rows hold no number")
 
