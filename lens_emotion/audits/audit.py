@@ -20,8 +20,8 @@ from lens_emotion.stats.tests import check_permutations
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "overflow", "NaN or overflowed layers", "load the model in float32 or bfloat16 and extract again; of a table, measure these cells anew",
-        finite,
+        "overflow", "NaN or overflowed layers",
+        "load the model in float32 or bfloat16 and extract again; of a table, measure these cells anew", finite,
         "vectors, activations or a table with numbers",
     ),
     Check(

@@ -11,6 +11,7 @@ import pandas as pd
 from lens_emotion.files.user import shown
 
 MISSING = ("", "nan", "none", "null", "na", "n/a", "-", "\u2013", "<na>")
+NO_NUMBER = "is no number"
 SHARES = ("accuracy", "rate", "chance", "judge_accuracy", "judge_chance", "loop_share")  # 0 to 1
 SIGNED = ("reliability", "reliability_a", "reliability_b")  # shares too, which chance can put below 0
 HUNDRED = 100.0
@@ -53,7 +54,7 @@ def numbers(column: pd.Series, commas: bool = False, percent: bool = False) -> p
     found = pd.to_numeric(said.str.removeprefix("layer").str.lstrip(" _l"), errors="coerce").astype(float)
     wrong = (found.isna() & said.notna() & ~said.isin(MISSING)).to_numpy(bool)
     if wrong.any():
-        raise ValueError(f"row {int(wrong.argmax()) + 1}: {shown(str(column[wrong].iloc[0]))} is no number")
+        raise ValueError(f"row {int(wrong.argmax()) + 1}: {shown(str(column[wrong].iloc[0]))} {NO_NUMBER}")
     if signed.any() and not percent and bool((found[~signed].fillna(0) != 0).any()):
         raise ValueError("some numbers with % and some without")
     return found / np.where(signed | percent, HUNDRED, 1.0)

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 # names of an only array that say nothing of what it is
-PLAIN = (
-    "arr_0 vector vectors direction directions values data array v steering_vector steering_vectors embeddings tensor"
-).split()
+PLAIN = frozenset({"arr_0", "vector", "vectors", "direction", "directions", "values", "data", "array", "v", "tensor"})
 _WORD = r"(?:layers?|blocks?|l)"
 _KEYS = (  # "joy.layer.3.weight", "joy_l3"; "layers.3.joy"; "joy.3"; "3/joy"
     re.compile(rf"(?P<emotion>.+?)[._/ -]+{_WORD}[._/ -]?(?P<layer>\d+)(?P<rest>[._/ -]\D*)?", re.IGNORECASE),
@@ -19,9 +17,7 @@ _KEYS = (  # "joy.layer.3.weight", "joy_l3"; "layers.3.joy"; "joy.3"; "3/joy"
     re.compile(r"(?P<emotion>\D*?[^\W\d_])[._/ -](?P<layer>\d+)"),
     re.compile(r"(?P<layer>\d+)[._/ -](?P<emotion>[^\W\d_]\D*)"),
 )
-_SAYS_LAYER = (
-    2  # of these forms hold the word; of the others, numbers are those of layers where several names share them
-)
+_SAYS_LAYER = 2  # of these forms hold the word; in the others, numbers that several names share are those of layers
 
 
 def layer_of(key: Any) -> int | None:
@@ -53,11 +49,17 @@ def emotions_at_layers(keys: Sequence[Any]) -> dict[str, dict[int, Any]] | None:
 
 def named_rows(parts: Mapping[Any, Any]) -> tuple[Any, tuple[str, ...]] | None:
     """Keys of the only set of vectors among arrays, and the names of its rows, where one array of words holds these."""
-    arrays = {k: np.asarray(v) for k, v in parts.items() if not hasattr(v, "detach")}
-    words = [a for a in arrays.values() if a.ndim == 1 and a.dtype.kind in "US"]
-    sets = [k for k, v in parts.items() if np.ndim(v) in (2, 3) and (k not in arrays or arrays[k].dtype.kind in "fiu")]
+    arrays = {k: v for k, v in parts.items() if isinstance(v, np.ndarray) or hasattr(v, "detach")}
+    words = [v for v in parts.values() if _are_words(v)]
+    sets = [k for k, v in arrays.items() if len(v.shape) in (2, 3) and not _are_words(v)]
     if len(sets) != 1 or not words:
         return None
-    n = np.shape(parts[sets[0]])[0]
+    n = parts[sets[0]].shape[0]
     names = next((a for a in words if len(a) == n), words[0])
     return sets[0], tuple(map(str, names))
+
+
+def _are_words(thing: Any) -> bool:
+    if isinstance(thing, np.ndarray):
+        return thing.ndim == 1 and thing.dtype.kind in "US"
+    return isinstance(thing, list | tuple) and len(thing) > 0 and all(isinstance(x, str) for x in thing)

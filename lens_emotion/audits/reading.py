@@ -66,7 +66,9 @@ def subject_of(
         return Subject(name or "array", vectors=(_of_array(given, emotions, name or "array"),))
     if isinstance(given, Sequence) and given:
         if all(isinstance(x, str | Path) and Path(x).suffix.lower() == ".npy" for x in given):
-            return _of_arrays([Path(x) for x in given], read, name)
+            held = {Path(x): _load(Path(x)) for x in given}
+            if {a.ndim for a in held.values()} == {1}:
+                return _of_arrays(held, read, name)
         parts = [read(x, f"{name or 'set'} {i}" if _unnamed(x) else name) for i, x in enumerate(given, 1)]
         return replace(_together(parts, name), name=name or f"{len(parts)} parts")
     raise ArtifactError(f"{shown(given)[:80]} cannot be audited; {TAKES}")
@@ -233,8 +235,8 @@ def _of_folder(path: Path, read: Any) -> Subject:
     found = Subject("")
     for folder in sorted({p.parent for p in files}):
         here = [p for p in files if p.parent == folder]
-        if arrays := [p for p in here if p.suffix.lower() == ".npy"]:
-            found = found + _of_arrays(arrays, read, folder.name)
+        arrays = {p: _load(p) for p in here if p.suffix.lower() in (".npy", ".npz")}
+        found = found + _of_arrays(arrays, read, folder.name)
         for file in (p for p in here if p not in arrays):
             found = found + _or_unread(file, read, path)
     if found.empty:
@@ -252,18 +254,18 @@ def _or_unread(file: Path, read: Any, root: Path) -> Subject:
         return Subject("", unread=(f"{file.relative_to(root)} ({why})",))
 
 
-def _of_arrays(files: Sequence[Path], read: Any, name: str) -> Subject:
+def _of_arrays(held: Mapping[Path, Any], read: Any, name: str) -> Subject:
     """Files of one array each: an emotion or a layer a file where several are alike, else sets of vectors."""
-    held = {file: _load(file) for file in files}
-    if len({f.stem for f in files}) == len(files) > 1 and len({a.shape for a in held.values()}) == 1:
-        shape = next(iter(held.values())).shape
-        by_stem = {f.stem: a for f, a in held.items()}
+    by_stem = {f.stem: a for f, a in held.items()}
+    shapes = {a.shape if isinstance(a, np.ndarray) else None for a in held.values()}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    if shape is not None and len(by_stem) == len(held) > 1:
         layers = all(layer_of(stem) is not None for stem in by_stem)
         if layers and len(shape) == 2:  # [emotions, d_model] of each layer
             ordered = sorted(by_stem, key=lambda stem: layer_of(stem) or 0)
             return read(np.stack([by_stem[stem] for stem in ordered], axis=1), name)
         if len(shape) in (1, 2):
-            return read(by_stem, name or files[0].parent.name)
+            return read(by_stem, name or next(iter(held)).parent.name)
     return _together([replace(read(a, f.stem), name="") for f, a in held.items()], name)
 
 
@@ -281,11 +283,14 @@ def _of_file(path: Path, read: Any) -> Subject:
 
 
 def _load(path: Path) -> Any:
-    """The array of a .npy file, the arrays of an .npz file by name."""
+    """The array of a .npy file, the arrays of an .npz file by name; of an only one that has none, the array."""
     data = read_bytes(path, most=LARGEST)
     try:
         held = np.load(BytesIO(data), allow_pickle=False)
-        return held if isinstance(held, np.ndarray) else dict(held)
+        if isinstance(held, np.ndarray):
+            return held
+        arrays = dict(held)
+        return next(iter(arrays.values())) if len(arrays) == 1 and set(arrays) <= PLAIN else arrays
     except Exception as error:  # whatever a damaged archive or a pickle makes a library say
         said = " ".join(str(error).split())[:120]
         raise ArtifactError(f"cannot read {path} ({said}); give plain arrays, without pickled objects") from None

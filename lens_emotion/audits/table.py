@@ -13,7 +13,16 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.audits.beside import COUNTS, ONE_EACH, Given, fitting
-from lens_emotion.audits.cells import HUNDRED, PERCENT, SHARES, SIGNED, has_decimal_commas, in_percent, numbers
+from lens_emotion.audits.cells import (
+    HUNDRED,
+    NO_NUMBER,
+    PERCENT,
+    SHARES,
+    SIGNED,
+    has_decimal_commas,
+    in_percent,
+    numbers,
+)
 from lens_emotion.audits.subject import Table
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.read import read_text
@@ -126,7 +135,7 @@ def table_of(
     made, beside = fitting(made, given, percent)
     made, unread = _without_what_leans(made, unread | beside, n_emotions)
     why |= {str(found.get(m, m)): reason for m, reason in unread.items()}
-    if not len(made.columns):
+    if not len(made.columns) and all(reason.endswith(NO_NUMBER) for reason in unread.values()):
         raise ArtifactError(_nothing(frame, columns or {}, why, name))
     left = [str(c) for c in dict.fromkeys(frame.columns) if c not in found.values() or str(c) in why]
     said = ", ".join(str(found.get(m, m)) for m in percent if m in made)
