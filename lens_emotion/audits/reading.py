@@ -112,8 +112,10 @@ def _is_numeric(given: Any) -> bool:
 
 
 def _is_list_of_sets(given: Any) -> bool:
-    """Whether these are sets [emotions, layers, d_model] in a list, which NumPy would stack where they are alike."""
-    return isinstance(given, list | tuple) and np.ndim(given[0]) == 3 and hasattr(given[0], "shape")
+    """Whether these are tables, or sets [emotions, layers, d_model], in a list: NumPy would stack what is alike."""
+    if not isinstance(given, list | tuple):
+        return False
+    return isinstance(given[0], pd.DataFrame) or (hasattr(given[0], "shape") and len(given[0].shape) == 3)
 
 
 def _array(given: Any) -> Float[np.ndarray, "..."]:
