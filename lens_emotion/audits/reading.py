@@ -113,7 +113,7 @@ def _is_numeric(given: Any) -> bool:
 
 def _is_list_of_sets(given: Any) -> bool:
     """Whether these are tables, or sets [emotions, layers, d_model], in a list: NumPy would stack what is alike."""
-    if not isinstance(given, list | tuple):
+    if not isinstance(given, list | tuple) or not given:
         return False
     return isinstance(given[0], pd.DataFrame) or (hasattr(given[0], "shape") and len(given[0].shape) == 3)
 
@@ -164,7 +164,9 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
     if all(layer_of(k) is not None for k in given) and all(_is_numeric(v) for v in given.values()):
         return Subject(name or "vector", vectors=(_by_layer(given, name or "vector"),))
     if len(given) == 1 and str(next(iter(given))).lower() in PLAIN and _is_numeric(only := next(iter(given.values()))):
-        return read(only, name)
+        if not name or _array(only).squeeze().ndim != 1:
+            return read(only, name)
+        return Subject(name, vectors=(_of_emotions({name: _array(only).squeeze()}, name),))
     if (found := named_rows(given)) is not None:
         return Subject(name or "vectors", vectors=(_of_array(given[found[0]], found[1], name or "vectors"),))
     if all(_is_numeric(v) and _array(v).squeeze().ndim == 1 for v in given.values()) and (
