@@ -53,7 +53,7 @@ def subject_of(
     def read(thing: Any, called: str) -> Subject:
         return subject_of(thing, columns, n_emotions, emotions, called)
 
-    if isinstance(given, str | Path):
+    if isinstance(given, str | Path) and str(given):  # no words are no path, which would be the folder one stands in
         return _of_path(Path(given), read)
     if isinstance(given, pd.DataFrame | pd.Series):
         frame = given.to_frame().reset_index() if isinstance(given, pd.Series) else _with_index(given)
@@ -64,7 +64,7 @@ def subject_of(
         return _of_mapping(given, read, name)
     if _is_numeric(given) and not _is_list_of_sets(given):
         return Subject(name or "array", vectors=(_of_array(given, emotions, name or "array"),))
-    if isinstance(given, Sequence) and given:
+    if isinstance(given, Sequence) and not isinstance(given, str) and given:
         if all(isinstance(x, str | Path) and Path(x).suffix.lower() == ".npy" for x in given):
             held = {Path(x): _load(Path(x)) for x in given}
             if {a.ndim for a in held.values()} == {1}:
