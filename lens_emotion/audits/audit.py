@@ -20,7 +20,8 @@ from lens_emotion.stats.tests import check_permutations
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "overflow", "NaN or overflowed layers", "load the model in float32 or bfloat16, and extract again", finite,
+        "overflow", "NaN or overflowed layers",
+        "load the model in float32 or bfloat16 and extract again; of a table, measure these cells anew", finite,
         "vectors, activations or a table with numbers",
     ),
     Check(
@@ -134,12 +135,24 @@ def audit(
         whole = whole + subject_of(activations, columns, n_emotions, emotions)
     if token_norms is not None:
         whole = whole + Subject("token norms", norms=(_norms(token_norms, unit),))
+    _check_told(columns or {}, whole)
     if whole.empty:
         raise ArtifactError(f"{whole.name or 'this'} holds nothing that can be audited")
     arms = tuple(a if a.known is not None else replace(a, seed=seed, n_permutations=n_permutations) for a in whole.arms)
     whole = replace(whole, arms=arms)
-    unread = () if whole.is_run else tuple(dict.fromkeys(c for t in whole.tables for c in t.unread))
+    unread = () if whole.is_run else tuple(dict.fromkeys([*(c for t in whole.tables for c in t.unread), *whole.unread]))
     return Audit(whole.name, tuple(outcome_of(check, whole) for check in CHECKS), unread)
+
+
+def _check_told(columns: Mapping[str, str], whole: Subject) -> None:
+    """That what was said of columns was said of one: not each of several tables has it."""
+    used = {theirs for table in whole.tables for theirs in table.told}
+    gone = [f"{a}={b}" for a, b in columns.items() if not {a, b} & used]
+    if gone and whole.tables and not whole.is_run:
+        known = sorted(
+            {c for table in whole.tables for c in (*table.unread, *map(str, table.frame))} | set(whole.unread)
+        )
+        raise ArtifactError(f"no table has the column of {gone[0]}; there are {', '.join(known)[:160]}")
 
 
 def _norms(given: Any, unit: float | None) -> Any:

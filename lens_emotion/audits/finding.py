@@ -179,7 +179,7 @@ class Audit(Result):
 
     def _passed_over(self) -> str:
         held = ", ".join(self.unread[:8]) + (f" and {len(self.unread) - 8} more" if len(self.unread) > 8 else "")
-        return f" Columns that were not understood: {held}; say what they are (columns=, --column)." if held else ""
+        return f" Not understood: {held}; say what columns are (columns=, --column)." if held else ""
 
     def to_json(self) -> str:
         """All of it as JSON: format, subject, ok, findings, checks."""

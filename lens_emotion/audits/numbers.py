@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 from lens_emotion.audits.finding import CRITICAL, MAJOR, MINOR, Fault, Reply, Seen, Unasked, layer_words
-from lens_emotion.audits.subject import Subject, Table, VectorSet
+from lens_emotion.audits.subject import MEASURED, Subject, Table, VectorSet
 from lens_emotion.audits.wording import listed
 from lens_emotion.stats.cosines import mean_pairwise_cosine
 
@@ -27,7 +27,6 @@ PAIRED = re.compile(  # the first of two columns that name a pair
     r"^((?:emotion|concept|label|class|vector|word|name|feature|e)?[\W_]*)(a|1|i|first|x|from|left)$"
 )
 SECOND = {"a": "b", "1": "2", "i": "j", "first": "second", "x": "y", "from": "to", "left": "right"}
-METRICS = ("cosine", "accuracy", "norm", "raw", "reliability", "perplexity", "perplexity_ratio")
 
 
 def finite(subject: Subject) -> Iterator[Reply]:
@@ -65,16 +64,22 @@ def _finite_table(table: Table) -> Iterator[Reply]:
         return
     if table.unread:
         yield Unasked(f"{table.name}: columns that were not understood ({listed(table.unread)})")
-    for column in (c for c in METRICS if table.has(c)):
+    for column in (c for c in MEASURED if table.has(c)):
         values = table.frame[column].to_numpy(float)
-        bad = ~np.isfinite(values)
+        left, doubtful = table.empty(column)
+        bad = ~np.isfinite(values) & ~left & ~doubtful
+        if doubtful.any():
+            yield Unasked(
+                f"{table.name}: {column} is empty in {int(doubtful.sum())} of {len(values)} rows: left, or NaN?"
+            )
         if not bad.any():
-            yield Seen(f"{table.name}: {column} is finite in {len(values)} rows")
+            if not doubtful.any():
+                yield Seen(f"{table.name}: {column} is finite in {int((~left).sum())} rows")
             continue
-        where = f"{table.name}, {column}, {int(bad.sum())} of {len(bad)} rows"
+        where = f"{table.name}, {column}, {int(bad.sum())} of {int((~left).sum())} rows"
         if "layer" in table.frame and (layers := table.frame["layer"][bad].dropna().astype(int)).size:
             where += f", {layer_words(set(layers))}"
-        share = 100 * float(bad.mean())
+        share = 100 * float(bad[~left].mean())
         severity = CRITICAL if np.isinf(values).any() or share >= 25 else MAJOR
         yield Fault(severity, f"{column} is NaN, infinite or missing", where, share, "% of the rows hold no number")
 

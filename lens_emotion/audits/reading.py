@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from lens_emotion.audits.names import PLAIN, emotions_at_layers, layer_of, named_rows
 from lens_emotion.audits.runs import experiment_tables, run_subject, set_of
 from lens_emotion.audits.subject import Arm, Subject, VectorSet
-from lens_emotion.audits.table import CALLED, SUFFIXES, read_frame, table_of
-from lens_emotion.errors import ArtifactError, LensEmotionError
+from lens_emotion.audits.table import CALLED, SUFFIXES, check_columns, read_frame, table_of
+from lens_emotion.errors import ArtifactError
 from lens_emotion.extraction.activations import KIND as ACTIVATIONS
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.files.read import check_regular, kind_of, read_bytes, strict_json
@@ -47,11 +48,13 @@ def subject_of(
         ArtifactError: nothing that can be audited, or a file that cannot be read.
     """
 
+    check_columns(columns or {})
+
     def read(thing: Any, called: str) -> Subject:
         return subject_of(thing, columns, n_emotions, emotions, called)
 
-    if isinstance(given, str | Path):
-        return _of_path(Path(given), read, emotions)
+    if isinstance(given, str | Path) and str(given):  # no words are no path, which would be the folder one stands in
+        return _of_path(Path(given), read)
     if isinstance(given, pd.DataFrame | pd.Series):
         frame = given.to_frame().reset_index() if isinstance(given, pd.Series) else _with_index(given)
         return Subject(name or "table", tables=(table_of(frame, columns, n_emotions, name or "table"),))
@@ -59,9 +62,13 @@ def subject_of(
         return found
     if isinstance(given, Mapping):
         return _of_mapping(given, read, name)
-    if _is_numeric(given):
+    if _is_numeric(given) and not _is_list_of_sets(given):
         return Subject(name or "array", vectors=(_of_array(given, emotions, name or "array"),))
-    if isinstance(given, Sequence) and given:
+    if isinstance(given, Sequence) and not isinstance(given, str) and given:
+        if all(isinstance(x, str | Path) and Path(x).suffix.lower() == ".npy" for x in given):
+            held = {Path(x): _load(Path(x)) for x in given}
+            if {a.ndim for a in held.values()} == {1}:
+                return _of_arrays(held, read, name)
         parts = [read(x, f"{name or 'set'} {i}" if _unnamed(x) else name) for i, x in enumerate(given, 1)]
         return replace(_together(parts, name), name=name or f"{len(parts)} parts")
     raise ArtifactError(f"{shown(given)[:80]} cannot be audited; {TAKES}")
@@ -104,6 +111,13 @@ def _is_numeric(given: Any) -> bool:
         return False
 
 
+def _is_list_of_sets(given: Any) -> bool:
+    """Whether these are tables, or sets [emotions, layers, d_model], in a list: NumPy would stack what is alike."""
+    if not isinstance(given, list | tuple) or not given:
+        return False
+    return isinstance(given[0], pd.DataFrame) or (hasattr(given[0], "shape") and len(given[0].shape) == 3)
+
+
 def _array(given: Any) -> Float[np.ndarray, "..."]:
     """Numbers of any kind, of any precision, on any device; NaN allowed."""
     if hasattr(given, "detach"):
@@ -133,18 +147,8 @@ def _of_array(given: Any, emotions: Sequence[str], name: str) -> VectorSet:
     return VectorSet(name, names, values, tuple(range(values.shape[1])))
 
 
-def _layer(key: Any) -> int | None:
-    """The layer that a key names: 3, "3", "layer_3", "blocks.3.hook_resid_post", "direction.3"."""
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        return int(key)
-    digits = "".join(c if c.isdigit() else " " for c in str(key)).split()
-    plain = str(key).lower().strip("0123456789._-") in ("", "layer", "layers", "direction", "block", "blocks", "l")
-    hooked = ".hook_resid" in str(key) or str(key).startswith("model.layers.")
-    return int(digits[0]) if len(digits) == 1 and (plain or hooked) else None
-
-
 def _by_layer(parts: Mapping[Any, Any], name: str) -> VectorSet:
-    rows = {_layer(k): _array(v).squeeze() for k, v in parts.items()}
+    rows = {layer_of(k): _array(v).squeeze() for k, v in parts.items()}
     if None in rows or len({r.shape for r in rows.values()}) != 1 or next(iter(rows.values())).ndim != 1:
         raise ArtifactError(
             f"{name} holds {', '.join(map(str, parts))[:80]}; give a vector of one width for each layer"
@@ -157,8 +161,19 @@ def _of_mapping(given: Mapping[Any, Any], read: Any, name: str) -> Subject:
     """{layer: vector}; {emotion: vector, or vectors by layer}; {column: values}; {name: anything else}."""
     if not given:
         raise ArtifactError(f"an empty {type(given).__name__} cannot be audited; {TAKES}")
-    if all(_layer(k) is not None for k in given) and all(_is_numeric(v) for v in given.values()):
+    if all(layer_of(k) is not None for k in given) and all(_is_numeric(v) for v in given.values()):
         return Subject(name or "vector", vectors=(_by_layer(given, name or "vector"),))
+    if len(given) == 1 and str(next(iter(given))).lower() in PLAIN and _is_numeric(only := next(iter(given.values()))):
+        if not name or _array(only).squeeze().ndim != 1:
+            return read(only, name)
+        return Subject(name, vectors=(_of_emotions({name: _array(only).squeeze()}, name),))
+    if (found := named_rows(given)) is not None:
+        return Subject(name or "vectors", vectors=(_of_array(given[found[0]], found[1], name or "vectors"),))
+    if all(_is_numeric(v) and _array(v).squeeze().ndim == 1 for v in given.values()) and (
+        grid := emotions_at_layers(tuple(given))
+    ):
+        sets = tuple(_by_layer({k: given[key] for k, key in at.items()}, emotion) for emotion, at in grid.items())
+        return Subject(name or "vectors", vectors=_joined(sets, name))
     if all(_is_numeric(v) or (isinstance(v, list | tuple) and v and isinstance(v[0], str)) for v in given.values()):
         widths = {np.shape(_array(v)) if _is_numeric(v) else () for v in given.values()}
         if any(not _is_numeric(v) for v in given.values()) or (all(len(w) == 1 for w in widths) and _is_columns(given)):
@@ -208,21 +223,57 @@ def _together(parts: Iterable[Subject], name: str) -> Subject:
     return replace(found, name=name or found.name)
 
 
-def _of_path(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
+def _of_path(path: Path, read: Any) -> Subject:
     kind = kind_of(path)
     if kind == "a folder":
-        if (path / MANIFEST).exists():
-            return run_subject(path)
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in FILES and not p.name.startswith("."))
-        if not files:
-            raise ArtifactError(f"{path} is no run and holds no file that can be audited; {TAKES}")
-        found = _together([replace(_of_file(p, read, emotions), name="") for p in files], "")
-        return replace(found, name=path.name, vectors=_joined(found.vectors, path.name))
+        return run_subject(path) if (path / MANIFEST).exists() else _of_folder(path, read)
     check_regular(path, remedy=TAKES)
-    return replace(_of_file(path, read, emotions), name=path.name)
+    return replace(_of_file(path, read), name=path.name)
 
 
-def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
+def _of_folder(path: Path, read: Any) -> Subject:
+    """The files of a folder; those of tables that are none are listed, as people keep settings and logs there too."""
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in FILES and not p.name.startswith("."))
+    if not files:
+        raise ArtifactError(f"{path} is no run and holds no file that can be audited; {TAKES}")
+    found = Subject("")
+    for folder in sorted({p.parent for p in files}):
+        here = [p for p in files if p.parent == folder]
+        arrays = {p: _load(p) for p in here if p.suffix.lower() in (".npy", ".npz")}
+        found = found + _of_arrays(arrays, read, folder.name)
+        for file in (p for p in here if p not in arrays):
+            found = found + _or_unread(file, read, path)
+    if found.empty:
+        raise ArtifactError(f"{path} holds nothing that can be audited: {'; '.join(found.unread)[:200]}; {TAKES}")
+    return replace(found, name=path.name, vectors=_joined(found.vectors, path.name))
+
+
+def _or_unread(file: Path, read: Any, root: Path) -> Subject:
+    if file.suffix.lower() not in SUFFIXES:
+        return replace(_of_file(file, read), name="")
+    try:
+        return replace(_of_file(file, read), name="")
+    except ArtifactError as error:
+        why = str(error).removeprefix(f"{file} ").removeprefix(f"{file.stem}: ").partition(";")[0]
+        return Subject("", unread=(f"{file.relative_to(root)} ({why})",))
+
+
+def _of_arrays(held: Mapping[Path, Any], read: Any, name: str) -> Subject:
+    """Files of one array each: an emotion or a layer a file where several are alike, else sets of vectors."""
+    by_stem = {f.stem: a for f, a in held.items()}
+    shapes = {a.shape if isinstance(a, np.ndarray) else None for a in held.values()}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    if shape is not None and len(by_stem) == len(held) > 1:
+        layers = all(layer_of(stem) is not None for stem in by_stem)
+        if layers and len(shape) == 2:  # [emotions, d_model] of each layer
+            ordered = sorted(by_stem, key=lambda stem: layer_of(stem) or 0)
+            return read(np.stack([by_stem[stem] for stem in ordered], axis=1), name)
+        if len(shape) in (1, 2):
+            return read(by_stem, name or next(iter(held)).parent.name)
+    return _together([replace(read(a, f.stem), name="") for f, a in held.items()], name)
+
+
+def _of_file(path: Path, read: Any) -> Subject:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return read(read_frame(path), path.stem)
@@ -232,12 +283,18 @@ def _of_file(path: Path, read: Any, emotions: Sequence[str]) -> Subject:
         return _of_safetensors(path, read)
     if suffix not in FILES:
         raise ArtifactError(f"{path}: a file of this kind cannot be audited; {TAKES}")
+    return read(_load(path), path.stem)
+
+
+def _load(path: Path) -> Any:
+    """The array of a .npy file, the arrays of an .npz file by name; of an only one that has none, the array."""
     data = read_bytes(path, most=LARGEST)
     try:
         held = np.load(BytesIO(data), allow_pickle=False)
-        return read(dict(held) if suffix == ".npz" else held, path.stem)
-    except LensEmotionError:
-        raise
+        if isinstance(held, np.ndarray):
+            return held
+        arrays = dict(held)
+        return next(iter(arrays.values())) if len(arrays) == 1 and set(arrays) <= PLAIN else arrays
     except Exception as error:  # whatever a damaged archive or a pickle makes a library say
         said = " ".join(str(error).split())[:120]
         raise ArtifactError(f"cannot read {path} ({said}); give plain arrays, without pickled objects") from None

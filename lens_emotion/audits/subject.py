@@ -16,6 +16,15 @@ from lens_emotion.errors import AnalysisError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
 from lens_emotion.stats.design import Design, design_of
 
+MEASURED = (
+    "cosine",
+    "accuracy",
+    "norm",
+    "raw",
+    "reliability",
+    "perplexity",
+    "perplexity_ratio",
+)  # columns that are no names or settings
 P_OF_DECODERS = ("accuracy_p_corrected", "accuracy_p_corrected_standardised")
 
 
@@ -105,7 +114,8 @@ class Table(Brief):
 
     Attributes:
         frame: columns that were understood. n_emotions: classes, where known.
-        on_tokens: its texts were measured on tokens, by this package. unread: columns that were not understood.
+        on_tokens: its texts were measured on tokens, by this package. unread: columns that were not understood, and why
+            if they seemed to be. told: names of theirs whose meaning was told, not guessed.
     """
 
     name: str
@@ -113,9 +123,23 @@ class Table(Brief):
     n_emotions: int | None = None
     on_tokens: bool = False
     unread: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def has(self, *columns: str) -> bool:
         return all(c in self.frame and self.frame[c].notna().any() for c in columns)
+
+    def empty(self, column: str) -> tuple[Bool[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
+        """Rows without a number in a column that hold another measurement: left empty, as far as can be seen, as the
+        two are never in one row; and the others of these, in which it may be NaN or left empty."""
+        none = self.frame[column].isna().to_numpy()
+        apart, beside = np.zeros_like(none), np.zeros_like(none)
+        for other in (c for c in MEASURED if c != column and self.has(c)):
+            there = self.frame[other].notna().to_numpy()
+            if (there & ~none).any():
+                beside |= there
+            else:
+                apart |= there
+        return none & apart, none & beside & ~apart
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,6 +162,7 @@ class Subject(Brief):
     Attributes:
         arrays: numbers whose middle axis are layers, of which nothing but that is known.
         is_run: a run folder of this package, whose report sets every number beside its null.
+        unread: files of a folder that hold nothing that is understood, and why.
     """
 
     name: str
@@ -147,6 +172,7 @@ class Subject(Brief):
     norms: tuple[TokenNorms, ...] = ()
     arrays: dict[str, Float[np.ndarray, "rows n_layers d_model"]] = field(default_factory=dict)
     is_run: bool = False
+    unread: tuple[str, ...] = ()
 
     def __add__(self, other: Subject) -> Subject:
         return Subject(
@@ -157,6 +183,7 @@ class Subject(Brief):
             self.norms + other.norms,
             self.arrays | other.arrays,
             self.is_run or other.is_run,
+            self.unread + other.unread,
         )
 
     @property

@@ -41,8 +41,11 @@ def audit(
 ) -> None:
     """Ask a result what may be wrong with it; no model is run. Exits with 1 if a finding is critical."""
     from lens_emotion.audits.audit import audit as asked
-    from lens_emotion.files.artifacts import save_anew
+    from lens_emotion.files.artifacts import same_file, save_anew
 
+    for option, path in (("--json", out), ("--html", page)):  # before it takes its time
+        if path is not None and path.exists() and any(same_file(path, x) for x in subject if x.exists()):
+            raise ArtifactError(f"{path} is what is being read; give another {option}")
     given = [str(path) for path in subject]
     found = asked(given[0] if len(given) == 1 else given, activations, columns=_named(column), n_emotions=n_emotions)
     print_audit(found)
