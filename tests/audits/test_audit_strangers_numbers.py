@@ -32,10 +32,10 @@ def arms(column: str, mine: str, control: str, k: int = 36, c: int = 20, n: int 
         (frame(model=["a"], success=["0/0"]), {}, UNASKED),
         (frame(model=["a", "b"], success=["0/0", "37/40"], chance=0.5), {}, PASSED),
         (frame(success=37, n=40, control=60), {}, UNASKED),
-        (frame(success_rate=0.925, n=40, random_rate=50.0), {}, UNASKED),
+        (frame(success_rate=0.925, n=40, random_rate=50.0), {}, PASSED),
         (frame(success=37, n=40, control=-1), {}, UNASKED),
         (frame(success=41, n=40, chance=0.5), {}, UNASKED),
-        (frame(accuracy=0.52, n=100, chance=50), {}, UNASKED),
+        (frame(accuracy=0.52, n=100, chance=50), {}, FOUND),
         (frame(accuracy=0.52, n=100, chance=-0.5), {}, UNASKED),
         (frame(layer=list(range(12)), probe_acc=[1.0] * 12), {}, UNASKED),
         (frame(layer=list(range(12)), probe_acc=[1.0] * 12), {"n_emotions": 20}, UNASKED),
@@ -129,10 +129,10 @@ def test_many_models_make_one_line_that_names_the_worst() -> None:
 @pytest.mark.parametrize(
     ("given", "options", "status"),
     [
-        (frame(judge_acc=22, n_labelled=100, n_classes=5), {}, UNASKED),
-        (frame(judge_acc=22, n_classes=5), {}, UNASKED),
+        (frame(judge_acc=22, n_labelled=100, n_classes=5), {}, FOUND),
+        (frame(judge_acc=22, n_classes=5), {}, FOUND),
         (frame(judge_acc=-0.1, judge_chance=0.2), {}, UNASKED),
-        (frame(judge_acc=0.9, judge_chance=50), {}, UNASKED),
+        (frame(judge_acc=0.9, judge_chance=50), {}, PASSED),
         (frame(judge_acc=1.0, n_labelled=1, judge_chance=0.05), {}, UNASKED),
         (frame(judge_acc=1.0, n_labelled=9, judge_chance=0.2), {}, UNASKED),
         (frame(judge_acc=1.0, n_labelled=10, judge_chance=0.05), {}, UNASKED),  # not one text of every class

@@ -120,7 +120,7 @@ OUTPUTS = steered(["I cannot help with that."] * 4 + fine(4), scenario=list(rang
         ("whitespace", steered([CHINESE] * 5, regime="C3"), UNASKED, ""),
         ("noise", pd.DataFrame({"model": ["good", "bad"], "reliability": [0.92, 0.03]}), FOUND, "major"),
         ("noise", pd.DataFrame({"model": ["a", "a", "b"], "reliability": [0.92, 0.03, 0.8]}), PASSED, ""),
-        ("noise", pd.DataFrame({"reliability": [12.0]}), UNASKED, ""),
+        ("noise", pd.DataFrame({"reliability": [12.0]}), FOUND, "major"),
         ("noise-ceiling", pd.DataFrame({"cosine": [2.0], "r1": [60.0], "r2": [70.0]}), UNASKED, ""),
         ("overflow", np.zeros((4, 3, 8)), UNASKED, ""),
         ("overflow", pd.DataFrame({"layer": [1], "acc_mean": [np.inf]}), UNASKED, ""),
