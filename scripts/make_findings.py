@@ -99,22 +99,27 @@ def read(name: str) -> pd.DataFrame:
     return pd.read_csv(DATA / name, keep_default_na=False, na_values=[""])
 
 
+def said(name: str) -> pd.DataFrame:
+    """A table as it is written, every cell as text."""
+    return pd.read_csv(DATA / name, keep_default_na=False, dtype=str)
+
+
 def _number(row: pd.Series) -> str:
-    """A value with its interval, its null and its p."""
+    """Under a verdict: the value with its interval, or with its p where it has none."""
     if pd.isna(row["value"]):
         return ""
-    ends = "" if pd.isna(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-    p = "" if pd.isna(row["p"]) else f", p = {row['p']:.2g}"
-    return f"{row['effect']} {row['value']:+.2f}{ends}{p}"
+    beside = f" [{row['low']:+.2f}, {row['high']:+.2f}]" if pd.notna(row["low"]) else ""
+    beside = beside or ("" if pd.isna(row["p"]) else f", p = {row['p']:.2g}")
+    return f"<br>{row['effect']} {row['value']:+.2f}{beside}"
 
 
 def verdicts() -> str:
     """A row per claim, a column per model: verdict and number."""
     claims = read("claims.csv")
     rows = []
-    for code, mine in claims.groupby("code", sort=False):
+    for code, mine in claims.groupby("code"):
         of = {r["scope"]: r for _, r in mine.iterrows()}
-        cells = [f"**{of[s]['verdict']}**<br>{_number(of[s])}" if s in of else "" for s in models()]
+        cells = [f"**{of[s]['verdict']}**{_number(of[s])}" if s in of else "" for s in models()]
         rows.append([f"{code} {mine['claim'].iloc[0]}", *cells, f"**{of[ALL]['verdict']}**" if ALL in of else ""])
     return table(rows, ["claim", *TITLES.values()])
 
@@ -133,7 +138,7 @@ def reasons() -> str:
 
 def protocols() -> str:
     """Published rules beside ours."""
-    found = read("protocols.csv").fillna("")
+    found = said("protocols.csv")
     rows = [
         [
             r["code"],
@@ -160,11 +165,11 @@ def protocols() -> str:
 
 def reproduced() -> str:
     """The published numbers, each with what ours is, or why it cannot be asked here."""
-    found = read("published_numbers.csv").fillna("")
+    found = said("published_numbers.csv")
     counts = found["status"].value_counts()
-    said = ", ".join(f"{n} {status}" for status, n in counts.items())
+    told = ", ".join(f"{n} {status}" for status, n in counts.items())
     rows = [[r["model"], r["what"], r["published"], r["ours"], r["status"], r["why"]] for _, r in found.iterrows()]
-    return f"{len(found)} numbers: {said}.\n\n" + table(rows, ("model", "number", "published", "ours", "status", "why"))
+    return f"{len(found)} numbers: {told}.\n\n" + table(rows, ("model", "number", "published", "ours", "status", "why"))
 
 
 def words() -> str:
@@ -229,8 +234,8 @@ def seal() -> str:
         [r["claim"], *("" if r[n] is None else f"{r[n]:.2g}" for n in ("smallest", "power", "finds"))]
         for r in sealed["power"]
     ]
-    said = f"Sealed {sealed['date']}, version {sealed['version']}, SHA-256 `{sealed['sha256']}`."
-    return f"{said}\n\n" + table(rows, ("claim", "smallest effect of interest", "power to show it", "found with .8"))
+    told = f"Sealed {sealed['date']}, version {sealed['version']}, SHA-256 `{sealed['sha256']}`."
+    return f"{told}\n\n" + table(rows, ("claim", "smallest effect of interest", "power to show it", "found with .8"))
 
 
 PARTS: dict[str, Callable[[], str]] = {
