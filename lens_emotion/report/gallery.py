@@ -8,7 +8,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -103,12 +103,13 @@ def _of_family(run: StoredRun, family: str, chosen: StoredModel) -> StoredModel:
 
 
 def study_command(config: StudyConfig) -> str:
-    """The command that makes such a run: options that differ from the defaults, folders by their last name."""
+    """The command that makes such a run: options that differ from the defaults, folders by their last name. What only
+    some of its models have needs a study file, and stands behind the command."""
     default = StudyConfig()
     words = ["lens-emotion", "study", *(() if config.models == default.models else map(_last, config.models))]
     for name in (f.name for f in fields(StudyConfig)):
         value = getattr(config, name)
-        if name in ("models", "jeong_tokens", "steered_tokens") or value == getattr(default, name):
+        if name in ("models", "overrides", "jeong_tokens", "steered_tokens") or value == getattr(default, name):
             continue
         flag = name.removeprefix("n_").replace("_", "-")
         if isinstance(value, bool):
@@ -116,7 +117,12 @@ def study_command(config: StudyConfig) -> str:
         else:
             parts = value if isinstance(value, tuple) else (_last(str(value)),)
             words += [f"--{flag}", ",".join(x if isinstance(x, str) else f"{x:g}" for x in parts)]
-    return " ".join(words)
+    own = "; ".join(f"{_last(model)}: {_settings(of)}" for model, of in config.overrides.items())
+    return " ".join(words) + (f"  # with, in a study file, {own}" if own else "")
+
+
+def _settings(of: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_last(str(value))}" for name, value in of.items())
 
 
 def _last(path: str) -> str:

@@ -22,6 +22,8 @@ def test_the_command_of_a_run_names_no_folder_of_this_machine():
     assert study_command(config) == "lens-emotion study model --no-generation --judge encoder --seed 3"
     assert study_command(StudyConfig()) == "lens-emotion study"
     some = StudyConfig(doses=(1.0, 2.5), emotions=("calm", "angry"))
+    own = StudyConfig(models=("a", "b"), overrides={"b": {"dtype": "bfloat16", "seed": 3}})
+    assert study_command(own) == "lens-emotion study a b  # with, in a study file, b: dtype = bfloat16, seed = 3"
     assert study_command(some) == "lens-emotion study --doses 1,2.5 --emotions calm,angry"
 
 
