@@ -27,14 +27,15 @@ def test_the_command_of_a_run_names_no_folder_of_this_machine():
     assert study_command(some) == "lens-emotion study --doses 1,2.5 --emotions calm,angry"
 
 
-def test_without_kaleido_the_error_names_the_option_before_any_work(monkeypatch, tmp_path):
+def test_without_kaleido_the_error_names_the_option_before_any_work(monkeypatch, tmp_path, studied):
     def missing(*args, **kwargs):
         raise ValueError("Image export requires Kaleido")
 
     monkeypatch.setattr(go.Figure, "to_image", missing)
     with pytest.raises(ImagesError, match="--no-images"):
         check_images()
-    result = CliRunner().invoke(app, ["figures", str(tmp_path / "none"), "--out", str(tmp_path)])
+    monkeypatch.setattr("lens_emotion.study.stored.read_run", lambda *a, **k: pytest.fail("it was analysed"))
+    result = CliRunner().invoke(app, ["figures", str(studied.folder), "--out", str(tmp_path)])
     assert isinstance(result.exception, ImagesError)
 
 
