@@ -19,7 +19,7 @@ _CONTROL = re.compile(
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Given:
     """A table as it came, under our names.
 
