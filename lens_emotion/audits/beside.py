@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.audits.cells import HUNDRED, PERCENT, in_percent
+from lens_emotion.display import Brief
 
 COUNTS = ("success", "accuracy", "rate")  # of which one is taken, in this order
 ONE_EACH = "each row is one text, true or false"
@@ -20,7 +21,7 @@ _CONTROL = re.compile(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Given:
+class Given(Brief):
     """A table as it came, under our names.
 
     Attributes:
