@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import pandas as pd
 
 from lens_emotion.audits.cells import HUNDRED, PERCENT, in_percent
+from lens_emotion.audits.wording import is_control
 from lens_emotion.display import Brief
 
 COUNTS = ("success", "accuracy", "rate")  # of which one is taken, in this order
 ONE_EACH = "each row is one text, true or false"
 COUNT_OR_PERCENT = "so many of n, or percent? say which (columns=: success or rate)"
-_CONTROL = re.compile(
-    r"(random|null|shuffled|other|unsteered|baseline|no steering|control)( (direction|emotion|condition|arm|group)s?)?"
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +48,7 @@ def fitting(frame: pd.DataFrame, given: Given, percent: list[str]) -> tuple[pd.D
     Args:
         frame: as read, shares of 1. percent: which were read as percent, without a sign of it.
     """
-    if "condition" not in frame and "method" in frame and "method" not in given.told and _are_arms(frame["method"]):
+    if "condition" not in frame and "method" in frame and "method" not in given.told and _are_arms(frame[["method"]]):
         frame = frame.rename(columns={"method": "condition"})
     unread = {}
     if _is_count_too(frame, "judge_accuracy", "judge_n", percent):
@@ -75,10 +72,9 @@ def fitting(frame: pd.DataFrame, given: Given, percent: list[str]) -> tuple[pd.D
     return frame.drop(columns=list(unread)), unread
 
 
-def _are_arms(column: pd.Series) -> bool:
+def _are_arms(methods: pd.DataFrame) -> bool:
     """Whether some of these methods, not all, are what nothing is claimed of: "random", "no steering"."""
-    said = column.dropna().astype(str).str.strip().str.casefold().str.replace(r"[\s_-]+", " ", regex=True)
-    arms = said.str.fullmatch(_CONTROL)
+    arms = is_control(methods)
     return bool(arms.any() and not arms.all())
 
 
