@@ -304,5 +304,7 @@ def _weights(acts: PooledActivations, n_draws: int, seed: int) -> Float[np.ndarr
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([np.ones((1, n_topics)), redrawn(n_topics, n_draws, rng)])[:, None, topic] * weights
     total = drawn.sum(-1, keepdims=True)
-    whole = (total > 0).all(axis=(1, 2))
-    return drawn[whole] / total[whole]
+    if not (whole := (total > 0).all(axis=(1, 2))).all():
+        drawn, total = drawn[whole], total[whole]
+    drawn /= total  # in its place: these are the largest arrays of the analysis
+    return drawn

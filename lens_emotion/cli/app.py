@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import signal
 import sys
@@ -49,6 +51,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that is no text in this encoding is printed all the same
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # a second sooner at the end: nothing is searched for what goes with the process anyway
     shown = "--traceback" in sys.argv
     given = [a for a in sys.argv[1:] if a != "--traceback"] if shown else None  # wherever it stands
     with _ended_like_ctrl_c() as received:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,10 @@ from lens_emotion.cli.say import (
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
+    from lens_emotion.run.store import Store
+    from lens_emotion.study.beside import Chain, Crew
     from lens_emotion.study.plan import PlannedStep
+    from lens_emotion.study.results import ModelStudy
     from lens_emotion.study.workers import Executor as Runner
 
 SHORT = {
@@ -119,7 +123,7 @@ def study(
 ) -> None:
     """Run everything for each model and both methods; writes a run folder with tables, figures and report.html."""
     from lens_emotion.run.config import asked_for
-    from lens_emotion.study.workers import executor_named
+    from lens_emotion.study.beside import Crew, crew
 
     given = {
         "out": out, "stimuli": stimuli, "prompts": prompts, "scenarios": scenarios, "judge": judge, "backend": backend,
@@ -128,17 +132,23 @@ def study(
         "generation": generation, "steering": steering, "protocol": protocol,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
-    with executor_named(executor, gpus, cpus) as runs_it:
-        if plan:
-            print_plan(settings, folder, seal)
-            return
-        run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it, seal)
+    alone = plan or executor != "local"
+    with nullcontext(Crew()) if alone else crew(len(settings.models)) as shared:  # begins while this one reads the rest
+        from lens_emotion.study.workers import executor_named
+
+        with executor_named(executor, gpus, cpus) as runs_it:
+            if plan:
+                print_plan(settings, folder, seal)
+                return
+            run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it, seal, shared)
 
 
-def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Runner | None, seal: bool = False) -> None:
+def run_and_print(
+    config: StudyConfig, folder: Path, command: str, executor: Runner | None, seal: bool, shared: Crew
+) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.memory import room_for
-    from lens_emotion.report.build import build_report, wanting
+    from lens_emotion.report.build import begin_card, build_report, wanting
     from lens_emotion.run.lock import writing
     from lens_emotion.run.store import check_is_free
     from lens_emotion.study.pipeline import run_study
@@ -156,10 +166,15 @@ def run_and_print(config: StudyConfig, folder: Path, command: str, executor: Run
     with writing(folder):
         for lacking in shortages(config, folder, here=executor is None):
             say_prose(("note: ", "yellow"), f"{lacking}; the study begins all the same")
-        run = run_study(config, folder, command, say, executor, seal)
+        cards: dict[str, Chain] = {}
+
+        def draw(m: ModelStudy, store: Store) -> None:
+            cards[m.info.name] = begin_card(m, store, shared)
+
+        run = run_study(config, folder, command, say, executor, seal, shared, draw)
         say("report", "drawing figures and writing the page")
         with room_for("drawing the report", kept=f"the study is kept in {folder}: the same command draws it again"):
-            report, rows = build_report(run)
+            report, rows = build_report(run, shared, cards)
     say_prose(("\nSummary", "bold"), " (every number beside its null or control)")
     for row in rows:
         _print_summary(row)

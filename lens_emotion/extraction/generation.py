@@ -33,7 +33,7 @@ from lens_emotion.extraction.while_writing import (
 from lens_emotion.files.journal import Journal, Record, batch_key, remembered_batches
 from lens_emotion.models.access import Model, check_raw_basis, describe
 from lens_emotion.models.decoding import generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, check_count, plan_batches, run_halving, writing_budget
+from lens_emotion.models.forward import check_count, cpu_budgets, plan_batches, run_halving, writing_budget
 from lens_emotion.models.prompting import TokenisedText, check_length, decode_text, encode, special_ids, tokenise_prompt
 from lens_emotion.models.sampling import GREEDY, Sampling
 from lens_emotion.progress import track
@@ -229,7 +229,7 @@ def write_stories(
 
     states = states_per_row(model, new_tokens) if read_as else 0
     budget = writing_budget(model, max(map(len, jobs)), new_tokens, states=states)
-    least = watched_length(model, new_tokens) if read_as and budget <= GENERATION_BUDGET else 0
+    least = watched_length(model, new_tokens) if read_as and budget <= cpu_budgets(model.cfg.d_model)[1] else 0
     batches = plan_batches([max(len(ids) + new_tokens, least) for ids in jobs], budget)
     finished = remembered_batches(journal, batches, key, write, fits)
     for batch, found in track(finished, "writing stories", len(jobs), step=lambda pair: len(pair[0]), show=progress):
@@ -246,7 +246,8 @@ def write_stories(
 def watched_length(model: Model, new_tokens: int) -> int:
     """Length at which a row counts in a small batch that is read while it is written: at most half the rows of another
     decoding batch, and no more than `WATCHED_BYTES` of states. Larger batches are bounded by memory."""
-    return max(2 * (new_tokens + 1), math.ceil(GENERATION_BUDGET * states_per_row(model, new_tokens) / WATCHED_BYTES))
+    states = cpu_budgets(model.cfg.d_model)[1] * states_per_row(model, new_tokens)
+    return max(2 * (new_tokens + 1), math.ceil(states / WATCHED_BYTES))
 
 
 def states_per_row(model: Model, new_tokens: int) -> int:

@@ -7,12 +7,21 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from lens_emotion.errors import ArtifactError
 from lens_emotion.files.artifacts import atomic_write, put, unwritable
 from lens_emotion.files.read import check_regular, read_bytes
 from lens_emotion.memory import pass_on
 
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows
+    fcntl: ModuleType | None = None
+else:
+    fcntl = _fcntl
+
+SEVERAL = fcntl is not None  # whether several processes may add lines to one file
 FILE = "SHA256SUMS"
 MOST = 16 * 2**20  # bytes of a file of checksums: lines for a hundred thousand files
 _DIGITS = frozenset("0123456789abcdef")
@@ -59,6 +68,8 @@ def note(folder: Path, name: str, digest: str) -> None:
     line = f"{digest}  {name}\n".encode()
     try:
         with (folder / FILE).open("a+b", buffering=0) as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: several processes of one study add lines
             file.seek(0)
             file.truncate(file.readall().rfind(b"\n") + 1)  # a line that a full disk cut short would swallow this one
             put(file.fileno(), line, sync=False)

@@ -40,6 +40,7 @@ WRITING_SHARE = 0.5  # of an accelerator's free memory, for that; caches are cop
 CHUNK = 512  # rows of logits at a time: 512 x 262,144 (Gemma's vocabulary) in float32 is half a gigabyte
 MOST = 10**9  # tokens of anything
 SMALL = 256  # width below which threads wait for each other longer than they compute (measured on the tiny models)
+AT_ONCE = 4  # times as many tokens at a width so small that most of a pass is Python between its operators
 
 
 def check_count(name: str, value: object) -> None:
@@ -48,11 +49,17 @@ def check_count(name: str, value: object) -> None:
         raise GenerationError(f"{name} is {shown(value)}; give a whole number of at least 1, at most {MOST:,}")
 
 
+def cpu_budgets(d_model: int) -> tuple[int, int]:
+    """Tokens of a batch that is read, and of one that is written, on a CPU."""
+    times = AT_ONCE if d_model < SMALL else 1
+    return times * CPU_BUDGET, times * GENERATION_BUDGET
+
+
 def budget_for(model: Model, asked: int | None = None) -> int:
-    """Padded tokens per forward pass: as asked, else what suits the model's device."""
+    """Padded tokens per forward pass: as asked, else what suits the model's width and device."""
     if asked is not None:
         return asked
-    return CPU_BUDGET if device_of(model).type == "cpu" else TOKEN_BUDGET
+    return cpu_budgets(model.cfg.d_model)[0] if device_of(model).type == "cpu" else TOKEN_BUDGET
 
 
 def writing_budget(model: Model, prompt: int, new: int, asked: int | None = None, *, states: int = 0) -> int:
@@ -66,14 +73,14 @@ def writing_budget(model: Model, prompt: int, new: int, asked: int | None = None
         prompt, new: tokens of the longest row. states: bytes that a reader holds for each row.
     """
     device, cfg = device_of(model), model.cfg
-    free = free_on(device) if asked is None else None
+    free, usual = (free_on(device) if asked is None else None), cpu_budgets(cfg.d_model)[1]
     if asked is not None or free is None:
-        return GENERATION_BUDGET if asked is None else asked
+        return usual if asked is None else asked
     kept = 2 * cfg.n_layers * (getattr(cfg, "n_key_value_heads", None) or cfg.n_heads) * cfg.d_head * (prompt + new)
     passing = prompt * (8 * cfg.d_model + 3 * (getattr(cfg, "d_mlp", None) or 4 * cfg.d_model))
     row = cfg.dtype.itemsize * (kept + passing + cfg.d_vocab) + 4 * cfg.d_vocab + states
     if device.type == "cpu":  # a small batch, made smaller only where it would not fit at all
-        most, share = GENERATION_BUDGET, 1.0
+        most, share = usual, 1.0
     else:
         most, share = MOST, WRITING_SHARE
     tokens = int(share * free / row * (prompt + new))

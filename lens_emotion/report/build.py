@@ -8,16 +8,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.audits.audit import audit
+from lens_emotion.files.checksums import SEVERAL
 from lens_emotion.presets.numbers import NOT_HERE
 from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.report.audit_section import audit_section
 from lens_emotion.report.headline import alike, floored, headline, level
-from lens_emotion.report.page import write_report
+from lens_emotion.report.page import with_figures_embedded, write_report
 from lens_emotion.report.parts import (
     Bar,
     Cell,
@@ -35,9 +37,11 @@ from lens_emotion.run.config import PRESET, WRITING
 from lens_emotion.run.store import Store
 from lens_emotion.stats.tests import p_text
 from lens_emotion.steering.dose_result import NO_HEADLINE, DoseResponse
+from lens_emotion.study.beside import Chain, Crew, Stage
 from lens_emotion.study.claims.smallest import SMALLEST
 from lens_emotion.study.methods import methods_text
 from lens_emotion.study.results import MethodStudy, ModelStudy, StudyRun
+from lens_emotion.study.steps import Say, silent
 from lens_emotion.study.verdict import (
     ALL_MODELS,
     EXPLORATORY,
@@ -55,9 +59,19 @@ ALPHA = 0.05
 Row = dict[str, object]
 
 
-def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
-    """Draw all figures, write them and the page into the run folder; returns the page and the summary rows."""
+def build_report(
+    run: StudyRun, shared: Crew | None = None, begun: Mapping[str, Chain] = MappingProxyType({})
+) -> tuple[Path, list[Row]]:
+    """Draw all figures, write them and the page into the run folder; returns the page and the summary rows.
+
+    Args:
+        shared: processes that draw some of the models' figures; None draws all here.
+        begun: name -> what `begin_card` gave, of models whose figures are being drawn already.
+    """
     store = Store(Path(run.folder))
+    crew = shared or Crew()
+    cards = [begun.get(m.info.name) or begin_card(m, store, crew) for m in run.models]
+    (audited,) = crew.results(crew.begin(run.folder, (AUDIT,), silent))  # made while others draw
     rows = [summary_row(m) for m in run.models]
     over_models = [protocols_section(run.protocols)] if run.protocols else []
     over_models += [mixed_section(run.mixed)] if run.mixed else []
@@ -69,13 +83,13 @@ def build_report(run: StudyRun) -> tuple[Path, list[Row]]:
         )
         tables = (("Every two models", run.alike.table.dropna(axis=1, how="all"), "tables/rsa.csv"),)
         over_models.append(Section("Do the models agree?", run.alike.summary(), (figure,), tables))
-    over_models.append(audit_section(audit(run.folder)))
+    over_models.append(audit_section(audited))
     page = RunReport(
         title="Emotion representations: " + ", ".join(m.info.name for m in run.models),
         created=str(run.manifest["created"]),
         command=portable(str(run.manifest["command"])),
         summary_rows=rows,
-        models=tuple(model_report(m, store) for m in run.models),
+        models=tuple(crew.results(card)[0] for card in cards),
         provenance=provenance(run),
         lead=(
             "Every number stands beside its null or control. Decoding is held out by topic; p-values come from label "
@@ -229,6 +243,19 @@ def model_report(m: ModelStudy, store: Store) -> ModelReport:
         findings=tuple(findings(m)),
         sections=tuple(sections(m, store.model(m.info.name))),
     )
+
+
+def begin_card(m: ModelStudy, run: Store, shared: Crew) -> Chain:
+    """The card of a model as it stands in the page, drawn wherever somebody is free."""
+    return shared.begin((m, run), (CARD,), silent)
+
+
+def _card(given: tuple[ModelStudy, Store], say: Say) -> ModelReport:
+    return with_figures_embedded(model_report(*given))
+
+
+CARD = Stage(2, _card, lambda given: 0 if SEVERAL else None)
+AUDIT = Stage(2, lambda folder, say: audit(folder), lambda folder: None)
 
 
 def _verdict(above: bool, testable: bool = True) -> Verdict:

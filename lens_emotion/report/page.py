@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from html import unescape
 from importlib import resources
@@ -28,7 +29,18 @@ from plotly.offline import get_plotlyjs
 from lens_emotion.display import visible
 from lens_emotion.files.artifacts import atomic_write
 from lens_emotion.plots import template
-from lens_emotion.report.parts import TONES, Cell, ClaimRow, LayerSlider, ModelReport, RunReport, SteeredText, TextCells
+from lens_emotion.report.parts import (
+    TONES,
+    Cell,
+    ClaimRow,
+    Embedded,
+    LayerSlider,
+    ModelReport,
+    RunReport,
+    Section,
+    SteeredText,
+    TextCells,
+)
 from lens_emotion.report.words import entry, header, number
 from lens_emotion.study.verdict import VERDICTS
 
@@ -90,9 +102,9 @@ def by_verdict(claim: ClaimRow, models: Sequence[ModelReport]) -> list[tuple[str
     ]
 
 
-def label(figure: go.Figure, caption: str) -> str:
+def label(figure: Embedded, caption: str) -> str:
     """A figure in a sentence, for those who do not see it: its title, then its caption."""
-    title = re.sub(r"<[^>]*>", " ", unescape(figure.layout.title.text or "")).strip()
+    title = figure.title
     return f"{title.rstrip('.')}. {caption}" if title and title != caption else caption
 
 
@@ -104,12 +116,6 @@ def day(created: str) -> str:
 def capitalised(words: str) -> str:
     """Words as the beginning of a sentence, without its end."""
     return (words[:1].upper() + words[1:]).rstrip(".")
-
-
-def _is_wide(figure: go.Figure) -> bool:
-    """Whether the figure asked for the whole width of the page."""
-    meta = figure.layout.meta
-    return isinstance(meta, Mapping) and bool(meta.get("wide"))
 
 
 def _asset(name: str) -> str:
@@ -128,8 +134,8 @@ def _template() -> Template:
     )
     environment.filters.update(number=number, anchor=anchor, cell=as_cell, header=header, entry=entry, label=label)
     environment.filters.update(by_verdict=by_verdict, day=day, capitalised=capitalised)
-    environment.filters.update(figure_json=figure_json, layers_json=layers_json, cells_json=cells_json)
-    environment.tests.update(wide=_is_wide, numeric=lambda frame, i: is_numeric_dtype(frame.dtypes.iloc[i]))
+    environment.filters.update(cells_json=cells_json, embedded=embedded, slides=slides)
+    environment.tests.update(numeric=lambda frame, i: is_numeric_dtype(frame.dtypes.iloc[i]))
     environment.globals.update(TONES=TONES, ROWS_SHOWN=ROWS_SHOWN, WIDE_TABLE=WIDE_TABLE)
     environment.globals.update(flattened=flattened, next=next, zip=zip)
     return environment.from_string(_asset("report.html.j2"))
@@ -146,14 +152,41 @@ def figure_json(figure: go.Figure) -> Markup:
     return safe_json(compact(figure))
 
 
-def layers_json(slider: LayerSlider) -> Markup:
-    """All figures of a slider: the one of the best layer, and for every layer what differs from it."""
-    figures = []
-    for _, versions, *_ in slider.figures:
-        plain = [compact(f) for f in versions]
+def embedded(figure: go.Figure | Embedded) -> Embedded:
+    """A figure as it stands in a page."""
+    if isinstance(figure, Embedded):
+        return figure
+    title = re.sub(r"<[^>]*>", " ", unescape(figure.layout.title.text or "")).strip()
+    meta = figure.layout.meta
+    wide = isinstance(meta, Mapping) and bool(meta.get("wide"))  # it asked for the whole width
+    return Embedded(figure_json(figure), title, wide, figure.layout.height)
+
+
+def slides(slider: LayerSlider) -> LayerSlider:
+    """All figures of a slider as they stand in a page: the one of the best layer, and for every layer what differs from
+    it."""
+    if slider.versions:
+        return slider
+    versions: list[dict[str, Any]] = []
+    kept: list[Any] = []
+    for caption, figures, *csv in slider.figures:
+        plain = [compact(f) for f in figures]
         base = plain[slider.best]
-        figures.append({"base": base, "changes": [differences(base, other) for other in plain]})
-    return safe_json({"best": slider.best, "labels": [s.label for s in slider.stops], "figures": figures})
+        versions.append({"base": base, "changes": [differences(base, other) for other in plain]})
+        best = [embedded(f) if i == slider.best else None for i, f in enumerate(figures)]
+        kept.append((caption, best, *csv))
+    found = {"best": slider.best, "labels": [s.label for s in slider.stops], "figures": versions}
+    return replace(slider, figures=tuple(kept), versions=safe_json(found))
+
+
+def with_figures_embedded(model: ModelReport) -> ModelReport:
+    """The same, as small as it stands in the page, so that another process can send it."""
+
+    def of(section: Section) -> Section:
+        figures: Any = tuple((caption, embedded(figure), *csv) for caption, figure, *csv in section.figures)
+        return replace(section, figures=figures, layers=section.layers and slides(section.layers))
+
+    return replace(model, sections=tuple(map(of, model.sections)))
 
 
 def cells_json(table: TextCells) -> Markup:

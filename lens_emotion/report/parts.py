@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from pandas import DataFrame
 
 Tone = Literal["good", "noise", "plain"]
 Verdict = Literal["above its null", "not distinguishable from noise", "not testable", "reported"]
 Table = tuple[str, DataFrame] | tuple[str, DataFrame, str]
-Picture = tuple[str, go.Figure] | tuple[str, go.Figure, str]
 
 TONES: dict[str, Tone] = {
     "above its null": "good",
@@ -22,6 +22,20 @@ TONES: dict[str, Tone] = {
     "not testable": "plain",
     "reported": "plain",
 }
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A figure as it stands in a page: JSON, and what is said around it (its title, whether it takes the page's whole
+    width, its height in pixels)."""
+
+    json: Markup
+    title: str
+    wide: bool
+    height: float | None
+
+
+Picture = tuple[str, go.Figure | Embedded] | tuple[str, go.Figure | Embedded, str]
 
 
 @dataclass(frozen=True)
@@ -142,19 +156,24 @@ class LayerStop:
     null: float
 
 
+Layer: TypeAlias = go.Figure | Embedded | None
+
+
 @dataclass(frozen=True, eq=False)
 class LayerSlider:
     """Figures that show one layer each and move together.
 
     Attributes:
         stops: one per layer. best: the stop to start at, and its name for readers. measure: what the bars show.
-        figures: (caption, one figure per layer, and where their CSV lies in the run folder) each.
+        figures: (caption, one figure per layer, and where their CSV lies in the run folder) each. versions: all of them
+            as they stand in a page, which keeps only those of the best layer beside it.
     """
 
     stops: tuple[LayerStop, ...]
     best: int
     measure: str
-    figures: tuple[tuple[str, tuple[go.Figure, ...]] | tuple[str, tuple[go.Figure, ...], str], ...]
+    figures: tuple[tuple[str, Sequence[Layer]] | tuple[str, Sequence[Layer], str], ...]
+    versions: str = ""
 
 
 @dataclass(frozen=True)

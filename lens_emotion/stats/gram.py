@@ -7,7 +7,6 @@ matrix, made by sparse products: a text belongs to one class, so a one-hot matri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from lens_emotion.display import Brief
-from lens_emotion.models.threads import one_core
+from lens_emotion.models.threads import over_cores
 from lens_emotion.stats.design import Design
 
 TINY = float(np.finfo(float).tiny)
@@ -154,9 +153,7 @@ def labellings(design: Design, labels: Int[np.ndarray, "b n_texts"]) -> list[Lab
 
 def over_blocks(measure: Callable[[Labellings], np.ndarray], blocks: Sequence[Labellings]) -> np.ndarray:
     """`measure` of every block, one after the other on the first axis; as many at once as torch has threads."""
-    threads = min(torch.get_num_threads(), len(blocks))
-    with one_core(), ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(measure, blocks)))
+    return np.concatenate(over_cores(measure, blocks))
 
 
 def mean_products(gram: Float[np.ndarray, "n n"], block: Labellings) -> Float[np.ndarray, "b k k"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from lens_emotion.display import Brief
 from lens_emotion.errors import AnalysisError
 from lens_emotion.extraction.activations import PooledActivations
-from lens_emotion.models.threads import one_core
+from lens_emotion.models.threads import over_cores
 from lens_emotion.stats.design import Design, grams
 from lens_emotion.stats.gram import Labellings
 from lens_emotion.stats.tests import spearman_brown
@@ -75,9 +74,7 @@ def layer_half_cosines(
 ) -> Float[np.ndarray, "b k"]:
     """Mean over splits of the cosine between half means at one layer; NaN where no split has both halves."""
     centred = _centred(gram, design).contiguous()
-    threads = torch.get_num_threads()
-    with one_core(), ThreadPoolExecutor(threads) as pool:
-        cosines = torch.stack(list(pool.map(partial(_cosine, centred), halves)), dim=-1).numpy()
+    cosines = torch.stack(over_cores(partial(_cosine, centred), halves), dim=-1).numpy()
     with warnings.catch_warnings():  # an emotion whose every split is NaN stays NaN, without numpy's remark
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmean(cosines, axis=1)

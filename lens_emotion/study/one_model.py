@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from lens_emotion.analysis.anisotropy import anisotropy
@@ -20,12 +22,15 @@ from lens_emotion.analysis.separation import separation
 from lens_emotion.analysis.twins import TwinsApart, twins_apart
 from lens_emotion.analysis.words import BeyondWords, beyond_words
 from lens_emotion.display import Brief
-from lens_emotion.errors import AnalysisError, StimulusError
+from lens_emotion.errors import AnalysisError, LensEmotionError, StimulusError
 from lens_emotion.extraction.activations import PooledActivations
+from lens_emotion.files.checksums import SEVERAL
 from lens_emotion.memory import room_for
 from lens_emotion.models.access import Model
 from lens_emotion.models.forward import SMALL
 from lens_emotion.models.loading import load_model
+from lens_emotion.models.placement import choose_device
+from lens_emotion.models.shapes import shape_of
 from lens_emotion.models.threads import one_core
 from lens_emotion.run.config import PRESET, WRITING, StudyConfig
 from lens_emotion.run.places import Place
@@ -36,7 +41,7 @@ from lens_emotion.study.claims.published import published_of
 from lens_emotion.study.claims.steering import leakage_of
 from lens_emotion.study.exhibits import analysed, write_tables
 from lens_emotion.study.results import Evidence, JeongStudy, MethodStudy, ModelStudy
-from lens_emotion.study.steps import Say, gather, open_model
+from lens_emotion.study.steps import Say, gather, open_model, silent
 from lens_emotion.vectors.recipes import emotion_vectors
 
 FACTS = "model.json"
@@ -93,11 +98,33 @@ class Measured(Brief):
     config: StudyConfig
     started: float
 
-    def judged(self) -> ModelStudy:
+    @property
+    def size(self) -> int:
+        """Bytes of activations."""
+        held = [getattr(self.evidence, f.name) for f in fields(self.evidence)]
+        return sum(acts.values.nbytes for acts in held if isinstance(acts, PooledActivations))
+
+    def judged(self, say: Say = silent) -> ModelStudy:
         """Every analysis, and the paper's claims (see `judge_model`)."""
+        say(self.evidence.name, "analysing")
         small = self.evidence.comprehension.d_model < SMALL
         with room_for(f"analysing {self.evidence.name}"), one_core(small):
             return judge_model(self.evidence, self.lens, self.by_layer, self.config, self.started)
+
+
+def measured(given: tuple[Place, StudyConfig, Store], say: Say) -> Measured:
+    """Load and measure a model: its place, its own settings, and the run folder."""
+    place, own, store = given
+    say(place.name, place.loading)
+    return measure(partial(loaded, place, own), own, store, say)
+
+
+def fits_beside(asked: str, own: StudyConfig) -> bool:
+    """Whether a model is small enough to be measured while others are, each on one core of this machine."""
+    with suppress(LensEmotionError):  # what is wrong with it is said when it is loaded
+        shape = shape_of(asked) if SEVERAL and choose_device(own.device) == "cpu" else None
+        return shape is not None and shape.d_model < SMALL
+    return False
 
 
 def study_model(
@@ -110,15 +137,15 @@ def study_model(
         config: the settings of this model. names: all models of the study.
         store: the run folder.
     """
-    measured = measure(load, config, store, say)
-    return written(measured, measured.judged(), names, store)
+    found = measure(load, config, store, say)
+    return written(found, found.judged(), names, store)
 
 
-def written(measured: Measured, study: ModelStudy, names: Sequence[str], store: Store) -> Outcome:
+def written(found: Measured, study: ModelStudy, names: Sequence[str], store: Store) -> Outcome:
     """Write what was found on a model into its folder; what of it a study keeps."""
-    evidence, own = measured.evidence, store.model(measured.evidence.name)
+    evidence, own = found.evidence, store.model(found.evidence.name)
     write_tables(study, own)
-    write_facts(own, evidence, measured.lens)
+    write_facts(own, evidence, found.lens)
     kept = evidence if partner_of(evidence.name, names) else None
     acts = evidence.comprehension
     at = [acts.n_layers // 2]
@@ -129,11 +156,11 @@ def written(measured: Measured, study: ModelStudy, names: Sequence[str], store: 
 def measure(load: Callable[[], Model], config: StudyConfig, store: Store, say: Say) -> Measured:
     """Run or read back whatever needs the model."""
     started = time.monotonic()
-    run = open_model(load(), config, store, say)
-    evidence = gather(run)
-    run.doing("analysing")
-    acts = evidence.comprehension
-    with one_core(acts.d_model < SMALL):
+    model = load()
+    with one_core(model.cfg.d_model < SMALL):
+        run = open_model(model, config, store, say)
+        evidence = gather(run)
+        acts = evidence.comprehension
         best = decoding(acts, n_permutations=1).best_layer
         tokens = lens(run.model, emotion_vectors(acts), best, seed=config.seed, acts=acts)
         by_layer = atlas(run.model, acts, config, evidence.ratings)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path
 
 from lens_emotion.files.user import shown
@@ -17,15 +16,27 @@ from lens_emotion.run.look import places_before
 from lens_emotion.run.places import Place, places_in
 from lens_emotion.run.store import MANIFEST, Store, manifest
 from lens_emotion.study.across import mixed_of
-from lens_emotion.study.beside import EndedError, analyst
+from lens_emotion.study.beside import Crew, Stage, crew
 from lens_emotion.study.claims.over_models import all_claims
 from lens_emotion.study.claims.published import protocols_of
-from lens_emotion.study.one_model import Measured, Outcome, loaded, measure, same_geometry, written
+from lens_emotion.study.one_model import Measured, Outcome, fits_beside, measured, same_geometry, written
 from lens_emotion.study.results import ModelStudy, StudyRun
 from lens_emotion.study.seal import sealed_before
 from lens_emotion.study.steps import Say, silent
 from lens_emotion.study.verdict import SealState
 from lens_emotion.study.workers import Executor, distributed
+
+
+def _may_go_beside(given: tuple[Place, StudyConfig, Store]) -> bool:
+    place, own, _ = given
+    return fits_beside(place.asked, own)
+
+
+STAGES = (
+    Stage(0, measured, lambda given: 0 if _may_go_beside(given) else None),
+    Stage(1, Measured.judged, lambda found: found.size),
+)
+Then = Callable[[ModelStudy, Store], object]
 
 
 def run_study(
@@ -35,6 +46,8 @@ def run_study(
     say: Say = silent,
     executor: Executor | None = None,
     seal: bool = False,
+    shared: Crew | None = None,
+    then: Then = lambda study, store: None,
 ) -> StudyRun:
     """Run every method on every model, then test the paper's claims; steps already in the folder are read back.
 
@@ -43,8 +56,10 @@ def run_study(
         folder: run folder; made if it does not exist; by default, as on the command line, runs/study.
         command: the command line or call, for the manifest.
         say: told (model, step) as the study goes on.
-        executor: who runs the models; None for this process (see `executor_named`).
+        executor: who runs the models; None for this machine (see `executor_named`).
         seal: write sealed.json before any model is read (see `study.seal`); a run that has one keeps it.
+        shared: processes that are there already (see `beside.crew`); None begins some, and ends them.
+        then: given each model's results and the run folder once they are written, without an executor.
 
     Returns:
         The results, also written as tables next to activations and vectors, and claims.json.
@@ -70,7 +85,7 @@ def run_study(
     with writing(folder), room_for("studying", kept=kept):
         store = Store.open(folder)
         state = sealed_before(config, places, store, seal)
-        return _run(config, places, store, command, say, executor, state)
+        return _run(config, places, store, command, say, executor or shared, state, then)
 
 
 def _run(
@@ -79,14 +94,19 @@ def _run(
     store: Store,
     command: str,
     say: Say,
-    executor: Executor | None,
+    by: Executor | Crew | None,
     seal: SealState,
+    then: Then,
 ) -> StudyRun:
     started = time.monotonic()
     sources = {place.name: place.source for place in places}
     sources |= {n: s for n, s in places_before(store.root).items() if n not in sources}
     store.json(MANIFEST, manifest(config, command, [], 0.0, sources, done=False, seal=seal.sha256))
-    found = list(distributed(config, places, store, say, executor) if executor else _here(config, places, store, say))
+    if by is None or isinstance(by, Crew):
+        with nullcontext(by) if by else crew(len(places)) as shared:
+            found = list(_here(config, places, store, say, shared, then))
+    else:
+        found = list(distributed(config, places, store, say, by))
     studies = tuple(o.study for o in found)
     claims = seal.marked(all_claims(studies, {o.study.info.name: o.evidence for o in found if o.evidence}, config))
     alike = same_geometry(found, config) if len(found) > 1 else None
@@ -107,32 +127,22 @@ def _run(
     return StudyRun(str(store.root), facts, studies, claims, alike, mixed, seal, protocols)
 
 
-def _here(config: StudyConfig, places: Sequence[Place], store: Store, say: Say) -> Iterator[Outcome]:
-    """One model after the other in this process, one in memory at a time; each is analysed beside it while the next
-    reads and writes."""
-    with analyst(len(places)) as beside:
-        before: Callable[[], Outcome] | None = None
-        for left, place in zip(reversed(range(len(places))), places, strict=True):
-            say(place.name, place.loading)
-            own = config.for_model(place.asked)
-            try:
-                found = measure(partial(loaded, place, own), own, store, say)
-                judged = beside.judged(found, at_once=left == 0)
-            except Exception:
-                if before:
-                    before()  # it was measured, and is kept whatever becomes of the next
-                raise
-            if before:
-                yield before()
-            before = partial(_finished, found, judged, config, store)
-            if judged.done():
-                yield before()
-                before = None
-
-
-def _finished(found: Measured, judged: Future[ModelStudy], config: StudyConfig, store: Store) -> Outcome:
-    try:
-        study = judged.result()
-    except EndedError:
-        study = found.judged()
-    return written(found, study, config.models, store)
+def _here(
+    config: StudyConfig, places: Sequence[Place], store: Store, say: Say, shared: Crew, then: Then
+) -> Iterator[Outcome]:
+    """On this machine. A large model is alone in memory, and analysed beside while the next one reads and writes; of
+    small ones every process has its own."""
+    given = [(place, config.for_model(place.asked), store) for place in places]
+    shared.grow(sum(_may_go_beside(each) for each in given))
+    error = None
+    for chain in [shared.begin(each, STAGES, say) for each in given]:
+        try:
+            found, study = shared.results(chain)
+        except Exception as failed:  # what else was measured is kept all the same
+            error = error or failed
+            continue
+        made = written(found, study, config.models, store)
+        then(study, store)
+        yield made
+    if error:
+        raise error

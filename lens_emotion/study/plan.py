@@ -18,7 +18,7 @@ from lens_emotion.files.read import kind_of
 from lens_emotion.memory import in_binary, memory_left
 from lens_emotion.models.access import family_of
 from lens_emotion.models.catalog import find_spec
-from lens_emotion.models.forward import CPU_BUDGET, GENERATION_BUDGET, TOKEN_BUDGET
+from lens_emotion.models.forward import TOKEN_BUDGET, cpu_budgets
 from lens_emotion.models.loading import resolve
 from lens_emotion.models.placement import choose_device, choose_dtype, over_gpus
 from lens_emotion.models.shapes import Shape, shape_of
@@ -287,7 +287,9 @@ def needs_of(config: StudyConfig, texts: StimulusSet, shape: Shape, dtype: str, 
     item = ITEM.get(dtype, 4)
     weights = float(shape.parameters * item)
     # states of every layer of the largest batch that is read, and one block's inner width
-    tokens = max(CPU_BUDGET if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS)
+    tokens = max(
+        cpu_budgets(shape.d_model)[0] if device == "cpu" else TOKEN_BUDGET, max(map(len, texts.texts)) / CHARACTERS
+    )
     reading = tokens * ((shape.n_layers + 4) * shape.d_model * item + 3 * shape.d_mlp * item)
     writing = [s for s in config.steps if s not in (READING, CONTROLS)]
     batch = max([reading, *(_decoding(s, config, texts, shape, item) for s in writing)])
@@ -333,6 +335,7 @@ def _texts_kept(config: StudyConfig, texts: StimulusSet) -> dict[str, int]:
 def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, item: int) -> float:
     """Bytes of the largest decoding batch: keys and values, logits (in the model's precision, float32 and sorted), and
     the states of stories, held while they are written (`generation.watched_length` bounds these)."""
+    budget = cpu_budgets(shape.d_model)[1]
     if step in (STEERING, PUBLISHED):  # the smaller of the two has no larger a batch
         new, state, least = config.steered_tokens, 0, 0
         begun = [s.opening for s in scenarios_for(config, texts)]
@@ -340,11 +343,11 @@ def _decoding(step: str, config: StudyConfig, texts: StimulusSet, shape: Shape, 
     else:
         new = config.story_tokens if step == WRITING else config.jeong_tokens
         state = (new + 1) * shape.n_layers * shape.d_model * item
-        least = max(2 * (new + 1), math.ceil(GENERATION_BUDGET * state / WATCHED_BYTES))
+        least = max(2 * (new + 1), math.ceil(budget * state / WATCHED_BYTES))
         begun = list({p.text for p in prompts_for(step, config, texts)})
         n, template = len(begun), TEMPLATE
     length = sum(map(len, begun)) / len(begun) / CHARACTERS + template + new
-    rows = max(1, min(n, int(GENERATION_BUDGET / max(length, least))))
+    rows = max(1, min(n, int(budget / max(length, least))))
     return rows * (state + length * shape.kv_per_token * item + shape.d_vocab * (item + 4 + 4))
 
 

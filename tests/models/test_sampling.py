@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from lens_emotion.memory import free_on
 from lens_emotion.models import decoding, forward, sampling
 from lens_emotion.models.decoding import generate_tokens
-from lens_emotion.models.forward import GENERATION_BUDGET, writing_budget
+from lens_emotion.models.forward import AT_ONCE, GENERATION_BUDGET, SMALL, cpu_budgets, writing_budget
 from lens_emotion.models.prompting import encode
 from lens_emotion.models.sampling import ONE, SHARE, WORD, Sampling, chooser, philox, random_words, weights
 
@@ -215,9 +215,11 @@ def test_batches_grow_with_an_accelerators_free_memory_by_powers_of_two(monkeypa
         return writing_budget(model, 16, 64, **more)
 
     small, large = budget(1e9), budget(64e9)
-    assert large == 64 * small and large & (large - 1) == 0 and large > GENERATION_BUDGET and budget(64.1e9) == large
+    usual = cpu_budgets(tiny().cfg.d_model)[1]
+    assert usual == AT_ONCE * GENERATION_BUDGET == AT_ONCE * cpu_budgets(SMALL)[1]
+    assert large == 64 * small and large & (large - 1) == 0 and large > usual and budget(64.1e9) == large
     assert budget(64e9, states=10**6) < large and budget(64e9, asked=77) == 77 and budget(0.0) == 1
-    assert budget(64e9, "cpu") == GENERATION_BUDGET > budget(1e6, "cpu") and budget(None) == GENERATION_BUDGET
+    assert budget(64e9, "cpu") == usual > budget(1e6, "cpu") and budget(None) == usual
 
 
 def test_free_memory_counts_what_pytorch_holds_in_reserve(monkeypatch):
