@@ -165,7 +165,6 @@ def test_a_folder_that_holds_readings_is_not_sealed(studied, tmp_path):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.slow
 def test_a_plan_says_what_becomes_of_the_seal(begun, studied, tmp_path):
     def planned(*words):
         return CliRunner().invoke(app, ["study", "tiny-llama", "--plan", *map(str, words)])
