@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -246,7 +245,6 @@ LONG = (
 def nothing_long(loaded: list[str]) -> Iterator[None]:
     """Long work is only begun; good models are loaded once, and every load is noted by its name."""
     from lens_emotion.models import loading
-    from lens_emotion.stimuli import library
 
     real: Callable[..., Any] = loading.load_model
     kept: dict[Any, Any] = {}
@@ -263,7 +261,6 @@ def nothing_long(loaded: list[str]) -> Iterator[None]:
         stack.enter_context(mock.patch("lens_emotion.study.pipeline.run_study", _study))
         for room in ("models.loading", "laws.check"):
             stack.enter_context(mock.patch(f"lens_emotion.{room}.load_model", load))
-        stack.enter_context(mock.patch("lens_emotion.stimuli.library.world_stimuli", cache(library.world_stimuli)))
         stack.enter_context(mock.patch("webbrowser.open", lambda *_: None))
         yield
 

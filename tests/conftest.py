@@ -13,6 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LENS_EMOTION_PROGRESS", "0")
 # of processes that tests start: with a worker on every core, more only wait
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a study of several models in the process that began it: another one imports for longer than the tiny models take
+os.environ.setdefault("LENS_EMOTION_PROCESSES", "1")
 
 import pytest
 import typechecker  # noqa: F401 - before the package is
@@ -104,19 +106,31 @@ def figures(results):
 
 
 @pytest.fixture(scope="session")
-def studied(tmp_path_factory):
-    """A small study with every step, run once however many workers there are; its folder is not to be changed."""
+def once(tmp_path_factory):
+    """Make something once however many workers there are: `once(name, make)` gives each what one's make() returned."""
     from filelock import FileLock
+
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name, make):
+        """`make` is given a folder, which is not to be changed later."""
+        with FileLock(root / f"{name}.lock"):
+            if not (kept := root / f"{name}.pickle").exists():
+                kept.write_bytes(pickle.dumps(make(root / name)))
+        return pickle.loads(kept.read_bytes())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def studied(once):
+    """A small study with every step, run once; its folder is not to be changed."""
     from studies import SMALL
 
     from lens_emotion.study.pipeline import run_study
 
-    own = tmp_path_factory.getbasetemp()
-    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    with FileLock(root / "studied.lock"):
-        if not (kept := root / "studied.pickle").exists():
-            kept.write_bytes(pickle.dumps(run_study(SMALL, root / "studied", "pytest")))
-    return pickle.loads(kept.read_bytes())
+    return once("studied", lambda folder: run_study(SMALL, folder, "pytest"))
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ def test_the_suite_finds_every_module_with_rows_and_nothing_else():
     assert not set(suite.found()) & {"measure", "subjects", "table", "peer_script"}
 
 
+@pytest.mark.slow
 def test_the_accelerators_table_comes_by_one_command(tmp_path, capsys):
     from benchmarks import accelerator
 

@@ -304,7 +304,6 @@ def _weights(acts: PooledActivations, n_draws: int, seed: int) -> Float[np.ndarr
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([np.ones((1, n_topics)), redrawn(n_topics, n_draws, rng)])[:, None, topic] * weights
     total = drawn.sum(-1, keepdims=True)
-    if not (whole := (total > 0).all(axis=(1, 2))).all():
-        drawn, total = drawn[whole], total[whole]
-    drawn /= total  # in its place: these are the largest arrays of the analysis
-    return drawn
+    whole = (total > 0).all(axis=(1, 2))
+    drawn, total = (drawn, total) if whole.all() else (drawn[whole], total[whole])
+    return np.divide(drawn, total, out=drawn)  # in place: there are as many numbers as draws x emotions x texts

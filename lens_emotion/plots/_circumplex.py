@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
@@ -44,6 +45,8 @@ def circumplex(result: Circumplex) -> go.Figure:
         heading.update(x=x, xanchor="left", font={"size": 12})
     _panel(figure, 1, table, axes, (first, second), 0.0)
     _panel(figure, 2, rated, ("valence", "arousal"), ("valence (9: pleasant)", "arousal (9: excited)"), 5.0)
+    # all at once: plotly checks every line again whenever one is added
+    figure.layout.shapes = [*_cross("", 0.0), *_cross("2", 5.0)]
     unrated = [str(e) for e in table["emotion"] if e not in set(rated["emotion"])]
     without = f"no human norm: {', '.join(unrated)}" if unrated else ""
     best_r = [
@@ -58,7 +61,7 @@ def circumplex(result: Circumplex) -> go.Figure:
 def _panel(
     figure: go.Figure, col: int, table: DataFrame, columns: tuple[str, str], titles: tuple[str, str], centre: float
 ) -> None:
-    """One scatter with a name beside every point and thin lines through the centre of its scales."""
+    """One scatter with a name beside every point."""
     place, (x, y) = {"row": 1, "col": col}, columns
     x_title, y_title = titles
     emotions = [str(name) for name in table["emotion"]]
@@ -69,9 +72,15 @@ def _panel(
     x_range, y_range = _padded(table[x], centre), _padded(table[y], centre)
     figure.update_xaxes(title_text=x_title, range=x_range, **place)
     figure.update_yaxes(title_text=y_title, range=y_range, **place)
-    figure.add_vline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
-    figure.add_hline(centre, line={"color": LINE, "width": 0.8, "dash": "dot"}, **place)
     _write_names(figure, col, table[[x, y]].to_numpy(dtype=float), emotions, x_range, y_range)
+
+
+def _cross(axis: str, centre: float) -> list[dict[str, object]]:
+    """Thin lines through the centre of a panel's scales, upright and level."""
+    look = {"line": {"color": LINE, "dash": "dot", "width": 0.8}, "type": "line"}
+    upright = {"x0": centre, "x1": centre, "xref": f"x{axis}", "y0": 0, "y1": 1, "yref": f"y{axis} domain"}
+    level = {"x0": 0, "x1": 1, "xref": f"x{axis} domain", "y0": centre, "y1": centre, "yref": f"y{axis}"}
+    return [{**look, **upright}, {**look, **level}]
 
 
 def _padded(values: Series, centre: float) -> list[float]:
@@ -87,16 +96,23 @@ def _write_names(
     """Names as annotations at places that do not overlap; a thin line leads from a name that had to move away."""
     low, high = np.array([x_range[0], y_range[1]]), np.array([x_range[1], y_range[0]])
     pixels = (points - low) / (high - low) * (PANEL_WIDTH, PANEL_HEIGHT)
-    offsets = place_labels(pixels, names, PANEL_WIDTH, PANEL_HEIGHT)
+    offsets = _placed(tuple(map(tuple, pixels.tolist())), tuple(names))
     names_of_axes = {"xref": f"x{col if col > 1 else ''}", "yref": f"y{col if col > 1 else ''}"}
     look = {"showarrow": True, "arrowhead": 0, "arrowwidth": 0.7, "arrowcolor": LINE, "standoff": 6, "borderpad": 0,
             "xanchor": "center", "yanchor": "middle", "font": {"size": 11}}  # fmt: skip
     written = [
         {"x": x, "y": y, "text": name, "ax": dx, "ay": dy, **names_of_axes, **look}
-        for (x, y), name, (dx, dy) in zip(points.tolist(), names, offsets.tolist(), strict=True)
+        for (x, y), name, (dx, dy) in zip(points.tolist(), names, offsets, strict=True)
     ]
     # all at once: plotly checks every annotation again whenever one is added
     figure.layout.annotations = [*(a.to_plotly_json() for a in figure.layout.annotations), *written]
+
+
+@lru_cache(maxsize=64)
+def _placed(pixels: tuple[tuple[float, ...], ...], names: tuple[str, ...]) -> list[list[float]]:
+    """`place_labels` in a panel; people's ratings are drawn beside every layer of every model."""
+    found: list[list[float]] = place_labels(np.array(pixels).reshape(-1, 2), names, PANEL_WIDTH, PANEL_HEIGHT).tolist()
+    return found
 
 
 # Where to write the names of points so that no name covers another name or another point.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -39,11 +39,7 @@ def load_stimuli(name: Data = PASSAGES, per_cell: int = 2) -> StimulusSet:
         >>> len(texts), len(texts.topics)
         (252, 12)
     """
-    return (
-        world_stimuli(str(name), n_per_cell=per_cell)
-        if isinstance(name, str) and name in WORLDS
-        else with_rules(name).stimuli
-    )
+    return _world(str(name), per_cell) if isinstance(name, str) and name in WORLDS else with_rules(name).stimuli
 
 
 def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
@@ -55,7 +51,7 @@ def with_rules(name: Data, per_cell: int = 2) -> StimulusFile:
     if name == TWINS:
         return twins_file()
     if name in WORLDS:
-        return StimulusFile(world_stimuli(str(name), n_per_cell=per_cell), {})
+        return StimulusFile(_world(str(name), per_cell), {})
     if is_user_file(name) or is_table_file(name) or kind_of(name) == "a file":
         return read_texts(name)
     close = get_close_matches(str(name), NAMES, n=1)
@@ -133,6 +129,12 @@ def more_neutral(texts: StimulusSet) -> StimulusSet:
         found = StimulusSet("neutral", ())
     known = set(texts.texts)
     return StimulusSet("neutral", tuple(i for i in found.items if i.emotion == NEUTRAL and i.text not in known))
+
+
+@lru_cache(maxsize=8)
+def _world(name: str, per_cell: int) -> StimulusSet:
+    """Written once: a study and its plan ask for the same stories dozens of times."""
+    return world_stimuli(name, n_per_cell=per_cell)
 
 
 @cache

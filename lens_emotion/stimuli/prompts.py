@@ -118,6 +118,7 @@ def story_prompts(preset: str = "topic-crossed", stimuli: str = PASSAGES) -> tup
     return _jeong() if preset == "jeong" else _topic_crossed()
 
 
+@cache
 def _jeong() -> tuple[StoryPrompt, ...]:
     templates, mundane = _data()["j_preset"], _data()["j_preset_neutral"]
     prompts = [
@@ -129,6 +130,7 @@ def _jeong() -> tuple[StoryPrompt, ...]:
     return (*prompts, *neutral)
 
 
+@cache
 def _topic_crossed() -> tuple[StoryPrompt, ...]:
     data = _data()
     prompts = []
@@ -142,6 +144,7 @@ def _topic_crossed() -> tuple[StoryPrompt, ...]:
     return tuple(prompts)
 
 
+@cache
 def _world_prompts(preset: str, stimuli: str) -> tuple[StoryPrompt, ...]:
     from lens_emotion.stimuli.world import load_world
     from lens_emotion.stimuli.world_text import N_TEMPLATES, instruction
@@ -174,6 +177,11 @@ def scenarios(stimuli: str = PASSAGES) -> tuple[Scenario, ...]:
     """
     if is_user_file(stimuli):
         return read_scenarios(stimuli)
+    return _scenarios(stimuli if stimuli in WORLDS else PASSAGES)
+
+
+@cache
+def _scenarios(stimuli: str) -> tuple[Scenario, ...]:
     if stimuli in WORLDS:
         from lens_emotion.stimuli.world_text import world_scenarios
 

@@ -304,6 +304,7 @@ def test_every_figure_has_its_finding():
     assert drawn <= {name for name in vars(_findings) if callable(getattr(_findings, name))}
 
 
+@pytest.mark.slow
 def test_the_gallery_runs_and_has_a_thumbnail_for_every_figure():
     import sys
 

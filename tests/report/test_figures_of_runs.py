@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,10 +25,10 @@ TWO = SMALL.with_(models=("tiny-llama", "tiny-qwen"))
 
 
 @pytest.fixture(scope="module")
-def finished(studied, tmp_path_factory):
-    """A small run of two tiny models, as the study leaves it."""
-    folder = tmp_path_factory.mktemp("runs") / "two"
-    return folder, run_study(TWO, copied(studied, folder).folder)
+def finished(studied, once):
+    """A small run of two tiny models, as the study leaves it, run once; its folder is not to be changed."""
+    run = once("two", lambda folder: run_study(TWO, copied(studied, folder).folder))
+    return Path(run.folder), run
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +42,14 @@ def drawn(stored) -> FigureSet:
 
 
 @pytest.fixture(scope="module")
-def gallery(finished, tmp_path_factory):
-    """A folder of figures without pictures."""
-    folder = tmp_path_factory.mktemp("figures")
-    figures([finished[0]], folder, None, None, images=False)
-    return folder
+def gallery(finished, once):
+    """A folder of figures without pictures, drawn once."""
+
+    def draw(folder: Path) -> Path:
+        figures([finished[0]], folder, None, None, images=False)
+        return folder
+
+    return once("figures_of_two", draw)
 
 
 pytestmark = pytest.mark.slow
@@ -136,7 +141,7 @@ def test_gallery_shows_every_set_and_every_picture_once(finished, gallery):
 def test_an_unfinished_run_and_one_of_before_are_named_with_the_remedy(finished, tmp_path):
     with pytest.raises(ArtifactError, match=r"no finished run; make one with `lens-emotion study --out"):
         read_run(tmp_path)
-    (finished[0] / "tiny-llama" / "model.json").rename(tmp_path / "model.json")
+    before = shutil.copytree(finished[0], tmp_path / "before")
+    (before / "tiny-llama" / "model.json").unlink()
     with pytest.raises(ArtifactError, match=r"holds no model.json; run the study .* \(finished steps are kept\)"):
-        read_run(finished[0])
-    (tmp_path / "model.json").rename(finished[0] / "tiny-llama" / "model.json")
+        read_run(before)
