@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -33,6 +34,16 @@ def _bar() -> Any:
     else:
         from tqdm.std import tqdm
     return tqdm
+
+
+@contextmanager
+def above_bars() -> Iterator[None]:
+    """Bars give way to what is printed inside, and come back below it: other threads print while one is drawn."""
+    if (std := sys.modules.get("tqdm.std")) is None:
+        yield
+        return
+    with std.tqdm.external_write_mode():
+        yield
 
 
 def track(

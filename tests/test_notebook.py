@@ -84,6 +84,19 @@ def test_progress_is_silent_in_tests_and_where_nobody_watches(monkeypatch, capfd
     assert "reading" in capfd.readouterr().err
 
 
+def test_a_line_printed_while_a_bar_is_drawn_has_a_line_of_its_own(monkeypatch, capsys):
+    """Another thread prints: the bar is wiped before, and drawn again below."""
+    monkeypatch.setenv("LENS_EMOTION_PROGRESS", "1")
+    monkeypatch.setattr(progress, "in_notebook", lambda: False)
+    for i in progress.track(range(3), "reading", total=3):
+        if i == 1:
+            with progress.above_bars():
+                print("MARK", file=sys.stderr)
+    before, after = capsys.readouterr().err.split("MARK\n")
+    assert "reading" in before and before.endswith("\r") and not before.rstrip("\r").rpartition("\r")[2].strip()
+    assert "reading" in after
+
+
 def test_a_bar_is_a_widget_in_a_kernel_only(monkeypatch):
     pytest.importorskip("ipywidgets")
     for module in ("IPython", "ipykernel"):

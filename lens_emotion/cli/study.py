@@ -25,6 +25,7 @@ from lens_emotion.cli.say import (
     table,
     width_asked,
 )
+from lens_emotion.progress import above_bars
 
 if TYPE_CHECKING:
     from lens_emotion.run.config import StudyConfig
@@ -160,7 +161,8 @@ def run_and_print(
 
     def say(model: str, doing: str) -> None:
         head = Text(f"{time.monotonic() - started:7.1f} s", style="dim").append(f"  {printable(model):<18} ", "default")
-        (say_wrapped if width_asked() else say_line)(head, doing)
+        with above_bars():
+            (say_wrapped if width_asked() else say_line)(head, doing)
 
     check_is_free(folder, ())  # before a lock is laid into it
     with writing(folder):

@@ -125,12 +125,12 @@ class Crew:
 
     def end(self) -> None:
         """Let go of the processes, whatever they do."""
-        self._ended = True
-        for other in self.others:
+        with self._changed:
+            self._ended, begun = True, list(self.others)
+            self._changed.notify_all()
+        for other in begun:
             other.kill()
-        for other in list(self.others):
             other.wait()
-        self._tell(lambda: None)
 
     def _share(self, other: subprocess.Popen[bytes]) -> None:
         while other.poll() is None and (taken := self._taken()) is not None:
@@ -262,7 +262,11 @@ def _sent(other: subprocess.Popen[bytes], call: Callable[[Any, Say], Any], value
     assert other.stdin and other.stdout
     _passed(_write, other.stdin, (call, value))
     while (answer := _passed(_received, other.stdout))[0] == "say":
-        say(*answer[1:])
+        try:
+            say(*answer[1:])
+        except BaseException:
+            other.kill()  # whatever it says after that is no answer to what is asked next
+            raise
     _, found, error = answer
     if error is not None:
         raise error

@@ -119,6 +119,18 @@ def test_what_is_sent_comes_back_with_what_was_said_and_errors_as_they_were(alon
     assert sent("b") == "b"
 
 
+def test_a_process_whose_words_nobody_takes_is_asked_no_more(alone):
+    """What it says afterwards would be taken for an answer to the next question."""
+
+    def say(model, doing):
+        raise BrokenPipeError("the terminal is gone")
+
+    other = process()
+    with pytest.raises(BrokenPipeError):
+        beside._sent(other, print, "a", say=say)
+    assert other.wait(60) != 0
+
+
 def test_a_process_that_ends_is_known_and_its_part_is_done_here(alone):
     other = process("import sys; sys.stdin.buffer.read(1)")
     alone.join(other)
