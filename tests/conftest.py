@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pickle
 import sys
@@ -31,6 +33,12 @@ needs_hooked = pytest.mark.skipif(not HAS_HOOKED, reason="TransformerLens 4 has 
 def pytest_collection_modifyitems(items):
     """What takes long begins first, so that no worker is left alone with it; otherwise the order stays."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish(session):
+    """What was imported stays to the end: a look for garbage need not go through it each time, nor the last one."""
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -166,13 +166,13 @@ def test_loading_that_does_not_fit_is_no_damaged_folder(monkeypatch):
 
 
 def test_a_study_that_runs_out_of_memory_says_what_is_kept_and_where(tmp_path, monkeypatch):
-    from lens_emotion.study import pipeline
+    from lens_emotion.study import one_model, pipeline
 
     def measure(*_, **__):
         raise CPU
 
     monkeypatch.setattr(pipeline, "check_inputs", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline, "measure", measure)
+    monkeypatch.setattr(one_model, "measure", measure)
     with pytest.raises(OutOfMemoryError) as told:
         pipeline.run_study(le.StudyConfig(models=("tiny-gpt2", "tiny-llama")), tmp_path / "run")
     said = str(told.value)

@@ -133,6 +133,9 @@ def study(
         "generation": generation, "steering": steering, "protocol": protocol,
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
+    started = time.monotonic()
+    if not plan:  # before what takes seconds to read
+        say_line(("lens-emotion study", "bold"), f": {', '.join(short(settings.models))} -> {folder}")
     alone = plan or executor != "local"
     with nullcontext(Crew()) if alone else crew(len(settings.models)) as shared:  # begins while this one reads the rest
         from lens_emotion.study.workers import executor_named
@@ -141,11 +144,11 @@ def study(
             if plan:
                 print_plan(settings, folder, seal)
                 return
-            run_and_print(settings, folder, " ".join(["lens-emotion", *sys.argv[1:]]), runs_it, seal, shared)
+            run_and_print(settings, folder, started, runs_it, seal, shared)
 
 
 def run_and_print(
-    config: StudyConfig, folder: Path, command: str, executor: Runner | None, seal: bool, shared: Crew
+    config: StudyConfig, folder: Path, started: float, executor: Runner | None, seal: bool, shared: Crew
 ) -> None:
     """Run a study with a live line per step, then print the summary and where the report lies."""
     from lens_emotion.memory import room_for
@@ -156,8 +159,7 @@ def run_and_print(
     from lens_emotion.study.plan import shortages
     from lens_emotion.study.verdict import BROKEN, NOT_SUPPORTED, SEALED, SUPPORTED
 
-    started = time.monotonic()
-    say_line(("lens-emotion study", "bold"), f": {', '.join(short(config.models))} -> {folder}")
+    command = " ".join(["lens-emotion", *sys.argv[1:]])
 
     def say(model: str, doing: str) -> None:
         head = Text(f"{time.monotonic() - started:7.1f} s", style="dim").append(f"  {printable(model):<18} ", "default")

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import plotly.graph_objects as go
+
 from lens_emotion import plots
 from lens_emotion.analysis.mixed import Mixed
 from lens_emotion.audits.audit import audit
-from lens_emotion.files.checksums import SEVERAL
+from lens_emotion.display import Brief
 from lens_emotion.presets.numbers import NOT_HERE
 from lens_emotion.presets.protocol import MIDDLE
 from lens_emotion.report.audit_section import audit_section
@@ -72,6 +75,10 @@ def build_report(
     crew = shared or Crew()
     cards = [begun.get(m.info.name) or begin_card(m, store, crew) for m in run.models]
     (audited,) = crew.results(crew.begin(run.folder, (AUDIT,), silent))  # made while others draw
+    drawn: list[Card] = [crew.results(card)[0] for card in cards]
+    for m, card in zip(run.models, drawn, strict=True):
+        for name, plotly_json in card.figures.items():
+            store.model(m.info.name).figure(name, plotly_json)
     rows = [summary_row(m) for m in run.models]
     over_models = [protocols_section(run.protocols)] if run.protocols else []
     over_models += [mixed_section(run.mixed)] if run.mixed else []
@@ -89,7 +96,7 @@ def build_report(
         created=str(run.manifest["created"]),
         command=portable(str(run.manifest["command"])),
         summary_rows=rows,
-        models=tuple(crew.results(card)[0] for card in cards),
+        models=tuple(card.report for card in drawn),
         provenance=provenance(run),
         lead=(
             "Every number stands beside its null or control. Decoding is held out by topic; p-values come from label "
@@ -230,8 +237,8 @@ def _steering_cell(steering: DoseResponse | None) -> Cell:
     return Cell(f"{found.success}/{found.n}", tone, found.controls, why, bar)
 
 
-def model_report(m: ModelStudy, store: Store) -> ModelReport:
-    """The card of one model; its figures are also written into its folder."""
+def model_report(m: ModelStudy, folder: str, keep: Callable[[str, go.Figure], object]) -> ModelReport:
+    """The card of one model, whose tables lie in this folder of the run; `keep` is given each figure and its name."""
     return ModelReport(
         name=m.info.name,
         family=m.info.family,
@@ -241,20 +248,30 @@ def model_report(m: ModelStudy, store: Store) -> ModelReport:
         d_model=m.info.d_model,
         seconds=m.seconds,
         findings=tuple(findings(m)),
-        sections=tuple(sections(m, store.model(m.info.name))),
+        sections=tuple(sections(m, folder, keep)),
     )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Card(Brief):
+    """A model's card as it stands in the page, and its figures: name -> plotly JSON."""
+
+    report: ModelReport
+    figures: dict[str, str]
+
+
 def begin_card(m: ModelStudy, run: Store, shared: Crew) -> Chain:
-    """The card of a model as it stands in the page, drawn wherever somebody is free."""
-    return shared.begin((m, run), (CARD,), silent)
+    """The card of a model, drawn wherever somebody is free; `build_report` writes its figures."""
+    return shared.begin((m, run.model(m.info.name).root.name), (CARD,), silent)
 
 
-def _card(given: tuple[ModelStudy, Store], say: Say) -> ModelReport:
-    return with_figures_embedded(model_report(*given))
+def _card(given: tuple[ModelStudy, str], say: Say) -> Card:
+    figures: dict[str, str] = {}
+    report = model_report(*given, lambda name, figure: figures.update({name: str(figure.to_json())}))
+    return Card(with_figures_embedded(report), figures)
 
 
-CARD = Stage(2, _card, lambda given: 0 if SEVERAL else None)
+CARD = Stage(2, _card, lambda given: 0)
 AUDIT = Stage(2, lambda folder, say: audit(folder), lambda folder: None)
 
 

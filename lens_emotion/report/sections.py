@@ -16,7 +16,6 @@ from lens_emotion import plots
 from lens_emotion.errors import AnalysisError
 from lens_emotion.report.cells import text_cells
 from lens_emotion.report.parts import LayerSlider, LayerStop, Section, TextPair
-from lens_emotion.run.store import Store
 from lens_emotion.steering.dose_result import DoseResponse
 from lens_emotion.study.atlas import Atlas
 from lens_emotion.study.exhibits import Exhibit, results_of
@@ -41,15 +40,15 @@ class Plan:
     parts: Callable[[ModelStudy, str], Mapping[str, Any]] = lambda m, where: {}
 
 
-def sections(m: ModelStudy, folder: Store) -> list[Section]:
-    """All sections of one model; its figures are also written into its folder."""
+def sections(m: ModelStudy, folder: str, keep: Callable[[str, go.Figure], object]) -> list[Section]:
+    """All sections of one model, whose tables lie in this folder of a run; `keep` is given each figure and its name."""
     shown: dict[str, Shown] = {}
     for exhibit, result in results_of(m):
         if exhibit.figure:
             figure = draw(exhibit, result)
-            folder.figure(exhibit.id, figure)
+            keep(exhibit.id, figure)
             shown[exhibit.id] = exhibit, result, figure
-    where = f"{folder.root.name}/tables"
+    where = f"{folder}/tables"
     found = []
     for plan in (*PLANS, *_further(shown)):
         mine = [shown[name] for name in plan.exhibits if name in shown]

@@ -220,8 +220,8 @@ class Store:
     def table(self, name: str, frame: pd.DataFrame) -> Path:
         return self.write(f"tables/{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
 
-    def figure(self, name: str, figure: Any) -> Path:
-        return self.write(f"figures/{name}.json", str(figure.to_json()))
+    def figure(self, name: str, plotly_json: str) -> Path:
+        return self.write(f"figures/{name}.json", plotly_json)
 
     def json(self, name: str, data: Any) -> Path:
         return self.write(name, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")

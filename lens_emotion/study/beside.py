@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import IO, TYPE_CHECKING, Any
 
+from lens_emotion.display import Brief
 from lens_emotion.memory import memory_left
 
 if TYPE_CHECKING:  # a process beside begins before this one has read what takes seconds to read
@@ -51,8 +52,8 @@ class Stage:
     size: Callable[[Any], int | None]
 
 
-@dataclass(eq=False)
-class Chain:
+@dataclass(eq=False, repr=False)
+class Chain(Brief):
     """Steps that follow one another, and what they gave so far; `error` ended them."""
 
     stages: Sequence[Stage]
@@ -65,8 +66,8 @@ class Chain:
         return self.error is not None or len(self.results) == len(self.stages)
 
 
-@dataclass(frozen=True)
-class _Ready:
+@dataclass(frozen=True, eq=False, repr=False)
+class _Ready(Brief):
     """What may be taken: the next stage of a chain, what it is given, and its size where others may take it."""
 
     rank: int
@@ -81,7 +82,7 @@ class _Ready:
 
 
 class Crew:
-    """This process, and those beside it; one lock around what is ready and what came of it.
+    """This process, and those beside it, for one study; one lock around what is ready and what came of it.
 
     Attributes:
         others: the processes beside; empty where all is done here.

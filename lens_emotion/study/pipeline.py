@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -134,14 +135,15 @@ def _here(
     small ones every process has its own."""
     given = [(place, config.for_model(place.asked), store) for place in places]
     shared.grow(sum(_may_go_beside(each) for each in given))
-    error = None
-    for chain in [shared.begin(each, STAGES, say) for each in given]:
+    error, chains = None, deque(shared.begin(each, STAGES, say) for each in given)
+    while chains:  # what was measured is let go once it is written
         try:
-            found, study = shared.results(chain)
+            found, study = shared.results(chains.popleft())
         except Exception as failed:  # what else was measured is kept all the same
             error = error or failed
             continue
         made = written(found, study, config.models, store)
+        del found
         then(study, store)
         yield made
     if error:

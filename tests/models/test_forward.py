@@ -17,10 +17,14 @@ from lens_emotion.extraction.while_writing import watch
 from lens_emotion.models.access import hook_name
 from lens_emotion.models.decoding import generate_tokens
 from lens_emotion.models.forward import (
+    AT_ONCE,
     CPU_BUDGET,
+    GENERATION_BUDGET,
+    SMALL,
     TOKEN_BUDGET,
     _fused_attention_fits,
     budget_for,
+    cpu_budgets,
     residual_cache,
     shortcut,
 )
@@ -221,14 +225,14 @@ def test_an_unknown_capture_is_refused(llama):
 
 
 def test_a_cpu_reads_smaller_batches(llama):
-    assert budget_for(llama) == CPU_BUDGET < TOKEN_BUDGET
+    assert budget_for(llama) == cpu_budgets(SMALL - 1)[0] == AT_ONCE * CPU_BUDGET < TOKEN_BUDGET
+    assert cpu_budgets(SMALL) == (CPU_BUDGET, GENERATION_BUDGET)
 
 
 def test_a_wide_model_is_watched_in_smaller_batches():
     from lens_emotion.extraction.generation import WATCHED_BYTES, watched_length
-    from lens_emotion.models.forward import GENERATION_BUDGET
 
     for n_layers, d_model in ((6, 64), (30, 576), (32, 4096)):
         model = SimpleNamespace(cfg=SimpleNamespace(n_layers=n_layers, d_model=d_model, dtype=torch.float32))
-        rows = max(1, GENERATION_BUDGET // watched_length(model, 128))
+        rows = max(1, cpu_budgets(d_model)[1] // watched_length(model, 128))
         assert rows * 129 * n_layers * d_model * 4 <= WATCHED_BYTES

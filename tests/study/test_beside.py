@@ -134,12 +134,10 @@ def test_a_process_whose_words_nobody_takes_is_asked_no_more(alone):
 def test_a_process_that_ends_is_known_and_its_part_is_done_here(alone):
     other = process("import sys; sys.stdin.buffer.read(1)")
     alone.join(other)
-
-    def gone():
-        assert alone.results(alone.begin(None, (ANYWHERE,), silent)) == [os.getpid()]
-        return other.poll() is not None and not alone.others
-
-    assert _until(gone)
+    chain = alone.begin(None, (ANYWHERE,), silent)
+    assert _until(lambda: other.poll() is not None)  # it was asked, and ended
+    assert alone.results(chain) == [os.getpid()]
+    assert _until(lambda: not alone.others)
 
 
 def test_what_cannot_be_sent_is_done_here(alone):
@@ -318,19 +316,16 @@ def _alive(process_id: int) -> bool:
 
 
 @pytest.mark.slow
-def test_results_and_cards_are_those_of_this_process_and_no_script_is_run_again(studied, tmp_path):
+def test_results_and_cards_are_those_of_this_process_and_no_script_is_run_again(studied):
     """What the shared study found in this process, from what its folder holds."""
     from lens_emotion.report.build import CARD
-    from lens_emotion.run.store import Store
     from lens_emotion.study.one_model import Measured
     from lens_emotion.study.stored import read_run
 
     stored = read_run(studied.folder)
     (model,) = studied.models
     measured = Measured(stored.models[0].evidence, model.lens, model.atlas, stored.config, time.monotonic())
-    here, there, said = Store(tmp_path / "here"), Store(tmp_path / "there"), []
-    for store in (here, there):
-        store.root.mkdir()
+    said, given = [], (model, "folder")
 
     def say(model, doing):
         said.append(doing)
@@ -338,7 +333,7 @@ def test_results_and_cards_are_those_of_this_process_and_no_script_is_run_again(
     other = beside._begun()
     try:
         again = beside._sent(other, Measured.judged, measured, say=say)
-        card = beside._sent(other, CARD.call, (model, there), say=say)
+        card = beside._sent(other, CARD.call, given, say=say)
     finally:
         other.kill()
         other.wait()
@@ -346,8 +341,33 @@ def test_results_and_cards_are_those_of_this_process_and_no_script_is_run_again(
     assert again.table.equals(model.table)
     for mine, theirs in zip(model.claims, again.claims, strict=True):
         assert pickle.dumps(mine.effect) == pickle.dumps(theirs.effect) and mine.verdict == theirs.verdict
-    for mine, theirs in zip(CARD.call((model, here), say).sections, card.sections, strict=True):
+    own = CARD.call(given, say)
+    assert own.figures == card.figures and own.figures
+    for mine, theirs in zip(own.report.sections, card.report.sections, strict=True):
         assert [figure for _, figure, *_ in mine.figures] == [figure for _, figure, *_ in theirs.figures]
         assert (mine.layers and mine.layers.versions) == (theirs.layers and theirs.layers.versions)
-    drawn = sorted(p.name for p in (here.root / model.info.name / "figures").iterdir())
-    assert drawn == sorted(p.name for p in (there.root / model.info.name / "figures").iterdir()) and drawn
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(tmp_path, monkeypatch):
+    """Byte for byte, and both take part."""
+    config = StudyConfig(
+        models=("tiny-llama", "tiny-gpt2"), emotions=("calm", "angry", "sad"), n_permutations=5, device="cpu",
+        generation=False, steering=False, protocol="ours",
+    )  # fmt: skip
+    sent, real = [], beside._sent
+
+    def counted(other, call, value, *, say):
+        sent.append(call.__qualname__)
+        return real(other, call, value, say=say)
+
+    monkeypatch.setattr(beside, "_sent", counted)
+    found = {}
+    for n in ("1", "2"):
+        monkeypatch.setenv("LENS_EMOTION_PROCESSES", n)
+        root = tmp_path / n
+        pipeline.run_study(config, root)
+        assert bool(sent) == (n == "2")
+        kept = [p for p in root.rglob("*") if p.suffix in (".csv", ".safetensors") or p.name == "claims.json"]
+        found[n] = {p.relative_to(root).as_posix(): p.read_bytes() for p in kept}
+    assert found["1"] == found["2"] and len(found["1"]) > 20
