@@ -256,9 +256,9 @@ def make_decoder(model: Model, batch: int) -> Decoder:
 
 
 def _bridge_decoder(model: Model) -> Decoder:
-    from transformers import DynamicCache
+    from lens_emotion.models.cache import roomy_cache
 
-    cache = DynamicCache(config=model.original_model.config)
+    cache = roomy_cache(model.original_model.config)
     seen: list[Tensor] = []
 
     def step(tokens: Int[Tensor, "batch new"], mask: Bool[Tensor, "batch new"]) -> Float[Tensor, "batch d_vocab"]:

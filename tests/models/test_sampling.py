@@ -146,7 +146,7 @@ def test_sampled_texts_are_the_same_alone_and_in_any_batch(backend, every, how, 
 def test_draws_in_parts_are_the_same(monkeypatch):
     rows, how = torch.arange(4), Sampling(0.8, 0.9)
     whole = chooser(how, range(4), 1)(PEAKED, rows, 0)
-    monkeypatch.setattr(sampling, "AT_ONCE", 2 * PEAKED.shape[1])
+    monkeypatch.setattr(sampling, "IN_CACHE", 2 * PEAKED.shape[1])
     assert torch.equal(chooser(how, range(4), 1)(PEAKED, rows, 0), whole)
 
 
