@@ -352,7 +352,7 @@ def test_results_and_cards_are_those_of_this_process_and_no_script_is_run_again(
 def test_two_processes_write_what_one_does(tmp_path, monkeypatch):
     """Byte for byte, and both take part."""
     config = StudyConfig(
-        models=("tiny-llama", "tiny-gpt2"), emotions=("calm", "angry", "sad"), n_permutations=5, device="cpu",
+        models=("tiny-llama", "tiny-gpt2"), emotions=("calm", "angry", "sad"), n_permutations=20, device="cpu",
         generation=False, steering=False, protocol="ours",
     )  # fmt: skip
     sent, real = [], beside._sent
