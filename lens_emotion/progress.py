@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from threading import get_ident
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -39,11 +40,33 @@ def _bar() -> Any:
 @contextmanager
 def above_bars() -> Iterator[None]:
     """Bars give way to what is printed inside, and come back below it: other threads print while one is drawn."""
-    if (std := sys.modules.get("tqdm.std")) is None:
+    bar = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+    with bar.external_write_mode() if bar else nullcontext():
         yield
-        return
-    with std.tqdm.external_write_mode():
+
+
+class _Unheard:
+    """Standard output that takes nothing from one thread, and from the others all."""
+
+    def __init__(self, kept: Any) -> None:
+        self._kept, self._thread = kept, get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if get_ident() == self._thread else self._kept.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What this thread prints inside is dropped: libraries' banners; others may print meanwhile what is to be read."""
+    kept = sys.stdout
+    sys.stdout = cast(Any, _Unheard(kept))
+    try:
         yield
+    finally:
+        sys.stdout = kept
 
 
 def track(

@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pandas as pd
@@ -82,6 +83,28 @@ def test_progress_is_silent_in_tests_and_where_nobody_watches(monkeypatch, capfd
     monkeypatch.setenv("LENS_EMOTION_PROGRESS", "1")
     assert list(progress.track(range(3), "reading", total=3)) == [0, 1, 2]
     assert "reading" in capfd.readouterr().err
+
+
+def test_what_another_thread_prints_while_a_library_is_silenced_is_heard(capsys):
+    """As lines of a study are, while a model is loaded here."""
+    silenced, printed = Event(), Event()
+
+    def other():
+        silenced.wait(30)
+        print("from another thread")
+        printed.set()
+
+    thread = Thread(target=other)
+    thread.start()
+    with progress.unheard():
+        print("a banner")
+        silenced.set()
+        assert printed.wait(30)
+        print("another banner")
+        assert not sys.stdout.isatty()
+    thread.join()
+    print("afterwards")
+    assert capsys.readouterr().out == "from another thread\nafterwards\n"
 
 
 def test_a_line_printed_while_a_bar_is_drawn_has_a_line_of_its_own(monkeypatch, capsys):

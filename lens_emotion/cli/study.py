@@ -134,10 +134,10 @@ def study(
     }  # fmt: skip
     settings, folder = asked_for(models or [], config, {k: v for k, v in given.items() if v is not None})
     started = time.monotonic()
-    if not plan:  # before what takes seconds to read
-        say_line(("lens-emotion study", "bold"), f": {', '.join(short(settings.models))} -> {folder}")
     alone = plan or executor != "local"
     with nullcontext(Crew()) if alone else crew(len(settings.models)) as shared:  # begins while this one reads the rest
+        if not plan:  # before what takes seconds to read
+            say_line(("lens-emotion study", "bold"), f": {', '.join(short(settings.models))} -> {folder}")
         from lens_emotion.study.workers import executor_named
 
         with executor_named(executor, gpus, cpus) as runs_it:

@@ -7,10 +7,8 @@ converters do the rest, without any processing (raw basis).
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import io
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import torch
 
 from lens_emotion.errors import UnsupportedModelError
+from lens_emotion.progress import unheard
 
 # HookedTransformer keeps a mask of n_ctx x n_ctx per layer: two gigabytes at 8,192 tokens and 30 layers
 LONGEST_CONTEXT = 2048
@@ -85,7 +84,7 @@ def build_hooked(hf_model: Any, tokenizer: Any, name: str, dtype: torch.dtype, d
     settings |= {"device": device, "dtype": dtype, "d_vocab": hf_model.config.vocab_size}
     config = HookedTransformerConfig.from_dict(settings)
     module = importlib.import_module(f"transformer_lens.pretrained.weight_conversions.{family}")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), unheard():
         warnings.simplefilter("ignore")
         state = getattr(module, f"convert_{family}_weights")(hf_model, config)
         model = HookedTransformer(config, tokenizer, move_to_device=False)

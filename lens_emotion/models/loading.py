@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import logging
 import os
@@ -62,6 +61,7 @@ from lens_emotion.models.placement import (
 )
 from lens_emotion.models.skeleton import check_skeleton
 from lens_emotion.models.templates import check_switches, switches
+from lens_emotion.progress import unheard
 
 BACKENDS = ("auto", "bridge", "hooked")
 _PATH = re.compile(r"^[./~]|/$|\\|/.*/")  # what is written as a path is one
@@ -501,7 +501,7 @@ def quiet_loading() -> Iterator[None]:
     hf_logging.disable_progress_bar()
     logging.root.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), unheard():
             warnings.simplefilter("ignore")
             yield
     finally:

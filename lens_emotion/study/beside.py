@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from threading import Condition, Thread
 from typing import IO, TYPE_CHECKING, Any
 
 from lens_emotion.display import Brief
+from lens_emotion.files.user import shown
 from lens_emotion.memory import memory_left
 
 if TYPE_CHECKING:  # a process beside begins before this one has read what takes seconds to read
@@ -35,6 +37,7 @@ EACH = 2 * 2**30  # free bytes for every process beside: Python, PyTorch, Transf
 ASKED = "LENS_EMOTION_PROCESSES"
 _BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from lens_emotion.study.beside import serve; serve()"
 _SIZE = struct.Struct("<Q")
+_CAN_HOLD = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 
 @dataclass(frozen=True)
@@ -228,10 +231,12 @@ def most() -> int:
         ConfigError: LENS_EMOTION_PROCESSES is no number of them.
     """
     asked, left = os.environ.get(ASKED, ""), memory_left()
-    if asked and not (asked.isdecimal() and int(asked)):
+    if asked and not (asked.isdecimal() and len(asked) < 10 and int(asked)):
         from lens_emotion.run.config import ConfigError
 
-        raise ConfigError(f"{ASKED} is {asked!r}; give the number of processes that a study may use, 1 for one alone")
+        raise ConfigError(
+            f"{ASKED} is {shown(asked)}; give the number of processes that a study may use, 1 for one alone"
+        )
     return min(int(asked or _cores()), 1 + int(left[0] // EACH) if left else sys.maxsize)
 
 
@@ -247,11 +252,16 @@ def _begun() -> subprocess.Popen[bytes] | None:
     own = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "LENS_EMOTION_PROGRESS": "0"}
     if torch := sys.modules.get("torch"):  # else this one has as many threads as that one will
         own["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    pipe = subprocess.PIPE
+    pipe, before = subprocess.PIPE, None
     try:
+        if _CAN_HOLD:  # until it can ignore a Ctrl-C itself
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         return subprocess.Popen([sys.executable, "-c", _BEGIN, *path], stdin=pipe, stdout=pipe, env=own)
-    except OSError:
+    except (OSError, TypeError):  # TypeError: no interpreter is known, as where Python is embedded
         return None
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _sent(other: subprocess.Popen[bytes], call: Callable[[Any, Say], Any], value: Any, *, say: Say) -> Any:
@@ -311,20 +321,16 @@ def _bytes(pipe: IO[bytes]) -> bytes:
 
 def serve() -> None:
     """Do what is sent, one message after the other: a call and what it is given -> lines said, results or an error."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asked, and ends this one by its pipe
+    if _CAN_HOLD:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     inbox: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_listen, args=(inbox,), daemon=True).start()
-    import torch
-
     import lens_emotion.study.one_model  # noqa: F401 - while whoever asks gets ready
 
     gc.freeze()  # what was read for good need not be looked through
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))
     with suppress(BrokenPipeError):
         while True:
             call, value = pickle.loads(inbox.get())

@@ -68,7 +68,7 @@ def test_processes_are_as_asked_or_one_a_core_and_fit_into_memory(monkeypatch, a
     assert most() == (int(asked) if asked else cores)
 
 
-@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5", "²", pytest.param("9" * 5000, id="long")])
 def test_a_number_of_processes_that_is_none_is_refused_before_any_begins(monkeypatch, asked):
     monkeypatch.setenv("LENS_EMOTION_PROCESSES", asked)
     monkeypatch.setattr(beside, "_begun", lambda: pytest.fail("begun"))
@@ -161,6 +161,22 @@ def test_an_interruption_does_not_wait_for_what_is_done_beside(untyped):
         found.begin("a", (ANYWHERE,), silent)
         raise KeyboardInterrupt
     assert time.monotonic() - began < 30
+
+
+def test_a_process_begins_with_a_list_of_threads_and_where_ctrl_c_comes_at_once(monkeypatch):
+    """OMP_NUM_THREADS may be a list; until it can ignore Ctrl-C, which is not for it, that is kept back."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    monkeypatch.delitem(sys.modules, "torch")
+    other = beside._begun()
+    try:
+        if os.name != "nt":
+            other.send_signal(signal.SIGINT)
+            assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        with pytest.raises(TypeError, match="divmod"):  # its answer: whom to tell is no number
+            beside._sent(other, divmod, 7, say=silent)
+    finally:
+        other.kill()
+        other.wait()
 
 
 # In which order.
