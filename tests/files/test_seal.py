@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lens_emotion.errors import ArtifactError
+from lens_emotion.files import checksums
 from lens_emotion.files.artifacts import (
     atomic_write,
     check_mine,
@@ -137,3 +140,19 @@ def test_a_line_that_is_no_checksum_is_damage_and_counts_for_nothing(line, tmp_p
     (tmp_path / "SHA256SUMS").write_text(f"{line}\n" + "1" * 64 + "  b\n" + "2" * 64 + "  cut sho")
     found, wrong = read_sums(tmp_path)
     assert list(found) == ["b"] and len(wrong) == 1 and "line 1 is no checksum" in str(wrong[0])
+
+
+@pytest.mark.skipif(not checksums.SEVERAL, reason="this system has one process of a study add lines")
+def test_processes_of_one_study_lose_no_line_of_each_other(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from lens_emotion.files.checksums import note\n"
+        "sys.stdin.read()\n"
+        "for i in range(400): note(Path(sys.argv[1]), f'{sys.argv[2]}-{i}.csv', 'a' * 64)\n"
+    )
+    begun = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(k)], stdin=subprocess.PIPE) for k in range(3)
+    ]
+    for process in begun:  # all at once, when all are there
+        process.stdin.close()
+    assert [process.wait(60) for process in begun] == [0, 0, 0]
+    assert len(read_sums(tmp_path)[0]) == 1200
