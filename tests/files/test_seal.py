@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from threading import Thread
 
 import pytest
 import torch
@@ -143,16 +142,18 @@ def test_a_line_that_is_no_checksum_is_damage_and_counts_for_nothing(line, tmp_p
 
 
 @pytest.mark.skipif(not checksums.SEVERAL, reason="this system has one process of a study add lines")
-def test_processes_of_one_study_lose_no_line_of_each_other(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from lens_emotion.files.checksums import note\n"
-        "sys.stdin.read()\n"
-        "for i in range(400): note(Path(sys.argv[1]), f'{sys.argv[2]}-{i}.csv', 'a' * 64)\n"
-    )
-    begun = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(k)], stdin=subprocess.PIPE) for k in range(3)
-    ]
-    for process in begun:  # all at once, when all are there
-        process.stdin.close()
-    assert [process.wait(60) for process in begun] == [0, 0, 0]
-    assert len(read_sums(tmp_path)[0]) == 1200
+def test_a_line_waits_until_another_process_has_added_its_own(tmp_path):
+    """Else what the other has begun would be cut away as a line that a full disk cut short."""
+    import fcntl
+
+    note(tmp_path, "first.csv", "a" * 64)
+    thread = Thread(target=note, args=(tmp_path, "mine.csv", "b" * 64))
+    with (tmp_path / "SHA256SUMS").open("ab", buffering=0) as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        theirs.write(b"c" * 30)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        theirs.write(b"c" * 34 + b"  theirs.csv\n")
+    thread.join(60)
+    assert set(read_sums(tmp_path)[0]) == {"first.csv", "theirs.csv", "mine.csv"}
